@@ -1,0 +1,290 @@
+/* moeflux: mixture-of-experts language models larger than memory.
+ *
+ * The words used here:
+ *   engine     an opened model: plan, resident weights, expert cache, threads. Open it once.
+ *   session    one timeline on an engine: tokens, KV cache, recurrent state.
+ *   tokenizer  text <-> ids; needs only the tokenizer's files, no weights.
+ *
+ * Rules that hold for every function:
+ *   - The library never exits, never prints and reads no environment variable.
+ *   - A function that can fail returns mf_status and takes an mf_error, which may be NULL. On failure
+ *     the message names the file, tensor, layer, expert or offset concerned. Output arguments are
+ *     untouched on failure unless said otherwise.
+ *   - `open` functions write a handle that the matching `close` releases and sets to NULL; closing
+ *     NULL is allowed.
+ *   - Option structs are filled by their `default` function first, which also sets struct_size.
+ *   - An engine and its sessions belong to one thread at a time; different engines are independent.
+ *     A tokenizer is immutable after open and may be used by several threads.
+ *   - Sizes are bytes, times nanoseconds, token ids int32_t.
+ */
+#ifndef MOEFLUX_H
+#define MOEFLUX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mf_status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(MF_BUILDING_LIBRARY) && defined(__GNUC__)
+#define MF_API __attribute__((visibility("default")))
+#else
+#define MF_API
+#endif
+
+#define MF_VERSION_MAJOR 0
+#define MF_VERSION_MINOR 1
+#define MF_VERSION_PATCH 0
+
+/* "0.1.0"; static storage. */
+MF_API const char *mf_version(void);
+
+/* ---- errors --------------------------------------------------------------------------------- */
+
+#define MF_ERROR_MESSAGE_BYTES 768
+
+typedef struct mf_error {
+    mf_status status;
+    char message[MF_ERROR_MESSAGE_BYTES]; /* NUL-terminated, one line, no trailing period */
+} mf_error;
+
+/* "MF_ERR_IO" and "input/output error"; static storage; unknown codes give "MF_ERR_?" and "?". */
+MF_API const char *mf_status_name(mf_status status);
+MF_API const char *mf_status_text(mf_status status);
+
+/* ---- callbacks ------------------------------------------------------------------------------ */
+
+/* Called at most a few times a second from the calling thread during long steps (loading weights,
+ * prompts, conversion). `what` names the step; done <= total, in `unit` ("bytes", "tokens").
+ * Returning false cancels the operation: it ends with MF_ERR_CANCELLED and leaves nothing behind. */
+typedef bool (*mf_progress_fn)(void *user, const char *what, const char *unit, uint64_t done,
+                               uint64_t total);
+
+/* Receives `len` bytes of text; returning false stops the producer (MF_ERR_CANCELLED). */
+typedef bool (*mf_write_fn)(void *user, const char *bytes, size_t len);
+
+/* ---- engine --------------------------------------------------------------------------------- */
+
+typedef struct mf_engine mf_engine;
+typedef struct mf_session mf_session;
+typedef struct mf_tokenizer mf_tokenizer;
+
+/* How activations enter products with quantised weights. Float weights always see float activations. */
+typedef enum mf_activations {
+    MF_ACTIVATIONS_AUTO = 0, /* per weight type, by the figures in docs/numerics.md */
+    MF_ACTIVATIONS_F32 = 1,
+    MF_ACTIVATIONS_Q8 = 2 /* 8 bits in blocks of 32 */
+} mf_activations;
+
+typedef struct mf_engine_options {
+    size_t struct_size;
+    const char *model_path;      /* a model folder */
+    uint64_t memory_bytes;       /* bound for the whole process; 0: from cgroup and free memory */
+    uint32_t ctx;                /* positions a session can hold; 0: chosen by the plan */
+    uint32_t n_threads;          /* compute threads; 0: one a processor this process may use */
+    uint32_t n_io_threads;       /* readers; 0: chosen by the plan */
+    uint32_t chunk;              /* prompt tokens evaluated together; 0: chosen by the plan */
+    uint32_t n_logit_rows;       /* rows of logits wanted at once; 0: 1 */
+    mf_activations activations;
+    const char *isa;             /* "c", "avx2"; NULL or "auto": the best this machine has */
+    const char *trace_path;      /* write every expert choice here as JSON lines; NULL: no trace */
+    mf_progress_fn progress;     /* may be NULL */
+    void *progress_user;
+} mf_engine_options;
+
+MF_API void mf_engine_options_default(mf_engine_options *options);
+
+/* Opens a model: reads its headers, makes the plan, allocates what the plan says, loads the resident
+ * weights. MF_ERR_BUDGET carries the smallest workable budget in its message. */
+MF_API mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options,
+                                mf_error *err);
+MF_API void mf_engine_close(mf_engine **engine);
+
+typedef struct mf_model_info {
+    size_t struct_size;
+    char family[64];        /* "qwen3_5_moe" */
+    char weights[64];       /* "bf16", "mlx 4-bit group 64", ... : the type most weight bytes have */
+    uint32_t n_layers, hidden, n_vocab, n_experts, top_k;
+    uint32_t ctx_model;     /* positions the model was made for */
+    uint32_t ctx;           /* positions a session of this engine can hold */
+    uint32_t n_threads, chunk;
+    char isa[16];           /* kernels in use */
+    char activations[8];    /* "f32" or "q8": what quantised weights meet */
+} mf_model_info;
+
+MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
+
+/* The engine's tokenizer, or NULL if the model has none; owned by the engine. */
+MF_API const mf_tokenizer *mf_engine_tokenizer(const mf_engine *engine);
+
+/* Counters since open (or since the last reset), and the budget's state now. */
+typedef struct mf_stats {
+    size_t struct_size;
+    uint64_t expert_hits, expert_misses, expert_evictions;
+    uint64_t expert_bytes_read;  /* asked of the operating system for experts */
+    uint64_t stall_ns;           /* time that compute waited for experts */
+    uint64_t budget_bytes, peak_bytes; /* peak: highest resident set of this process */
+    uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */
+    uint32_t n_slots, n_experts_total;
+    uint64_t expert_bytes_total;       /* all routed experts on the drive */
+} mf_stats;
+
+MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
+MF_API void mf_engine_stats_reset(mf_engine *engine);
+
+/* ---- plan ----------------------------------------------------------------------------------- */
+
+/* Makes the plan that mf_engine_open would follow, without loading weights, and writes it as a table
+ * for people or, with `json`, as one JSON object. A budget that can't hold is written too and then
+ * returned as MF_ERR_BUDGET. */
+MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
+                               void *user, mf_error *err);
+
+/* ---- tokenizer and chat --------------------------------------------------------------------- */
+
+/* `path` is a model folder or a tokenizer.json. */
+MF_API mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err);
+MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
+
+/* Encodes `len` bytes of UTF-8 (NUL bytes allowed; invalid UTF-8 is MF_ERR_ARGUMENT with the offset).
+ * Added tokens inside the text are always recognised; add_special adds what the tokenizer's
+ * post-processor adds. *ids is allocated; release with mf_free. */
+MF_API mf_status mf_tokenizer_encode(const mf_tokenizer *tokenizer, const char *text, size_t len,
+                                     bool add_special, int32_t **ids, size_t *n_ids, mf_error *err);
+
+/* The bytes of one token as they appear in text (not necessarily whole characters); valid as long as
+ * the tokenizer. Unknown ids give length 0. Special (control) tokens give their text only with
+ * `special`. */
+MF_API const char *mf_tokenizer_piece(const mf_tokenizer *tokenizer, int32_t id, bool special,
+                                      size_t *len);
+MF_API int32_t mf_tokenizer_n_vocab(const mf_tokenizer *tokenizer);
+MF_API bool mf_tokenizer_has_chat_template(const mf_tokenizer *tokenizer);
+
+typedef struct mf_chat_message {
+    const char *role;    /* "system", "user", "assistant" */
+    const char *content; /* UTF-8 */
+} mf_chat_message;
+
+/* Renders messages with the model's chat template into *text (allocated, NUL-terminated, release with
+ * mf_free). MF_ERR_UNSUPPORTED if there is no template or it can't be rendered yet. */
+MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
+                                size_t n_messages, bool add_generation_prompt, char **text,
+                                size_t *len, mf_error *err);
+
+MF_API void mf_free(void *p);
+
+/* ---- sampling ------------------------------------------------------------------------------- */
+
+typedef struct mf_logit_bias {
+    int32_t id;
+    float bias; /* added to the logit; -INFINITY forbids the token */
+} mf_logit_bias;
+
+typedef struct mf_sampling {
+    size_t struct_size;
+    float temperature;       /* <= 0: greedy, the lowest id on ties */
+    int32_t top_k;           /* 0: off */
+    float top_p;             /* 1: off */
+    float min_p;             /* 0: off */
+    float repeat_penalty;    /* 1: off */
+    float presence_penalty;  /* 0: off */
+    float frequency_penalty; /* 0: off */
+    int32_t repeat_last_n;   /* tokens the penalties look back on; -1: all, 0: none */
+    uint64_t seed;
+    const mf_logit_bias *bias;
+    size_t n_bias;
+} mf_sampling;
+
+/* 0.8, top-k 40, top-p 0.95, min-p 0.05, no penalties over 64 tokens, seed 0, no bias. */
+MF_API void mf_sampling_default(mf_sampling *sampling);
+
+/* The defaults with what the model's generation_config.json says laid over them (do_sample false
+ * means temperature 0). */
+MF_API void mf_engine_sampling(const mf_engine *engine, mf_sampling *sampling);
+
+/* ---- sessions ------------------------------------------------------------------------------- */
+
+MF_API mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err);
+MF_API void mf_session_close(mf_session **session);
+
+/* Forgets everything; the session is as after open. */
+MF_API void mf_session_reset(mf_session *session);
+
+/* Tokens evaluated so far. */
+MF_API size_t mf_session_length(const mf_session *session);
+
+typedef struct mf_eval_outputs {
+    size_t struct_size;
+    /* Called for every token in order with its logits [n_vocab]; NULL: only the last row is computed
+     * and kept for mf_session_logits. Returning false cancels. */
+    bool (*on_logits)(void *user, size_t index, const float *logits, size_t n_vocab);
+    /* Called for layer 0 (after the embedding) to n_layers (after the last layer and the final norm)
+     * with each token's row [hidden]; NULL: not wanted. */
+    bool (*on_hidden)(void *user, size_t layer, size_t index, const float *row, size_t hidden);
+    void *user;
+} mf_eval_outputs;
+
+/* Appends tokens to the timeline and evaluates them. `outputs` may be NULL. MF_ERR_CONTEXT if they
+ * don't fit, before anything is evaluated. After any other failure the session must be reset. */
+MF_API mf_status mf_session_eval(mf_session *session, const int32_t *tokens, size_t n_tokens,
+                                 const mf_eval_outputs *outputs, mf_error *err);
+
+/* Logits [n_vocab] after the last token evaluated, or NULL; valid until the next eval. */
+MF_API const float *mf_session_logits(const mf_session *session);
+
+typedef enum mf_stop { MF_STOP_EOS, MF_STOP_LENGTH, MF_STOP_CONTEXT, MF_STOP_CANCELLED } mf_stop;
+
+typedef struct mf_generate_options {
+    size_t struct_size;
+    const int32_t *prompt; /* evaluated first; may be empty if the session has evaluated tokens */
+    size_t n_prompt;
+    int64_t max_tokens;    /* -1: until the end token or the context is full */
+    bool ignore_eos;
+    mf_sampling sampling;
+    /* Called for each token with its bytes, cut only at character borders; len may be 0.
+     * Returning false stops (MF_STOP_CANCELLED, which is not an error). */
+    bool (*on_token)(void *user, int32_t id, const char *bytes, size_t len);
+    void *user;
+} mf_generate_options;
+
+typedef struct mf_generate_result {
+    size_t struct_size;
+    mf_stop stop;
+    size_t n_prompt, n_generated;
+    uint64_t prompt_ns, decode_ns; /* decode: from the first token after the prompt to the last */
+} mf_generate_result;
+
+MF_API void mf_generate_options_default(mf_generate_options *options);
+MF_API mf_status mf_session_generate(mf_session *session, const mf_generate_options *options,
+                                     mf_generate_result *result, mf_error *err);
+
+/* ---- conversion ----------------------------------------------------------------------------- */
+
+typedef struct mf_convert_options {
+    size_t struct_size;
+    const char *in_path;  /* a model folder with float weights */
+    const char *out_path; /* the folder to make; must not exist */
+    uint32_t bits;        /* 2, 3, 4, 5, 6 or 8 */
+    uint32_t dense_bits;  /* for everything but routed experts; 0: as `bits` */
+    uint32_t group_size;  /* 32, 64 or 128; 0: 64 */
+    uint64_t memory_bytes; /* bound for buffers; 0: 256 MiB */
+    mf_progress_fn progress;
+    void *progress_user;
+} mf_convert_options;
+
+MF_API void mf_convert_options_default(mf_convert_options *options);
+
+/* Writes MLX-style safetensors: every matrix quantised (affine), routers and shared-expert gates at
+ * 8 bits, the rest as stored. Written beside out_path and renamed at the end: out_path appears whole or not
+ * at all, also when interrupted through `progress`. */
+MF_API mf_status mf_convert(const mf_convert_options *options, mf_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,29 @@
+/* Every hard limit of the engine. Exceeding one is MF_ERR_LIMIT (or MF_ERR_FORMAT for foreign bytes),
+ * never a clamp. */
+#ifndef MFI_BASE_LIMITS_H
+#define MFI_BASE_LIMITS_H
+
+#include <stdint.h>
+
+#define MFI_MAX_LAYERS 1024
+#define MFI_MAX_EXPERTS 4096 /* a layer; ids are uint16_t */
+#define MFI_MAX_TOP_K 64
+#define MFI_MAX_DIMS 4  /* of a tensor */
+#define MFI_MAX_PLANES 3 /* weights, scales, biases */
+#define MFI_MAX_DIM ((uint64_t)1 << 31)
+#define MFI_MAX_TENSORS ((uint32_t)1 << 22)
+#define MFI_MAX_FILES 4096 /* of a model */
+#define MFI_MAX_CTX ((uint32_t)1 << 24)
+#define MFI_MAX_CHUNK 4096
+#define MFI_MAX_THREADS 256
+#define MFI_MAX_IO_THREADS 64
+#define MFI_MAX_VOCAB ((uint32_t)1 << 24)
+#define MFI_MAX_JSON_DEPTH 256
+#define MFI_MAX_JSON_BYTES ((uint64_t)1 << 30)
+#define MFI_MAX_PARTS 9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
+#define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
+
+_Static_assert(MFI_MAX_EXPERTS <= UINT16_MAX, "expert ids are uint16_t");
+_Static_assert(MFI_MAX_TOP_K <= MFI_MAX_EXPERTS, "top-k picks distinct experts");
+
+#endif

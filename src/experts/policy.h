@@ -1,0 +1,25 @@
+/* Which cached expert goes when room is needed: pure, no clock, no I/O, replayable.
+ *
+ * A policy sees accesses and answers with victims. It knows slots by number; which may go is the
+ * store's word (pinned and loading slots may not). */
+#ifndef MFI_EXPERTS_POLICY_H
+#define MFI_EXPERTS_POLICY_H
+
+#include "base/status.h"
+
+typedef struct mfi_policy mfi_policy;
+
+typedef struct mfi_policy_ops {
+    const char *name; /* "lru" */
+    mf_status (*open)(mfi_policy **policy, uint32_t n_slots, mf_error *err);
+    void (*close)(mfi_policy **policy);
+    void (*filled)(mfi_policy *policy, uint32_t slot);  /* a new expert was put there */
+    void (*touched)(mfi_policy *policy, uint32_t slot); /* it was used again */
+    void (*emptied)(mfi_policy *policy, uint32_t slot); /* it was dropped (failed read) */
+    /* The slot to give up among those with may_go(ctx, slot), or UINT32_MAX. */
+    uint32_t (*victim)(mfi_policy *policy, bool (*may_go)(void *ctx, uint32_t slot), void *ctx);
+} mfi_policy_ops;
+
+extern const mfi_policy_ops mfi_policy_lru; /* least recently used; all operations O(1) amortised */
+
+#endif

@@ -1,0 +1,101 @@
+/* Leaf functions on raw pointers: the arithmetic of the CPU backend.
+ *
+ * Every entry has a plain C version, which is its specification. A table starts out with the C
+ * functions and each ISA level overrides what it does better (mfi_kernels_get). Rules:
+ *   - No function allocates, fails, or keeps state. Pointers need no alignment unless said so.
+ *   - Each output value has one order of accumulation within an ISA level, which depends on the
+ *     shape only: never on the number of tokens, on the row range, or on the thread. So chunking
+ *     and threading change no bit. Between levels float results may differ by rounding; integer
+ *     block sums are equal.
+ *   - No fast-math, no contraction but where a kernel writes fma itself.
+ */
+#ifndef MFI_KERNELS_KERNELS_H
+#define MFI_KERNELS_KERNELS_H
+
+#include "os/cpu.h"
+#include "quant/quant.h"
+
+/* A weight matrix [rows][cols] in memory; plane p has rows of mfi_quant_row_bytes(type, p, cols). */
+typedef struct mfi_mat {
+    mfi_qtype type;
+    uint32_t rows, cols;
+    const void *planes[3];
+} mfi_mat;
+
+/* Activations in 8 bits: blocks of 32, x ~ d * q. */
+#define MFI_Q8_BLOCK 32
+typedef struct mfi_q8 {
+    int8_t *q;    /* [n_tok][cols] */
+    float *d;     /* [n_tok][cols/32] scale of a block */
+    float *s;     /* [n_tok][cols/32] d * sum of q of the block */
+} mfi_q8;
+
+typedef struct mfi_kernels {
+    mfi_isa isa;
+
+    /* y[t*ldy + r] = sum_c w[r][c] * x[t*ldx + c], for t < n_tok and row0 <= r < row1. Any type. */
+    void (*matmul_f32)(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
+                       size_t ldy, uint32_t row0, uint32_t row1);
+    /* The same from 8-bit activations, for MLX types; cols is a multiple of 32.
+     * Per block: d_x * scale * (integer sum of q_w * q_x) + bias * s. */
+    void (*matmul_q8)(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
+                      uint32_t row0, uint32_t row1);
+    /* One row of n (multiple of 32) floats: per block d = max|x| / 127, q = round to nearest even
+     * of x / d (0 if d is 0), s = d * sum q. */
+    void (*quantize_q8)(const float *x, uint32_t n, int8_t *q, float *d, float *s);
+    /* Row `row` of w as floats (an embedding). */
+    void (*get_row)(const mfi_mat *w, uint32_t row, float *out);
+
+    /* y = x / sqrt(mean(x^2) + eps) * w; y may be x. The sum of squares is accumulated in 16 lanes
+     * (element i in lane i % 16), the lanes added pairwise. */
+    void (*rmsnorm)(const float *x, const float *w, float eps, uint32_t n, float *y);
+    /* y = x / sqrt(sum(x^2) + eps) * scale; y may be x. */
+    void (*l2norm)(const float *x, float eps, float scale, uint32_t n, float *y);
+    /* y = silu(gate) * up, silu(v) = v / (1 + exp(-v)); y may be gate or up. */
+    void (*silu_mul)(const float *gate, const float *up, uint32_t n, float *y);
+    /* y = y * sigmoid(g). */
+    void (*sigmoid_mul)(float *y, const float *g, uint32_t n);
+    /* y += x. */
+    void (*add)(float *y, const float *x, uint32_t n);
+    /* y += a * x, one rounding for the product and one for the sum in every version. */
+    void (*axpy)(float *y, float a, const float *x, uint32_t n);
+
+    /* Rotates pairs (i, i + n_rot/2), i < n_rot/2, of x by the angles whose cosines and sines are
+     * given ([n_rot/2] each). Elements from n_rot on are untouched. */
+    void (*rope_half)(float *x, uint32_t n_rot, const float *cos, const float *sin);
+
+    /* One query head over n_kv positions: out[dim_v] = sum_j softmax_j(scale * q.k_j) v_j.
+     * k_j = k + j*ldk [dim], v_j = v + j*ldv [dim_v]. Streaming softmax over blocks of
+     * MFI_ATTN_BLOCK positions from position 0 on. n_kv > 0; dim, dim_v <= MFI_ATTN_DIM_MAX. */
+    void (*attend)(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
+                   uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out);
+
+    /* Depthwise causal convolution with SiLU for one token: y[c] = silu(sum_j w[c*kernel + j] *
+     * in_j[c]), j = 0 the oldest. `state` [kernel-1][n_ch] holds the previous inputs, oldest first;
+     * it is shifted and x becomes its last row. Channels [c0, c1) only. */
+    void (*conv_silu)(float *state, const float *w, const float *x, uint32_t n_ch, uint32_t kernel,
+                      uint32_t c0, uint32_t c1, float *y);
+    /* One step of the gated delta rule for one head, state S [dk][dv]:
+     *   S *= g;  m = S^T k;  S += k (x) (beta * (v - m));  out = S^T q.
+     * Sums over dk run in order 0..dk-1 for each of the dv outputs. dv <= MFI_GDN_DIM_MAX. */
+    void (*gdn_step)(float *s, const float *q, const float *k, const float *v, float g, float beta,
+                     uint32_t dk, uint32_t dv, float *out);
+
+    /* Softmax over all n logits, then the top_k largest (the earlier index on ties), in falling
+     * order of probability; `normalize`: weights divided by their sum. ids are distinct. */
+    void (*route_softmax)(const float *logits, uint32_t n, uint32_t top_k, bool normalize,
+                          uint16_t *ids, float *weights);
+} mfi_kernels;
+
+#define MFI_ATTN_BLOCK 64
+#define MFI_ATTN_DIM_MAX 1024
+#define MFI_GDN_DIM_MAX 1024
+
+/* The table for a level, which must not be above mfi_cpu_isa(). Static storage. */
+const mfi_kernels *mfi_kernels_get(mfi_isa isa);
+
+/* Scalar helpers shared by all levels. */
+float mfi_softplus(float x); /* log(1 + exp(x)) without overflow or loss */
+float mfi_sigmoid(float x);
+
+#endif

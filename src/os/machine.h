@@ -1,0 +1,21 @@
+/* Facts of the machine and of this process, read once at open and handed to the plan as a struct. */
+#ifndef MFI_OS_MACHINE_H
+#define MFI_OS_MACHINE_H
+
+#include "base/status.h"
+
+typedef struct mfi_machine {
+    uint32_t n_cpus;         /* this process may use (affinity, cgroup quota rounded up) */
+    uint64_t mem_total;      /* physical */
+    uint64_t mem_available;  /* free without pushing others out */
+    uint64_t cgroup_limit;   /* smallest limit on the path to the root; UINT64_MAX: none */
+    uint64_t cgroup_used;    /* where that limit stands; 0 if none */
+    uint64_t rss_bytes;      /* of this process now */
+} mfi_machine;
+
+void mfi_machine_read(mfi_machine *machine);
+
+uint64_t mfi_process_rss(void);      /* resident bytes now: anonymous, file and shared */
+uint64_t mfi_process_rss_peak(void); /* highest since start */
+
+#endif

@@ -1,0 +1,78 @@
+/* How weights are stored: one small value type that says everything about a tensor's element
+ * encoding, and the byte arithmetic that follows from it.
+ *
+ * A matrix [rows][cols] is stored in 1 to 3 planes, each row-major with a fixed row size, so that any
+ * row range of any plane is one byte range. Float types have one plane. MLX affine types have three:
+ *   plane 0  weights: a little-endian bit stream of `bits` an element, rows of cols*bits/8 bytes
+ *   plane 1  scales,  plane 2  biases: one of `scale` type per `group` elements of a row
+ *   value = q * scale + bias   (mlx: mx.dequantize, mode affine)
+ */
+#ifndef MFI_QUANT_QUANT_H
+#define MFI_QUANT_QUANT_H
+
+#include "base/status.h"
+
+typedef enum mfi_qkind {
+    MFI_Q_NONE = 0,
+    MFI_Q_F32,
+    MFI_Q_F16,
+    MFI_Q_BF16,
+    MFI_Q_MLX,  /* affine, see above */
+    MFI_Q_OTHER /* stored elements that no kernel multiplies with: integers, bool, f64 */
+} mfi_qkind;
+
+typedef struct mfi_qtype {
+    uint8_t kind;   /* mfi_qkind */
+    uint8_t bits;   /* MLX: 2, 3, 4, 5, 6, 8; OTHER: bits an element; floats: 16 or 32 */
+    uint8_t scale;  /* MLX: kind of scales and biases (F32, F16, BF16) */
+    uint8_t group;  /* MLX: 32, 64 or 128 */
+} mfi_qtype;
+
+static inline mfi_qtype mfi_qtype_float(mfi_qkind kind)
+{
+    return (mfi_qtype){(uint8_t)kind, kind == MFI_Q_F32 ? 32 : 16, 0, 0};
+}
+
+static inline bool mfi_qtype_equal(mfi_qtype a, mfi_qtype b)
+{
+    return a.kind == b.kind && a.bits == b.bits && a.scale == b.scale && a.group == b.group;
+}
+
+static inline bool mfi_qtype_is_float(mfi_qtype t)
+{
+    return t.kind == MFI_Q_F32 || t.kind == MFI_Q_F16 || t.kind == MFI_Q_BF16;
+}
+
+uint32_t mfi_quant_n_planes(mfi_qtype type); /* 1 or 3 */
+/* True if rows of `cols` elements are whole in every plane. */
+bool mfi_quant_cols_ok(mfi_qtype type, uint64_t cols);
+/* Bytes of one row of a plane; cols_ok must hold. */
+uint64_t mfi_quant_row_bytes(mfi_qtype type, uint32_t plane, uint64_t cols);
+/* "bf16", "mlx 4-bit group 64 (bf16)". Writes at most cap bytes with the NUL. */
+void mfi_quant_name(mfi_qtype type, char *name, size_t cap);
+
+/* Scalar conversions, exact both ways where the value fits; to_* round to nearest even. */
+float mfi_f16_to_f32(uint16_t h);
+uint16_t mfi_f32_to_f16(float f);
+static inline float mfi_bf16_to_f32(uint16_t h)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v = {(uint32_t)h << 16};
+    return v.f;
+}
+uint16_t mfi_f32_to_bf16(float f);
+
+/* Decodes n elements starting at element 0 of a row into out. planes[] point at that row. The plain
+ * reference for every type: kernels are held against it. */
+void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
+
+/* Affine quantisation of one group of `group` elements as MLX does it (mx.quantize): writes the codes
+ * (one byte each) and the scale and bias, rounded to `scale_kind` before the codes are chosen. */
+void mfi_mlx_quantize_group(const float *x, uint32_t group, uint32_t bits, mfi_qkind scale_kind,
+                            uint8_t *codes, float *scale, float *bias);
+/* Packs n codes of `bits` into the little-endian bit stream of plane 0; n*bits must be a multiple of 32. */
+void mfi_mlx_pack(const uint8_t *codes, uint64_t n, uint32_t bits, void *plane0);
+
+#endif

@@ -1,0 +1,20 @@
+/* Text <-> token ids: facade over normaliser, pre-tokeniser, BPE and added tokens.
+ *
+ * Reads tokenizer.json (byte-level BPE); needs no weights. Immutable after open, so any number of
+ * threads may encode; scratch lives on the call. Everything in the file is foreign: wrong shapes are
+ * MF_ERR_FORMAT, constructs that are not implemented MF_ERR_UNSUPPORTED with the construct's name. */
+#ifndef MFI_TEXT_TOKENIZER_H
+#define MFI_TEXT_TOKENIZER_H
+
+#include "base/status.h"
+
+/* struct mf_tokenizer, mf_tokenizer_open, _close, _encode, _piece, _n_vocab, mf_chat_render and
+ * mf_tokenizer_has_chat_template of the public header are implemented in src/text; further: */
+
+/* The id of a token by its exact text (added tokens included), or -1. */
+int32_t mfi_tokenizer_id(const mf_tokenizer *tokenizer, const char *text);
+
+/* Resident bytes the tokenizer holds, for the plan. */
+uint64_t mfi_tokenizer_bytes(const mf_tokenizer *tokenizer);
+
+#endif
