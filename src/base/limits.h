@@ -8,6 +8,7 @@
 #define MFI_MAX_LAYERS 1024
 #define MFI_MAX_EXPERTS 4096 /* a layer; ids are uint16_t */
 #define MFI_MAX_TOP_K 64
+#define MFI_MAX_HEAD_DIM 1024
 #define MFI_MAX_DIMS 4  /* of a tensor */
 #define MFI_MAX_PLANES 3 /* weights, scales, biases */
 #define MFI_MAX_DIM ((uint64_t)1 << 31)
@@ -21,7 +22,11 @@
 #define MFI_MAX_JSON_DEPTH 256
 #define MFI_MAX_JSON_BYTES ((uint64_t)1 << 30)
 #define MFI_MAX_PARTS 9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
+#define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
+
+/* Weights of at most this many bits meet 8-bit activations by default (docs/numerics.md). */
+#define MFI_Q8_AUTO_MAX_BITS 4
 
 _Static_assert(MFI_MAX_EXPERTS <= UINT16_MAX, "expert ids are uint16_t");
 _Static_assert(MFI_MAX_TOP_K <= MFI_MAX_EXPERTS, "top-k picks distinct experts");
