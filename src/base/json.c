@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/json_text.h"
 #include "base/limits.h"
 
 /* mfi_json is never defined: a pointer to it is a pointer to json-c's object. */
@@ -64,20 +65,50 @@ static bool index_members(json_object *v)
     return true;
 }
 
+/* json-c (0.16) takes an escaped pair of surrogates for U+1D800..U+1DFFF, U+2D800.. and so on
+ * (those with a surrogate's low 16 bits) for a surrogate again, and loses it. So it gets pairs as
+ * plain UTF-8. Appends nothing if the text has no pairs. */
+static void unescape_pairs(const char *text, size_t len, mfi_buf *out)
+{
+    const char *end = text + len, *done = text;
+    for (const char *p = text; (p = memchr(p, '\\', (size_t)(end - p))) != NULL;) {
+        const char *after = p;
+        char bytes[4];
+        size_t n = mfi_json_unescape(&after, bytes);
+        if (after - p == 12) {
+            mfi_buf_append(out, done, (size_t)(p - done));
+            mfi_buf_append(out, bytes, n);
+            done = after;
+        }
+        p = after;
+    }
+    if (done > text)
+        mfi_buf_append(out, done, (size_t)(end - done));
+}
+
 static mf_status parse_scanned(const char *text, size_t len, const char *what, mfi_json **root,
                                mf_error *err)
 {
     *root = NULL;
+    mfi_buf plain = {0};
+    unescape_pairs(text, len, &plain);
+    if (plain.len > 0) {
+        text = plain.data;
+        len = plain.len;
+    }
     /* json-c counts the root's level, too. */
-    json_tokener *tok = json_tokener_new_ex(MFI_MAX_JSON_DEPTH + 1);
-    if (!tok)
+    json_tokener *tok = plain.failed ? NULL : json_tokener_new_ex(MFI_MAX_JSON_DEPTH + 1);
+    if (!tok) {
+        mfi_buf_free(&plain);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: no memory to parse it", what);
+    }
     json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
     json_object *v = json_tokener_parse_ex(tok, text, (int)len);
     if (json_tokener_get_error(tok) == json_tokener_continue)
         v = json_tokener_parse_ex(tok, "", 1); /* a NUL ends a number at the root */
     enum json_tokener_error problem = json_tokener_get_error(tok);
     json_tokener_free(tok);
+    mfi_buf_free(&plain);
     if (problem != json_tokener_success) {
         json_object_put(v);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: can't build its tree: %s", what,

@@ -366,6 +366,31 @@ static void tree_reads(void **state)
     mfi_json_free(&root);
 }
 
+/* Every pair of surrogates, escaped, as a key and as a value. */
+static void tree_decodes_pairs(void **state)
+{
+    (void)state;
+    mfi_buf text = {0};
+    for (uint32_t cp = 0x10000; cp < 0x110000; cp += 61) {
+        char utf8[5] = {(char)(0xf0 | cp >> 18), (char)(0x80 | (cp >> 12 & 0x3f)),
+                        (char)(0x80 | (cp >> 6 & 0x3f)), (char)(0x80 | (cp & 0x3f)), 0};
+        uint32_t high = 0xd800 + ((cp - 0x10000) >> 10), low = 0xdc00 + (cp & 0x3ff);
+        text.len = 0;
+        mfi_buf_fmt(&text, "[\"\\\\\\u%04x\\u%04X-\\n\",{\"\\u%04X\\u%04x\":\"\\u00e9\"}]", high,
+                    low, high, low);
+        mfi_json *root;
+        mf_error err;
+        mft_ok(mfi_json_parse(text.data, text.len, "t", &root, &err), &err);
+        char want[16];
+        snprintf(want, sizeof want, "\\%s-\n", utf8);
+        assert_string_equal(mfi_json_str(mfi_json_at(root, 0), NULL), want);
+        assert_string_equal(mfi_json_str(mfi_json_get(mfi_json_at(root, 1), utf8), NULL),
+                            "\xc3\xa9");
+        mfi_json_free(&root);
+    }
+    mfi_buf_free(&text);
+}
+
 /* NULL is JSON null everywhere. */
 static void null_chains(void **state)
 {
@@ -556,6 +581,7 @@ int main(void)
         cmocka_unit_test(depth_is_bounded),
         cmocka_unit_test(many_keys_in_linear_time),
         cmocka_unit_test(tree_reads),
+        cmocka_unit_test(tree_decodes_pairs),
         cmocka_unit_test(null_chains),
         cmocka_unit_test(cursor_reads),
         cmocka_unit_test(parses_files),
