@@ -21,6 +21,7 @@
 #define MFI_MAX_VOCAB ((uint32_t)1 << 24)
 #define MFI_MAX_JSON_DEPTH 256
 #define MFI_MAX_JSON_BYTES ((uint64_t)1 << 30)
+#define MFI_MAX_CONFIG_BYTES ((uint64_t)64 << 20) /* of config.json */
 #define MFI_MAX_PARTS 9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
