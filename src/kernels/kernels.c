@@ -5,9 +5,16 @@
 
 #include "base/status.h"
 #include "kernels/ref/ref.h"
+#if defined(__x86_64__)
+#include "kernels/x86/x86.h"
+#endif
 
 const mfi_kernels *mfi_kernels_get(mfi_isa isa)
 {
     MFI_ASSERT(isa <= mfi_cpu_isa());
+#if defined(__x86_64__)
+    if (isa == MFI_ISA_AVX2)
+        return &mfi_avx2_kernels;
+#endif
     return &mfi_ref_kernels;
 }
