@@ -2,7 +2,10 @@
  *
  * Every entry has a plain C version, which is its specification. A table starts out with the C
  * functions and each ISA level overrides what it does better (mfi_kernels_get). Rules:
- *   - No function allocates, fails, or keeps state. Pointers need no alignment unless said so.
+ *   - No function allocates, fails, or keeps state. Planes need no alignment at all, other pointers
+ *     that of their type. Nothing is read or written beyond the arrays as shaped.
+ *   - An MLX weight counts as q * scale + bias in float, unrounded; mx.dequantize, and mlx's
+ *     product on a CPU, round it to the type of the scales.
  *   - Each output value has one order of accumulation within an ISA level, which depends on the
  *     shape only: never on the number of tokens, on the row range, or on the thread. So chunking
  *     and threading change no bit. Between levels float results may differ by rounding; integer
@@ -37,13 +40,14 @@ typedef struct mfi_kernels {
     void (*matmul_f32)(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                        size_t ldy, uint32_t row0, uint32_t row1);
     /* The same from 8-bit activations, for MLX types; cols is a multiple of 32.
-     * Per block: d_x * scale * (integer sum of q_w * q_x) + bias * s. */
+     * Per block: d_x * scale * (integer sum of q_w * q_x) + bias * s, the integer sum exact. */
     void (*matmul_q8)(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                       uint32_t row0, uint32_t row1);
     /* One row of n (multiple of 32) floats: per block d = max|x| / 127, q = round to nearest even
-     * of x / d (0 if d is 0), s = d * sum q. */
+     * of x / d (0 if d is 0), s = d * sum q. A block with an infinity or NaN gets q = 0 and NaN for
+     * d and s, which spoils every output it reaches. The same bits on every level. */
     void (*quantize_q8)(const float *x, uint32_t n, int8_t *q, float *d, float *s);
-    /* Row `row` of w as floats (an embedding). */
+    /* Row `row` of w as floats (an embedding): mfi_dequant_row, so MLX rows are what MLX looks up. */
     void (*get_row)(const mfi_mat *w, uint32_t row, float *out);
 
     /* y = x / sqrt(mean(x^2) + eps) * w; y may be x. The sum of squares is accumulated in 16 lanes

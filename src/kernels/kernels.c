@@ -1,0 +1,20 @@
+/* Choosing the kernel table of an ISA level. Asked once when a backend is opened; the tables are
+ * constants in the files of their levels, so any thread may use them. Nothing compiled for a level
+ * runs before its table is asked for. */
+#include "kernels/kernels.h"
+
+#include "base/status.h"
+#include "kernels/ref/ref.h"
+#if defined(__x86_64__)
+#include "kernels/x86/x86.h"
+#endif
+
+const mfi_kernels *mfi_kernels_get(mfi_isa isa)
+{
+    MFI_ASSERT(isa <= mfi_cpu_isa());
+#if defined(__x86_64__)
+    if (isa == MFI_ISA_AVX2)
+        return &mfi_avx2_kernels;
+#endif
+    return &mfi_ref_kernels;
+}

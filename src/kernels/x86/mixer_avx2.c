@@ -1,0 +1,177 @@
+/* Attention, the gated delta rule and its convolution, AVX2. Called through the kernel table on any
+ * thread; each call works on one head or one range of channels. */
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels/x86/simd_avx2.h"
+#include "kernels/x86/x86.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* As the matrix product has it: 16 lanes, added pairwise. */
+static float dot(const float *a, const float *b, uint32_t n)
+{
+    __m256 lo = _mm256_setzero_ps(), hi = _mm256_setzero_ps();
+    uint32_t i = 0;
+    for (; n - i >= 16; i += 16) {
+        lo = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), lo);
+        hi = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8), hi);
+    }
+    if (i < n) {
+        __m256i mask = first_lanes(n - i);
+        lo = _mm256_fmadd_ps(_mm256_maskload_ps(a + i, mask), _mm256_maskload_ps(b + i, mask), lo);
+    }
+    if (n - i > 8) {
+        __m256i mask = first_lanes(n - i - 8);
+        hi = _mm256_fmadd_ps(_mm256_maskload_ps(a + i + 8, mask),
+                             _mm256_maskload_ps(b + i + 8, mask), hi);
+    }
+    return add_lanes16(lo, hi);
+}
+
+/* out[0, 8 * n_vec) = out * shrink + sum_j p[j] * v[j]. */
+ALWAYS_INLINE void add_values(float *out, float shrink, const float *p, const float *v, size_t ldv,
+                              uint32_t n, const int n_vec)
+{
+    __m256 acc[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < n_vec; i++)
+        acc[i] = _mm256_mul_ps(_mm256_loadu_ps(out + 8 * i), _mm256_set1_ps(shrink));
+    for (uint32_t j = 0; j < n; j++) {
+        __m256 weight = _mm256_set1_ps(p[j]);
+#pragma GCC unroll 8
+        for (int i = 0; i < n_vec; i++)
+            acc[i] = _mm256_fmadd_ps(weight, _mm256_loadu_ps(v + j * ldv + 8 * i), acc[i]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < n_vec; i++)
+        _mm256_storeu_ps(out + 8 * i, acc[i]);
+}
+
+static void add_values_tail(float *out, float shrink, const float *p, const float *v, size_t ldv,
+                            uint32_t n, uint32_t n_left)
+{
+    __m256i mask = first_lanes(n_left);
+    __m256 acc = _mm256_mul_ps(_mm256_maskload_ps(out, mask), _mm256_set1_ps(shrink));
+    for (uint32_t j = 0; j < n; j++)
+        acc = _mm256_fmadd_ps(_mm256_set1_ps(p[j]), _mm256_maskload_ps(v + j * ldv, mask), acc);
+    _mm256_maskstore_ps(out, mask, acc);
+}
+
+/* p[j] = exp(p[j] - max) for a whole block, whose unused end holds -inf; returns their sum. */
+static float exp_block(float *p, float max)
+{
+    __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    for (int j = 0; j < MFI_ATTN_BLOCK; j += 8) {
+        __m256 e = exp8(_mm256_sub_ps(_mm256_loadu_ps(p + j), _mm256_set1_ps(max)));
+        _mm256_storeu_ps(p + j, e);
+        sum[j / 8 % 2] = _mm256_add_ps(sum[j / 8 % 2], e);
+    }
+    return add_lanes16(sum[0], sum[1]);
+}
+
+void mfi_avx2_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
+                     uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out)
+{
+    float max = -INFINITY, sum = 0;
+    MFI_ASSERT(n_kv > 0 && dim <= MFI_ATTN_DIM_MAX && dim_v <= MFI_ATTN_DIM_MAX);
+    memset(out, 0, dim_v * sizeof *out);
+    for (uint32_t j0 = 0; j0 < n_kv; j0 += MFI_ATTN_BLOCK) {
+        uint32_t n = MFI_MIN(n_kv - j0, MFI_ATTN_BLOCK);
+        float p[MFI_ATTN_BLOCK], block_max = max;
+        for (uint32_t j = 0; j < MFI_ATTN_BLOCK; j++) {
+            p[j] = j < n ? scale * dot(q, k + (j0 + j) * ldk, dim) : -INFINITY;
+            block_max = MFI_MAX(block_max, p[j]);
+        }
+        float shrink = max == block_max ? 1 : expf(max - block_max);
+        const float *values = v + j0 * ldv;
+        uint32_t i = 0;
+        max = block_max;
+        sum = sum * shrink + exp_block(p, max);
+        for (; dim_v - i >= 64; i += 64)
+            add_values(out + i, shrink, p, values + i, ldv, n, 8);
+        for (; dim_v - i >= 8; i += 8)
+            add_values(out + i, shrink, p, values + i, ldv, n, 1);
+        if (i < dim_v)
+            add_values_tail(out + i, shrink, p, values + i, ldv, n, dim_v - i);
+    }
+    for (uint32_t i = 0; i < dim_v; i++)
+        out[i] /= sum;
+}
+
+void mfi_avx2_conv_silu(float *state, const float *w, const float *x, uint32_t n_ch,
+                        uint32_t kernel, uint32_t c0, uint32_t c1, float *y)
+{
+    const __m256i index = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                                             _mm256_set1_epi32((int)kernel));
+    for (uint32_t c = c0; c < c1; c += 8) {
+        const float *taps = w + (size_t)c * kernel;
+        __m256i mask = first_lanes(c1 - c);
+        __m256 fmask = _mm256_castsi256_ps(mask), zero = _mm256_setzero_ps(), sum = zero;
+        for (uint32_t j = 0; j < kernel; j++) {
+            const float *from = j + 1 < kernel ? state + (size_t)j * n_ch : x;
+            __m256 in = _mm256_maskload_ps(from + c, mask);
+            __m256 tap = _mm256_mask_i32gather_ps(zero, taps + j, index, fmask, 4);
+            if (j > 0) /* shift */
+                _mm256_maskstore_ps(state + (size_t)(j - 1) * n_ch + c, mask, in);
+            sum = _mm256_fmadd_ps(tap, in, sum);
+        }
+        _mm256_maskstore_ps(y + c, mask, silu8(sum));
+    }
+}
+
+/* The delta rule for 8 * n_vec columns of S, or for the first lanes of one vector of them. The
+ * decay is multiplied in twice rather than written back between. */
+ALWAYS_INLINE void gdn_columns(float *s, const float *q, const float *k, const float *v, float g,
+                               float beta, uint32_t dk, uint32_t dv, float *out, const int n_vec,
+                               const bool whole, __m256i mask)
+{
+#define LOAD(p)     (whole ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, mask))
+#define STORE(p, v) (whole ? _mm256_storeu_ps(p, v) : _mm256_maskstore_ps(p, mask, v))
+    const __m256 decay = _mm256_set1_ps(g);
+    __m256 delta[4], sum[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < n_vec; j++)
+        delta[j] = sum[j] = _mm256_setzero_ps();
+    for (uint32_t i = 0; i < dk; i++) {
+        const float *row = s + (size_t)i * dv;
+        __m256 ki = _mm256_set1_ps(k[i]);
+#pragma GCC unroll 4
+        for (int j = 0; j < n_vec; j++)
+            delta[j] = _mm256_fmadd_ps(_mm256_mul_ps(LOAD(row + 8 * j), decay), ki, delta[j]);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < n_vec; j++)
+        delta[j] = _mm256_mul_ps(_mm256_set1_ps(beta), _mm256_sub_ps(LOAD(v + 8 * j), delta[j]));
+    for (uint32_t i = 0; i < dk; i++) {
+        float *row = s + (size_t)i * dv;
+        __m256 ki = _mm256_set1_ps(k[i]), qi = _mm256_set1_ps(q[i]);
+#pragma GCC unroll 4
+        for (int j = 0; j < n_vec; j++) {
+            __m256 next = _mm256_mul_ps(LOAD(row + 8 * j), decay);
+            next = _mm256_fmadd_ps(ki, delta[j], next);
+            STORE(row + 8 * j, next);
+            sum[j] = _mm256_fmadd_ps(next, qi, sum[j]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < n_vec; j++)
+        STORE(out + 8 * j, sum[j]);
+#undef LOAD
+#undef STORE
+}
+
+void mfi_avx2_gdn_step(float *s, const float *q, const float *k, const float *v, float g,
+                       float beta, uint32_t dk, uint32_t dv, float *out)
+{
+    const __m256i none = _mm256_setzero_si256();
+    uint32_t j = 0;
+    MFI_ASSERT(dv <= MFI_GDN_DIM_MAX);
+    for (; dv - j >= 32; j += 32)
+        gdn_columns(s + j, q, k, v + j, g, beta, dk, dv, out + j, 4, true, none);
+    for (; dv - j >= 8; j += 8)
+        gdn_columns(s + j, q, k, v + j, g, beta, dk, dv, out + j, 1, true, none);
+    if (j < dv)
+        gdn_columns(s + j, q, k, v + j, g, beta, dk, dv, out + j, 1, false, first_lanes(dv - j));
+}

@@ -1,0 +1,21 @@
+/* The AVX2 level. Only the table may be used before mfi_cpu_isa() has said that the machine has it.
+ */
+#ifndef MFI_KERNELS_X86_X86_H
+#define MFI_KERNELS_X86_X86_H
+
+#include "kernels/kernels.h"
+
+void mfi_avx2_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
+                         size_t ldy, uint32_t row0, uint32_t row1);
+void mfi_avx2_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
+                        uint32_t row0, uint32_t row1);
+void mfi_avx2_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
+                     uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out);
+void mfi_avx2_conv_silu(float *state, const float *w, const float *x, uint32_t n_ch,
+                        uint32_t kernel, uint32_t c0, uint32_t c1, float *y);
+void mfi_avx2_gdn_step(float *s, const float *q, const float *k, const float *v, float g,
+                       float beta, uint32_t dk, uint32_t dv, float *out);
+
+extern const mfi_kernels mfi_avx2_kernels;
+
+#endif
