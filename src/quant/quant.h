@@ -64,8 +64,10 @@ static inline float mfi_bf16_to_f32(uint16_t h)
 }
 uint16_t mfi_f32_to_bf16(float f);
 
-/* Decodes n elements starting at element 0 of a row into out. planes[] point at that row. The plain
- * reference for every type: kernels are held against it. */
+/* Decodes n elements starting at element 0 of a row into out. planes[] point at that row and need no
+ * alignment. MLX types give the very bits of mx.dequantize, which computes in the type of the scales:
+ * the product is rounded to it, then the sum, and the result is widened. (Matrix kernels multiply with
+ * q * scale + bias in float, which is nearer to the stored value; see kernels/kernels.h.) */
 void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
 
 /* Affine quantisation of one group of `group` elements as MLX does it (mx.quantize): writes the codes
