@@ -19,6 +19,7 @@
 #define MFI_MAX_THREADS 256
 #define MFI_MAX_IO_THREADS 64
 #define MFI_MAX_VOCAB ((uint32_t)1 << 24)
+#define MFI_MAX_REPEAT_LAST_N 65536 /* tokens a sampler's window holds; -1 (all) needs none */
 #define MFI_MAX_JSON_DEPTH 256
 #define MFI_MAX_JSON_BYTES ((uint64_t)1 << 30)
 #define MFI_MAX_CONFIG_BYTES ((uint64_t)64 << 20) /* of config.json */
