@@ -23,6 +23,12 @@
 #define MFI_MAX_JSON_DEPTH 256
 #define MFI_MAX_JSON_BYTES ((uint64_t)1 << 30)
 #define MFI_MAX_CONFIG_BYTES ((uint64_t)64 << 20) /* of config.json */
+#define MFI_MAX_PATTERN_BYTES 16384 /* of a pre-tokeniser, before rewriting */
+#define MFI_MAX_PRETOK_STEPS 32
+#define MFI_MAX_TOKEN_BYTES 65535     /* of a vocabulary entry */
+#define MFI_MAX_ADDED_TOKEN_BYTES 1024 /* bounds the search for added tokens */
+#define MFI_MAX_ADDED_TOKENS 65536
+#define MFI_MAX_TEXT_BYTES ((uint64_t)1 << 30) /* of one call to encode */
 #define MFI_MAX_PARTS 9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
