@@ -88,7 +88,7 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
                                .n_slots = r->plan.n_slots,
                                .policy = &mfi_policy_lru,
                                .io = r->io,
-                               .n_refs_max = r->plan.n_slots};
+                               .n_refs_max = mfi_plan_held_max(&r->plan)};
     mft_ok(mfi_load_expert_table(r->model, p, &config.table, &r->parts, &r->layers, &err), &err);
     mft_ok(mfi_store_open(&r->store, &config, &err), &err);
     mft_ok(mfi_forward_open(&r->forward, &r->plan, b, r->store, &err), &err);
