@@ -100,6 +100,7 @@ static mf_status open_store(mf_engine *e, void *slots, mf_error *err)
                                .n_slots = e->plan.n_slots,
                                .policy = &mfi_policy_lru,
                                .io = e->io,
+                               .trace = e->trace,
                                .n_refs_max = e->plan.n_slots};
     MFI_TRY(mfi_load_expert_table(e->model, &e->plan.program, &config.table, &e->parts, &e->layers, err));
     return mfi_store_open(&e->store, &config, err);
@@ -114,11 +115,11 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_backend_cpu_open(&e->backend, e->plan.isa, e->plan.n_threads, err));
     MFI_TRY(open_io(e, err));
     MFI_TRY(open_memory(e, o, &slots, err));
-    MFI_TRY(open_store(e, slots, err));
     if (o->trace_path)
         MFI_TRY(mfi_trace_open(&e->trace, o->trace_path, o->model_path, s->n_layers, s->n_experts,
                                s->top_k, err));
-    MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, e->trace, err));
+    MFI_TRY(open_store(e, slots, err));
+    MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
     e->host = (mfi_session_host){.plan = &e->plan,
                                  .forward = e->forward,
                                  .tokenizer = e->tokenizer,

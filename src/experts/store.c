@@ -373,6 +373,11 @@ void mfi_store_release(mfi_store *store, mfi_expert_ref *refs, uint32_t n)
         pump(store);
 }
 
+bool mfi_store_cached(const mfi_store *store, uint32_t layer, uint16_t expert)
+{
+    return store->slot_of[expert_key(store, layer, expert)] != NONE;
+}
+
 void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const uint16_t *ids,
                      uint32_t n)
 {

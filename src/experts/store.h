@@ -78,6 +78,9 @@ mf_status mfi_store_poll(mfi_store *store, mfi_expert_ref *refs, uint32_t n, mf_
  * at once if all are ready. On failure refs stay held and must be released. */
 mf_status mfi_store_wait(mfi_store *store, mfi_expert_ref *refs, uint32_t n, mf_error *err);
 
+/* True if the expert is in a slot or on its way into one. */
+bool mfi_store_cached(const mfi_store *store, uint32_t layer, uint16_t expert);
+
 /* Writes one token's choice to the trace, if there is one, with what is in slots now; so before
  * acquire. ids in rank order. */
 void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const uint16_t *ids,

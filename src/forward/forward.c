@@ -11,23 +11,21 @@ struct mfi_forward {
     const mfi_program *p;
     mfi_backend *backend;
     mfi_store *store;
-    mfi_trace *trace;
     uint32_t n_slots;
     /* of one layer of one step */
     mfi_pair *pairs;           /* [chunk * top_k] grouped by expert */
     uint32_t *pair_of;         /* [chunk][top_k] */
     uint32_t *count, *first;   /* [n_experts] pairs of an expert, and where they begin */
     uint16_t *wanted;          /* [n_experts] the experts chosen, cached ones first */
-    uint32_t n_wanted;
-    mfi_expert_ref *refs;      /* [n_experts] of wanted[], in order */
-    uint8_t *done;             /* [n_experts] computed and released */
+    uint32_t n_wanted, next;   /* wanted[next] is the first not asked for yet */
+    mfi_expert_ref *refs;      /* [n_experts] held */
+    uint32_t n_held;
     mfi_expert_work *work;     /* [n_experts] */
-    uint32_t *work_ref;        /* [n_experts] the ref behind a piece of work */
     uint32_t last_row;         /* of LOGITS: where the last token's are */
 };
 
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
-                           mfi_store *store, mfi_trace *trace, mf_error *err)
+                           mfi_store *store, mf_error *err)
 {
     const mfi_shape *s = &plan->program.shape;
     size_t pairs = (size_t)plan->chunk * s->top_k, experts = s->n_experts;
@@ -38,7 +36,6 @@ mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_back
                        .p = &plan->program,
                        .backend = backend,
                        .store = store,
-                       .trace = trace,
                        .n_slots = plan->n_slots};
     f->pairs = calloc(pairs, sizeof *f->pairs);
     f->pair_of = calloc(pairs, sizeof *f->pair_of);
@@ -46,11 +43,8 @@ mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_back
     f->first = calloc(experts, sizeof *f->first);
     f->wanted = calloc(experts, sizeof *f->wanted);
     f->refs = calloc(experts, sizeof *f->refs);
-    f->done = calloc(experts, sizeof *f->done);
     f->work = calloc(experts, sizeof *f->work);
-    f->work_ref = calloc(experts, sizeof *f->work_ref);
-    if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->done ||
-        !f->work || !f->work_ref) {
+    if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->work) {
         mfi_forward_close(&f);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the lists of %zu choices", pairs);
     }
@@ -69,25 +63,12 @@ void mfi_forward_close(mfi_forward **forward)
     free(f->first);
     free(f->wanted);
     free(f->refs);
-    free(f->done);
     free(f->work);
-    free(f->work_ref);
     free(f);
     *forward = NULL;
 }
 
 /* ---- routing ---- */
-
-static void write_trace(mfi_forward *f, uint32_t layer, const mfi_step *step, const uint16_t *ids)
-{
-    uint32_t top_k = f->p->shape.top_k;
-    uint8_t hit[MFI_MAX_TOP_K];
-    for (uint32_t t = 0; t < step->n_tok; t++) {
-        for (uint32_t r = 0; r < top_k; r++)
-            hit[r] = mfi_store_cached(f->store, layer, ids[t * top_k + r]);
-        mfi_trace_choice(f->trace, layer, step->pos + t, ids + (size_t)t * top_k, hit, top_k);
-    }
-}
 
 /* Groups the step's choices by expert (counting sort: tokens stay in order within an expert) and
  * lists the experts, cached ones first: they can be computed at once, and using them before anything
@@ -117,99 +98,87 @@ static void group_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, 
             f->pairs[p] = (mfi_pair){(uint16_t)t, (uint16_t)r};
             f->pair_of[t * top_k + r] = p;
         }
-    memset(f->done, 0, f->n_wanted);
+    f->next = f->n_held = 0;
 }
 
 /* ---- experts ---- */
 
 /* Takes references on as many further experts as there are slots for; their reads start at once. */
-static mf_status acquire_more(mfi_forward *f, uint32_t layer, uint32_t *next, uint32_t *n_held,
-                              mf_error *err)
+static mf_status acquire_more(mfi_forward *f, uint32_t layer, mf_error *err)
 {
-    uint32_t n = MFI_MIN(f->n_wanted - *next, f->n_slots - *n_held);
+    uint32_t n = MFI_MIN(f->n_wanted - f->next, f->n_slots - f->n_held);
     if (n == 0)
         return MF_OK;
-    MFI_TRY(mfi_store_acquire(f->store, layer, f->wanted + *next, n, f->refs + *next, err));
-    *next += n;
-    *n_held += n;
+    MFI_TRY(mfi_store_acquire(f->store, layer, f->wanted + f->next, n, f->refs + f->n_held, err));
+    f->next += n;
+    f->n_held += n;
     return MF_OK;
 }
 
-/* Lists what is in memory and not computed yet. */
-static uint32_t collect_ready(mfi_forward *f, uint32_t open, uint32_t next)
+/* Lists the held experts that are in memory. */
+static uint32_t list_ready(mfi_forward *f)
 {
     uint32_t n = 0;
-    for (uint32_t i = open; i < next; i++) {
-        if (f->done[i] || !f->refs[i].ready)
-            continue;
-        uint32_t e = f->wanted[i];
-        f->work[n] = (mfi_expert_work){mfi_store_data(f->store, &f->refs[i]), f->first[e], f->count[e]};
-        f->work_ref[n++] = i;
+    for (uint32_t i = 0; i < f->n_held; i++) {
+        uint32_t e = f->refs[i].expert;
+        if (f->refs[i].ready)
+            f->work[n++] =
+                (mfi_expert_work){mfi_store_data(f->store, &f->refs[i]), f->first[e], f->count[e]};
     }
     return n;
 }
 
-/* Finished references drop out of the front, so that polls look at what is open only. */
-static uint32_t first_open(const mfi_forward *f, uint32_t from, uint32_t next)
+/* Gives back what was computed, which is all that was ready, and closes the gaps. */
+static void release_ready(mfi_forward *f)
 {
-    while (from < next && f->done[from])
-        from++;
-    return from;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < f->n_held; i++) {
+        if (f->refs[i].ready)
+            mfi_store_release(f->store, &f->refs[i], 1);
+        else
+            f->refs[kept++] = f->refs[i];
+    }
+    f->n_held = kept;
 }
 
 /* Computes all experts of the layer as they arrive; `op` is the EXPERTS op. */
-static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, uint32_t *next,
-                             uint32_t *n_held, mf_error *err)
+static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_error *err)
 {
-    uint32_t layer = f->p->ops[op].layer, n_done = 0, open = 0;
-    while (n_done < f->n_wanted) {
-        MFI_TRY(acquire_more(f, layer, next, n_held, err));
-        open = first_open(f, open, *next);
-        MFI_TRY(mfi_store_poll(f->store, f->refs + open, *next - open, err));
-        uint32_t n = collect_ready(f, open, *next);
+    uint32_t layer = f->p->ops[op].layer;
+    while (f->n_held > 0 || f->next < f->n_wanted) {
+        MFI_TRY(acquire_more(f, layer, err));
+        MFI_TRY(mfi_store_poll(f->store, f->refs, f->n_held, err));
+        uint32_t n = list_ready(f);
         if (n == 0) {
-            MFI_TRY(mfi_store_wait(f->store, f->refs + open, *next - open, err));
-            n = collect_ready(f, open, *next);
+            MFI_TRY(mfi_store_wait(f->store, f->refs, f->n_held, err));
+            n = list_ready(f);
         }
         step->work = f->work;
         step->n_work = n;
         MFI_TRY(f->backend->run(f->backend, op, 1, step, err));
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t ref = f->work_ref[i];
-            mfi_store_release(f->store, &f->refs[ref], 1);
-            f->done[ref] = 1;
-        }
-        n_done += n;
-        *n_held -= n;
+        release_ready(f);
     }
     return MF_OK;
-}
-
-static void release_all(mfi_forward *f, uint32_t next)
-{
-    for (uint32_t i = 0; i < next; i++)
-        if (!f->done[i])
-            mfi_store_release(f->store, &f->refs[i], 1);
 }
 
 /* From after ROUTE to after EXPERTS: reads begin, what stands between is computed meanwhile. */
 static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_t op, mfi_step *step,
                                    mf_error *err)
 {
-    uint32_t layer = f->p->ops[op].layer, next = 0, n_held = 0;
+    uint32_t layer = f->p->ops[op].layer, top_k = f->p->shape.top_k;
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_IDS);
-    if (f->trace)
-        write_trace(f, layer, step, ids);
+    for (uint32_t t = 0; t < step->n_tok; t++)
+        mfi_store_trace(f->store, layer, step->pos + t, ids + (size_t)t * top_k, top_k);
     group_choices(f, layer, step, ids);
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
-    mf_status status = acquire_more(f, layer, &next, &n_held, err);
+    mf_status status = acquire_more(f, layer, err);
     if (status == MF_OK)
         status = f->backend->run(f->backend, after_route, op - after_route, step, err);
     if (status == MF_OK)
-        status = run_experts(f, op, step, &next, &n_held, err);
+        status = run_experts(f, op, step, err);
     if (status != MF_OK)
-        release_all(f, next);
+        mfi_store_release(f->store, f->refs, f->n_held);
     return status;
 }
 

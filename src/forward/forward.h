@@ -12,9 +12,9 @@
 
 typedef struct mfi_forward mfi_forward;
 
-/* Everything is borrowed and must outlive the forward pass. trace may be NULL. */
+/* Everything is borrowed and must outlive the forward pass. */
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
-                           mfi_store *store, mfi_trace *trace, mf_error *err);
+                           mfi_store *store, mf_error *err);
 void mfi_forward_close(mfi_forward **forward);
 
 typedef enum mfi_want {
