@@ -439,7 +439,7 @@ class Model(Case):
 
     def test_signals(self):
         for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-            p = self.start("run", "-m", MODEL, "-p", self.question, "--ignore-eos", "--temp", "1", "-c", "16384")
+            p = self.start("run", "-m", MODEL, "-p", self.question, "--ignore-eos", "--temp", "1")
             self.assertTrue(os.read(p.stdout.fileno(), 1))
             p.send_signal(number)
             out, err = p.communicate(timeout=30)
@@ -447,9 +447,9 @@ class Model(Case):
             self.assertIn(b"stop: cancelled", err)
 
     def test_signal_with_json(self):
-        p = self.start("run", "-m", MODEL, "-p", self.question, "--ignore-eos", "--seed", "1", "-c", "16384",
+        p = self.start("run", "-m", MODEL, "-p", self.question, "--ignore-eos", "--seed", "1",
                        "--json")
-        time.sleep(2)
+        time.sleep(1)
         p.send_signal(signal.SIGINT)
         out, err = p.communicate(timeout=30)
         self.assertEqual(p.returncode, 130, err)
@@ -457,7 +457,7 @@ class Model(Case):
             self.assertEqual(json.loads(out)["stop"], "cancelled")
 
     def test_reader_goes_away(self):
-        p = self.start("run", "-m", MODEL, "-p", self.question, "--ignore-eos", "-c", "16384", "--seed", "1")
+        p = self.start("run", "-m", MODEL, "-p", self.question, "--ignore-eos", "--seed", "1")
         self.assertTrue(os.read(p.stdout.fileno(), 1))
         p.stdout.close()
         self.assertEqual(p.wait(30), 1)
@@ -584,7 +584,7 @@ class Model(Case):
         self.assertEqual(self.read("logits"), b"old")
 
     def test_logits_interrupted(self):
-        self.write("ids", " ".join(str(i % 250) for i in range(6000)))
+        self.write("ids", " ".join(str(i % 250) for i in range(4000)))
         p = self.start("logits", "-m", MODEL, "--ids", self.path("ids"), "-o", self.path("logits"), "-t", "1")
         deadline = time.time() + 60
         while len(os.listdir(self.dir)) < 2 and p.poll() is None and time.time() < deadline:
