@@ -53,7 +53,7 @@ static void put_ids(mfi_buf *out, const int32_t *ids, size_t n_ids, const char *
 
 static mf_status encode_line(worker *w, const char *line, size_t len)
 {
-    mf_status status = mfi_json_scan(line, len, w->name, &w->err);
+    mf_status status = mfi_json_scan(line, len, "JSON", &w->err);
     if (status)
         return status;
     mfi_json_span value = mfi_json_root(line, len);

@@ -15,7 +15,7 @@
 
 void cli_output_open(cli_output *out, int fd, const char *name)
 {
-    *out = (cli_output){.fd = fd, .name = name, .data = malloc(OUTPUT_BUF_BYTES)};
+    *out = (cli_output){.fd = fd, .name = name, .data = calloc(1, OUTPUT_BUF_BYTES)};
     if (!out->data)
         out->error = ENOMEM;
 }

@@ -41,10 +41,15 @@ void cli_progress_line(mfi_buf *out, const char *what, const char *unit, uint64_
     mfi_buf_fmt(out, "%s: ", what);
     if (total)
         mfi_buf_fmt(out, "%3.0f %%, ", 100.0 * (double)done / (double)total);
-    put_amount(out, unit, (double)done);
-    if (total) {
+    if (!total) {
+        put_amount(out, unit, (double)done);
+    } else if (strcmp(unit, "bytes") == 0) {
+        cli_put_size(out, (double)done);
         mfi_buf_str(out, " of ");
-        put_amount(out, unit, (double)total);
+        cli_put_size(out, (double)total);
+    } else {
+        mfi_buf_fmt(out, "%llu of %llu %s", (unsigned long long)done, (unsigned long long)total,
+                    unit);
     }
     if (!elapsed_ns || !done)
         return;

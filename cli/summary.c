@@ -79,7 +79,7 @@ void cli_summary_print(const cli_run_facts *facts)
     double prompt_rate = per_second((double)r->n_prompt, r->prompt_ns);
     double decode_rate = per_second(n_decoded(facts), r->decode_ns);
     mfi_buf out = {0};
-    mfi_buf_fmt(&out, "model       %s, %s; activations %s, kernels %s, %u threads, context %u\n",
+    mfi_buf_fmt(&out, "model       %s, %s; activations %s, kernels %s, threads %u, context %u\n",
                 facts->info.family, facts->info.weights, facts->info.activations, facts->info.isa,
                 facts->info.n_threads, facts->info.ctx);
     mfi_buf_fmt(&out, "prompt      %zu tokens, %.1f tokens/s\n", r->n_prompt, prompt_rate);
