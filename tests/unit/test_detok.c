@@ -61,8 +61,12 @@ static void holds_back_no_more_than_it_must(void **state)
     assert_int_equal(out.len, 1);
     mfi_detok_push(&detok, "\x98", 1, &out);
     assert_int_equal(out.len, 1);
-    mfi_detok_push(&detok, "\x80" "b", 2, &out);
-    assert_string_equal(out.data, "a\xf0\x9f\x98\x80" "b");
+    mfi_detok_push(&detok,
+                   "\x80"
+                   "b",
+                   2, &out);
+    assert_string_equal(out.data, "a\xf0\x9f\x98\x80"
+                                  "b");
     mfi_detok_end(&detok, &out);
     mfi_detok_end(&detok, &out);
     assert_int_equal(out.len, 6);
@@ -74,9 +78,9 @@ static void chunking_changes_nothing(void **state)
     (void)state;
     uint64_t seed = 42;
     mfi_rng rng = {seed};
-    static const unsigned char alphabet[] = {0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf,
-                                             0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xed, 0xef, 0xf0, 0xf3,
-                                             0xf4, 0xf5, 0xff};
+    static const unsigned char alphabet[] = {0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f,
+                                             0xa0, 0xbf, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,
+                                             0xed, 0xef, 0xf0, 0xf3, 0xf4, 0xf5, 0xff};
     for (int round = 0; round < 3000; round++) {
         char bytes[24];
         for (size_t i = 0; i < sizeof bytes; i++)

@@ -1,4 +1,5 @@
-/* Pre-tokenisation: what the rewriter makes of patterns, classes over every code point, behaviours. */
+/* Pre-tokenisation: what the rewriter makes of patterns, classes over every code point, behaviours.
+ */
 #include "fake/support.h"
 
 #include <stdlib.h>
@@ -41,7 +42,8 @@ static void splits_as_hugging_face(void **state)
             mfi_buf_append(&got, "", 0);
             for (size_t p = 0; p < scratch.pieces.n; p++) {
                 mfi_buf_str(&got, p ? "|" : "");
-                mfi_buf_append(&got, out + scratch.pieces.data[p].start, scratch.pieces.data[p].len);
+                mfi_buf_append(&got, out + scratch.pieces.data[p].start,
+                               scratch.pieces.data[p].len);
             }
             if (strcmp(got.data, splits[i].pieces[k]) != 0)
                 fail_msg("%s on \"%s\": \"%s\", not \"%s\"", splits[i].node, texts[k], got.data,
@@ -74,17 +76,50 @@ static bool is_han(uint32_t cp)
     return false;
 }
 
-static bool want_letter(uint32_t cp) { return in("L", cp); }
-static bool want_number(uint32_t cp) { return in("N", cp); }
-static bool want_not_mark(uint32_t cp) { return !in("M", cp); }
-static bool want_upper(uint32_t cp) { return in("Lu", cp) || in("Lt", cp); }
-static bool want_ps(uint32_t cp) { return in("P", cp) || in("S", cp); }
-static bool want_space(uint32_t cp) { return mfi_unicode_is_space(cp); }
-static bool want_other(uint32_t cp) { return !mfi_unicode_is_space(cp) && !in("L", cp) && !in("N", cp); }
-static bool want_letter_not_han(uint32_t cp) { return in("L", cp) && !is_han(cp); }
-static bool want_han(uint32_t cp) { return is_han(cp); }
-static bool want_lower_lm(uint32_t cp) { return in("Ll", cp) || in("Lm", cp); }
-static bool want_chars(uint32_t cp) { return cp == '-' || cp == ']' || (cp >= 'a' && cp <= 'c') || cp == 0x3042; }
+static bool want_letter(uint32_t cp)
+{
+    return in("L", cp);
+}
+static bool want_number(uint32_t cp)
+{
+    return in("N", cp);
+}
+static bool want_not_mark(uint32_t cp)
+{
+    return !in("M", cp);
+}
+static bool want_upper(uint32_t cp)
+{
+    return in("Lu", cp) || in("Lt", cp);
+}
+static bool want_ps(uint32_t cp)
+{
+    return in("P", cp) || in("S", cp);
+}
+static bool want_space(uint32_t cp)
+{
+    return mfi_unicode_is_space(cp);
+}
+static bool want_other(uint32_t cp)
+{
+    return !mfi_unicode_is_space(cp) && !in("L", cp) && !in("N", cp);
+}
+static bool want_letter_not_han(uint32_t cp)
+{
+    return in("L", cp) && !is_han(cp);
+}
+static bool want_han(uint32_t cp)
+{
+    return is_han(cp);
+}
+static bool want_lower_lm(uint32_t cp)
+{
+    return in("Ll", cp) || in("Lm", cp);
+}
+static bool want_chars(uint32_t cp)
+{
+    return cp == '-' || cp == ']' || (cp >= 'a' && cp <= 'c') || cp == 0x3042;
+}
 
 static const struct {
     const char *pattern;
@@ -131,8 +166,8 @@ static void classes_over_every_code_point(void **state)
     }
 }
 
-/* utf8proc has older tables of its own: what it knows, it knows alike, but for the few characters that
- * Unicode moved in between. */
+/* utf8proc has older tables of its own: what it knows, it knows alike, but for the few characters
+ * that Unicode moved in between. */
 static void categories_against_utf8proc(void **state)
 {
     (void)state;
@@ -224,8 +259,7 @@ static void long_runs_need_no_machine_stack(void **state)
         mft_ok(mfi_regex_open(&regex, pattern, sizeof pattern - 1, false, &err), &err);
         if (!jit)
             mfi_regex_forbid_jit(regex);
-        mfi_found found =
-            mfi_regex_find(regex, &match, text, len, 0, &start[jit], &end[jit], &err);
+        mfi_found found = mfi_regex_find(regex, &match, text, len, 0, &start[jit], &end[jit], &err);
         if (found != MFI_FOUND_MATCH)
             fail_msg("%s", err.message);
         mfi_regex_match_free(&match);
@@ -266,11 +300,14 @@ static void nfc_short_cut_changes_nothing(void **state)
     mfi_buf scratch = {0};
     mf_error err;
     /* Every character behind each of a few that things compose with. */
-    static const char *const before[] = {"", "a", "\xe1\x84\x80", "\xea\xb0\x80", "\xe3\x81\x8b", "\xe0\xa7\x87"};
+    static const char *const before[] = {
+        "", "a", "\xe1\x84\x80", "\xea\xb0\x80", "\xe3\x81\x8b", "\xe0\xa7\x87"};
     for (size_t b = 0; b < MFI_ARRAY_LEN(before); b++) {
         for (uint32_t cp = 1; cp < 0x30000; cp++) {
             if (cp == 0xd800)
                 cp = 0xe000;
+            if (cp == 0x11a7) /* utf8proc drops it behind a syllable, though it is no final */
+                continue;
             char text[16];
             size_t len = strlen(before[b]), out_len;
             memcpy(text, before[b], len);
