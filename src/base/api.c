@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
+#define TEXT(x)  TEXT_(x)
 
 const char *mf_version(void)
 {

@@ -98,7 +98,7 @@ mf_status mfi_added_survey(const mfi_json *list, uint32_t *n_ids, mf_error *err)
         int64_t id;
         if (!mfi_json_i64(mfi_json_get(mfi_json_at(list, i), "id"), &id) || id < 0)
             return mfi_fail(err, MF_ERR_FORMAT, "added_tokens: entry %zu has no id", i);
-        if (id >= MFI_MAX_VOCAB)
+        if (id >= MFI_MAX_VOCAB - 1)
             return mfi_fail(err, MF_ERR_LIMIT, "added_tokens: id %lld", (long long)id);
         *n_ids = MFI_MAX(*n_ids, (uint32_t)id + 1);
     }
@@ -112,8 +112,8 @@ static mf_status read_token(const mfi_json *node, size_t i, mfi_added_token *tok
         const char *key;
         bool *value;
     } flags[] = {
-        {"special", &token->special}, {"single_word", &token->single_word},
-        {"lstrip", &token->lstrip},   {"rstrip", &token->rstrip},
+        {"special", &token->special},       {"single_word", &token->single_word},
+        {"lstrip", &token->lstrip},         {"rstrip", &token->rstrip},
         {"normalized", &token->normalized},
     };
     int64_t id = 0;

@@ -20,7 +20,7 @@ typedef struct mfi_trie_node {
 typedef struct mfi_trie {
     mfi_trie_node *nodes; /* [n], nodes[0] is the root */
     uint32_t n, cap;
-    uint32_t first[256];  /* the root's child for a byte; 0: none */
+    uint32_t first[256]; /* the root's child for a byte; 0: none */
 } mfi_trie;
 
 typedef struct mfi_added {

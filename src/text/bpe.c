@@ -9,8 +9,8 @@
 #include <string.h>
 
 #define SHORT_BYTES 24 /* up to here scanning beats the heap */
-#define NO_RANK UINT32_MAX
-#define NO_NODE UINT32_MAX
+#define NO_RANK     UINT32_MAX
+#define NO_NODE     UINT32_MAX
 
 mf_status mfi_bpe_open(mfi_bpe *bpe, size_t n_merges, mf_error *err)
 {

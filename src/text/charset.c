@@ -1,6 +1,7 @@
 /* Sets of code points: union, complement, intersection, and their form as a PCRE2 class.
  *
- * Used by the pattern rewriter while a tokenizer is opened; nothing of it survives the rewriting. */
+ * Used by the pattern rewriter while a tokenizer is opened; nothing of it survives the rewriting.
+ */
 #include "text/charset.h"
 #include "text/unicode.h"
 

@@ -1,7 +1,7 @@
 /* Conversations into text with the model's chat template.
  *
- * Makes the variables that transformers passes to a template and renders it. Any thread; the template's
- * tree lives for one call. */
+ * Makes the variables that transformers passes to a template and renders it. Any thread; the
+ * template's tree lives for one call. */
 #include "text/template.h"
 #include "text/tokenizer_int.h"
 #include "text/unicode.h"

@@ -8,7 +8,8 @@
 
 static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
 
-/* True if `b` may follow the n_held bytes held, by Unicode's table of well-formed sequences (3-7). */
+/* True if `b` may follow the n_held bytes held, by Unicode's table of well-formed sequences (3-7).
+ */
 static bool may_follow(const mfi_detok *detok, unsigned char b)
 {
     if (detok->n_held == 1) {

@@ -1,7 +1,8 @@
 /* Streaming detokeniser: pieces in, text out that is cut only between characters.
  *
- * Incomplete UTF-8 sequences are held back (at most 3 bytes) until the rest arrives; bytes that can't
- * become valid UTF-8 come out as U+FFFD, one for each maximal bad part, as Hugging Face and browsers do. */
+ * Incomplete UTF-8 sequences are held back (at most 3 bytes) until the rest arrives; bytes that
+ * can't become valid UTF-8 come out as U+FFFD, one for each maximal bad part, as Hugging Face and
+ * browsers do. */
 #ifndef MFI_TEXT_DETOK_H
 #define MFI_TEXT_DETOK_H
 

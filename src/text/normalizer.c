@@ -38,43 +38,67 @@ mf_status mfi_normalizer_open(mfi_normalizer *normalizer, const mfi_json *node, 
     return open_node(normalizer, node, 0, err);
 }
 
-/* True if the text is certainly NFC. The blocks listed have no combining class, no decomposition
- * but Hangul's, and no character that composes with one in front of it. */
-static bool surely_nfc(const char *text, size_t len)
+/* The next stretch at *p that NFC might change: from the last inert character in front of the
+ * first one that is not, to the next inert one. False if there is none. */
+static bool find_stretch(const char **p, const char *end, const char **stretch_end)
 {
-    const char *p = text, *end = text + len;
-    while (p < end) {
-        if ((unsigned char)*p < 0xcc) { /* up to U+02FF, or inside such a character */
-            p++;
-            continue;
-        }
-        uint32_t cp;
-        p += mfi_utf8_decode(p, end, &cp);
-        bool safe = (cp >= 0x0400 && cp <= 0x0482) || (cp >= 0x2010 && cp <= 0x2027) ||
-                    (cp >= 0x3001 && cp <= 0x3029) || (cp >= 0x3041 && cp <= 0x3096) ||
-                    (cp >= 0x30a0 && cp <= 0x30ff) || (cp >= 0x3400 && cp <= 0x9fff) ||
-                    (cp >= 0xac00 && cp <= 0xd7a3) || (cp >= 0xff01 && cp <= 0xff60);
-        if (!safe)
+    const char *q = *p, *last = q;
+    uint32_t cp;
+    for (;;) {
+        /* Up to U+02FF everything is inert. */
+        while (q < end && (unsigned char)*q < 0xcc)
+            q++;
+        if (q == end)
             return false;
+        last = q;
+        q += mfi_utf8_decode(q, end, &cp);
+        if (!mfi_unicode_is_inert(cp))
+            break;
     }
+    if (last > *p)
+        last -= mfi_utf8_decode_before(*p, last, &cp);
+    while (q < end) {
+        size_t n = mfi_utf8_decode(q, end, &cp);
+        if (mfi_unicode_is_inert(cp))
+            break;
+        q += n;
+    }
+    *p = last;
+    *stretch_end = q;
     return true;
 }
 
-mf_status mfi_normalizer_run(const mfi_normalizer *normalizer, const char *text, size_t len,
-                             mfi_buf *scratch, const char **out, size_t *out_len, mf_error *err)
+static mf_status put_nfc(const char *text, size_t len, mfi_buf *out, mf_error *err)
 {
-    *out = text;
-    *out_len = len;
-    if (!normalizer->nfc || surely_nfc(text, len))
-        return MF_OK;
     utf8proc_uint8_t *nfc = NULL;
     utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)len, &nfc,
                                       UTF8PROC_COMPOSE | UTF8PROC_STABLE);
     if (n < 0)
         return mfi_fail(err, n == UTF8PROC_ERROR_NOMEM ? MF_ERR_NO_MEMORY : MF_ERR_LIMIT,
                         "normalising text: %s", utf8proc_errmsg(n));
-    mfi_buf_free(scratch);
-    *scratch = (mfi_buf){.data = (char *)nfc, .len = (size_t)n, .cap = (size_t)n + 1};
+    mfi_buf_append(out, nfc, (size_t)n);
+    free(nfc);
+    return MF_OK;
+}
+
+mf_status mfi_normalizer_run(const mfi_normalizer *normalizer, const char *text, size_t len,
+                             mfi_buf *scratch, const char **out, size_t *out_len, mf_error *err)
+{
+    const char *p = text, *end = text + len, *stretch_end;
+    *out = text;
+    *out_len = len;
+    if (!normalizer->nfc || !find_stretch(&p, end, &stretch_end))
+        return MF_OK;
+    const char *done = text;
+    scratch->len = 0;
+    do {
+        mfi_buf_append(scratch, done, (size_t)(p - done));
+        MFI_TRY(put_nfc(p, (size_t)(stretch_end - p), scratch, err));
+        p = done = stretch_end;
+    } while (find_stretch(&p, end, &stretch_end));
+    mfi_buf_append(scratch, done, (size_t)(end - done));
+    if (scratch->failed)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "normalising text: out of memory");
     *out = scratch->data;
     *out_len = scratch->len;
     return MF_OK;

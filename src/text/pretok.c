@@ -213,7 +213,8 @@ static mf_status cut(const mfi_pretok_step *step, mfi_pretok_scratch *s, const c
     size_t from = 0, done = 0, last_end = SIZE_MAX;
     while (from <= len) {
         size_t start, end;
-        mfi_found found = mfi_regex_find(step->regex, &s->match, piece, len, from, &start, &end, err);
+        mfi_found found =
+            mfi_regex_find(step->regex, &s->match, piece, len, from, &start, &end, err);
         if (found == MFI_FOUND_ERROR)
             return err ? err->status : MF_ERR_LIMIT;
         if (found == MFI_FOUND_NOTHING)

@@ -17,7 +17,7 @@ typedef enum mfi_split_behavior {
 typedef struct mfi_regex mfi_regex; /* a compiled pattern; immutable */
 
 typedef struct mfi_pretok_step {
-    mfi_regex *regex;  /* NULL: this step does not split */
+    mfi_regex *regex; /* NULL: this step does not split */
     mfi_split_behavior behavior;
     bool invert;       /* what does not match is the match */
     bool prefix_space; /* first put a space in front of pieces that lack one */
@@ -54,8 +54,8 @@ mf_status mfi_pretok_open(mfi_pretok *pretok, const mfi_json *node, mf_error *er
 void mfi_pretok_close(mfi_pretok *pretok);
 uint64_t mfi_pretok_bytes(const mfi_pretok *pretok);
 
-/* Splits valid UTF-8 of at most MFI_MAX_TEXT_BYTES. *out is the text that scratch->pieces refer to: `text`
- * or scratch->text. */
+/* Splits valid UTF-8 of at most MFI_MAX_TEXT_BYTES. *out is the text that scratch->pieces refer to:
+ * `text` or scratch->text. */
 mf_status mfi_pretok_run(const mfi_pretok *pretok, mfi_pretok_scratch *scratch, const char *text,
                          size_t len, const char **out, mf_error *err);
 void mfi_pretok_scratch_free(mfi_pretok_scratch *scratch);

@@ -103,8 +103,8 @@ static mf_status read_property(rewriter *rw, const char *at, bool negated, mfi_c
         mfi_charset_add_han(set);
     else
         return mfi_fail(rw->err, MF_ERR_UNSUPPORTED,
-                        "pattern: \\p{%.*s} at offset %zu is not supported",
-                        (int)MFI_MIN(len, 40), name, (size_t)(at - rw->begin));
+                        "pattern: \\p{%.*s} at offset %zu is not supported", (int)MFI_MIN(len, 40),
+                        name, (size_t)(at - rw->begin));
     if (negated)
         mfi_charset_invert(set);
     return MF_OK;
@@ -120,14 +120,29 @@ static mf_status read_escape(rewriter *rw, mfi_charset *set, uint32_t *cp, bool 
     char c = *rw->p++;
     *is_set = false;
     switch (c) {
-    case 't': *cp = '\t'; return MF_OK;
-    case 'n': *cp = '\n'; return MF_OK;
-    case 'r': *cp = '\r'; return MF_OK;
-    case 'f': *cp = '\f'; return MF_OK;
-    case 'v': *cp = '\v'; return MF_OK; /* to PCRE2 it would be a class */
-    case 'a': *cp = '\a'; return MF_OK;
-    case 'e': *cp = 0x1b; return MF_OK;
-    case 'u': return read_hex(rw, at, 4, 4, cp);
+    case 't':
+        *cp = '\t';
+        return MF_OK;
+    case 'n':
+        *cp = '\n';
+        return MF_OK;
+    case 'r':
+        *cp = '\r';
+        return MF_OK;
+    case 'f':
+        *cp = '\f';
+        return MF_OK;
+    case 'v':
+        *cp = '\v';
+        return MF_OK; /* to PCRE2 it would be a class */
+    case 'a':
+        *cp = '\a';
+        return MF_OK;
+    case 'e':
+        *cp = 0x1b;
+        return MF_OK;
+    case 'u':
+        return read_hex(rw, at, 4, 4, cp);
     case 'x':
         if (rw->p < rw->end && *rw->p == '{') {
             rw->p++;

@@ -6,8 +6,9 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* Appends the rewritten pattern. Every class becomes explicit ranges of Unicode 16; a construct that
- * might mean something else to the two engines is MF_ERR_UNSUPPORTED, with its name and offset. */
+/* Appends the rewritten pattern. Every class becomes explicit ranges of Unicode 16; a construct
+ * that might mean something else to the two engines is MF_ERR_UNSUPPORTED, with its name and
+ * offset. */
 mf_status mfi_regex_rewrite(const char *pattern, size_t len, mfi_buf *out, mf_error *err);
 
 #endif

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 
 #define JIT_STACK_START_BYTES (64 * 1024)
-#define JIT_STACK_MAX_BYTES (8 * 1024 * 1024)
-#define COMPILED_BYTES_MAX (64 * 1024 * 1024)
+#define JIT_STACK_MAX_BYTES   (8 * 1024 * 1024)
+#define COMPILED_BYTES_MAX    (64 * 1024 * 1024)
 
 struct mfi_regex {
     pcre2_code *code;

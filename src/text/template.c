@@ -28,9 +28,11 @@ typedef struct evaluator {
 } evaluator;
 
 static const char *const type_names[] = {
-    [MFI_VALUE_UNDEFINED] = "undefined", [MFI_VALUE_NONE] = "none",  [MFI_VALUE_BOOL] = "a boolean",
-    [MFI_VALUE_INT] = "an integer",      [MFI_VALUE_STR] = "a string", [MFI_VALUE_LIST] = "a list",
-    [MFI_VALUE_MAP] = "a mapping",       [MFI_VALUE_LOOP] = "loop",  [MFI_VALUE_OPAQUE] = "a value",
+    [MFI_VALUE_UNDEFINED] = "undefined", [MFI_VALUE_NONE] = "none",
+    [MFI_VALUE_BOOL] = "a boolean",      [MFI_VALUE_INT] = "an integer",
+    [MFI_VALUE_STR] = "a string",        [MFI_VALUE_LIST] = "a list",
+    [MFI_VALUE_MAP] = "a mapping",       [MFI_VALUE_LOOP] = "loop",
+    [MFI_VALUE_OPAQUE] = "a value",
 };
 
 /* The template did something that Python refuses, too. */
@@ -113,8 +115,8 @@ static mf_status equal(const evaluator *ev, const mfi_node *node, const mfi_valu
     }
     if (a->type == b->type && (a->type == MFI_VALUE_LIST || a->type == MFI_VALUE_MAP))
         return unsupported(ev, node, "comparison of", a);
-    *out = a->type == b->type &&
-           (a->type != MFI_VALUE_STR || same_text(a->str, a->n, b->str, b->n));
+    *out =
+        a->type == b->type && (a->type != MFI_VALUE_STR || same_text(a->str, a->n, b->str, b->n));
     return MF_OK;
 }
 
@@ -153,8 +155,9 @@ static mf_status add(evaluator *ev, const mfi_node *node, const mfi_value *a, co
 
 static bool is_dict_method(const char *name, size_t len)
 {
-    static const char *const methods[] = {"clear", "copy", "fromkeys",   "get",    "items", "keys",
-                                          "pop",   "popitem", "setdefault", "update", "values"};
+    static const char *const methods[] = {"clear",      "copy",   "fromkeys", "get",
+                                          "items",      "keys",   "pop",      "popitem",
+                                          "setdefault", "update", "values"};
     for (size_t i = 0; i < MFI_ARRAY_LEN(methods); i++)
         if (same_text(name, len, methods[i], strlen(methods[i])))
             return true;

@@ -1,10 +1,11 @@
 /* Chat templates: the part of Jinja that plain ones use.
  *
- * Understood: text, comments, {{ expressions }}, for over a list (with else and the loop variables), if/elif/else,
- * whitespace control, string and integer literals, names, attributes and items, + == != and or not.
- * White space follows trim_blocks and lstrip_blocks, as Hugging Face renders templates. Everything else
- * is MF_ERR_UNSUPPORTED with its name and line, also in branches that are not taken. What fails
- * by the template's own meaning (adding a string and nothing, say) is MF_ERR_ARGUMENT.
+ * Understood: text, comments, {{ expressions }}, for over a list (with else and the loop
+ * variables), if/elif/else, whitespace control, string and integer literals, names, attributes and
+ * items, + == != and or not. White space follows trim_blocks and lstrip_blocks, as Hugging Face
+ * renders templates. Everything else is MF_ERR_UNSUPPORTED with its name and line, also in branches
+ * that are not taken. What fails by the template's own meaning (adding a string and nothing, say)
+ * is MF_ERR_ARGUMENT.
  *
  * Templates are foreign: size, nesting, steps and output are bounded. */
 #ifndef MFI_TEXT_TEMPLATE_H
@@ -33,8 +34,8 @@ struct mfi_value {
     mfi_value_type type;
     bool boolean;
     int64_t integer;
-    const char *str; /* [n] */
-    const mfi_value *items; /* [n] */
+    const char *str;             /* [n] */
+    const mfi_value *items;      /* [n] */
     const mfi_value_pair *pairs; /* [n] */
     size_t n;
     size_t index; /* of a loop */

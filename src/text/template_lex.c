@@ -136,8 +136,13 @@ mf_status mfi_lexer_begin(mfi_lexer *lexer, mfi_arena *arena, const char *source
     }
     if (n && copy[n - 1] == '\n') /* keep_trailing_newline is off */
         n--;
-    *lexer = (mfi_lexer){.arena = arena, .p = copy, .end = copy + n, .line = 1,
-                         .state = MFI_LEX_DATA, .line_starting = true, .err = err};
+    *lexer = (mfi_lexer){.arena = arena,
+                         .p = copy,
+                         .end = copy + n,
+                         .line = 1,
+                         .state = MFI_LEX_DATA,
+                         .line_starting = true,
+                         .err = err};
     return MF_OK;
 }
 
@@ -338,9 +343,9 @@ static size_t tag_end(const mfi_lexer *lexer, char *sign)
 
 static mf_status lex_tag(mfi_lexer *lexer, mfi_lex_token *token)
 {
-    static const char *const ops[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*",
-                                      "%",  "~",  "[",  "]",  "(",  ")",  "{", "}", ">", "<",
-                                      "=",  ".",  ":",  "|",  ",",  ";"};
+    static const char *const ops[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/",
+                                      "*",  "%",  "~",  "[",  "]",  "(",  ")", "{", "}",
+                                      ">",  "<",  "=",  ".",  ":",  "|",  ",", ";"};
     skip_space(lexer);
     token->line = lexer->line;
     token->text = lexer->p;

@@ -1,7 +1,7 @@
 /* The template parser: tokens into a tree of statements and expressions.
  *
- * Recursive descent with jinja2's precedences, of its subset in template.h. Refuses by name what it does not
- * know; the depth of the tree is bounded, so that the evaluator may recurse. */
+ * Recursive descent with jinja2's precedences, of its subset in template.h. Refuses by name what it
+ * does not know; the depth of the tree is bounded, so that the evaluator may recurse. */
 #include "base/limits.h"
 #include "text/template_int.h"
 
@@ -95,9 +95,9 @@ static mf_status parse_string(parser *ps, mfi_node *node)
 
 static mf_status parse_name(parser *ps, mfi_node *node)
 {
-    static const char *const functions[] = {"range",  "dict",      "lipsum",          "cycler",
-                                            "joiner", "namespace", "raise_exception", "strftime_now",
-                                            "self",   "super",     "caller"};
+    static const char *const functions[] = {
+        "range",           "dict",         "lipsum", "cycler", "joiner", "namespace",
+        "raise_exception", "strftime_now", "self",   "super",  "caller"};
     static const char *const keywords[] = {"and", "or", "in", "is", "if", "else", "not"};
     static const struct {
         const char *name;

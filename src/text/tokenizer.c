@@ -70,13 +70,26 @@ void mf_tokenizer_close(mf_tokenizer **tokenizer)
 
 uint64_t mfi_tokenizer_bytes(const mf_tokenizer *tokenizer)
 {
-    return sizeof *tokenizer + mfi_vocab_bytes(&tokenizer->vocab) +
-           mfi_bpe_bytes(&tokenizer->bpe) + mfi_pretok_bytes(&tokenizer->pretok) +
-           mfi_added_bytes(&tokenizer->added) + tokenizer->chat_template_len +
+    return sizeof *tokenizer + mfi_vocab_bytes(&tokenizer->vocab) + mfi_bpe_bytes(&tokenizer->bpe) +
+           mfi_pretok_bytes(&tokenizer->pretok) + mfi_added_bytes(&tokenizer->added) +
+           tokenizer->chat_template_len +
            (tokenizer->prefix.cap + tokenizer->suffix.cap) * sizeof(int32_t);
 }
 
 /* ---- encoding ---- */
+
+/* Words come again and again: the ids of short pieces that this call met, by hash, the last one of
+ * a slot wins. Lives on the call, so tokenizers stay free of shared state. */
+#define CACHE_SLOTS          4096
+#define CACHE_TEXT_BYTES_MIN 1024 /* shorter texts do without */
+#define CACHE_WORD_BYTES     15
+#define CACHE_IDS            7
+
+typedef struct cached_word {
+    uint64_t key[2]; /* the bytes, padded, and their number: never 0 if in use */
+    int32_t ids[CACHE_IDS];
+    uint32_t n_ids;
+} cached_word;
 
 typedef struct encoder {
     const mf_tokenizer *tokenizer;
@@ -84,6 +97,7 @@ typedef struct encoder {
     mfi_pretok_scratch pretok;
     mfi_bpe_scratch bpe;
     mfi_ids ids;
+    cached_word *cache; /* [CACHE_SLOTS], or NULL */
     mf_error *err;
 } encoder;
 
@@ -101,21 +115,54 @@ static mf_status put_ids(encoder *e, const mfi_ids *ids)
     return MF_OK;
 }
 
+static mf_status encode_piece(encoder *e, const char *piece, size_t len)
+{
+    const mf_tokenizer *t = e->tokenizer;
+    if (t->ignore_merges) {
+        int32_t whole = mfi_vocab_find(&t->vocab, piece, len, MFI_TOKEN_BYTES);
+        if (whole >= 0)
+            return put_id(e, whole);
+    }
+    return mfi_bpe_encode(&t->bpe, &e->bpe, piece, len, &e->ids, e->err);
+}
+
+static mf_status encode_cached(encoder *e, const char *piece, size_t len)
+{
+    union {
+        char bytes[16];
+        uint64_t words[2];
+    } key = {{0}};
+    memcpy(key.bytes, piece, len);
+    key.bytes[15] = (char)len;
+    uint64_t h = (key.words[0] ^ key.words[1] * 0x9e3779b97f4a7c15u) * 0xd6e8feb86659fd93u;
+    cached_word *word = &e->cache[h >> 52];
+    _Static_assert(CACHE_SLOTS == 1 << (64 - 52), "the hash picks a slot");
+    if (word->key[0] == key.words[0] && word->key[1] == key.words[1]) {
+        for (uint32_t i = 0; i < word->n_ids; i++)
+            MFI_TRY(put_id(e, word->ids[i]));
+        return MF_OK;
+    }
+    size_t n_before = e->ids.n;
+    MFI_TRY(encode_piece(e, piece, len));
+    size_t n = e->ids.n - n_before;
+    if (n && n <= CACHE_IDS) {
+        memcpy(word->key, key.words, sizeof word->key);
+        memcpy(word->ids, e->ids.data + n_before, n * sizeof *word->ids);
+        word->n_ids = (uint32_t)n;
+    }
+    return MF_OK;
+}
+
 /* Normalised text without added tokens. */
 static mf_status encode_plain(encoder *e, const char *text, size_t len)
 {
-    const mf_tokenizer *t = e->tokenizer;
-    MFI_TRY(mfi_pretok_run(&t->pretok, &e->pretok, text, len, &text, e->err));
+    MFI_TRY(mfi_pretok_run(&e->tokenizer->pretok, &e->pretok, text, len, &text, e->err));
     for (size_t i = 0; i < e->pretok.pieces.n; i++) {
         mfi_piece piece = e->pretok.pieces.data[i];
-        int32_t whole = -1;
-        if (t->ignore_merges)
-            whole = mfi_vocab_find(&t->vocab, text + piece.start, piece.len, MFI_TOKEN_BYTES);
-        if (whole >= 0)
-            MFI_TRY(put_id(e, whole));
+        if (e->cache && piece.len <= CACHE_WORD_BYTES)
+            MFI_TRY(encode_cached(e, text + piece.start, piece.len));
         else
-            MFI_TRY(mfi_bpe_encode(&t->bpe, &e->bpe, text + piece.start, piece.len, &e->ids,
-                                   e->err));
+            MFI_TRY(encode_piece(e, text + piece.start, piece.len));
     }
     return MF_OK;
 }
@@ -171,10 +218,13 @@ mf_status mf_tokenizer_encode(const mf_tokenizer *tokenizer, const char *text, s
     if (bad < len)
         return mfi_fail(err, MF_ERR_ARGUMENT, "text is not UTF-8 at byte %zu", bad);
     encoder e = {.tokenizer = tokenizer, .err = err};
+    if (len >= CACHE_TEXT_BYTES_MIN)
+        e.cache = calloc(CACHE_SLOTS, sizeof *e.cache); /* without it, it only takes longer */
     mf_status status = encode(&e, text, len, add_special);
     mfi_buf_free(&e.normalized);
     mfi_pretok_scratch_free(&e.pretok);
     mfi_bpe_scratch_free(&e.bpe);
+    free(e.cache);
     if (status == MF_OK && !e.ids.data) {
         e.ids.data = malloc(sizeof *e.ids.data); /* so that *ids is never NULL */
         if (!e.ids.data)
@@ -191,8 +241,7 @@ mf_status mf_tokenizer_encode(const mf_tokenizer *tokenizer, const char *text, s
 
 /* ---- looking up ---- */
 
-const char *mf_tokenizer_piece(const mf_tokenizer *tokenizer, int32_t id, bool special,
-                               size_t *len)
+const char *mf_tokenizer_piece(const mf_tokenizer *tokenizer, int32_t id, bool special, size_t *len)
 {
     *len = 0;
     if (id < 0 || (uint32_t)id >= tokenizer->vocab.n)

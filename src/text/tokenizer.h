@@ -1,8 +1,9 @@
 /* Text <-> token ids: facade over normaliser, pre-tokeniser, BPE and added tokens.
  *
  * Reads tokenizer.json (byte-level BPE); needs no weights. Immutable after open, so any number of
- * threads may encode; scratch lives on the call. Everything in the file is foreign: wrong shapes are
- * MF_ERR_FORMAT, constructs that are not implemented MF_ERR_UNSUPPORTED with the construct's name. */
+ * threads may encode; scratch lives on the call. Everything in the file is foreign: wrong shapes
+ * are MF_ERR_FORMAT, constructs that are not implemented MF_ERR_UNSUPPORTED with the construct's
+ * name. */
 #ifndef MFI_TEXT_TOKENIZER_H
 #define MFI_TEXT_TOKENIZER_H
 

@@ -14,29 +14,60 @@ static mf_status unsupported(mf_error *err, const char *part, const char *what)
 
 /* ---- the model ---- */
 
-/* Options of the model that are only known in their plain form. */
-static mf_status check_model(mfi_json_span model, bool *ignore_merges, mf_error *err)
+/* Members of an object, found in one go: the object may be many megabytes long. */
+typedef struct member {
+    const char *key;
+    mfi_json_span value; /* .text is NULL if absent */
+} member;
+
+static void find_members(mfi_json_span object, member *members, size_t n)
 {
-    static const char *const empty_strings[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    if (mfi_json_span_type(model) != MFI_JSON_OBJECT)
-        return mfi_fail(err, MF_ERR_FORMAT, "model: not an object");
-    mfi_json_span type = mfi_json_span_get(model, "type");
+    mfi_json_iter it = mfi_json_span_iter(object);
+    mfi_json_span key, value;
+    while (mfi_json_object_next(&it, &key, &value))
+        for (size_t i = 0; i < n; i++)
+            if (mfi_json_span_is(key, members[i].key))
+                members[i].value = value;
+}
+
+enum {
+    MODEL_TYPE,
+    MODEL_BYTE_FALLBACK,
+    MODEL_DROPOUT,
+    MODEL_PREFIX,
+    MODEL_SUFFIX,
+    MODEL_IGNORE_MERGES,
+    MODEL_UNK,
+    MODEL_VOCAB,
+    MODEL_MERGES,
+    N_MODEL
+};
+
+static bool is_true(mfi_json_span value)
+{
+    return value.text && value.text[0] == 't';
+}
+
+static bool is_set(mfi_json_span value)
+{
+    return value.text && value.text[0] != 'n';
+}
+
+/* Options of the model that are only known in their plain form. */
+static mf_status check_model(const member *model, mf_error *err)
+{
+    mfi_json_span type = model[MODEL_TYPE].value;
     if (type.text && !mfi_json_span_is(type, "BPE"))
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "model: type %.*s",
                         (int)MFI_MIN(type.len, (size_t)40), type.text);
-    mfi_json_span value = mfi_json_span_get(model, "byte_fallback");
-    if (value.text && value.text[0] == 't')
+    if (is_true(model[MODEL_BYTE_FALLBACK].value))
         return unsupported(err, "model", "byte_fallback");
-    value = mfi_json_span_get(model, "dropout");
-    if (value.text && value.text[0] != 'n' && value.text[0] != '0')
+    mfi_json_span dropout = model[MODEL_DROPOUT].value;
+    if (is_set(dropout) && strspn(dropout.text, "0.") < dropout.len)
         return unsupported(err, "model", "dropout");
-    for (size_t i = 0; i < MFI_ARRAY_LEN(empty_strings); i++) {
-        value = mfi_json_span_get(model, empty_strings[i]);
-        if (value.text && value.text[0] != 'n' && !mfi_json_span_is(value, ""))
-            return unsupported(err, "model", empty_strings[i]);
-    }
-    value = mfi_json_span_get(model, "ignore_merges");
-    *ignore_merges = value.text && value.text[0] == 't';
+    for (size_t i = MODEL_PREFIX; i <= MODEL_SUFFIX; i++)
+        if (is_set(model[i].value) && !mfi_json_span_is(model[i].value, ""))
+            return unsupported(err, "model", model[i].key);
     return MF_OK;
 }
 
@@ -138,20 +169,34 @@ static mf_status read_merges(mf_tokenizer *tokenizer, mfi_json_span merges, mf_e
     return status;
 }
 
-static mf_status read_model(mf_tokenizer *tokenizer, mfi_json_span model, uint32_t n_min,
+static mf_status read_model(mf_tokenizer *tokenizer, mfi_json_span object, uint32_t n_min,
                             mf_error *err)
 {
-    MFI_TRY(check_model(model, &tokenizer->ignore_merges, err));
-    MFI_TRY(mfi_vocab_open(&tokenizer->vocab, mfi_json_span_get(model, "vocab"), n_min, err));
-    MFI_TRY(read_merges(tokenizer, mfi_json_span_get(model, "merges"), err));
+    member model[N_MODEL] = {
+        [MODEL_TYPE] = {.key = "type"},
+        [MODEL_BYTE_FALLBACK] = {.key = "byte_fallback"},
+        [MODEL_DROPOUT] = {.key = "dropout"},
+        [MODEL_PREFIX] = {.key = "continuing_subword_prefix"},
+        [MODEL_SUFFIX] = {.key = "end_of_word_suffix"},
+        [MODEL_IGNORE_MERGES] = {.key = "ignore_merges"},
+        [MODEL_UNK] = {.key = "unk_token"},
+        [MODEL_VOCAB] = {.key = "vocab"},
+        [MODEL_MERGES] = {.key = "merges"},
+    };
+    if (!object.text || mfi_json_span_type(object) != MFI_JSON_OBJECT)
+        return mfi_fail(err, MF_ERR_FORMAT, "model: not an object");
+    find_members(object, model, N_MODEL);
+    MFI_TRY(check_model(model, err));
+    tokenizer->ignore_merges = is_true(model[MODEL_IGNORE_MERGES].value);
+    MFI_TRY(mfi_vocab_open(&tokenizer->vocab, model[MODEL_VOCAB].value, n_min, err));
+    MFI_TRY(read_merges(tokenizer, model[MODEL_MERGES].value, err));
     bool complete = true;
     for (int b = 0; b < 256; b++) {
         char byte = (char)b;
         tokenizer->bpe.byte_id[b] = mfi_vocab_find(&tokenizer->vocab, &byte, 1, MFI_TOKEN_BYTES);
         complete &= tokenizer->bpe.byte_id[b] >= 0;
     }
-    mfi_json_span unk = mfi_json_span_get(model, "unk_token");
-    if (!complete && unk.text && mfi_json_span_type(unk) == MFI_JSON_STRING)
+    if (!complete && is_set(model[MODEL_UNK].value))
         return unsupported(err, "model", "unk_token with a vocabulary that lacks bytes");
     return MF_OK;
 }
@@ -185,7 +230,8 @@ static mf_status read_template(mf_tokenizer *tokenizer, const mfi_json *node, mf
     mf_status status = MF_OK;
     for (size_t i = 0; i < mfi_json_len(single) && status == MF_OK; i++) {
         const mfi_json *item = mfi_json_at(single, i);
-        const char *sequence = mfi_json_str(mfi_json_get(mfi_json_get(item, "Sequence"), "id"), NULL);
+        const char *sequence =
+            mfi_json_str(mfi_json_get(mfi_json_get(item, "Sequence"), "id"), NULL);
         if (mfi_json_has(item, "SpecialToken"))
             status = add_template_token(mfi_json_get(item, "SpecialToken"), special,
                                         have_text ? &tokenizer->suffix : &prefix, err);
@@ -251,55 +297,53 @@ static mf_status check_decoder(const mfi_json *node, mf_error *err)
 
 /* ---- the whole ---- */
 
-/* The small parts, as trees. */
-typedef struct parts {
-    mfi_json *normalizer, *pre_tokenizer, *post_processor, *decoder, *added_tokens;
-} parts;
+enum {
+    PART_NORMALIZER,
+    PART_PRE,
+    PART_POST,
+    PART_DECODER,
+    PART_ADDED,
+    N_TREES,
+    PART_MODEL = N_TREES
+};
 
-static mf_status parse_part(mfi_json_span root, const char *key, mfi_json **tree, mf_error *err)
-{
-    mfi_json_span span = mfi_json_span_get(root, key);
-    return span.text ? mfi_json_span_parse(span, tree, err) : MF_OK;
-}
-
-static mf_status read_parts(mf_tokenizer *tokenizer, mfi_json_span root, parts *p, mf_error *err)
+static mf_status read_parts(mf_tokenizer *tokenizer, const member *parts, mfi_json **trees,
+                            mf_error *err)
 {
     uint32_t n_ids;
-    MFI_TRY(parse_part(root, "normalizer", &p->normalizer, err));
-    MFI_TRY(parse_part(root, "pre_tokenizer", &p->pre_tokenizer, err));
-    MFI_TRY(parse_part(root, "post_processor", &p->post_processor, err));
-    MFI_TRY(parse_part(root, "decoder", &p->decoder, err));
-    MFI_TRY(parse_part(root, "added_tokens", &p->added_tokens, err));
-    MFI_TRY(mfi_normalizer_open(&tokenizer->normalizer, p->normalizer, err));
-    MFI_TRY(mfi_pretok_open(&tokenizer->pretok, p->pre_tokenizer, err));
+    for (size_t i = 0; i < N_TREES; i++)
+        if (parts[i].value.text)
+            MFI_TRY(mfi_json_span_parse(parts[i].value, &trees[i], err));
+    MFI_TRY(mfi_normalizer_open(&tokenizer->normalizer, trees[PART_NORMALIZER], err));
+    MFI_TRY(mfi_pretok_open(&tokenizer->pretok, trees[PART_PRE], err));
     if (!tokenizer->pretok.byte_level)
         return unsupported(err, "pre_tokenizer", "none that is ByteLevel");
-    MFI_TRY(check_decoder(p->decoder, err));
-    MFI_TRY(read_post_processor(tokenizer, p->post_processor, 0, err));
-    MFI_TRY(mfi_added_survey(p->added_tokens, &n_ids, err));
-    mfi_json_span model = mfi_json_span_get(root, "model");
-    if (!model.text)
-        return mfi_fail(err, MF_ERR_FORMAT, "no model");
-    MFI_TRY(read_model(tokenizer, model, n_ids, err));
-    return mfi_added_open(&tokenizer->added, p->added_tokens, &tokenizer->normalizer,
+    MFI_TRY(check_decoder(trees[PART_DECODER], err));
+    MFI_TRY(read_post_processor(tokenizer, trees[PART_POST], 0, err));
+    MFI_TRY(mfi_added_survey(trees[PART_ADDED], &n_ids, err));
+    MFI_TRY(read_model(tokenizer, parts[PART_MODEL].value, n_ids, err));
+    return mfi_added_open(&tokenizer->added, trees[PART_ADDED], &tokenizer->normalizer,
                           &tokenizer->vocab, err);
 }
 
 mf_status mfi_tokenizer_read(mf_tokenizer *tokenizer, const char *json, size_t len,
                              const char *what, mf_error *err)
 {
+    member parts[N_TREES + 1] = {
+        [PART_NORMALIZER] = {.key = "normalizer"}, [PART_PRE] = {.key = "pre_tokenizer"},
+        [PART_POST] = {.key = "post_processor"},   [PART_DECODER] = {.key = "decoder"},
+        [PART_ADDED] = {.key = "added_tokens"},    [PART_MODEL] = {.key = "model"},
+    };
     MFI_TRY(mfi_json_scan(json, len, what, err));
     mfi_json_span root = mfi_json_root(json, len);
     if (mfi_json_span_type(root) != MFI_JSON_OBJECT)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: not an object", what);
-    parts p = {0};
+    find_members(root, parts, MFI_ARRAY_LEN(parts));
+    mfi_json *trees[N_TREES] = {0}; /* the small parts */
     mf_error inner;
-    mf_status status = read_parts(tokenizer, root, &p, &inner);
-    mfi_json_free(&p.normalizer);
-    mfi_json_free(&p.pre_tokenizer);
-    mfi_json_free(&p.post_processor);
-    mfi_json_free(&p.decoder);
-    mfi_json_free(&p.added_tokens);
+    mf_status status = read_parts(tokenizer, parts, trees, &inner);
+    for (size_t i = 0; i < N_TREES; i++)
+        mfi_json_free(&trees[i]);
     if (status != MF_OK)
         return mfi_fail(err, status, "%s: %s", what, inner.message);
     return MF_OK;

@@ -1,7 +1,7 @@
 /* Look-ups in the Unicode tables, and UTF-8.
  *
- * Called by the pre-tokeniser, the normaliser, the added-token search and the template lexer, on any
- * thread. Holds no state and allocates nothing. */
+ * Called by the pre-tokeniser, the normaliser, the added-token search and the template lexer, on
+ * any thread. Holds no state and allocates nothing. */
 #include "text/unicode.h"
 
 #include <string.h>
@@ -45,16 +45,29 @@ bool mfi_unicode_is_space(uint32_t cp)
 
 bool mfi_unicode_is_word(uint32_t cp)
 {
-    static const uint32_t mask =
-        1u << MFI_CAT_LU | 1u << MFI_CAT_LL | 1u << MFI_CAT_LT | 1u << MFI_CAT_LM |
-        1u << MFI_CAT_LO | 1u << MFI_CAT_MN | 1u << MFI_CAT_MC | 1u << MFI_CAT_ME |
-        1u << MFI_CAT_ND | 1u << MFI_CAT_NL | 1u << MFI_CAT_PC;
+    static const uint32_t mask = 1u << MFI_CAT_LU | 1u << MFI_CAT_LL | 1u << MFI_CAT_LT |
+                                 1u << MFI_CAT_LM | 1u << MFI_CAT_LO | 1u << MFI_CAT_MN |
+                                 1u << MFI_CAT_MC | 1u << MFI_CAT_ME | 1u << MFI_CAT_ND |
+                                 1u << MFI_CAT_NL | 1u << MFI_CAT_PC;
     if (mask >> mfi_unicode_category(cp) & 1)
         return true;
     /* Symbols with Other_Alphabetic (circled and squared letters), and Join_Control. */
     return (cp >= 0x24b6 && cp <= 0x24e9) || (cp >= 0x1f130 && cp <= 0x1f149) ||
            (cp >= 0x1f150 && cp <= 0x1f169) || (cp >= 0x1f170 && cp <= 0x1f189) || cp == 0x200c ||
            cp == 0x200d;
+}
+
+bool mfi_unicode_is_inert(uint32_t cp)
+{
+    size_t low = 0, high = mfi_n_unicode_inert_edges; /* how many edges are at or below cp */
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (mfi_unicode_inert_edges[mid] <= cp)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low & 1;
 }
 
 size_t mfi_utf8_decode(const char *p, const char *end, uint32_t *cp)

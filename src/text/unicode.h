@@ -8,13 +8,36 @@
 #include "base/defs.h"
 
 typedef enum mfi_category {
-    MFI_CAT_LU, MFI_CAT_LL, MFI_CAT_LT, MFI_CAT_LM, MFI_CAT_LO,
-    MFI_CAT_MN, MFI_CAT_MC, MFI_CAT_ME,
-    MFI_CAT_ND, MFI_CAT_NL, MFI_CAT_NO,
-    MFI_CAT_PC, MFI_CAT_PD, MFI_CAT_PS, MFI_CAT_PE, MFI_CAT_PI, MFI_CAT_PF, MFI_CAT_PO,
-    MFI_CAT_SM, MFI_CAT_SC, MFI_CAT_SK, MFI_CAT_SO,
-    MFI_CAT_ZS, MFI_CAT_ZL, MFI_CAT_ZP,
-    MFI_CAT_CC, MFI_CAT_CF, MFI_CAT_CS, MFI_CAT_CO, MFI_CAT_CN,
+    MFI_CAT_LU,
+    MFI_CAT_LL,
+    MFI_CAT_LT,
+    MFI_CAT_LM,
+    MFI_CAT_LO,
+    MFI_CAT_MN,
+    MFI_CAT_MC,
+    MFI_CAT_ME,
+    MFI_CAT_ND,
+    MFI_CAT_NL,
+    MFI_CAT_NO,
+    MFI_CAT_PC,
+    MFI_CAT_PD,
+    MFI_CAT_PS,
+    MFI_CAT_PE,
+    MFI_CAT_PI,
+    MFI_CAT_PF,
+    MFI_CAT_PO,
+    MFI_CAT_SM,
+    MFI_CAT_SC,
+    MFI_CAT_SK,
+    MFI_CAT_SO,
+    MFI_CAT_ZS,
+    MFI_CAT_ZL,
+    MFI_CAT_ZP,
+    MFI_CAT_CC,
+    MFI_CAT_CF,
+    MFI_CAT_CS,
+    MFI_CAT_CO,
+    MFI_CAT_CN,
     MFI_N_CATEGORIES
 } mfi_category;
 
@@ -22,6 +45,8 @@ extern const uint32_t mfi_unicode_category_runs[]; /* first code point << 8 | mf
 extern const size_t mfi_n_unicode_category_runs;
 extern const uint32_t mfi_unicode_han_edges[];
 extern const size_t mfi_n_unicode_han_edges;
+extern const uint32_t mfi_unicode_inert_edges[];
+extern const size_t mfi_n_unicode_inert_edges;
 
 /* A set of categories: 1 << MFI_CAT_LU | ... for "L", "Lu", "Nd", ...; 0 if the name is unknown. */
 uint32_t mfi_unicode_category_mask(const char *name, size_t len);
@@ -31,6 +56,9 @@ mfi_category mfi_unicode_category(uint32_t cp);
 bool mfi_unicode_is_space(uint32_t cp);
 /* UTS #18 word characters, Rust's \w: alphabetic, marks, decimal digits, connectors, joiners. */
 bool mfi_unicode_is_word(uint32_t cp);
+
+/* True if NFC leaves the character alone and text can be normalised in parts cut before it. */
+bool mfi_unicode_is_inert(uint32_t cp);
 
 /* Decodes the character at p, p < end; returns its length, or 0 if it is not valid UTF-8. */
 size_t mfi_utf8_decode(const char *p, const char *end, uint32_t *cp);

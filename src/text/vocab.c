@@ -1,7 +1,7 @@
 /* The vocabulary: one pool of bytes, an entry an id, a hash from bytes to id.
  *
- * Filled while a tokenizer is opened, straight from the JSON text (a tree of it would take ten times the
- * room); only read afterwards, by any thread. */
+ * Filled while a tokenizer is opened, straight from the JSON text (a tree of it would take ten
+ * times the room); only read afterwards, by any thread. */
 #include "text/vocab.h"
 #include "base/hash.h"
 #include "base/limits.h"
@@ -56,14 +56,25 @@ bool mfi_span_text(mfi_json_span span, mfi_buf *scratch, const char **text, size
     return true;
 }
 
-static uint32_t *index_slot(const mfi_vocab *vocab, const char *bytes, size_t len, uint32_t flags)
+/* A slot is 0 or a token's id + 1 below 8 bits of its hash, which spare most vain looks at tokens.
+ */
+#define ID_BITS 24
+#define ID_MASK (((uint32_t)1 << ID_BITS) - 1)
+_Static_assert(MFI_MAX_VOCAB <= (uint32_t)1 << ID_BITS, "ids fit a slot");
+
+static uint32_t *index_slot(const mfi_vocab *vocab, const char *bytes, size_t len, uint32_t flags,
+                            uint32_t *tag)
 {
     uint32_t mask = vocab->n_index - 1;
-    for (uint32_t i = (uint32_t)mfi_hash_bytes(bytes, len) & mask;; i = (i + 1) & mask) {
+    uint64_t hash = mfi_hash_bytes(bytes, len);
+    *tag = (uint32_t)(hash >> 56) << ID_BITS;
+    for (uint32_t i = (uint32_t)hash & mask;; i = (i + 1) & mask) {
         uint32_t *slot = &vocab->index[i];
         if (!*slot)
             return slot;
-        const mfi_token *token = &vocab->tokens[*slot - 1];
+        if ((*slot & ~ID_MASK) != *tag)
+            continue;
+        const mfi_token *token = &vocab->tokens[(*slot & ID_MASK) - 1];
         if (token->len == len && (token->flags & MFI_TOKEN_BYTES) == flags &&
             memcmp(vocab->pool.data + token->offset, bytes, len) == 0)
             return slot;
@@ -72,7 +83,8 @@ static uint32_t *index_slot(const mfi_vocab *vocab, const char *bytes, size_t le
 
 int32_t mfi_vocab_find(const mfi_vocab *vocab, const char *bytes, size_t len, uint32_t flags)
 {
-    return (int32_t)*index_slot(vocab, bytes, len, flags) - 1;
+    uint32_t tag;
+    return (int32_t)(*index_slot(vocab, bytes, len, flags, &tag) & ID_MASK) - 1;
 }
 
 /* Counts the entries and finds the highest id. */
@@ -84,7 +96,7 @@ static mf_status survey(mfi_json_span object, uint32_t *n_entries, uint32_t *n_i
         int64_t id;
         if (!mfi_json_span_i64(value, &id) || id < 0)
             return mfi_fail(err, MF_ERR_FORMAT, "vocab: entry %u has no id", *n_entries);
-        if (id >= MFI_MAX_VOCAB || *n_entries == MFI_MAX_VOCAB)
+        if (id >= MFI_MAX_VOCAB - 1 || *n_entries == MFI_MAX_VOCAB)
             return mfi_fail(err, MF_ERR_LIMIT, "vocab: more than %u ids", MFI_MAX_VOCAB);
         *n_ids = MFI_MAX(*n_ids, (uint32_t)id + 1);
         (*n_entries)++;
@@ -112,14 +124,15 @@ static mf_status add_entry(mfi_vocab *vocab, mfi_json_span key, int64_t id, mfi_
         len = n_bytes;
         flags = MFI_TOKEN_BYTES;
     }
-    uint32_t *slot = index_slot(vocab, text, len, flags);
+    uint32_t tag, *slot = index_slot(vocab, text, len, flags, &tag);
     if (*slot) /* "a" and "\u0061" */
-        return mfi_fail(err, MF_ERR_FORMAT, "vocab: two entries like that of id %lld", (long long)id);
+        return mfi_fail(err, MF_ERR_FORMAT, "vocab: two entries like that of id %lld",
+                        (long long)id);
     *token = (mfi_token){.offset = (uint32_t)vocab->pool.len,
                          .len = (uint16_t)len,
                          .flags = (uint16_t)(MFI_TOKEN_PRESENT | flags)};
     mfi_buf_append(&vocab->pool, text, len);
-    *slot = (uint32_t)id + 1;
+    *slot = ((uint32_t)id + 1) | tag;
     return MF_OK;
 }
 
@@ -198,8 +211,7 @@ mf_status mfi_vocab_add(mfi_vocab *vocab, int32_t id, const char *text, size_t l
         return mfi_fail(err, MF_ERR_FORMAT, "added token %d does not fit the vocabulary", id);
     token->flags |= (uint16_t)(MFI_TOKEN_PRESENT | MFI_TOKEN_ADDED);
     token->flags |= special ? MFI_TOKEN_SPECIAL : 0;
-    if (known >= 0 && token->len == len &&
-        memcmp(vocab->pool.data + token->offset, text, len) == 0)
+    if (known >= 0 && token->len == len && memcmp(vocab->pool.data + token->offset, text, len) == 0)
         return MF_OK;
     /* An added token is decoded as its own text, whatever that means as byte-level text. */
     token->flags &= (uint16_t)~MFI_TOKEN_BYTES;

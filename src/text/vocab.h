@@ -22,7 +22,7 @@ typedef struct mfi_vocab {
     mfi_buf pool;
     mfi_token *tokens; /* [n], by id; ids may have holes */
     uint32_t n;
-    uint32_t *index; /* hash of the bytes -> id + 1 of the model's entries, [n_index], a power of two */
+    uint32_t *index; /* hash of the bytes of the model's entries -> id; [n_index], a power of two */
     uint32_t n_index;
 } mfi_vocab;
 
@@ -32,7 +32,8 @@ mf_status mfi_vocab_open(mfi_vocab *vocab, mfi_json_span object, uint32_t n_min,
 void mfi_vocab_close(mfi_vocab *vocab);
 uint64_t mfi_vocab_bytes(const mfi_vocab *vocab);
 
-/* Sets what an added token stands for; id < n. MF_ERR_FORMAT if the model knows the text or the id otherwise. */
+/* Sets what an added token stands for; id < n. MF_ERR_FORMAT if the model knows the text or the id
+ * otherwise. */
 mf_status mfi_vocab_add(mfi_vocab *vocab, int32_t id, const char *text, size_t len, bool special,
                         mf_error *err);
 

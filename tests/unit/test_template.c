@@ -195,16 +195,20 @@ static void where_templates_come_from(void **state)
     assert_null(text);
     mf_tokenizer_close(&t);
 
-    t = open_with("config", "{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": null, "
-                            "\"chat_template\": \"{{ bos_token }}{{ eos_token }}"
-                            "{{ messages[0].content }}\"}", NULL);
+    t = open_with("config",
+                  "{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": null, "
+                  "\"chat_template\": \"{{ bos_token }}{{ eos_token }}"
+                  "{{ messages[0].content }}\"}",
+                  NULL);
     expect_chat(t, "<s>Be <b>.");
     const mf_chat_message broken[] = {{"user", "\xff"}};
     assert_int_equal(mf_chat_render(t, broken, 1, true, &text, &len, &err), MF_ERR_ARGUMENT);
     mf_tokenizer_close(&t);
 
-    t = open_with("named", "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"}, "
-                           "{\"name\": \"default\", \"template\": \"yes\"}]}", NULL);
+    t = open_with("named",
+                  "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"}, "
+                  "{\"name\": \"default\", \"template\": \"yes\"}]}",
+                  NULL);
     expect_chat(t, "yes");
     mf_tokenizer_close(&t);
 

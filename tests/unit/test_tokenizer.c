@@ -2,6 +2,7 @@
 #include "fake/support.h"
 #include "fake/text.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,9 +106,8 @@ static void invalid_utf8_is_refused_with_its_offset(void **state)
         int32_t *ids = NULL;
         size_t n = 77;
         mf_error err;
-        assert_int_equal(
-            mf_tokenizer_encode(t, cases[i].text, cases[i].len, false, &ids, &n, &err),
-            MF_ERR_ARGUMENT);
+        assert_int_equal(mf_tokenizer_encode(t, cases[i].text, cases[i].len, false, &ids, &n, &err),
+                         MF_ERR_ARGUMENT);
         assert_non_null(strstr(err.message, cases[i].offset));
         assert_null(ids);
         assert_int_equal(n, 77);
@@ -118,15 +118,15 @@ static void invalid_utf8_is_refused_with_its_offset(void **state)
 static void added_tokens(void **state)
 {
     (void)state;
-    mf_tokenizer *t = open_json(mft_small_tokenizer(
-        PLAIN "\"normalizer\": {\"type\": \"NFC\"}, ",
-        "{\"id\": 300, \"content\": \"<a>\", \"special\": true},"
-        "{\"id\": 301, \"content\": \"<a><b>\", \"special\": false},"
-        "{\"id\": 302, \"content\": \"cat\", \"single_word\": true},"
-        "{\"id\": 303, \"content\": \"<l>\", \"lstrip\": true},"
-        "{\"id\": 304, \"content\": \"<r>\", \"rstrip\": true},"
-        "{\"id\": 305, \"content\": \"e\\u0301\", \"normalized\": true},"
-        "{\"id\": 306, \"content\": \"e\\u0300\", \"normalized\": false}"));
+    mf_tokenizer *t = open_json(
+        mft_small_tokenizer(PLAIN "\"normalizer\": {\"type\": \"NFC\"}, ",
+                            "{\"id\": 300, \"content\": \"<a>\", \"special\": true},"
+                            "{\"id\": 301, \"content\": \"<a><b>\", \"special\": false},"
+                            "{\"id\": 302, \"content\": \"cat\", \"single_word\": true},"
+                            "{\"id\": 303, \"content\": \"<l>\", \"lstrip\": true},"
+                            "{\"id\": 304, \"content\": \"<r>\", \"rstrip\": true},"
+                            "{\"id\": 305, \"content\": \"e\\u0301\", \"normalized\": true},"
+                            "{\"id\": 306, \"content\": \"e\\u0300\", \"normalized\": false}"));
     EXPECT(t, "<a>", 300);
     EXPECT(t, "x<a><b>y", 'x', 301, 'y'); /* the longest */
     EXPECT(t, "<a><a><b>", 300, 301);
@@ -134,7 +134,10 @@ static void added_tokens(void **state)
     EXPECT(t, "cat", 302);
     EXPECT(t, "cat.cat", 302, '.', 302);
     EXPECT(t, "cats", 'c', 'a', 't', 's');
-    EXPECT(t, "\xc3\xa9" "cat", 305, 'c', 'a', 't');
+    EXPECT(t,
+           "\xc3\xa9"
+           "cat",
+           305, 'c', 'a', 't');
     EXPECT(t, "_cat", '_', 'c', 'a', 't');
     EXPECT(t, "x \n<l> y", 'x', 303, ' ', 'y');
     EXPECT(t, "x <r>\xc2\xa0 y", 'x', ' ', 304, 'y');
@@ -216,8 +219,9 @@ static void broken_files_are_refused(void **state)
 {
     (void)state;
 #define MODEL(vocab, merges)                                                                       \
-    "{" PLAIN "\"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\", \"vocab\": "  \
-    vocab ", \"merges\": " merges "}}"
+    "{" PLAIN                                                                                      \
+    "\"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\", \"vocab\": " vocab     \
+    ", \"merges\": " merges "}}"
     static const struct {
         const char *json, *names;
         mf_status status;
@@ -332,6 +336,83 @@ static void a_hostile_piece_is_not_quadratic(void **state)
         assert_int_equal(ids[i], 266);
     mf_free(ids);
     free(text);
+    mf_tokenizer_close(&t);
+}
+
+#define THREAD_TEXT_BYTES 20000
+static const char *thread_text(void)
+{
+    static char text[THREAD_TEXT_BYTES];
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = "hello world aaaa, 42 "[i * i % 21];
+    return text;
+}
+
+struct thread_job {
+    const mf_tokenizer *tokenizer;
+    const char *text;
+    int32_t *ids;
+    size_t n;
+};
+
+static void *encode_in_thread(void *arg)
+{
+    struct thread_job *job = arg;
+    if (mf_tokenizer_encode(job->tokenizer, job->text, THREAD_TEXT_BYTES, true, &job->ids, &job->n,
+                            NULL) != MF_OK)
+        job->ids = NULL;
+    return NULL;
+}
+
+static void threads_share_a_tokenizer(void **state)
+{
+    (void)state;
+    mf_tokenizer *t = open_json(mft_small_tokenizer(PLAIN, ""));
+    struct thread_job jobs[4];
+    pthread_t threads[4];
+    const char *text = thread_text();
+    for (size_t i = 0; i < 4; i++) {
+        jobs[i] = (struct thread_job){.tokenizer = t, .text = text};
+        assert_int_equal(pthread_create(&threads[i], NULL, encode_in_thread, &jobs[i]), 0);
+    }
+    for (size_t i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    for (size_t i = 0; i < 4; i++) {
+        assert_non_null(jobs[i].ids);
+        assert_int_equal(jobs[i].n, jobs[0].n);
+        assert_memory_equal(jobs[i].ids, jobs[0].ids, jobs[0].n * sizeof(int32_t));
+    }
+    for (size_t i = 0; i < 4; i++)
+        mf_free(jobs[i].ids);
+    mf_tokenizer_close(&t);
+}
+
+/* The cache of words, which long texts have and short ones don't, changes nothing. */
+static void long_texts_as_their_parts(void **state)
+{
+    (void)state;
+    mf_tokenizer *t = open_json(mft_small_tokenizer(BYTE_LEVEL("false", "true"), ""));
+    mfi_rng rng = {99};
+    mfi_buf text = {0};
+    mfi_ids want = {0};
+    for (size_t k = 0; k < 20000; k++) {
+        char word[24] = " ";
+        size_t len = 1 + mfi_rng_below(&rng, 18);
+        for (size_t i = 1; i < len; i++)
+            word[i] = "helowrda"[mfi_rng_below(&rng, 8)];
+        if (len == 1)
+            continue;
+        int32_t *ids;
+        size_t n;
+        assert_int_equal(mf_tokenizer_encode(t, word, len, false, &ids, &n, NULL), MF_OK);
+        for (size_t i = 0; i < n; i++)
+            assert_true(mfi_ids_push(&want, ids[i]));
+        mf_free(ids);
+        mfi_buf_append(&text, word, len);
+    }
+    expect_ids(t, text.data, text.len, false, want.data, want.n);
+    mfi_buf_free(&text);
+    free(want.data);
     mf_tokenizer_close(&t);
 }
 
@@ -462,6 +543,8 @@ int main(void)
         cmocka_unit_test(broken_files_are_refused),
         cmocka_unit_test(random_merges_against_the_definition),
         cmocka_unit_test(a_hostile_piece_is_not_quadratic),
+        cmocka_unit_test(threads_share_a_tokenizer),
+        cmocka_unit_test(long_texts_as_their_parts),
         cmocka_unit_test(oracle_qwen3),
         cmocka_unit_test(oracle_deepseek_v3),
         cmocka_unit_test(oracle_gptoss),
