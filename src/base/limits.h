@@ -8,6 +8,7 @@
 #define MFI_MAX_LAYERS 1024
 #define MFI_MAX_EXPERTS 4096 /* a layer; ids are uint16_t */
 #define MFI_MAX_TOP_K 64
+#define MFI_MAX_HEAD_DIM 1024
 #define MFI_MAX_DIMS 4  /* of a tensor */
 #define MFI_MAX_PLANES 3 /* weights, scales, biases */
 #define MFI_MAX_DIM ((uint64_t)1 << 31)
@@ -18,10 +19,27 @@
 #define MFI_MAX_THREADS 256
 #define MFI_MAX_IO_THREADS 64
 #define MFI_MAX_VOCAB ((uint32_t)1 << 24)
+#define MFI_MAX_REPEAT_LAST_N 65536 /* tokens a sampler's window holds; -1 (all) needs none */
 #define MFI_MAX_JSON_DEPTH 256
 #define MFI_MAX_JSON_BYTES ((uint64_t)1 << 30)
+#define MFI_MAX_CONFIG_BYTES ((uint64_t)64 << 20) /* of config.json */
+#define MFI_MAX_PATTERN_BYTES 16384 /* of a pre-tokeniser, before rewriting */
+#define MFI_MAX_PRETOK_STEPS 32
+#define MFI_MAX_TOKEN_BYTES 65535     /* of a vocabulary entry */
+#define MFI_MAX_ADDED_TOKEN_BYTES 1024 /* bounds the search for added tokens */
+#define MFI_MAX_ADDED_TOKENS 65536
+#define MFI_MAX_TEXT_BYTES ((uint64_t)1 << 30) /* of one call to encode */
+#define MFI_MAX_TEMPLATE_BYTES ((uint64_t)1 << 20)
+#define MFI_MAX_TEMPLATE_DEPTH 100       /* of nested blocks and expressions */
+#define MFI_MAX_TEMPLATE_STEPS 10000000u /* of one rendering */
+#define MFI_MAX_TEMPLATE_OUT_BYTES ((uint64_t)64 << 20)
 #define MFI_MAX_PARTS 9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
+#define MFI_MAX_HELD 128 /* experts that the forward pass holds or waits for at one time */
+#define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
+
+/* Weights of at most this many bits meet 8-bit activations by default (docs/numerics.md). */
+#define MFI_Q8_AUTO_MAX_BITS 4
 
 _Static_assert(MFI_MAX_EXPERTS <= UINT16_MAX, "expert ids are uint16_t");
 _Static_assert(MFI_MAX_TOP_K <= MFI_MAX_EXPERTS, "top-k picks distinct experts");

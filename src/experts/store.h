@@ -1,12 +1,17 @@
 /* The expert store: experts on the drive, some of them in slots of memory.
  *
  * The only state machine of the streaming path. A slot goes EMPTY -> LOADING -> READY -> EMPTY; its
- * generation counts reuses. READY slots are pinned while somebody holds a reference; pinned and
- * LOADING slots are never victims. The store does no arithmetic on weights and knows neither format nor
- * backend: it gets a table of byte ranges, memory for the slots, a reader and a policy.
+ * generation counts reuses. Slots are pinned while somebody holds a reference; pinned slots are
+ * never victims, LOADING ones only when all references were given back early and no other slot can
+ * go: then the reads of the new expert start once the old ones have landed, and those completions
+ * are dropped as stale. Left alone, such a load completes and its slot is READY for later. A
+ * request for an expert that is LOADING joins that load and counts as a hit: it costs no read. The
+ * store does no arithmetic on weights and knows neither format nor backend: it gets a table of byte
+ * ranges, memory for the slots, a reader and a policy.
  *
  * Owned by one thread. Allocates at open only. A failed read fails the reference that waits for it,
- * with layer, expert, file and offset in the message; the slot is emptied and the store stays usable. */
+ * with layer, expert, file and offset in the message; the slot is emptied and the store stays
+ * usable. */
 #ifndef MFI_EXPERTS_STORE_H
 #define MFI_EXPERTS_STORE_H
 
@@ -23,26 +28,28 @@ typedef struct mfi_expert_part {
     uint32_t slot_offset;
 } mfi_expert_part;
 
-/* Parts of all experts: those of (layer, expert) are parts[(layer * n_experts + expert) * n_parts ..],
- * n_parts of them; len 0 marks an unused one. Layers are numbered among the streamed layers only. */
+/* Parts of all experts: those of (layer, expert) are parts[(layer * n_experts + expert) * n_parts
+ * ..], n_parts of them; len 0 marks an unused one. Layers are numbered among the streamed layers
+ * only. */
 typedef struct mfi_expert_table {
     uint32_t n_layers, n_experts, n_parts;
     uint64_t slot_bytes;
     const mfi_expert_part *parts;
-    const uint32_t *model_layer; /* [n_layers] the model's number of each layer, for messages and traces */
+    const uint32_t
+        *model_layer; /* [n_layers] the model's number of each layer, for messages and traces */
 } mfi_expert_table;
 
 typedef struct mfi_store mfi_store;
 
 typedef struct mfi_store_config {
-    mfi_expert_table table;  /* copied shallowly: parts and model_layer must outlive the store */
-    void *slots;             /* n_slots * slot_stride bytes */
-    uint64_t slot_stride;    /* >= slot_bytes */
+    mfi_expert_table table; /* copied shallowly: parts and model_layer must outlive the store */
+    void *slots;            /* n_slots * slot_stride bytes */
+    uint64_t slot_stride;   /* >= slot_bytes */
     uint32_t n_slots;
     const mfi_policy_ops *policy;
-    mfi_io *io;              /* not owned; used by the store alone while it is open */
-    mfi_trace *trace;        /* may be NULL; not owned */
-    uint32_t n_refs_max;     /* references held at one time */
+    mfi_io *io;          /* not owned; used by the store alone while it is open */
+    mfi_trace *trace;    /* may be NULL; not owned */
+    uint32_t n_refs_max; /* references held at one time */
 } mfi_store_config;
 
 mf_status mfi_store_open(mfi_store **store, const mfi_store_config *config, mf_error *err);
@@ -59,17 +66,25 @@ typedef struct mfi_expert_ref {
 } mfi_expert_ref;
 
 /* Takes references on n distinct experts of a layer and submits reads for the missing ones at once;
- * hits are pinned before any victim is chosen, so that one call never evicts its own hits. n plus the
- * references already held must not exceed n_slots (asserted). Never blocks. */
+ * hits are pinned before any victim is chosen, so that one call never evicts its own hits. n plus
+ * the references already held must not exceed n_slots (asserted). Never blocks. */
 mf_status mfi_store_acquire(mfi_store *store, uint32_t layer, const uint16_t *experts, uint32_t n,
                             mfi_expert_ref *refs, mf_error *err);
 
 /* Collects finished reads without blocking and sets `ready` in refs[0..n). */
 mf_status mfi_store_poll(mfi_store *store, mfi_expert_ref *refs, uint32_t n, mf_error *err);
 
-/* Blocks until at least one of refs[0..n) that was not ready is; the time counts as stall. Returns at
- * once if all are ready. On failure refs stay held and must be released. */
+/* Blocks until at least one of refs[0..n) that was not ready is; the time counts as stall. Returns
+ * at once if all are ready. On failure refs stay held and must be released. */
 mf_status mfi_store_wait(mfi_store *store, mfi_expert_ref *refs, uint32_t n, mf_error *err);
+
+/* True if the expert is in a slot or on its way into one. */
+bool mfi_store_cached(const mfi_store *store, uint32_t layer, uint16_t expert);
+
+/* Writes one token's choice to the trace, if there is one, with what is in slots now; so before
+ * acquire. ids in rank order. */
+void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const uint16_t *ids,
+                     uint32_t n);
 
 /* The slot's memory; the reference must be ready. */
 const void *mfi_store_data(const mfi_store *store, const mfi_expert_ref *ref);
@@ -78,7 +93,11 @@ const void *mfi_store_data(const mfi_store *store, const mfi_expert_ref *ref);
 void mfi_store_release(mfi_store *store, mfi_expert_ref *refs, uint32_t n);
 
 typedef struct mfi_store_stats {
-    uint64_t hits, misses, evictions, bytes_read, stall_ns;
+    uint64_t hits, misses; /* of references taken; a miss starts a load */
+    uint64_t evictions;    /* experts that gave their slot up, ready or not */
+    uint64_t failures;     /* loads that failed; misses - evictions - failures = experts in slots */
+    uint64_t bytes_read;   /* asked of the reader */
+    uint64_t stall_ns;
     uint64_t stale_completions; /* dropped: their slot had moved on */
     uint32_t n_ready;           /* slots that hold an expert now */
 } mfi_store_stats;

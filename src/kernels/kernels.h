@@ -47,7 +47,7 @@ typedef struct mfi_kernels {
      * of x / d (0 if d is 0), s = d * sum q. A block with an infinity or NaN gets q = 0 and NaN for
      * d and s, which spoils every output it reaches. The same bits on every level. */
     void (*quantize_q8)(const float *x, uint32_t n, int8_t *q, float *d, float *s);
-    /* Row `row` of w as floats (an embedding): mfi_dequant_row, so MLX rows are what MLX looks up. */
+    /* Row `row` of w as floats (an embedding). */
     void (*get_row)(const mfi_mat *w, uint32_t row, float *out);
 
     /* y = x / sqrt(mean(x^2) + eps) * w; y may be x. The sum of squares is accumulated in 16 lanes

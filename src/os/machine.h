@@ -9,11 +9,16 @@ typedef struct mfi_machine {
     uint64_t mem_total;      /* physical */
     uint64_t mem_available;  /* free without pushing others out */
     uint64_t cgroup_limit;   /* smallest limit on the path to the root; UINT64_MAX: none */
-    uint64_t cgroup_used;    /* where that limit stands; 0 if none */
+    uint64_t cgroup_used;    /* where that limit stands, less page cache that would go first; 0 if none */
     uint64_t rss_bytes;      /* of this process now */
 } mfi_machine;
 
 void mfi_machine_read(mfi_machine *machine);
+#ifdef __linux__
+/* The same from the files below `root` ("" for the real ones) and for a process that may use
+ * n_cpus_affinity processors; for tests. */
+void mfi_machine_read_at(const char *root, uint32_t n_cpus_affinity, mfi_machine *machine);
+#endif
 
 uint64_t mfi_process_rss(void);      /* resident bytes now: anonymous, file and shared */
 uint64_t mfi_process_rss_peak(void); /* highest since start */

@@ -17,5 +17,8 @@ mf_status mfi_vmem_commit(mfi_vmem *vm, size_t bytes, mf_error *err);
 mf_status mfi_vmem_alloc(mfi_vmem *vm, size_t bytes, mf_error *err);
 void mfi_vmem_release(mfi_vmem *vm);
 size_t mfi_vmem_page(void); /* bytes of a page */
+/* Gives freed heap memory back to the system where the C library can, so that a reading of the
+ * resident set says what is in use. */
+void mfi_vmem_trim_heap(void);
 
 #endif

@@ -5,6 +5,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -64,4 +67,11 @@ void mfi_vmem_release(mfi_vmem *vm)
     if (vm->base)
         munmap(vm->base, vm->reserved);
     *vm = (mfi_vmem){0};
+}
+
+void mfi_vmem_trim_heap(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }

@@ -70,8 +70,10 @@ uint16_t mfi_f32_to_bf16(float f);
  * q * scale + bias in float, which is nearer to the stored value; see kernels/kernels.h.) */
 void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
 
-/* Affine quantisation of one group of `group` elements as MLX does it (mx.quantize): writes the codes
- * (one byte each) and the scale and bias, rounded to `scale_kind` before the codes are chosen. */
+/* Affine quantisation of one group of `group` elements, to the bit as mx.quantize does it on the CPU:
+ * writes the codes (one byte each) and the scale and bias. The codes are chosen with the float32 scale;
+ * what is written is rounded to `scale_kind` after that. NaN gets code 0 and doesn't move the range; if
+ * the range overflows float32 the scale is infinite, so callers check what they get. */
 void mfi_mlx_quantize_group(const float *x, uint32_t group, uint32_t bits, mfi_qkind scale_kind,
                             uint8_t *codes, float *scale, float *bias);
 /* Packs n codes of `bits` into the little-endian bit stream of plane 0; n*bits must be a multiple of 32. */

@@ -17,7 +17,7 @@ mf_status mfi_sampler_open(mfi_sampler **sampler, const mf_sampling *sampling, u
                            mf_error *err);
 void mfi_sampler_close(mfi_sampler **sampler);
 
-/* Bytes that a sampler for n_vocab tokens occupies, for the plan. */
+/* Bytes that a sampler for n_vocab tokens occupies at most, for the plan. */
 uint64_t mfi_sampler_bytes(uint32_t n_vocab);
 
 /* Notes a token of the timeline (prompt or answer) for the penalties. */

@@ -176,5 +176,6 @@ void mfi_ref_quantize_q8(const float *x, uint32_t n, int8_t *q, float *d, float 
 void mfi_ref_get_row(const mfi_mat *w, uint32_t row, float *out)
 {
     row_view v = view_row(w, row);
-    mfi_dequant_row(w->type, (const void *const[]){v.w, v.scale, v.bias}, w->cols, out);
+    for (uint32_t c = 0; c < w->cols; c += COL_BLOCK)
+        decode(w->type, v, c, MFI_MIN(w->cols - c, COL_BLOCK), out + c);
 }

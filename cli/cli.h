@@ -1,0 +1,61 @@
+/* What the files of the command line share: exit codes, reporting, one function a command.
+ *
+ * The command line includes the public header and base/ only. Environment variables are read in
+ * main.c and nowhere else. */
+#ifndef MOEFLUX_CLI_H
+#define MOEFLUX_CLI_H
+
+#include "base/defs.h"
+#include "moeflux/moeflux.h"
+#include "options.h"
+#include "progress.h"
+
+/* Also listed by `moeflux --help`. */
+enum {
+    CLI_EXIT_OK = 0,
+    CLI_EXIT_RUNTIME = 1, /* also: the reader of standard output went away */
+    CLI_EXIT_USAGE = 2,
+    CLI_EXIT_MODEL = 3, /* missing, invalid or unsupported */
+    CLI_EXIT_ROOM = 4,  /* not enough memory or disk space */
+    CLI_EXIT_IO = 5,    /* reading the model failed after it was opened */
+    CLI_EXIT_SIGINT = 130,
+    CLI_EXIT_SIGTERM = 143
+};
+
+/* Before or after the model was opened: a file that ends too early is an invalid model in the first
+ * case and a failing drive (or somebody's truncate) in the second. */
+typedef enum cli_phase { CLI_OPENING, CLI_RUNNING } cli_phase;
+
+int cli_exit_code(mf_status status, cli_phase phase);
+
+/* Prints "moeflux COMMAND: message" on stderr. Returns `code`, so that `return cli_error(...)`
+ * works. */
+int cli_error(int code, const char *fmt, ...) MFI_PRINTF(2, 3);
+
+/* The same for command lines that can't be followed: adds where to find help, returns 2. */
+int cli_usage_error(const char *fmt, ...) MFI_PRINTF(1, 2);
+
+/* Reports a failure of the library; an operation that a signal cancelled gives that signal's code.
+ */
+int cli_report(mf_status status, const mf_error *err, cli_phase phase);
+
+/* Names the command in messages from now on; static storage. */
+void cli_set_command(const char *name);
+
+/* The options that all commands with an engine share, from the command line. `ctx`: positions
+ * wanted when the user names none, 0: the plan's choice. */
+void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progress,
+                        mf_engine_options *options);
+
+/* Opens the engine or reports why not. */
+int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, mf_engine **engine);
+
+/* Each returns the exit code. */
+int cli_run(const cli_args *args);
+int cli_logits(const cli_args *args);
+int cli_tokenize(const cli_args *args);
+int cli_plan(const cli_args *args);
+int cli_eval(const cli_args *args);
+int cli_convert(const cli_args *args);
+
+#endif

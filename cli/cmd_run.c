@@ -1,0 +1,224 @@
+/* `moeflux run`: answers one prompt. The answer streams to standard output; with --json it is
+ * collected and standard output gets one object. What it cost is said by summary.c. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "input.h"
+#include "output.h"
+#include "signals.h"
+#include "summary.h"
+
+#define PROMPT_MAX_BYTES ((size_t)256 << 20)
+
+typedef struct job {
+    const cli_args *args;
+    mf_engine *engine;
+    cli_progress progress;
+    cli_output out;
+    mfi_buf prompt; /* as given */
+    int32_t *ids;   /* [n_ids] */
+    size_t n_ids;
+    mfi_buf answer; /* with --json */
+    char last;      /* byte written, 0: none */
+    cli_run_facts facts;
+} job;
+
+static bool on_token(void *user, int32_t id, const char *bytes, size_t len)
+{
+    job *j = user;
+    (void)id;
+    cli_progress_clear(&j->progress);
+    if (!j->facts.has_prompt_stats) {
+        j->facts.prompt_stats.struct_size = sizeof j->facts.prompt_stats;
+        mf_engine_stats(j->engine, &j->facts.prompt_stats);
+        j->facts.has_prompt_stats = true;
+    }
+    if (j->args->json) {
+        mfi_buf_append(&j->answer, bytes, len);
+        return !cli_signal_code() && !j->answer.failed;
+    }
+    if (len)
+        j->last = bytes[len - 1];
+    return cli_output_write(&j->out, bytes, len) && cli_output_flush(&j->out) && !cli_signal_code();
+}
+
+static int read_prompt(job *j)
+{
+    const cli_args *args = j->args;
+    if (args->prompt && args->file)
+        return cli_usage_error("--prompt and --file can't be combined");
+    if (!args->prompt && !args->file)
+        return cli_usage_error(
+            "a prompt is required: -p TEXT, -f FILE, or -f - for standard input");
+    if (args->system && args->raw)
+        return cli_usage_error("--system-prompt needs the chat template, which --raw turns off");
+    if (args->prompt) {
+        mfi_buf_str(&j->prompt, args->prompt);
+        return j->prompt.failed ? cli_error(CLI_EXIT_ROOM, "out of memory") : CLI_EXIT_OK;
+    }
+    int code = cli_read_all(args->file, PROMPT_MAX_BYTES, &j->prompt);
+    if (!code && j->prompt.len && j->prompt.data[j->prompt.len - 1] == '\n')
+        j->prompt.data[--j->prompt.len] = 0;
+    return code;
+}
+
+/* The prompt's text as the model shall see it: *text points into j->prompt or to *rendered. */
+static int render(job *j, const mf_tokenizer *tokenizer, bool chat, char **rendered, size_t *len)
+{
+    mf_chat_message messages[2];
+    size_t n = 0;
+    mf_error err = {0};
+    if (!chat)
+        return CLI_EXIT_OK;
+    if (strlen(j->prompt.data) != j->prompt.len)
+        return cli_error(CLI_EXIT_RUNTIME, "the prompt has a NUL byte at offset %zu",
+                         strlen(j->prompt.data));
+    if (j->args->system)
+        messages[n++] = (mf_chat_message){"system", j->args->system};
+    messages[n++] = (mf_chat_message){"user", j->prompt.data};
+    return cli_report(mf_chat_render(tokenizer, messages, n, true, rendered, len, &err), &err,
+                      CLI_RUNNING);
+}
+
+static int encode_prompt(job *j)
+{
+    const mf_tokenizer *tokenizer = mf_engine_tokenizer(j->engine);
+    char *rendered = NULL;
+    size_t len = j->prompt.len;
+    mf_error err = {0};
+    if (!tokenizer)
+        return cli_error(CLI_EXIT_MODEL, "%s has no tokenizer", j->args->model);
+    bool chat = !j->args->raw && mf_tokenizer_has_chat_template(tokenizer);
+    if (j->args->system && !chat)
+        return cli_error(CLI_EXIT_MODEL, "%s has no chat template for --system-prompt",
+                         j->args->model);
+    int code = render(j, tokenizer, chat, &rendered, &len);
+    if (!code)
+        code = cli_report(mf_tokenizer_encode(tokenizer, rendered ? rendered : j->prompt.data, len,
+                                              !chat, &j->ids, &j->n_ids, &err),
+                          &err, CLI_RUNNING);
+    mf_free(rendered);
+    if (!code && !j->n_ids)
+        code = cli_error(CLI_EXIT_RUNTIME, "the prompt is empty: there is nothing to continue");
+    return code;
+}
+
+static int choose_sampling(job *j, mf_sampling *s)
+{
+    const cli_args *args = j->args;
+    mf_model_info info = {.struct_size = sizeof info};
+    mf_engine_info(j->engine, &info);
+    mf_sampling_default(s);
+    mf_engine_sampling(j->engine, s);
+    if (CLI_GIVEN(args, temp))
+        s->temperature = (float)args->temp;
+    if (CLI_GIVEN(args, top_k))
+        s->top_k = (int32_t)args->top_k;
+    if (CLI_GIVEN(args, top_p))
+        s->top_p = (float)args->top_p;
+    if (CLI_GIVEN(args, min_p))
+        s->min_p = (float)args->min_p;
+    if (CLI_GIVEN(args, repeat_penalty))
+        s->repeat_penalty = (float)args->repeat_penalty;
+    if (CLI_GIVEN(args, presence_penalty))
+        s->presence_penalty = (float)args->presence_penalty;
+    if (CLI_GIVEN(args, frequency_penalty))
+        s->frequency_penalty = (float)args->frequency_penalty;
+    if (CLI_GIVEN(args, repeat_last_n))
+        s->repeat_last_n = (int32_t)args->repeat_last_n;
+    for (size_t i = 0; i < args->n_bias; i++)
+        if ((uint32_t)args->bias[i].id >= info.n_vocab)
+            return cli_usage_error("--logit-bias: token %d is outside the vocabulary of %u",
+                                   args->bias[i].id, info.n_vocab);
+    s->bias = args->bias;
+    s->n_bias = args->n_bias;
+    s->seed = args->seed;
+    if (!CLI_GIVEN(args, seed) && s->temperature > 0) {
+        uint32_t seed; /* 32 bits: every JSON reader can hold it, and it can be typed */
+        if (getentropy(&seed, sizeof seed) != 0)
+            return cli_error(CLI_EXIT_RUNTIME, "cannot draw a seed; name one with --seed");
+        s->seed = seed;
+        fprintf(stderr, "seed: %u\n", seed);
+    }
+    j->facts.seed = s->seed;
+    return CLI_EXIT_OK;
+}
+
+/* Generates; a stop for a signal or for standard output is no failure of the library. */
+static int generate(job *j)
+{
+    mf_session *session = NULL;
+    mf_generate_options options;
+    mf_error err = {0};
+    mf_generate_options_default(&options);
+    options.prompt = j->ids;
+    options.n_prompt = j->n_ids;
+    options.max_tokens = j->args->predict;
+    options.ignore_eos = j->args->ignore_eos;
+    options.on_token = on_token;
+    options.user = j;
+    int code = choose_sampling(j, &options.sampling);
+    if (code)
+        return code;
+    j->facts.result.struct_size = sizeof j->facts.result;
+    mf_status status = mf_session_open(&session, j->engine, &err);
+    if (status)
+        return cli_report(status, &err, CLI_OPENING);
+    status = mf_session_generate(session, &options, &j->facts.result, &err);
+    mf_session_close(&session);
+    cli_progress_clear(&j->progress);
+    if (j->answer.failed)
+        return cli_error(CLI_EXIT_ROOM, "out of memory");
+    return cli_report(status, &err, CLI_RUNNING);
+}
+
+/* Ends standard output and gives the summary. */
+static int finish(job *j)
+{
+    int code;
+    cli_run_facts_take(&j->facts, j->engine);
+    if (j->args->json) {
+        mfi_buf text = {0};
+        cli_summary_json(&j->facts, j->answer.data, j->answer.len, &text);
+        if (text.failed)
+            j->out.error = ENOMEM;
+        cli_output_write(&j->out, text.data, text.len);
+        mfi_buf_free(&text);
+    } else if (j->last && j->last != '\n') {
+        cli_output_write(&j->out, "\n", 1);
+    }
+    code = cli_output_close(&j->out);
+    cli_summary_print(&j->facts);
+    return code ? code : cli_signal_code();
+}
+
+int cli_run(const cli_args *args)
+{
+    job j = {.args = args};
+    cli_progress_init(&j.progress, args->no_progress);
+    int code = read_prompt(&j);
+    if (!code)
+        code = cli_engine_open(args, 0, &j.progress, &j.engine);
+    if (!code)
+        code = encode_prompt(&j);
+    if (!code) {
+        cli_output_open(&j.out, STDOUT_FILENO, "standard output");
+        code = generate(&j);
+        if (!code) {
+            code = finish(&j);
+        } else if (j.last && j.last != '\n' && cli_output_write(&j.out, "\n", 1)) {
+            cli_output_close(&j.out);
+        }
+    }
+    free(j.out.data);
+    mf_free(j.ids);
+    mf_engine_close(&j.engine);
+    mfi_buf_free(&j.answer);
+    mfi_buf_free(&j.prompt);
+    return code;
+}

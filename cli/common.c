@@ -1,0 +1,116 @@
+/* Reporting and the way to an open engine, shared by the commands. Main thread only. Owns the name
+ * that messages begin with. */
+#include "cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "signals.h"
+
+static const char *command_name = ""; /* set once by main */
+
+void cli_set_command(const char *name)
+{
+    command_name = name;
+}
+
+static void print_message(const char *fmt, va_list args)
+{
+    fprintf(stderr, "moeflux%s%s: ", *command_name ? " " : "", command_name);
+    vfprintf(stderr, fmt, args);
+    fputc('\n', stderr);
+}
+
+int cli_error(int code, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    print_message(fmt, args);
+    va_end(args);
+    return code;
+}
+
+int cli_usage_error(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    print_message(fmt, args);
+    va_end(args);
+    fprintf(stderr, "try 'moeflux%s%s --help'\n", *command_name ? " " : "", command_name);
+    return CLI_EXIT_USAGE;
+}
+
+int cli_exit_code(mf_status status, cli_phase phase)
+{
+    switch (status) {
+    case MF_OK:
+        return CLI_EXIT_OK;
+    case MF_ERR_NO_MEMORY:
+    case MF_ERR_DISK_FULL:
+    case MF_ERR_BUDGET:
+        return CLI_EXIT_ROOM;
+    case MF_ERR_IO:
+    case MF_ERR_FILE_CHANGED:
+    case MF_ERR_FILE_TRUNCATED:
+        return phase == CLI_OPENING ? CLI_EXIT_MODEL : CLI_EXIT_IO;
+    case MF_ERR_FILE_MISSING:
+    case MF_ERR_FORMAT:
+    case MF_ERR_UNSUPPORTED:
+    case MF_ERR_TENSOR_MISSING:
+    case MF_ERR_TENSOR_BOUNDS:
+    case MF_ERR_TENSOR_SHAPE:
+    case MF_ERR_EMPTY_MANIFEST:
+        return CLI_EXIT_MODEL;
+    case MF_ERR_ARGUMENT: /* while opening, only the user's options can be meant */
+        return phase == CLI_OPENING ? CLI_EXIT_USAGE : CLI_EXIT_RUNTIME;
+    case MF_ERR_LIMIT:
+        return phase == CLI_OPENING ? CLI_EXIT_MODEL : CLI_EXIT_RUNTIME;
+    case MF_ERR_CANCELLED:
+    case MF_ERR_STATE:
+    case MF_ERR_CONTEXT:
+    case MF_ERR_DEVICE:
+        break;
+    }
+    return CLI_EXIT_RUNTIME;
+}
+
+int cli_report(mf_status status, const mf_error *err, cli_phase phase)
+{
+    if (status == MF_OK)
+        return CLI_EXIT_OK;
+    if (status == MF_ERR_CANCELLED && cli_signal_code())
+        return cli_error(cli_signal_code(), "interrupted");
+    return cli_error(cli_exit_code(status, phase), "%s",
+                     err->message[0] ? err->message : mf_status_text(status));
+}
+
+void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progress,
+                        mf_engine_options *options)
+{
+    mf_engine_options_default(options);
+    options->model_path = args->model;
+    options->memory_bytes = args->memory;
+    options->ctx = args->ctx ? (uint32_t)args->ctx : ctx;
+    options->n_threads = (uint32_t)args->threads;
+    options->n_io_threads = (uint32_t)args->io_threads;
+    options->chunk = (uint32_t)args->chunk;
+    if (args->activations && strcmp(args->activations, "f32") == 0)
+        options->activations = MF_ACTIVATIONS_F32;
+    else if (args->activations && strcmp(args->activations, "q8") == 0)
+        options->activations = MF_ACTIVATIONS_Q8;
+    options->isa = args->isa;
+    options->trace_path = args->trace;
+    options->progress = cli_progress_update;
+    options->progress_user = progress;
+}
+
+int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, mf_engine **engine)
+{
+    mf_engine_options options;
+    mf_error err = {0};
+    cli_engine_options(args, ctx, progress, &options);
+    mf_status status = mf_engine_open(engine, &options, &err);
+    cli_progress_clear(progress);
+    return cli_report(status, &err, CLI_OPENING);
+}

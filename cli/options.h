@@ -1,0 +1,107 @@
+/* The command line's one table: commands and options. Parsing, defaults from the environment and
+ * the help texts are all made from it. */
+#ifndef MOEFLUX_CLI_OPTIONS_H
+#define MOEFLUX_CLI_OPTIONS_H
+
+#include "base/buf.h"
+#include "moeflux/moeflux.h"
+
+typedef enum cli_command_id {
+    CLI_RUN,
+    CLI_LOGITS,
+    CLI_TOKENIZE,
+    CLI_PLAN,
+    CLI_EVAL,
+    CLI_CONVERT,
+    CLI_N_COMMANDS
+} cli_command_id;
+
+typedef struct cli_command {
+    const char *name;
+    const char *usage;         /* what follows "moeflux NAME" */
+    const char *summary;       /* one line */
+    const char *notes;         /* paragraphs and examples, or NULL */
+    const char *positional[2]; /* names of the arguments that are not options, or NULL */
+    size_t n_required;         /* of them */
+} cli_command;
+
+extern const cli_command cli_commands[CLI_N_COMMANDS];
+
+typedef enum cli_kind {
+    CLI_FLAG,   /* bool */
+    CLI_STRING, /* const char * */
+    CLI_INT,    /* int64_t, in lo..hi */
+    CLI_FLOAT,  /* double, in lo..hi */
+    CLI_SIZE,   /* uint64_t bytes */
+    CLI_CHOICE, /* const char *, one of `choices` */
+    CLI_SEED,   /* uint64_t; -1 leaves it unset */
+    CLI_BIAS    /* one more in args->bias */
+} cli_kind;
+
+#define CLI_MAX_NAMES 3
+
+typedef struct cli_option {
+    const char *names[CLI_MAX_NAMES]; /* with their dashes, short first */
+    cli_kind kind;
+    uint32_t commands; /* bits 1 << cli_command_id: who accepts it */
+    uint32_t required; /* bits: who can't do without */
+    bool env;          /* MOEFLUX_ARG_<LONG_NAME> gives a default */
+    size_t offset;     /* of its value in cli_args */
+    double lo, hi;
+    const char *choices; /* "f32|q8|auto" */
+    const char *arg;     /* how help calls the argument; NULL for flags */
+    const char *help;
+    const char *fallback; /* what holds without it, for help; may be NULL */
+} cli_option;
+
+extern const cli_option cli_options[];
+extern const size_t cli_n_options; /* at most 64 */
+
+typedef struct cli_args {
+    cli_command_id command;
+    uint64_t given; /* bits by index in cli_options */
+    const char *positional[2];
+    size_t n_positional;
+    bool help, raw, json, jsonl, special, ignore_eos, no_progress;
+    const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace;
+    const char *activations, *isa, *quant, *group_size, *dense_bits;
+    int64_t predict, limit, ctx, threads, io_threads, chunk;
+    int64_t top_k, repeat_last_n;
+    double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    uint64_t seed, memory;
+    mf_logit_bias *bias;
+    size_t n_bias;
+} cli_args;
+
+/* True if the option whose value is `member` was given on the command line or by the environment.
+ */
+#define CLI_GIVEN(args, member) cli_given((args), offsetof(cli_args, member))
+bool cli_given(const cli_args *args, size_t offset);
+
+typedef const char *(*cli_env_fn)(const char *name);
+
+/* Fills *args from the arguments after the command's name and from the environment below them (env
+ * may be NULL). False with a one-line message (no trailing newline) in *message. In both cases
+ * cli_args_free is due. Required options are not checked when --help was asked for. */
+bool cli_parse(cli_args *args, cli_command_id command, int argc, const char *const *argv,
+               cli_env_fn env, mfi_buf *message);
+void cli_args_free(cli_args *args);
+
+/* The option of that name (with its dashes) which the command accepts, or NULL. */
+const cli_option *cli_option_find(const char *name, size_t len, cli_command_id command);
+/* The name closest to a mistyped one among those that the command accepts, or NULL. */
+const char *cli_option_suggest(const char *name, cli_command_id command);
+
+/* CLI_N_COMMANDS if there is none of that name. */
+cli_command_id cli_command_find(const char *name);
+/* The command closest to a mistyped name, or NULL. */
+const char *cli_command_suggest(const char *name);
+
+/* Help texts, ready to print. */
+void cli_help_command(cli_command_id command, mfi_buf *out);
+void cli_help_all(mfi_buf *out);
+
+/* "MOEFLUX_ARG_CTX_SIZE" for --ctx-size; empty if the option takes none. */
+void cli_env_name(const cli_option *option, char name[64]);
+
+#endif

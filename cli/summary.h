@@ -1,0 +1,27 @@
+/* What a run cost, for people (standard error) and as JSON. */
+#ifndef MOEFLUX_CLI_SUMMARY_H
+#define MOEFLUX_CLI_SUMMARY_H
+
+#include "base/buf.h"
+#include "moeflux/moeflux.h"
+
+typedef struct cli_run_facts {
+    mf_generate_result result;
+    uint64_t seed;
+    bool has_prompt_stats;
+    mf_stats prompt_stats; /* when the first token came; the rest is decoding */
+    mf_stats stats;        /* at the end */
+    mf_model_info info;
+} cli_run_facts;
+
+/* Reads the engine's counters into the facts. */
+void cli_run_facts_take(cli_run_facts *facts, const mf_engine *engine);
+
+void cli_summary_print(const cli_run_facts *facts);
+
+/* The whole object, with its newline. `text` may be NULL if len is 0. */
+void cli_summary_json(const cli_run_facts *facts, const char *text, size_t len, mfi_buf *out);
+
+const char *cli_stop_name(mf_stop stop);
+
+#endif

@@ -1,0 +1,148 @@
+/* Routed experts: those that are in memory now, each for all tokens that chose it, and the sum at the end.
+ *
+ * EXPERTS may run several times for one layer, with other experts each time, as they arrive; every
+ * (token, rank) pair has an output row of its own, and COMBINE adds them in rank order. So neither
+ * order of arrival nor grouping changes a bit. Workers share the rows of every expert's matrices:
+ * each reads its own part of the weights once for all tokens. */
+#include <string.h>
+
+#include "backend/cpu/cpu_int.h"
+
+#define EXPERT_GRAIN 32 /* rows: whole blocks of the 8-bit form belong to one worker */
+
+static mfi_mat expert_mat(const mfi_expert_mat *m, const uint8_t *data)
+{
+    mfi_mat mat = {.type = m->type, .rows = m->rows, .cols = m->cols};
+    for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++)
+        mat.planes[p] = data + m->offset[p];
+    return mat;
+}
+
+static const mfi_expert_layout *layout_of(const mfi_cpu_job *j)
+{
+    return &j->cpu->p->experts[j->op->layer];
+}
+
+/* Brings the inputs of an expert's tokens together; with one token there is nothing to bring. */
+static void gather_pairs(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    const mfi_cpu *cpu = j->cpu;
+    uint32_t hidden = cpu->p->shape.hidden;
+    for (uint32_t i = 0; i < j->step->n_work; i++) {
+        const mfi_expert_work *w = &j->step->work[i];
+        uint32_t begin, end;
+        mfi_pool_range(w->n, 1, worker, n_workers, &begin, &end);
+        for (uint32_t p = w->first + begin; p < w->first + end; p++) {
+            uint32_t t = j->step->pairs[p].token;
+            if (layout_of(j)->q8_in) {
+                mfi_q8 from = mfi_cpu_q8(cpu, j->op->src[0], t, hidden);
+                mfi_q8 to = mfi_cpu_q8(cpu, MFI_BUF_EX, p, hidden);
+                memcpy(to.q, from.q, hidden);
+                memcpy(to.d, from.d, hidden / MFI_Q8_BLOCK * sizeof(float));
+                memcpy(to.s, from.s, hidden / MFI_Q8_BLOCK * sizeof(float));
+            } else {
+                memcpy(mfi_cpu_row(cpu, MFI_BUF_EX, p), mfi_cpu_row(cpu, j->op->src[0], t),
+                       hidden * sizeof(float));
+            }
+        }
+    }
+}
+
+static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    const mfi_cpu *cpu = j->cpu;
+    const mfi_expert_layout *l = layout_of(j);
+    uint32_t hidden = cpu->p->shape.hidden, width = cpu->p->shape.expert_width;
+    uint32_t begin, end;
+    mfi_pool_range(width, EXPERT_GRAIN, worker, n_workers, &begin, &end);
+    if (begin == end)
+        return;
+    for (uint32_t i = 0; i < j->step->n_work; i++) {
+        const mfi_expert_work *w = &j->step->work[i];
+        bool gathered = j->n_rows > 1;
+        uint32_t src = gathered ? (uint32_t)MFI_BUF_EX : j->op->src[0], row = gathered ? w->first : 0;
+        const uint32_t bufs[2] = {MFI_BUF_EG, MFI_BUF_EU};
+        for (uint32_t proj = 0; proj < 2; proj++) {
+            mfi_mat mat = expert_mat(&l->proj[proj], w->data);
+            float *y = mfi_cpu_row(cpu, bufs[proj], w->first);
+            if (l->q8_in) {
+                mfi_q8 x = mfi_cpu_q8(cpu, src, row, hidden);
+                cpu->k->matmul_q8(&mat, &x, w->n, y, width, begin, end);
+            } else {
+                cpu->k->matmul_f32(&mat, mfi_cpu_row(cpu, src, row), hidden, w->n, y, width, begin, end);
+            }
+        }
+        for (uint32_t p = w->first; p < w->first + w->n; p++) {
+            float *g = mfi_cpu_row(cpu, MFI_BUF_EG, p) + begin;
+            cpu->k->silu_mul(g, mfi_cpu_row(cpu, MFI_BUF_EU, p) + begin, end - begin, g);
+            if (l->q8_mid) {
+                mfi_q8 q = mfi_cpu_q8(cpu, MFI_BUF_EG, p, width);
+                cpu->k->quantize_q8(g, end - begin, q.q + begin, q.d + begin / MFI_Q8_BLOCK,
+                                    q.s + begin / MFI_Q8_BLOCK);
+            }
+        }
+    }
+}
+
+static void down(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    const mfi_cpu *cpu = j->cpu;
+    const mfi_expert_layout *l = layout_of(j);
+    uint32_t hidden = cpu->p->shape.hidden, width = cpu->p->shape.expert_width;
+    uint32_t begin, end;
+    mfi_pool_range(hidden, EXPERT_GRAIN, worker, n_workers, &begin, &end);
+    if (begin == end)
+        return;
+    for (uint32_t i = 0; i < j->step->n_work; i++) {
+        const mfi_expert_work *w = &j->step->work[i];
+        mfi_mat mat = expert_mat(&l->proj[MFI_EXPERT_DOWN], w->data);
+        float *y = mfi_cpu_row(cpu, j->op->dst[0], w->first);
+        if (l->q8_mid) {
+            mfi_q8 x = mfi_cpu_q8(cpu, MFI_BUF_EG, w->first, width);
+            cpu->k->matmul_q8(&mat, &x, w->n, y, hidden, begin, end);
+        } else {
+            cpu->k->matmul_f32(&mat, mfi_cpu_row(cpu, MFI_BUF_EG, w->first), width, w->n, y, hidden,
+                               begin, end);
+        }
+    }
+}
+
+void mfi_cpu_experts(const mfi_cpu_job *job)
+{
+    const mfi_shape *s = &job->cpu->p->shape;
+    if (job->step->n_work == 0)
+        return;
+    if (job->n_rows > 1)
+        mfi_cpu_dispatch(job, gather_pairs, job->n_rows);
+    mfi_cpu_dispatch(job, gate_up, s->expert_width / EXPERT_GRAIN);
+    mfi_cpu_dispatch(job, down, s->hidden / EXPERT_GRAIN);
+}
+
+/* Shared expert first, then the routed ones in rank order, then the residual stream. */
+static void combine_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    const mfi_cpu *cpu = j->cpu;
+    const mfi_op *op = j->op;
+    uint32_t begin, end, top_k = cpu->p->shape.top_k, hidden = cpu->p->shape.hidden;
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++) {
+        float *sum = mfi_cpu_row(cpu, op->src[2], t);
+        const float *weights = mfi_cpu_row(cpu, op->src[1], t);
+        float shared = mfi_sigmoid(mfi_cpu_row(cpu, op->src[3], t)[0]);
+        for (uint32_t i = 0; i < hidden; i++)
+            sum[i] *= shared;
+        for (uint32_t r = 0; r < top_k; r++)
+            cpu->k->axpy(sum, weights[r],
+                         mfi_cpu_row(cpu, op->src[0], j->step->pair_of[t * top_k + r]), hidden);
+        cpu->k->add(mfi_cpu_row(cpu, op->dst[0], t), sum, hidden);
+    }
+}
+
+void mfi_cpu_combine(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, combine_rows, job->n_rows);
+}

@@ -1,0 +1,157 @@
+/* Ops over rows: embedding, norms, products, sums, routing. Workers share the rows of a weight (products) or the
+ * tokens (everything else); no worker writes what another reads within an op. */
+#include <math.h>
+
+#include "backend/cpu/cpu_int.h"
+
+#define MATMUL_GRAIN 4 /* rows: enough for one cache line of outputs or more */
+
+static void embed_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    uint32_t begin, end;
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++)
+        j->cpu->k->get_row(&j->cpu->mats[j->op->w[0]], (uint32_t)j->step->tokens[t],
+                           mfi_cpu_row(j->cpu, j->op->dst[0], t));
+}
+
+void mfi_cpu_embed(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, embed_rows, job->n_rows);
+}
+
+static void rope_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    uint32_t begin, end, half = j->cpu->p->shape.n_rot / 2;
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++) {
+        float *cosines = mfi_cpu_row(j->cpu, j->op->dst[0], t), *sines = cosines + half;
+        for (uint32_t i = 0; i < half; i++) {
+            /* In double: at a million positions a float angle is off by a tenth of a radian. */
+            double angle = (double)(j->step->pos + t) * j->cpu->inv_freq[i];
+            cosines[i] = (float)cos(angle);
+            sines[i] = (float)sin(angle);
+        }
+    }
+}
+
+void mfi_cpu_rope_table(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, rope_rows, job->n_rows);
+}
+
+static void rmsnorm_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    const mfi_cpu *cpu = j->cpu;
+    uint32_t begin, end, from = j->op->head ? j->step->head_row : 0;
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++)
+        cpu->k->rmsnorm(mfi_cpu_row(cpu, j->op->src[0], from + t), mfi_cpu_vector(cpu, j->op->w[0]),
+                        cpu->p->shape.eps, cpu->mats[j->op->w[0]].cols,
+                        mfi_cpu_row(cpu, j->op->dst[0], t));
+}
+
+void mfi_cpu_rmsnorm(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, rmsnorm_rows, job->n_rows);
+}
+
+static void quantize_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    uint32_t begin, end, cols = j->op->w[0];
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++) {
+        mfi_q8 q = mfi_cpu_q8(j->cpu, j->op->src[0], t, cols);
+        j->cpu->k->quantize_q8(mfi_cpu_row(j->cpu, j->op->src[0], t), cols, q.q, q.d, q.s);
+    }
+}
+
+void mfi_cpu_quantize(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, quantize_rows, job->n_rows);
+}
+
+static void matmul_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    const mfi_cpu *cpu = j->cpu;
+    uint32_t src = j->op->src[0];
+    for (uint32_t i = 0; i < j->op->n; i++) {
+        const mfi_mat *w = &cpu->mats[j->op->w[i]];
+        float *y = mfi_cpu_row(cpu, j->op->dst[i], 0);
+        size_t ldy = cpu->p->bufs[j->op->dst[i]].width;
+        uint32_t begin, end;
+        mfi_pool_range(w->rows, MATMUL_GRAIN, worker, n_workers, &begin, &end);
+        if (begin == end)
+            continue;
+        if (cpu->p->weights[j->op->w[i]].q8) {
+            mfi_q8 x = mfi_cpu_q8(cpu, src, 0, w->cols);
+            cpu->k->matmul_q8(w, &x, j->n_rows, y, ldy, begin, end);
+        } else {
+            cpu->k->matmul_f32(w, mfi_cpu_row(cpu, src, 0), cpu->p->bufs[src].width, j->n_rows, y,
+                               ldy, begin, end);
+        }
+    }
+}
+
+void mfi_cpu_matmul(const mfi_cpu_job *job)
+{
+    uint32_t rows = 0;
+    for (uint32_t i = 0; i < job->op->n; i++)
+        rows += job->cpu->mats[job->op->w[i]].rows;
+    mfi_cpu_dispatch(job, matmul_rows, rows / MATMUL_GRAIN);
+}
+
+static void add_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    uint32_t begin, end;
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++)
+        j->cpu->k->add(mfi_cpu_row(j->cpu, j->op->dst[0], t), mfi_cpu_row(j->cpu, j->op->src[0], t),
+                       j->cpu->p->bufs[j->op->dst[0]].width);
+}
+
+void mfi_cpu_add(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, add_rows, job->n_rows);
+}
+
+static void glu_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    uint32_t begin, end;
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++)
+        j->cpu->k->silu_mul(mfi_cpu_row(j->cpu, j->op->src[0], t),
+                            mfi_cpu_row(j->cpu, j->op->src[1], t),
+                            j->cpu->p->bufs[j->op->dst[0]].width,
+                            mfi_cpu_row(j->cpu, j->op->dst[0], t));
+}
+
+void mfi_cpu_glu(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, glu_rows, job->n_rows);
+}
+
+static void route_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    const mfi_shape *s = &j->cpu->p->shape;
+    uint16_t *ids = (uint16_t *)mfi_cpu_row(j->cpu, j->op->dst[0], 0);
+    uint32_t begin, end;
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++)
+        j->cpu->k->route_softmax(mfi_cpu_row(j->cpu, j->op->src[0], t), s->n_experts, s->top_k,
+                                 s->norm_top_k, ids + (size_t)t * s->top_k,
+                                 mfi_cpu_row(j->cpu, j->op->dst[1], t));
+}
+
+void mfi_cpu_route(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, route_rows, job->n_rows);
+}

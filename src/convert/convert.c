@@ -1,0 +1,117 @@
+/* mf_convert: from a folder with float weights to one with MLX-quantised weights.
+ *
+ * Checks the options, makes the plan, and drives encoding shard by shard into a staging folder that
+ * becomes the output in one step; whatever goes wrong, it is removed. Called on the caller's
+ * thread; calls back for progress from there; starts no threads. Knows no tensor names (names.c),
+ * no arithmetic (quant), no file formats (st_write.c). */
+#include "convert/convert.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "convert/encode.h"
+#include "convert/sidecar.h"
+#include "format/format.h"
+
+#define MEMORY_BYTES_DEFAULT (256 * MFI_MIB)
+
+void mf_convert_options_default(mf_convert_options *options)
+{
+    *options = (mf_convert_options){.struct_size = sizeof *options, .bits = 4, .group_size = 64};
+}
+
+static bool bits_ok(uint32_t bits)
+{
+    return bits >= 2 && bits <= 8 && bits != 7;
+}
+
+static mf_status check_options(const mf_convert_options *o, mf_error *err)
+{
+    if (o->struct_size != sizeof *o)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "struct_size: convert options of another version");
+    if (!o->in_path || !o->in_path[0])
+        return mfi_fail(err, MF_ERR_ARGUMENT, "in_path: no model given");
+    if (!o->out_path || !o->out_path[0])
+        return mfi_fail(err, MF_ERR_ARGUMENT, "out_path: no output given");
+    if (!bits_ok(o->bits))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "bits: %" PRIu32 " is none of 2, 3, 4, 5, 6, 8",
+                        o->bits);
+    if (o->dense_bits && !bits_ok(o->dense_bits))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "dense_bits: %" PRIu32 " is none of 2, 3, 4, 5, 6, 8",
+                        o->dense_bits);
+    if (o->group_size && o->group_size != 32 && o->group_size != 64 && o->group_size != 128)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "group_size: %" PRIu32 " is none of 32, 64, 128",
+                        o->group_size);
+    return MF_OK;
+}
+
+typedef struct job {
+    mfi_catalog *catalog;
+    mfi_cv_plan plan;
+    mfi_cv_buffers buffers;
+    mfi_cv_progress progress;
+    mfi_stage stage;
+} job;
+
+static mf_status write_shard(job *j, uint32_t s, mf_error *err)
+{
+    mfi_cv_shard *shard = &j->plan.shards[s];
+    char *path = mfi_path_join(j->stage.dir, shard->name);
+    if (!path)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", shard->name);
+    mfi_out out = {.fd = -1};
+    mf_status status = mfi_st_create(&out, path, shard->entries, shard->n_entries, err);
+    for (uint32_t i = 0; i < j->plan.n_tensors && status == MF_OK; i++)
+        if (j->plan.tensors[i].shard == s)
+            status = mfi_cv_encode(&j->plan, &j->plan.tensors[i], j->catalog, &j->buffers, &out,
+                                   &j->progress, err);
+    if (status == MF_OK)
+        status = mfi_out_finish(&out, err);
+    mfi_out_close(&out);
+    free(path);
+    return status;
+}
+
+/* The input must still be what the catalog was made from. */
+static mf_status check_input(const job *j, mf_error *err)
+{
+    for (uint32_t f = 0; f < mfi_catalog_n_files(j->catalog); f++)
+        MFI_TRY(mfi_file_check(mfi_catalog_file(j->catalog, f), err));
+    return MF_OK;
+}
+
+static mf_status run(job *j, const mf_convert_options *o, uint64_t shard_bytes, mf_error *err)
+{
+    MFI_TRY(mfi_format_open(&j->catalog, o->in_path, err));
+    MFI_TRY(mfi_cv_plan_open(&j->plan, j->catalog, o->bits, o->dense_bits ? o->dense_bits : o->bits,
+                             o->group_size ? o->group_size : 64, shard_bytes, err));
+    MFI_TRY(mfi_cv_buffers_open(&j->buffers, &j->plan,
+                                o->memory_bytes ? o->memory_bytes : MEMORY_BYTES_DEFAULT, err));
+    MFI_TRY(mfi_stage_open(&j->stage, o->out_path, err));
+    j->progress = (mfi_cv_progress){o->progress, o->progress_user, 0, j->plan.in_bytes, 0};
+    MFI_TRY(mfi_cv_advance(&j->progress, 0, err));
+    MFI_TRY(mfi_cv_write_config(&j->plan, o->in_path, j->stage.dir, err));
+    MFI_TRY(mfi_cv_copy_files(o->in_path, j->stage.dir, &j->buffers, err));
+    for (uint32_t s = 0; s < j->plan.n_shards; s++)
+        MFI_TRY(write_shard(j, s, err));
+    MFI_TRY(mfi_cv_write_index(&j->plan, j->stage.dir, err));
+    MFI_TRY(check_input(j, err));
+    return mfi_stage_commit(&j->stage, err);
+}
+
+mf_status mfi_convert(const mf_convert_options *options, uint64_t shard_bytes, mf_error *err)
+{
+    MFI_TRY(check_options(options, err));
+    job j = {0};
+    mf_status status = run(&j, options, shard_bytes, err);
+    mfi_stage_close(&j.stage);
+    mfi_cv_buffers_close(&j.buffers);
+    mfi_cv_plan_close(&j.plan);
+    mfi_catalog_close(&j.catalog);
+    return status;
+}
+
+mf_status mf_convert(const mf_convert_options *options, mf_error *err)
+{
+    return mfi_convert(options, MFI_CV_SHARD_BYTES, err);
+}

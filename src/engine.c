@@ -1,0 +1,251 @@
+/* The engine: the one place that knows every module. Opens them in order, hands each what it needs as
+ * plain data, and closes them in reverse. Called from the application's thread. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_int.h"
+#include "kernels/kernels.h"
+#include "os/vmem.h"
+
+struct mf_engine {
+    mfi_catalog *catalog;
+    mf_tokenizer *tokenizer; /* NULL: the model has none */
+    mfi_model *model;
+    mfi_plan plan;
+    bool planned;
+    mfi_machine machine;
+    mfi_backend *backend;
+    mfi_io *io;
+    const mfi_file **files;
+    mfi_expert_part *parts;
+    uint32_t *layers;
+    mfi_trace *trace;
+    mfi_store *store;
+    mfi_forward *forward;
+    mfi_gen_config gen;
+    mfi_session_host host;
+};
+
+void mf_engine_options_default(mf_engine_options *options)
+{
+    *options = (mf_engine_options){.struct_size = sizeof *options};
+}
+
+/* ---- opening, step by step ---- */
+
+static mf_status open_tokenizer(mf_engine *e, mf_error *err)
+{
+    char *path = mfi_path_join(mfi_catalog_path(e->catalog), "tokenizer.json");
+    if (!path)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a path");
+    bool there = mfi_file_exists(path);
+    free(path);
+    return there ? mf_tokenizer_open(&e->tokenizer, mfi_catalog_path(e->catalog), err) : MF_OK;
+}
+
+/* Everything up to the plan: reads headers and text files, allocates no planned memory. */
+static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
+{
+    mfi_plan_options po = {.memory_bytes = o->memory_bytes,
+                           .ctx = o->ctx,
+                           .chunk = o->chunk,
+                           .n_threads = o->n_threads,
+                           .n_io_threads = o->n_io_threads,
+                           .n_logit_rows = o->n_logit_rows,
+                           .activations = o->activations};
+    if (o->struct_size != sizeof *o)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
+    if (!o->model_path)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "no model given");
+    if (!mfi_isa_parse(o->isa, &po.isa))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)", o->isa);
+    MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
+    MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
+    MFI_TRY(open_tokenizer(e, err));
+    MFI_TRY(mfi_gen_config_read(&e->gen, e->catalog, e->tokenizer, err));
+    mfi_vmem_trim_heap();
+    mfi_machine_read(&e->machine);
+    e->planned = true;
+    return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
+}
+
+static mf_status open_io(mf_engine *e, mf_error *err)
+{
+    uint32_t n = mfi_catalog_n_files(e->catalog);
+    e->files = calloc(n, sizeof *e->files);
+    if (!e->files)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u files", n);
+    for (uint32_t i = 0; i < n; i++)
+        e->files[i] = mfi_catalog_file(e->catalog, i);
+    return mfi_io_threads_open(&e->io, e->files, n, e->plan.n_io_threads, e->plan.page_cache_bytes, err);
+}
+
+static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **slots, mf_error *err)
+{
+    const mfi_program *p = &e->plan.program;
+    mfi_backend *b = e->backend;
+    void *dense, *scratch;
+    MFI_TRY(b->alloc(b, MFI_MEM_DENSE, p->dense_bytes, &dense, err));
+    MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
+    MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, slots, err));
+    MFI_TRY(mfi_load_dense(p, e->catalog, e->io, dense, o->progress, o->progress_user, err));
+    return b->prepare(b, p, err);
+}
+
+static mf_status open_store(mf_engine *e, void *slots, mf_error *err)
+{
+    mfi_store_config config = {.slots = slots,
+                               .slot_stride = e->plan.slot_stride,
+                               .n_slots = e->plan.n_slots,
+                               .policy = &mfi_policy_lru,
+                               .io = e->io,
+                               .trace = e->trace,
+                               .n_refs_max = mfi_plan_held_max(&e->plan)};
+    MFI_TRY(mfi_load_expert_table(e->model, &e->plan.program, &config.table, &e->parts, &e->layers, err));
+    return mfi_store_open(&e->store, &config, err);
+}
+
+static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error *err)
+{
+    const mfi_shape *s;
+    void *slots = NULL;
+    MFI_TRY(open_to_plan(e, o, err));
+    s = &e->plan.program.shape;
+    MFI_TRY(mfi_backend_cpu_open(&e->backend, e->plan.isa, e->plan.n_threads, err));
+    MFI_TRY(open_io(e, err));
+    MFI_TRY(open_memory(e, o, &slots, err));
+    if (o->trace_path)
+        MFI_TRY(mfi_trace_open(&e->trace, o->trace_path, o->model_path, s->n_layers, s->n_experts,
+                               s->top_k, err));
+    MFI_TRY(open_store(e, slots, err));
+    MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
+    e->host = (mfi_session_host){.plan = &e->plan,
+                                 .forward = e->forward,
+                                 .tokenizer = e->tokenizer,
+                                 .eos = e->gen.eos,
+                                 .n_eos = e->gen.n_eos,
+                                 .progress = o->progress,
+                                 .progress_user = o->progress_user};
+    return MF_OK;
+}
+
+mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, mf_error *err)
+{
+    mf_engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for an engine");
+    mf_status status = open_engine(e, options, err);
+    if (status != MF_OK) {
+        mf_engine_close(&e);
+        return status;
+    }
+    *engine = e;
+    return MF_OK;
+}
+
+void mf_engine_close(mf_engine **engine)
+{
+    mf_engine *e = *engine;
+    if (!e)
+        return;
+    mfi_forward_close(&e->forward);
+    mfi_store_close(&e->store);
+    mfi_trace_close(&e->trace, NULL);
+    if (e->io)
+        e->io->close(e->io);
+    if (e->backend)
+        e->backend->close(e->backend);
+    if (e->planned)
+        mfi_plan_free(&e->plan);
+    free(e->parts);
+    free(e->layers);
+    free(e->files);
+    mfi_model_close(&e->model);
+    mf_tokenizer_close(&e->tokenizer);
+    mfi_catalog_close(&e->catalog);
+    free(e);
+    *engine = NULL;
+}
+
+/* ---- asking ---- */
+
+void mf_engine_info(const mf_engine *e, mf_model_info *info)
+{
+    const mfi_shape *s = &e->plan.program.shape;
+    *info = (mf_model_info){.struct_size = sizeof *info,
+                            .n_layers = s->n_layers,
+                            .hidden = s->hidden,
+                            .n_vocab = s->n_vocab,
+                            .n_experts = s->n_experts,
+                            .top_k = s->top_k,
+                            .ctx_model = e->model->ctx_model,
+                            .ctx = e->plan.ctx,
+                            .n_threads = e->plan.n_threads,
+                            .chunk = e->plan.chunk};
+    snprintf(info->family, sizeof info->family, "%s", e->model->family);
+    snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
+    snprintf(info->activations, sizeof info->activations, "%s", e->plan.q8 ? "q8" : "f32");
+    mfi_quant_name(e->plan.program.experts[0].proj[0].type, info->weights, sizeof info->weights);
+}
+
+const mf_tokenizer *mf_engine_tokenizer(const mf_engine *e)
+{
+    return e->tokenizer;
+}
+
+void mf_engine_sampling(const mf_engine *e, mf_sampling *sampling)
+{
+    *sampling = e->gen.sampling;
+}
+
+void mf_engine_stats(const mf_engine *e, mf_stats *stats)
+{
+    mfi_store_stats s;
+    mfi_store_stats_get(e->store, &s);
+    *stats = (mf_stats){.struct_size = sizeof *stats,
+                        .expert_hits = s.hits,
+                        .expert_misses = s.misses,
+                        .expert_evictions = s.evictions,
+                        .expert_bytes_read = s.bytes_read,
+                        .stall_ns = s.stall_ns,
+                        .budget_bytes = e->plan.budget_bytes,
+                        .peak_bytes = mfi_process_rss_peak(),
+                        .dense_bytes = e->plan.program.dense_bytes,
+                        .slot_bytes = e->plan.n_slots * e->plan.slot_stride,
+                        .n_slots = e->plan.n_slots,
+                        .n_experts_total = e->plan.n_experts_total,
+                        .expert_bytes_total = e->plan.expert_bytes_total};
+}
+
+void mf_engine_stats_reset(mf_engine *e)
+{
+    mfi_store_stats_reset(e->store);
+}
+
+mfi_session_host *mfi_engine_session_host(mf_engine *e)
+{
+    return &e->host;
+}
+
+/* ---- plan only ---- */
+
+mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write, void *user,
+                        mf_error *err)
+{
+    mf_engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a plan");
+    mf_status status = open_to_plan(e, options, err);
+    bool stands = status == MF_OK || (status == MF_ERR_BUDGET && e->planned);
+    mfi_buf out = {0};
+    if (stands)
+        mfi_plan_print(&e->plan, e->model, &e->machine, json, &out);
+    if (stands && out.failed)
+        status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to print the plan");
+    else if (stands && !write(user, out.data, out.len))
+        status = mfi_fail(err, MF_ERR_CANCELLED, "the plan's output was refused");
+    mfi_buf_free(&out);
+    mf_engine_close(&e);
+    return status;
+}

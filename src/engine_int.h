@@ -1,0 +1,31 @@
+/* The engine's inside, shared by the files that compose it. */
+#ifndef MFI_ENGINE_INT_H
+#define MFI_ENGINE_INT_H
+
+#include "format/format.h"
+#include "session/session.h"
+
+/* ---- engine_load.c: from the catalog into planned memory ---- */
+
+/* Fills the dense region (host address `dense`) with every resident weight of the program. */
+mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog, mfi_io *io,
+                         char *dense, mf_progress_fn progress, void *progress_user, mf_error *err);
+
+/* The byte ranges of every expert; *parts and *layers are allocated. */
+mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *program,
+                                mfi_expert_table *table, mfi_expert_part **parts,
+                                uint32_t **layers, mf_error *err);
+
+/* ---- engine_config.c: what lies beside the weights ---- */
+
+typedef struct mfi_gen_config {
+    mf_sampling sampling; /* the defaults with generation_config.json laid over them */
+    int32_t eos[32];
+    uint32_t n_eos;
+} mfi_gen_config;
+
+/* Reads generation_config.json and the end tokens; a missing file is no error, a malformed one is. */
+mf_status mfi_gen_config_read(mfi_gen_config *config, const mfi_catalog *catalog,
+                              const mf_tokenizer *tokenizer, mf_error *err);
+
+#endif

@@ -1,0 +1,162 @@
+/* Loading: resident weights into the dense region, and the table of where experts lie. Called once at
+ * open, on the engine's thread. Weights are read with explicit reads into planned memory, a few
+ * requests at a time, never through a mapping. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_int.h"
+
+_Static_assert(sizeof(mfi_expert_part) == 24, "the plan counts PART_BYTES");
+
+#define PIECE_BYTES ((uint64_t)1 << 20)
+#define N_REQS 8
+
+typedef struct loader {
+    const mfi_catalog *catalog;
+    mfi_io *io;
+    mfi_io_req reqs[N_REQS];
+    uint32_t free[N_REQS], n_free;
+    uint64_t done, total;
+    mf_progress_fn progress;
+    void *progress_user;
+} loader;
+
+static mf_status reap(loader *l, mf_error *err)
+{
+    mfi_io_req *req = l->io->wait(l->io);
+    MFI_ASSERT(req);
+    l->free[l->n_free++] = (uint32_t)(req - l->reqs);
+    l->done += req->len;
+    if (req->status != MF_OK)
+        return mfi_fail(err, req->status, "loading weights: %s", req->error.message);
+    return MF_OK;
+}
+
+static mf_status drain(loader *l, mf_error *err)
+{
+    mf_status status = MF_OK;
+    while (l->n_free < N_REQS) {
+        mf_status one = reap(l, status == MF_OK ? err : NULL);
+        status = status == MF_OK ? one : status;
+    }
+    return status;
+}
+
+static mf_status read_extent(loader *l, mfi_extent x, char *dst, mf_error *err)
+{
+    while (x.len > 0) {
+        if (l->n_free == 0)
+            MFI_TRY(reap(l, err));
+        mfi_io_req *req = &l->reqs[l->free[--l->n_free]];
+        *req = (mfi_io_req){
+            .file = x.file, .offset = x.offset, .len = MFI_MIN(x.len, PIECE_BYTES), .dst = dst};
+        x.offset += req->len;
+        x.len -= req->len;
+        dst += req->len;
+        l->io->submit(l->io, &req, 1);
+    }
+    if (l->progress && !l->progress(l->progress_user, "loading", "bytes", l->done, l->total))
+        return mfi_fail(err, MF_ERR_CANCELLED, "cancelled while weights were loaded");
+    return MF_OK;
+}
+
+static void transform(float *v, uint64_t n, mfi_load load)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        if (load == MFI_LOAD_F32_PLUS1)
+            v[i] += 1.0f;
+        else if (load == MFI_LOAD_F32_NEG_EXP)
+            v[i] = -expf(v[i]);
+    }
+}
+
+/* Small vectors, widened to float32 through a buffer of their own. */
+static mf_status load_vector(loader *l, const mfi_program_weight *w, char *dst, mf_error *err)
+{
+    const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
+    mfi_extent x = mfi_tensor_extent(t, 0, 0, mfi_tensor_rows(t));
+    char *raw = malloc((size_t)x.len);
+    if (!raw)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %" PRIu64 " bytes of %s", x.len,
+                        mfi_catalog_name(l->catalog, w->tensor));
+    mf_status status = read_extent(l, x, raw, err);
+    mf_status drained = drain(l, status == MF_OK ? err : NULL);
+    status = status == MF_OK ? drained : status;
+    if (status == MF_OK) {
+        const void *planes[MFI_MAX_PLANES] = {raw};
+        uint64_t n = (uint64_t)w->rows * w->cols;
+        mfi_dequant_row(t->type, planes, n, (float *)dst);
+        transform((float *)dst, n, w->load);
+    }
+    free(raw);
+    return status;
+}
+
+static mf_status load_weight(loader *l, const mfi_program_weight *w, char *dense, mf_error *err)
+{
+    const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
+    if (w->load != MFI_LOAD_MATRIX)
+        return load_vector(l, w, dense + w->offset[0], err);
+    for (uint32_t p = 0; p < mfi_quant_n_planes(t->type); p++)
+        MFI_TRY(read_extent(l, mfi_tensor_extent(t, p, 0, w->rows), dense + w->offset[p], err));
+    return MF_OK;
+}
+
+mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog, mfi_io *io,
+                         char *dense, mf_progress_fn progress, void *progress_user, mf_error *err)
+{
+    loader *l = calloc(1, sizeof *l);
+    if (!l)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the loader");
+    *l = (loader){.catalog = catalog,
+                  .io = io,
+                  .n_free = N_REQS,
+                  .total = program->dense_bytes,
+                  .progress = progress,
+                  .progress_user = progress_user};
+    for (uint32_t i = 0; i < N_REQS; i++)
+        l->free[i] = i;
+    mf_status status = MF_OK;
+    for (uint32_t i = 0; status == MF_OK && i < program->n_weights; i++)
+        status = load_weight(l, &program->weights[i], dense, err);
+    mf_status drained = drain(l, status == MF_OK ? err : NULL);
+    free(l);
+    return status == MF_OK ? drained : status;
+}
+
+mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *program,
+                                mfi_expert_table *table, mfi_expert_part **parts,
+                                uint32_t **layers, mf_error *err)
+{
+    const mfi_shape *s = &model->shape;
+    size_t n = (size_t)s->n_layers * s->n_experts;
+    *parts = calloc(n * MFI_MAX_PARTS, sizeof **parts);
+    *layers = calloc(s->n_layers, sizeof **layers);
+    if (!*parts || !*layers)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the table of %zu experts", n);
+    for (uint32_t layer = 0; layer < s->n_layers; layer++) {
+        (*layers)[layer] = layer;
+        for (uint32_t e = 0; e < s->n_experts; e++) {
+            size_t at = (size_t)layer * s->n_experts + e;
+            mfi_expert_part *out = *parts + at * MFI_MAX_PARTS;
+            for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
+                const mfi_expert_src *src = &model->experts[at * MFI_EXPERT_PROJS + proj];
+                const mfi_expert_mat *mat = &program->experts[layer].proj[proj];
+                const mfi_tensor *t = mfi_catalog_tensor(model->catalog, src->tensor);
+                for (uint32_t p = 0; p < mfi_quant_n_planes(mat->type); p++) {
+                    mfi_extent x = mfi_tensor_extent(t, p, src->row, mat->rows);
+                    *out++ = (mfi_expert_part){x.offset, x.file, (uint32_t)x.len, mat->offset[p]};
+                }
+            }
+        }
+    }
+    *table = (mfi_expert_table){.n_layers = s->n_layers,
+                                .n_experts = s->n_experts,
+                                .n_parts = MFI_MAX_PARTS,
+                                .slot_bytes = program->slot_bytes,
+                                .parts = *parts,
+                                .model_layer = *layers};
+    return MF_OK;
+}

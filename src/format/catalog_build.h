@@ -1,0 +1,45 @@
+/* Filling a catalog: for the readers in format/ only, while a model is opened. */
+#ifndef MFI_FORMAT_CATALOG_BUILD_H
+#define MFI_FORMAT_CATALOG_BUILD_H
+
+#include "format/catalog.h"
+
+/* How a file stores elements. Readers need more than mfi_qtype keeps: packed words are U32. */
+typedef enum mfi_dtype {
+    MFI_DTYPE_FLOAT, /* BF16, F16, F32: told apart by the qtype */
+    MFI_DTYPE_U32,
+    MFI_DTYPE_OTHER
+} mfi_dtype;
+
+/* Reads config.json. Release with mfi_catalog_close, also after a failure further on. */
+mf_status mfi_catalog_new(mfi_catalog **catalog, const char *path, mf_error *err);
+/* Opens the file; *file is its index. */
+mf_status mfi_catalog_add_file(mfi_catalog *catalog, const char *path, uint32_t *file,
+                               mf_error *err);
+/* Copies *tensor under this name; only its `name` is set here. A name that is there already is
+ * MF_ERR_FORMAT. */
+mf_status mfi_catalog_add(mfi_catalog *catalog, const mfi_tensor *tensor, mfi_dtype dtype,
+                          const char *name, size_t name_len, mf_error *err);
+
+mfi_tensor *mfi_catalog_edit(mfi_catalog *catalog, uint32_t id);
+mfi_dtype mfi_catalog_dtype(const mfi_catalog *catalog, uint32_t id);
+/* Takes the tensors out for which drop[id] is true; the ids of the others move down. */
+mf_status mfi_catalog_drop(mfi_catalog *catalog, const bool *drop, mf_error *err);
+/* Gives back what only building needed. */
+void mfi_catalog_finish(mfi_catalog *catalog);
+
+/* The file's name without its folder. */
+const char *mfi_catalog_file_name(const mfi_catalog *catalog, uint32_t file);
+
+/* Refuses quantisations that are not supported, by config.json alone (mlx.c). */
+mf_status mfi_mlx_check(mfi_catalog *catalog, mf_error *err);
+/* Joins MLX triples into logical tensors as config.json's "quantization" says. */
+mf_status mfi_mlx_fold(mfi_catalog *catalog, mf_error *err);
+
+/* Adds the tensors of one safetensors file (safetensors.c). */
+mf_status mfi_safetensors_add(mfi_catalog *catalog, const char *path, mf_error *err);
+/* Adds the files that an index names, and holds the result against the index (shards.c). */
+mf_status mfi_shards_add(mfi_catalog *catalog, const char *dir, const char *index_path,
+                         mf_error *err);
+
+#endif

@@ -1,0 +1,274 @@
+/* The forward pass; see forward.h. Runs on the engine's thread. Expert outputs land in a row of their
+ * own for every (token, rank) and are summed in rank order by the program, so that what is cached and
+ * when reads finish never reaches the arithmetic. */
+#include "forward/forward.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct mfi_forward {
+    const mfi_plan *plan;
+    const mfi_program *p;
+    mfi_backend *backend;
+    mfi_store *store;
+    uint32_t n_held_max;       /* references at one time */
+    /* of one layer of one step */
+    mfi_pair *pairs;           /* [chunk * top_k] grouped by expert */
+    uint32_t *pair_of;         /* [chunk][top_k] */
+    uint32_t *count, *first;   /* [n_experts] pairs of an expert, and where they begin */
+    uint16_t *wanted;          /* [n_experts] the experts chosen, cached ones first */
+    uint32_t n_wanted, next;   /* wanted[next] is the first not asked for yet */
+    mfi_expert_ref *refs;      /* [n_held_max] */
+    uint32_t n_held;
+    mfi_expert_work *work;     /* [n_held_max] */
+    uint32_t last_row;         /* of LOGITS: where the last token's are */
+};
+
+mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
+                           mfi_store *store, mf_error *err)
+{
+    const mfi_shape *s = &plan->program.shape;
+    size_t pairs = (size_t)plan->chunk * s->top_k, experts = s->n_experts;
+    mfi_forward *f = calloc(1, sizeof *f);
+    if (!f)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the forward pass");
+    *f = (mfi_forward){.plan = plan,
+                       .p = &plan->program,
+                       .backend = backend,
+                       .store = store,
+                       .n_held_max = mfi_plan_held_max(plan)};
+    f->pairs = calloc(pairs, sizeof *f->pairs);
+    f->pair_of = calloc(pairs, sizeof *f->pair_of);
+    f->count = calloc(experts, sizeof *f->count);
+    f->first = calloc(experts, sizeof *f->first);
+    f->wanted = calloc(experts, sizeof *f->wanted);
+    f->refs = calloc(f->n_held_max, sizeof *f->refs);
+    f->work = calloc(f->n_held_max, sizeof *f->work);
+    if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->work) {
+        mfi_forward_close(&f);
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the lists of %zu choices", pairs);
+    }
+    *forward = f;
+    return MF_OK;
+}
+
+void mfi_forward_close(mfi_forward **forward)
+{
+    mfi_forward *f = *forward;
+    if (!f)
+        return;
+    free(f->pairs);
+    free(f->pair_of);
+    free(f->count);
+    free(f->first);
+    free(f->wanted);
+    free(f->refs);
+    free(f->work);
+    free(f);
+    *forward = NULL;
+}
+
+/* ---- routing ---- */
+
+/* Groups the step's choices by expert (counting sort: tokens stay in order within an expert) and
+ * lists the experts, cached ones first: they can be computed at once, and using them before anything
+ * is read means that no read evicts them first. */
+static void group_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, const uint16_t *ids)
+{
+    uint32_t top_k = f->p->shape.top_k, n_experts = f->p->shape.n_experts;
+    memset(f->count, 0, n_experts * sizeof *f->count);
+    for (uint32_t i = 0; i < step->n_tok * top_k; i++) {
+        MFI_ASSERT(ids[i] < n_experts);
+        f->count[ids[i]]++;
+    }
+    f->n_wanted = 0;
+    uint32_t at = 0;
+    for (uint32_t cached = 2; cached-- > 0;)
+        for (uint32_t e = 0; e < n_experts; e++)
+            if (f->count[e] && mfi_store_cached(f->store, layer, (uint16_t)e) == (cached == 1))
+                f->wanted[f->n_wanted++] = (uint16_t)e;
+    for (uint32_t i = 0; i < f->n_wanted; i++) {
+        f->first[f->wanted[i]] = at;
+        at += f->count[f->wanted[i]];
+        f->count[f->wanted[i]] = 0; /* counted up again below */
+    }
+    for (uint32_t t = 0; t < step->n_tok; t++)
+        for (uint32_t r = 0; r < top_k; r++) {
+            uint32_t e = ids[t * top_k + r], p = f->first[e] + f->count[e]++;
+            f->pairs[p] = (mfi_pair){(uint16_t)t, (uint16_t)r};
+            f->pair_of[t * top_k + r] = p;
+        }
+    f->next = f->n_held = 0;
+}
+
+/* ---- experts ---- */
+
+/* Takes references on as many further experts as there are slots for; their reads start at once. */
+static mf_status acquire_more(mfi_forward *f, uint32_t layer, mf_error *err)
+{
+    uint32_t n = MFI_MIN(f->n_wanted - f->next, f->n_held_max - f->n_held);
+    if (n == 0)
+        return MF_OK;
+    MFI_TRY(mfi_store_acquire(f->store, layer, f->wanted + f->next, n, f->refs + f->n_held, err));
+    f->next += n;
+    f->n_held += n;
+    return MF_OK;
+}
+
+/* Lists the held experts that are in memory. */
+static uint32_t list_ready(mfi_forward *f)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f->n_held; i++) {
+        uint32_t e = f->refs[i].expert;
+        if (f->refs[i].ready)
+            f->work[n++] =
+                (mfi_expert_work){mfi_store_data(f->store, &f->refs[i]), f->first[e], f->count[e]};
+    }
+    return n;
+}
+
+/* Gives back what was computed, which is all that was ready, and closes the gaps. */
+static void release_ready(mfi_forward *f)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < f->n_held; i++) {
+        if (f->refs[i].ready)
+            mfi_store_release(f->store, &f->refs[i], 1);
+        else
+            f->refs[kept++] = f->refs[i];
+    }
+    f->n_held = kept;
+}
+
+/* Computes all experts of the layer as they arrive; `op` is the EXPERTS op. */
+static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_error *err)
+{
+    uint32_t layer = f->p->ops[op].layer;
+    while (f->n_held > 0 || f->next < f->n_wanted) {
+        MFI_TRY(acquire_more(f, layer, err));
+        MFI_TRY(mfi_store_poll(f->store, f->refs, f->n_held, err));
+        uint32_t n = list_ready(f);
+        if (n == 0) {
+            MFI_TRY(mfi_store_wait(f->store, f->refs, f->n_held, err));
+            n = list_ready(f);
+        }
+        step->work = f->work;
+        step->n_work = n;
+        MFI_TRY(f->backend->run(f->backend, op, 1, step, err));
+        release_ready(f);
+    }
+    return MF_OK;
+}
+
+/* From after ROUTE to after EXPERTS: reads begin, what stands between is computed meanwhile. */
+static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_t op, mfi_step *step,
+                                   mf_error *err)
+{
+    uint32_t layer = f->p->ops[op].layer, top_k = f->p->shape.top_k;
+    const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_IDS);
+    for (uint32_t t = 0; t < step->n_tok; t++)
+        mfi_store_trace(f->store, layer, step->pos + t, ids + (size_t)t * top_k, top_k);
+    group_choices(f, layer, step, ids);
+    step->pairs = f->pairs;
+    step->pair_of = f->pair_of;
+    mf_status status = acquire_more(f, layer, err);
+    if (status == MF_OK)
+        status = f->backend->run(f->backend, after_route, op - after_route, step, err);
+    if (status == MF_OK)
+        status = run_experts(f, op, step, err);
+    if (status != MF_OK)
+        mfi_store_release(f->store, f->refs, f->n_held);
+    return status;
+}
+
+/* Runs ops [first, end), stopping at every router. */
+static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step *step, mf_error *err)
+{
+    uint32_t start = first;
+    for (uint32_t i = first; i < end; i++) {
+        if (f->p->ops[i].code != MFI_OP_ROUTE)
+            continue;
+        uint32_t experts = i + 1;
+        while (f->p->ops[experts].code != MFI_OP_EXPERTS)
+            experts++;
+        MFI_ASSERT(experts < end);
+        MFI_TRY(f->backend->run(f->backend, start, i + 1 - start, step, err));
+        MFI_TRY(f->backend->sync(f->backend, err));
+        MFI_TRY(run_layer_experts(f, i + 1, experts, step, err));
+        start = i = experts + 1;
+    }
+    if (start < end)
+        MFI_TRY(f->backend->run(f->backend, start, end - start, step, err));
+    return MF_OK;
+}
+
+/* ---- outputs ---- */
+
+static mf_status give_hidden(mfi_forward *f, mfi_buf_id buf, size_t layer, uint32_t n,
+                             const mf_eval_outputs *outputs, size_t index0, mf_error *err)
+{
+    MFI_TRY(f->backend->sync(f->backend, err));
+    const float *rows = f->backend->view(f->backend, buf);
+    uint32_t hidden = f->p->shape.hidden;
+    for (uint32_t t = 0; t < n; t++)
+        if (!outputs->on_hidden(outputs->user, layer, index0 + t, rows + (size_t)t * hidden, hidden))
+            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled while hidden states were written");
+    return MF_OK;
+}
+
+/* The head, a few rows at a time. */
+static mf_status run_head(mfi_forward *f, mfi_step *step, mfi_want want,
+                          const mf_eval_outputs *outputs, size_t index0, mf_error *err)
+{
+    const mfi_program *p = f->p;
+    uint32_t n_vocab = p->shape.n_vocab;
+    uint32_t row = want == MFI_WANT_ALL ? 0 : step->n_tok - 1;
+    while (row < step->n_tok) {
+        step->head_row = row;
+        step->n_head = MFI_MIN(step->n_tok - row, p->n_logit_rows);
+        MFI_TRY(f->backend->run(f->backend, p->head_first, p->n_ops - p->head_first, step, err));
+        MFI_TRY(f->backend->sync(f->backend, err));
+        if (want == MFI_WANT_ALL && outputs->on_hidden)
+            MFI_TRY(give_hidden(f, MFI_BUF_HN, p->shape.n_layers, step->n_head, outputs, index0 + row, err));
+        const float *logits = f->backend->view(f->backend, MFI_BUF_LOGITS);
+        for (uint32_t i = 0; want == MFI_WANT_ALL && outputs->on_logits && i < step->n_head; i++)
+            if (!outputs->on_logits(outputs->user, index0 + row + i, logits + (size_t)i * n_vocab, n_vocab))
+                return mfi_fail(err, MF_ERR_CANCELLED, "cancelled while logits were written");
+        row += step->n_head;
+    }
+    f->last_row = step->n_head - 1;
+    return MF_OK;
+}
+
+mf_status mfi_forward_run(mfi_forward *f, const int32_t *tokens, uint32_t n, uint32_t pos,
+                          const mfi_layer_mem *mem, mfi_want want, const mf_eval_outputs *outputs,
+                          size_t index0, mf_error *err)
+{
+    const mfi_program *p = f->p;
+    mfi_step step = {.n_tok = n, .pos = pos, .tokens = tokens, .mem = mem};
+    bool hidden = want == MFI_WANT_ALL && outputs->on_hidden;
+    if (!hidden) {
+        MFI_TRY(run_span(f, 0, p->head_first, &step, err));
+    } else {
+        /* Stop after the embedding and after each layer to hand out the residual stream. */
+        uint32_t at = 0;
+        while (p->ops[at].code == MFI_OP_EMBED || p->ops[at].code == MFI_OP_ROPE_TABLE)
+            at++;
+        MFI_TRY(run_span(f, 0, at, &step, err));
+        MFI_TRY(give_hidden(f, MFI_BUF_RES, 0, n, outputs, index0, err));
+        for (uint32_t layer = 0; layer < p->shape.n_layers; layer++) {
+            MFI_TRY(run_span(f, at, p->layer_end[layer], &step, err));
+            at = p->layer_end[layer];
+            if (layer + 1 < p->shape.n_layers) /* the last row comes after the final norm */
+                MFI_TRY(give_hidden(f, MFI_BUF_RES, layer + 1, n, outputs, index0, err));
+        }
+    }
+    return want == MFI_WANT_NOTHING ? MF_OK : run_head(f, &step, want, outputs, index0, err);
+}
+
+const float *mfi_forward_logits(const mfi_forward *f)
+{
+    const float *rows = f->backend->view(f->backend, MFI_BUF_LOGITS);
+    return rows + (size_t)f->last_row * f->p->shape.n_vocab;
+}

@@ -1,0 +1,36 @@
+/* The forward pass: walks a program in spans around its router barriers.
+ *
+ * Written once for every backend and for one token as for many. It reads the router's choice, asks
+ * the store for the experts, lets the backend work on what is there while the rest is read, and
+ * never does arithmetic itself. Owned by one thread; allocates at open only. */
+#ifndef MFI_FORWARD_FORWARD_H
+#define MFI_FORWARD_FORWARD_H
+
+#include "backend/backend.h"
+#include "experts/store.h"
+#include "plan/plan.h"
+
+typedef struct mfi_forward mfi_forward;
+
+/* Everything is borrowed and must outlive the forward pass. */
+mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
+                           mfi_store *store, mf_error *err);
+void mfi_forward_close(mfi_forward **forward);
+
+typedef enum mfi_want {
+    MFI_WANT_NOTHING, /* state only */
+    MFI_WANT_LAST,    /* logits of the last token, kept for mfi_forward_logits */
+    MFI_WANT_ALL      /* every token's logits and hidden states through `outputs` */
+} mfi_want;
+
+/* Evaluates n tokens (at most the plan's chunk) at positions pos...; ids must be below n_vocab.
+ * `outputs` (with MFI_WANT_ALL) gets rows numbered from index0 on. On failure the sequence's state is
+ * undefined and must be rebuilt. */
+mf_status mfi_forward_run(mfi_forward *forward, const int32_t *tokens, uint32_t n, uint32_t pos,
+                          const mfi_layer_mem *mem, mfi_want want, const mf_eval_outputs *outputs,
+                          size_t index0, mf_error *err);
+
+/* Logits [n_vocab] of the last token of the last run that wanted any; valid until the next run. */
+const float *mfi_forward_logits(const mfi_forward *forward);
+
+#endif

@@ -1,0 +1,141 @@
+/* A model as data: shape, a recipe for each layer kind, and every role bound to catalog tensors.
+ *
+ * A family is one file (arch_*.c): a function that reads the shape from config.json, a name table and
+ * recipes. It multiplies nothing. Binding checks every tensor's shape against the table once; after
+ * that nobody sees a name. Immutable after open; the catalog must outlive it. */
+#ifndef MFI_MODEL_MODEL_H
+#define MFI_MODEL_MODEL_H
+
+#include "format/catalog.h"
+#include "op/program.h"
+
+/* Roles of resident weights. */
+typedef enum mfi_role {
+    MFI_ROLE_EMBED,
+    MFI_ROLE_NORM_OUT,
+    MFI_ROLE_LM_HEAD,
+    /* of a layer */
+    MFI_ROLE_NORM_MIXER,
+    MFI_ROLE_NORM_FFN,
+    MFI_ROLE_ATTN_Q,
+    MFI_ROLE_ATTN_K,
+    MFI_ROLE_ATTN_V,
+    MFI_ROLE_ATTN_O,
+    MFI_ROLE_ATTN_Q_NORM,
+    MFI_ROLE_ATTN_K_NORM,
+    MFI_ROLE_GDN_QKV,
+    MFI_ROLE_GDN_Z,
+    MFI_ROLE_GDN_B,
+    MFI_ROLE_GDN_A,
+    MFI_ROLE_GDN_CONV,
+    MFI_ROLE_GDN_A_LOG,
+    MFI_ROLE_GDN_DT_BIAS,
+    MFI_ROLE_GDN_NORM,
+    MFI_ROLE_GDN_OUT,
+    MFI_ROLE_ROUTER,
+    MFI_ROLE_SHARED_GATE,
+    MFI_ROLE_SHARED_UP,
+    MFI_ROLE_SHARED_DOWN,
+    MFI_ROLE_SHARED_SCALE,
+    MFI_N_ROLES,
+    MFI_ROLE_NONE = 255
+} mfi_role;
+
+/* Sizes that name tables and buffers are written in. */
+typedef enum mfi_dim {
+    MFI_DIM_1,
+    MFI_DIM_HIDDEN,
+    MFI_DIM_VOCAB,
+    MFI_DIM_Q,        /* n_head * head_dim, doubled where gates ride along */
+    MFI_DIM_KV,       /* n_kv_head * head_dim */
+    MFI_DIM_ATTN,     /* n_head * head_dim */
+    MFI_DIM_HEAD,     /* head_dim */
+    MFI_DIM_ROT,      /* n_rot */
+    MFI_DIM_GDN_QKV,  /* 2 k_heads k_dim + v_heads v_dim */
+    MFI_DIM_GDN_V,    /* v_heads v_dim */
+    MFI_DIM_GDN_HEADS, /* v_heads */
+    MFI_DIM_GDN_HEAD, /* v_dim */
+    MFI_DIM_CONV,     /* conv_kernel */
+    MFI_DIM_EXPERTS,
+    MFI_DIM_TOP_K,
+    MFI_DIM_EXPERT,   /* expert_width */
+    MFI_DIM_SHARED    /* shared_width */
+} mfi_dim;
+
+uint32_t mfi_dim_value(const mfi_shape *shape, mfi_dim dim);
+
+typedef enum mfi_mixer { MFI_MIXER_ATTN, MFI_MIXER_GDN, MFI_N_MIXERS } mfi_mixer;
+
+/* One line of a family's name table. `name` is what follows "layers.N." or, for roles outside the
+ * layers, the whole name after the prefix. */
+typedef struct mfi_name_rule {
+    mfi_role role;
+    const char *name;
+    mfi_dim rows, cols; /* vectors: rows 1 */
+    mfi_load load;
+} mfi_name_rule;
+
+/* One op of a recipe, before layers and weights are filled in. */
+typedef struct mfi_recipe_op {
+    mfi_op_code code;
+    uint8_t src[MFI_OP_OPERANDS], dst[MFI_OP_OPERANDS];
+    uint8_t w[MFI_OP_OPERANDS]; /* mfi_role */
+    uint8_t n;                  /* MATMUL: weights */
+} mfi_recipe_op;
+
+typedef struct mfi_recipe {
+    const mfi_recipe_op *ops;
+    uint32_t n_ops;
+    const mfi_name_rule *names; /* the weights it uses */
+    uint32_t n_names;
+} mfi_recipe;
+
+typedef struct mfi_model mfi_model;
+
+/* A family. */
+typedef struct mfi_arch {
+    const char *name;
+    const char *const *model_types; /* config.json's model_type, NULL-terminated */
+    mfi_recipe begin, mixer[MFI_N_MIXERS], ffn, head;
+    /* Fills shape, ctx_model, tied and mixer kinds from config.json (already the text part). */
+    mf_status (*read_config)(mfi_model *model, const mfi_json *config, mf_error *err);
+} mfi_arch;
+
+/* Where a resident weight comes from. */
+typedef struct mfi_weight_src {
+    uint32_t tensor; /* MFI_TENSOR_NONE: the role isn't used */
+    uint32_t rows, cols;
+    mfi_load load;
+} mfi_weight_src;
+
+/* Where one matrix of one expert comes from: rows [row, row + rows) of a tensor. */
+typedef struct mfi_expert_src {
+    uint32_t tensor, row;
+} mfi_expert_src;
+
+struct mfi_model {
+    const mfi_arch *arch;
+    const mfi_catalog *catalog;
+    char family[64];
+    char reason[160];    /* how the family was recognised */
+    mfi_shape shape;
+    uint32_t ctx_model;
+    bool tied;           /* lm_head is the embedding */
+    uint8_t *mixer;      /* [n_layers] mfi_mixer */
+    mfi_weight_src *weights; /* [1 + n_layers][MFI_N_ROLES]; row 0: outside the layers */
+    mfi_expert_src *experts; /* [n_layers][n_experts][MFI_EXPERT_PROJS] */
+    uint32_t n_ignored;  /* tensors that belong to other parts (vision, multi-token prediction) */
+};
+
+/* Recognises the family, reads its shape and binds its tensors. MF_ERR_UNSUPPORTED names an unknown
+ * family and lists the known ones; MF_ERR_TENSOR_MISSING and MF_ERR_TENSOR_SHAPE name the tensor. */
+mf_status mfi_model_open(mfi_model **model, const mfi_catalog *catalog, mf_error *err);
+void mfi_model_close(mfi_model **model);
+
+/* Reads an unsigned integer of config.json in [min, max]; `fallback` if absent (negative: required). */
+mf_status mfi_config_u32(const mfi_json *config, const char *key, int64_t fallback, uint32_t min,
+                         uint32_t max, uint32_t *out, mf_error *err);
+
+extern const mfi_arch mfi_arch_qwen3_5_moe;
+
+#endif

@@ -1,0 +1,89 @@
+/* The op vocabulary: what a forward pass is made of.
+ *
+ * Each op is defined for T tokens, so that one definition serves a single token and a prompt. Operands
+ * are activation buffers (planned scratch, a fixed width a row), weights (an index into the
+ * program's table) and, implicitly, the state of the sequence (KV, recurrent). Ops are coarse:
+ * between two of them all workers meet. */
+#ifndef MFI_OP_OP_H
+#define MFI_OP_OP_H
+
+#include "base/limits.h"
+#include "quant/quant.h"
+
+/* X(name, what it does); src/dst/w are the op's operands in order. */
+#define MFI_OP_LIST(X)                                                                             \
+    X(EMBED)      /* dst[0] = rows of w[0] for the step's tokens */                                \
+    X(ROPE_TABLE) /* dst[0] = cosines, then sines, of every token's position */                    \
+    X(RMSNORM)    /* dst[0] = rmsnorm(src[0]) * w[0] */                                            \
+    X(QUANTIZE)   /* the 8-bit form of src[0]'s first w[0] columns, beside it */                    \
+    X(MATMUL)     /* dst[i] = w[i] src[0], i < n */                                                \
+    X(ADD)        /* dst[0] += src[0] */                                                           \
+    X(GLU)        /* dst[0] = silu(src[0]) * src[1] */                                             \
+    X(ATTN_PREP)  /* src: q (with gates), k, v, rope table; w: q norm, k norm. Norms and rotates q */ \
+                  /* and k in place and appends k, v to the layer's cache */                       \
+    X(ATTN)       /* dst[0] = causal attention of src[0] over the cache, times its sigmoid gates */ \
+    X(GDN_CONV)   /* src[0] in place: causal convolution and SiLU; w[0] taps */                    \
+    X(GDN)        /* src: qkv, z, b, a; w: -exp(A_log), dt_bias, norm; dst[0]: gated output */     \
+    X(ROUTE)      /* src[0] logits; dst[0] the ids (uint16_t), dst[1] the weights of the top-k */  \
+    X(EXPERTS)    /* src[0]: input; dst[0]: one output a (token, rank) pair, in pair order */      \
+    X(COMBINE)    /* dst[0] += sum over ranks of src[0] by weights src[1], + sigmoid(src[3]) src[2] */
+
+typedef enum mfi_op_code {
+#define MFI_OP_ENUM(name) MFI_OP_##name,
+    MFI_OP_LIST(MFI_OP_ENUM)
+#undef MFI_OP_ENUM
+        MFI_N_OPS
+} mfi_op_code;
+
+const char *mfi_op_name(mfi_op_code code);
+
+/* Activation buffers. Families use what they need; the plan sizes and places them. */
+#define MFI_BUF_LIST(X)                                                                            \
+    X(RES)     /* residual stream */                                                               \
+    X(H)       /* normed input of a block */                                                       \
+    X(ROPE)    /* cosines and sines */                                                             \
+    X(Q)       /* queries, gates interleaved per head where there are any */                       \
+    X(K)                                                                                           \
+    X(V)                                                                                           \
+    X(QKV)     /* Gated DeltaNet: q, k, v before and after the convolution */                      \
+    X(Z)                                                                                           \
+    X(B)                                                                                           \
+    X(A)                                                                                           \
+    X(O)       /* mixer output before its projection */                                            \
+    X(Y)       /* a block's output before it joins the residual stream */                          \
+    X(ROUTER)  /* router logits */                                                                 \
+    X(IDS)     /* chosen experts, uint16_t [T][top_k] in rank order */                             \
+    X(WEIGHTS) /* their weights, float [T][top_k] */                                               \
+    X(SG)      /* shared expert: gate, then activation */                                          \
+    X(SU)      /* shared expert: up */                                                             \
+    X(SS)      /* shared expert: scalar gate */                                                    \
+    X(EG)      /* experts: gate, then activation, [pairs][width] */                                \
+    X(EU)      /* experts: up */                                                                   \
+    X(EX)      /* experts: gathered inputs [pairs][hidden] */                                      \
+    X(EY)      /* experts: outputs [pairs][hidden] */                                              \
+    X(HN)      /* head: normed rows */                                                             \
+    X(LOGITS)
+
+typedef enum mfi_buf_id {
+#define MFI_BUF_ENUM(name) MFI_BUF_##name,
+    MFI_BUF_LIST(MFI_BUF_ENUM)
+#undef MFI_BUF_ENUM
+        MFI_N_BUFS
+} mfi_buf_id;
+
+const char *mfi_buf_name(mfi_buf_id id);
+
+#define MFI_OP_OPERANDS 4
+#define MFI_WEIGHT_NONE UINT32_MAX
+
+typedef struct mfi_op {
+    uint8_t code; /* mfi_op_code */
+    uint8_t n;    /* MATMUL: weights */
+    bool head;    /* on the step's head rows only, not on all tokens */
+    uint16_t layer;
+    uint8_t src[MFI_OP_OPERANDS]; /* mfi_buf_id */
+    uint8_t dst[MFI_OP_OPERANDS];
+    uint32_t w[MFI_OP_OPERANDS]; /* program weights */
+} mfi_op;
+
+#endif

@@ -1,0 +1,92 @@
+/* A program: the flat list of ops of one forward pass with everything that they refer to.
+ *
+ * Built by the plan, read-only afterwards. Backends execute spans of it; they see neither the model
+ * nor the files. */
+#ifndef MFI_OP_PROGRAM_H
+#define MFI_OP_PROGRAM_H
+
+#include "op/op.h"
+
+/* How a weight's stored elements become what ops use. */
+typedef enum mfi_load {
+    MFI_LOAD_MATRIX,   /* as stored: the kernels decode it */
+    MFI_LOAD_F32,      /* widened to float32 */
+    MFI_LOAD_F32_PLUS1, /* zero-centred norm weights: 1 + w */
+    MFI_LOAD_F32_NEG_EXP /* A_log: -exp(w) */
+} mfi_load;
+
+/* A resident weight. Planes lie in the dense region, each aligned to 64 bytes; everything but MATRIX
+ * is float32 in plane 0. */
+typedef struct mfi_program_weight {
+    mfi_qtype type;
+    uint32_t rows, cols;
+    bool q8;                         /* multiplies the 8-bit form of its input */
+    mfi_load load;                   /* how the loader fills it, and from which catalog tensor */
+    uint32_t tensor;
+    uint64_t offset[MFI_MAX_PLANES]; /* in the dense region */
+} mfi_program_weight;
+
+typedef enum mfi_buf_rows {
+    MFI_ROWS_TOKENS, /* chunk */
+    MFI_ROWS_PAIRS,  /* chunk * top_k */
+    MFI_ROWS_HEAD    /* n_logit_rows */
+} mfi_buf_rows;
+
+typedef struct mfi_program_buf {
+    uint32_t width;     /* floats a row; 0: not used */
+    uint32_t rows;
+    bool q8;            /* has an 8-bit form beside it */
+    uint64_t offset;    /* in the scratch region; aligned to 64 */
+    uint64_t q_offset, d_offset, s_offset; /* of the 8-bit form: q, d, s (mfi_q8) */
+} mfi_program_buf;
+
+/* Where an expert's matrices lie in its slot; the same for all experts of a layer. */
+typedef enum mfi_expert_proj { MFI_EXPERT_GATE, MFI_EXPERT_UP, MFI_EXPERT_DOWN, MFI_EXPERT_PROJS } mfi_expert_proj;
+
+typedef struct mfi_expert_mat {
+    mfi_qtype type;
+    uint32_t rows, cols;
+    uint32_t offset[MFI_MAX_PLANES]; /* in the slot */
+} mfi_expert_mat;
+
+typedef struct mfi_expert_layout {
+    mfi_expert_mat proj[MFI_EXPERT_PROJS];
+    uint64_t bytes;
+    bool q8_in, q8_mid; /* gate and up, down take 8-bit activations */
+} mfi_expert_layout;
+
+/* What ops need to know of the model: plain numbers. */
+typedef struct mfi_shape {
+    uint32_t n_layers, hidden, n_vocab;
+    float eps;
+    uint32_t n_head, n_kv_head, head_dim, n_rot;
+    double rope_theta;
+    bool attn_gate;
+    uint32_t gdn_k_heads, gdn_v_heads, gdn_k_dim, gdn_v_dim, conv_kernel;
+    uint32_t n_experts, top_k, expert_width, shared_width;
+    bool norm_top_k;
+} mfi_shape;
+
+/* Sizes of a sequence's state in a layer; 0 where the layer keeps none. */
+typedef struct mfi_layer_state {
+    uint64_t kv_pos_bytes;    /* K and V of one position: [2][n_kv_head * head_dim] */
+    uint64_t recurrent_bytes; /* convolution rows, then the heads' matrices */
+} mfi_layer_state;
+
+typedef struct mfi_program {
+    mfi_shape shape;
+    uint32_t chunk, n_logit_rows; /* most tokens of a step, most head rows */
+    mfi_op *ops;
+    uint32_t n_ops, head_first; /* ops from head_first on are the head */
+    uint32_t *layer_end;        /* [n_layers] index after the layer's last op */
+    mfi_program_weight *weights;
+    uint32_t n_weights;
+    mfi_program_buf bufs[MFI_N_BUFS];
+    mfi_expert_layout *experts;  /* [n_layers] */
+    mfi_layer_state *state;      /* [n_layers] */
+    uint64_t dense_bytes, scratch_bytes, slot_bytes;
+} mfi_program;
+
+void mfi_program_free(mfi_program *program);
+
+#endif

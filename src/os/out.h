@@ -1,0 +1,41 @@
+/* Output that appears whole or not at all: files written at offsets into a staging folder, which is
+ * renamed to its final name once everything is on the drive. */
+#ifndef MFI_OS_OUT_H
+#define MFI_OS_OUT_H
+
+#include "base/status.h"
+
+typedef struct mfi_out {
+    int fd; /* -1 when closed */
+    char *path;
+} mfi_out;
+
+/* Creates a file that must not exist and reserves `bytes` for it where the file system can, so that
+ * a full drive is known before the work. All writing functions: MF_ERR_DISK_FULL (no space, quota,
+ * or the file-size limit), else MF_ERR_IO. */
+mf_status mfi_out_create(mfi_out *out, const char *path, uint64_t bytes, mf_error *err);
+mf_status mfi_out_write(mfi_out *out, const void *src, size_t len, uint64_t offset, mf_error *err);
+/* Flushes to the drive and closes; closed on failure, too. */
+mf_status mfi_out_finish(mfi_out *out, mf_error *err);
+/* Closes without care for the content; closing a closed one is allowed. */
+void mfi_out_close(mfi_out *out);
+
+typedef struct mfi_stage {
+    char *final; /* without a trailing slash; NULL when closed */
+    char *dir;   /* "<final>.tmp-XXXXXX" */
+} mfi_stage;
+
+/* Makes the staging folder. MF_ERR_ARGUMENT if `final` exists. */
+mf_status mfi_stage_open(mfi_stage *stage, const char *final, mf_error *err);
+/* Flushes the folder and gives it its final name, unless something has taken that meanwhile. */
+mf_status mfi_stage_commit(mfi_stage *stage, mf_error *err);
+/* Removes the staging folder with the files in it, unless it was committed, and frees the names. */
+void mfi_stage_close(mfi_stage *stage);
+
+/* Calls fn with the name of each regular file in a folder, in no particular order, until it fails.
+ */
+mf_status mfi_dir_each_file(const char *path,
+                            mf_status (*fn)(void *ctx, const char *name, mf_error *), void *ctx,
+                            mf_error *err);
+
+#endif

@@ -1,0 +1,312 @@
+/* From recipes to the program: layers unrolled, weights and buffers placed. Called by the plan, which
+ * is pure: nothing here touches weights or files. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/plan.h"
+
+#define ALIGN 64 /* of planes and buffers: a cache line, and the widest vector */
+
+typedef struct emitter {
+    mfi_program *p;
+    const mfi_model *model;
+    bool q8;
+    uint32_t cap_ops;
+    uint32_t *index; /* [1 + n_layers][MFI_N_ROLES] program weight of a role */
+    uint8_t phases[MFI_N_BUFS]; /* bit set of the phases that use a buffer */
+    bool fresh_q8[MFI_N_BUFS];  /* the 8-bit form is up to date at this point */
+} emitter;
+
+/* Buffers of different phases share memory where their lives don't overlap. */
+enum { PHASE_BEGIN, PHASE_MIXER, PHASE_FFN, PHASE_HEAD, N_PHASES };
+
+static const struct {
+    uint8_t dim, rows;
+} buf_shapes[MFI_N_BUFS] = {
+    [MFI_BUF_RES] = {MFI_DIM_HIDDEN, MFI_ROWS_TOKENS},
+    [MFI_BUF_H] = {MFI_DIM_HIDDEN, MFI_ROWS_TOKENS},
+    [MFI_BUF_ROPE] = {MFI_DIM_ROT, MFI_ROWS_TOKENS},
+    [MFI_BUF_Q] = {MFI_DIM_Q, MFI_ROWS_TOKENS},
+    [MFI_BUF_K] = {MFI_DIM_KV, MFI_ROWS_TOKENS},
+    [MFI_BUF_V] = {MFI_DIM_KV, MFI_ROWS_TOKENS},
+    [MFI_BUF_QKV] = {MFI_DIM_GDN_QKV, MFI_ROWS_TOKENS},
+    [MFI_BUF_Z] = {MFI_DIM_GDN_V, MFI_ROWS_TOKENS},
+    [MFI_BUF_B] = {MFI_DIM_GDN_HEADS, MFI_ROWS_TOKENS},
+    [MFI_BUF_A] = {MFI_DIM_GDN_HEADS, MFI_ROWS_TOKENS},
+    [MFI_BUF_O] = {MFI_DIM_ATTN, MFI_ROWS_TOKENS}, /* or GDN_V: the wider, see place_buffers */
+    [MFI_BUF_Y] = {MFI_DIM_HIDDEN, MFI_ROWS_TOKENS},
+    [MFI_BUF_ROUTER] = {MFI_DIM_EXPERTS, MFI_ROWS_TOKENS},
+    [MFI_BUF_IDS] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
+    [MFI_BUF_WEIGHTS] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
+    [MFI_BUF_SG] = {MFI_DIM_SHARED, MFI_ROWS_TOKENS},
+    [MFI_BUF_SU] = {MFI_DIM_SHARED, MFI_ROWS_TOKENS},
+    [MFI_BUF_SS] = {MFI_DIM_1, MFI_ROWS_TOKENS},
+    [MFI_BUF_EG] = {MFI_DIM_EXPERT, MFI_ROWS_PAIRS},
+    [MFI_BUF_EU] = {MFI_DIM_EXPERT, MFI_ROWS_PAIRS},
+    [MFI_BUF_EX] = {MFI_DIM_HIDDEN, MFI_ROWS_PAIRS},
+    [MFI_BUF_EY] = {MFI_DIM_HIDDEN, MFI_ROWS_PAIRS},
+    [MFI_BUF_HN] = {MFI_DIM_HIDDEN, MFI_ROWS_HEAD},
+    [MFI_BUF_LOGITS] = {MFI_DIM_VOCAB, MFI_ROWS_HEAD},
+};
+
+/* ---- weights ---- */
+
+/* Routers and scalar gates keep float activations: a flipped expert costs more than the 8-bit product
+ * saves. The integer kernels want whole blocks of 32. */
+static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
+{
+    return e->q8 && type.kind == MFI_Q_MLX && role != MFI_ROLE_ROUTER &&
+           role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
+}
+
+static void add_weight(emitter *e, uint32_t row, mfi_role role)
+{
+    const mfi_weight_src *src = &e->model->weights[(size_t)row * MFI_N_ROLES + role];
+    uint32_t *slot = &e->index[(size_t)row * MFI_N_ROLES + role];
+    *slot = MFI_WEIGHT_NONE;
+    if (src->tensor == MFI_TENSOR_NONE)
+        return;
+    if (role == MFI_ROLE_LM_HEAD && e->model->tied) {
+        *slot = e->index[MFI_ROLE_EMBED]; /* one matrix, two roles */
+        e->p->weights[*slot].q8 = wants_q8(e, role, e->p->weights[*slot].type, src->cols);
+        return;
+    }
+    const mfi_tensor *t = mfi_catalog_tensor(e->model->catalog, src->tensor);
+    mfi_program_weight *w = &e->p->weights[e->p->n_weights];
+    *slot = e->p->n_weights++;
+    *w = (mfi_program_weight){.type = t->type,
+                              .rows = src->rows,
+                              .cols = src->cols,
+                              .load = src->load,
+                              .tensor = src->tensor};
+    if (src->load != MFI_LOAD_MATRIX)
+        w->type = mfi_qtype_float(MFI_Q_F32);
+    w->q8 = wants_q8(e, role, w->type, w->cols);
+    for (uint32_t p = 0; p < mfi_quant_n_planes(w->type); p++) {
+        w->offset[p] = e->p->dense_bytes;
+        e->p->dense_bytes = mfi_align_up(
+            e->p->dense_bytes + w->rows * mfi_quant_row_bytes(w->type, p, w->cols), ALIGN);
+    }
+}
+
+static mf_status add_weights(emitter *e, mf_error *err)
+{
+    size_t n = (size_t)(1 + e->model->shape.n_layers) * MFI_N_ROLES;
+    e->p->weights = calloc(n, sizeof *e->p->weights);
+    if (!e->p->weights)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the table of weights");
+    for (uint32_t row = 0; row <= e->model->shape.n_layers; row++)
+        for (uint32_t role = 0; role < MFI_N_ROLES; role++)
+            add_weight(e, row, (mfi_role)role);
+    return MF_OK;
+}
+
+/* ---- experts ---- */
+
+static void place_experts(emitter *e)
+{
+    const mfi_shape *s = &e->model->shape;
+    for (uint32_t layer = 0; layer < s->n_layers; layer++) {
+        const mfi_expert_src *src =
+            e->model->experts + (size_t)layer * s->n_experts * MFI_EXPERT_PROJS;
+        mfi_expert_layout *l = &e->p->experts[layer];
+        for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
+            mfi_expert_mat *m = &l->proj[proj];
+            m->type = mfi_catalog_tensor(e->model->catalog, src[proj].tensor)->type;
+            m->rows = proj == MFI_EXPERT_DOWN ? s->hidden : s->expert_width;
+            m->cols = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
+            for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++) {
+                m->offset[p] = (uint32_t)l->bytes;
+                l->bytes = mfi_align_up(
+                    l->bytes + m->rows * mfi_quant_row_bytes(m->type, p, m->cols), ALIGN);
+            }
+        }
+        l->q8_in = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_GATE].type, s->hidden) &&
+                   wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_UP].type, s->hidden);
+        l->q8_mid = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_DOWN].type, s->expert_width);
+        e->p->slot_bytes = MFI_MAX(e->p->slot_bytes, l->bytes);
+    }
+}
+
+/* ---- ops ---- */
+
+static mfi_op *push(emitter *e, mfi_op_code code, uint32_t layer, bool head)
+{
+    MFI_ASSERT(e->p->n_ops < e->cap_ops);
+    mfi_op *op = &e->p->ops[e->p->n_ops++];
+    memset(op, 0, sizeof *op);
+    op->code = (uint8_t)code;
+    op->layer = (uint16_t)layer;
+    op->head = head;
+    for (uint32_t i = 0; i < MFI_OP_OPERANDS; i++)
+        op->w[i] = MFI_WEIGHT_NONE;
+    return op;
+}
+
+static void need_q8(emitter *e, uint32_t buf, uint32_t cols, uint32_t layer, bool head, uint32_t phase)
+{
+    if (e->fresh_q8[buf])
+        return;
+    e->p->bufs[buf].q8 = true;
+    e->phases[buf] |= (uint8_t)(1u << phase);
+    mfi_op *op = push(e, MFI_OP_QUANTIZE, layer, head);
+    op->src[0] = (uint8_t)buf;
+    op->w[0] = cols;
+    e->fresh_q8[buf] = true;
+}
+
+static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t layer, uint32_t phase)
+{
+    static const uint8_t n_src[MFI_N_OPS] = {
+        [MFI_OP_RMSNORM] = 1, [MFI_OP_MATMUL] = 1,  [MFI_OP_ADD] = 1,  [MFI_OP_GLU] = 2,
+        [MFI_OP_ATTN_PREP] = 4, [MFI_OP_ATTN] = 1, [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 4,
+        [MFI_OP_ROUTE] = 1,   [MFI_OP_EXPERTS] = 1, [MFI_OP_COMBINE] = 4};
+    static const uint8_t n_dst[MFI_N_OPS] = {
+        [MFI_OP_EMBED] = 1, [MFI_OP_ROPE_TABLE] = 1, [MFI_OP_RMSNORM] = 1, [MFI_OP_ADD] = 1,
+        [MFI_OP_GLU] = 1,   [MFI_OP_ATTN] = 1,       [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 1,
+        [MFI_OP_ROUTE] = 2, [MFI_OP_EXPERTS] = 1,    [MFI_OP_COMBINE] = 1};
+    static const uint8_t n_w[MFI_N_OPS] = {
+        [MFI_OP_EMBED] = 1, [MFI_OP_RMSNORM] = 1, [MFI_OP_ATTN_PREP] = 2, [MFI_OP_GDN_CONV] = 1,
+        [MFI_OP_GDN] = 3};
+    bool head = phase == PHASE_HEAD, matmul = r->code == MFI_OP_MATMUL;
+    uint32_t weights = matmul ? r->n : n_w[r->code], dsts = matmul ? r->n : n_dst[r->code];
+    uint32_t w[MFI_OP_OPERANDS];
+    for (uint32_t i = 0; i < weights; i++) {
+        w[i] = e->index[(size_t)row * MFI_N_ROLES + r->w[i]];
+        MFI_ASSERT(w[i] != MFI_WEIGHT_NONE);
+        if (matmul && e->p->weights[w[i]].q8)
+            need_q8(e, r->src[0], e->p->weights[w[i]].cols, layer, head, phase);
+    }
+    if (r->code == MFI_OP_EXPERTS && e->p->experts[layer].q8_in)
+        need_q8(e, r->src[0], e->model->shape.hidden, layer, head, phase);
+    mfi_op *op = push(e, r->code, layer, head);
+    op->n = r->n;
+    for (uint32_t i = 0; i < weights; i++)
+        op->w[i] = w[i];
+    for (uint32_t i = 0; i < n_src[r->code]; i++) {
+        op->src[i] = r->src[i];
+        e->phases[r->src[i]] |= (uint8_t)(1u << phase);
+    }
+    for (uint32_t i = 0; i < dsts; i++) {
+        op->dst[i] = r->dst[i];
+        e->phases[r->dst[i]] |= (uint8_t)(1u << phase);
+        e->fresh_q8[r->dst[i]] = false;
+    }
+    if (r->code == MFI_OP_EXPERTS) { /* scratch inside the op */
+        static const uint8_t inner[] = {MFI_BUF_EG, MFI_BUF_EU, MFI_BUF_EX};
+        for (uint32_t i = 0; i < MFI_ARRAY_LEN(inner); i++)
+            e->phases[inner[i]] |= (uint8_t)(1u << phase);
+        e->p->bufs[MFI_BUF_EX].q8 |= e->p->experts[layer].q8_in;
+        e->p->bufs[MFI_BUF_EG].q8 |= e->p->experts[layer].q8_mid;
+    }
+}
+
+static void emit_recipe(emitter *e, const mfi_recipe *recipe, uint32_t row, uint32_t layer,
+                        uint32_t phase)
+{
+    for (uint32_t i = 0; i < recipe->n_ops; i++)
+        emit_op(e, &recipe->ops[i], row, layer, phase);
+}
+
+static void emit_ops(emitter *e)
+{
+    const mfi_arch *arch = e->model->arch;
+    emit_recipe(e, &arch->begin, 0, 0, PHASE_BEGIN);
+    for (uint32_t i = 0; i < e->model->shape.n_layers; i++) {
+        emit_recipe(e, &arch->mixer[e->model->mixer[i]], 1 + i, i, PHASE_MIXER);
+        emit_recipe(e, &arch->ffn, 1 + i, i, PHASE_FFN);
+        e->p->layer_end[i] = e->p->n_ops;
+    }
+    e->p->head_first = e->p->n_ops;
+    emit_recipe(e, &arch->head, 0, 0, PHASE_HEAD);
+}
+
+/* ---- buffers ---- */
+
+static uint64_t place_one(mfi_program_buf *b, uint64_t at)
+{
+    b->offset = at;
+    at = mfi_align_up(at + (uint64_t)b->rows * b->width * sizeof(float), ALIGN);
+    if (b->q8) {
+        uint64_t blocks = (uint64_t)b->rows * (b->width / 32);
+        b->q_offset = at;
+        at = mfi_align_up(at + (uint64_t)b->rows * b->width, ALIGN);
+        b->d_offset = at;
+        at = mfi_align_up(at + blocks * sizeof(float), ALIGN);
+        b->s_offset = at;
+        at = mfi_align_up(at + blocks * sizeof(float), ALIGN);
+    }
+    return at;
+}
+
+static void place_buffers(emitter *e)
+{
+    mfi_program *p = e->p;
+    const mfi_shape *s = &e->model->shape;
+    uint64_t shared_end = 0;
+    for (uint32_t i = 0; i < MFI_N_BUFS; i++) {
+        mfi_program_buf *b = &p->bufs[i];
+        if (!e->phases[i])
+            continue;
+        b->width = mfi_dim_value(s, (mfi_dim)buf_shapes[i].dim);
+        if (i == MFI_BUF_O)
+            b->width = MFI_MAX(b->width, mfi_dim_value(s, MFI_DIM_GDN_V));
+        b->rows = buf_shapes[i].rows == MFI_ROWS_HEAD    ? p->n_logit_rows
+                  : buf_shapes[i].rows == MFI_ROWS_PAIRS ? p->chunk * s->top_k
+                                                         : p->chunk;
+        if ((e->phases[i] & (e->phases[i] - 1)) != 0) /* lives in more than one phase */
+            shared_end = place_one(b, shared_end);
+    }
+    p->scratch_bytes = shared_end;
+    for (uint32_t phase = 0; phase < N_PHASES; phase++) {
+        uint64_t at = shared_end;
+        for (uint32_t i = 0; i < MFI_N_BUFS; i++)
+            if (e->phases[i] == 1u << phase)
+                at = place_one(&p->bufs[i], at);
+        p->scratch_bytes = MFI_MAX(p->scratch_bytes, at);
+    }
+}
+
+static void place_state(emitter *e)
+{
+    const mfi_shape *s = &e->model->shape;
+    for (uint32_t i = 0; i < s->n_layers; i++) {
+        mfi_layer_state *st = &e->p->state[i];
+        if (e->model->mixer[i] == MFI_MIXER_ATTN) {
+            st->kv_pos_bytes = 2 * (uint64_t)mfi_dim_value(s, MFI_DIM_KV) * sizeof(float);
+        } else {
+            uint64_t conv = (uint64_t)(s->conv_kernel - 1) * mfi_dim_value(s, MFI_DIM_GDN_QKV);
+            uint64_t heads = (uint64_t)s->gdn_v_heads * s->gdn_k_dim * s->gdn_v_dim;
+            st->recurrent_bytes = (conv + heads) * sizeof(float);
+        }
+    }
+}
+
+mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
+                        uint32_t n_logit_rows, bool q8, mf_error *err)
+{
+    const mfi_shape *s = &model->shape;
+    *program = (mfi_program){.shape = *s, .chunk = chunk, .n_logit_rows = n_logit_rows};
+    emitter e = {.p = program, .model = model, .q8 = q8};
+    e.cap_ops = 64 * (s->n_layers + 2); /* recipes have fewer than 32 ops, each with one QUANTIZE */
+    e.index = malloc((size_t)(1 + s->n_layers) * MFI_N_ROLES * sizeof *e.index);
+    program->ops = calloc(e.cap_ops, sizeof *program->ops);
+    program->layer_end = calloc(s->n_layers, sizeof *program->layer_end);
+    program->experts = calloc(s->n_layers, sizeof *program->experts);
+    program->state = calloc(s->n_layers, sizeof *program->state);
+    mf_status status = MF_OK;
+    if (!e.index || !program->ops || !program->layer_end || !program->experts || !program->state)
+        status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the program of %u layers", s->n_layers);
+    if (status == MF_OK)
+        status = add_weights(&e, err);
+    if (status == MF_OK) {
+        place_experts(&e);
+        emit_ops(&e);
+        place_buffers(&e);
+        place_state(&e);
+    } else {
+        mfi_program_free(program);
+    }
+    free(e.index);
+    return status;
+}

@@ -1,0 +1,334 @@
+/* Making the plan; see plan.h. Pure: the same inputs give the same plan, and nothing but the plan's
+ * own tables is allocated. */
+#include "plan/plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What the process grows by after the plan stands, beside what is planned: stacks that are used, stdio,
+ * pages of code and libraries that run for the first time. Measured below 1.5 MiB with 4 threads. */
+#define PROCESS_GROWTH_BYTES (3 * MFI_MIB / 2)
+#define THREAD_BYTES (64 * MFI_KIB)
+#define CHUNK_AUTO_MAX 256
+#define CTX_AUTO_MAX 8192
+#define CTX_AUTO_MIN 512
+
+typedef struct sizes { /* of one candidate (ctx, chunk) */
+    uint64_t kv, state, scratch, fixed; /* fixed: everything but slots */
+} sizes;
+
+static const char *mib(uint64_t bytes, char *text, size_t cap)
+{
+    snprintf(text, cap, "%.1f MiB", (double)bytes / (double)MFI_MIB);
+    return text;
+}
+
+/* ---- inputs ---- */
+
+static void choose_budget(mfi_plan *plan, const mfi_machine *m, const mfi_plan_options *o)
+{
+    char a[32], b[32];
+    if (o->memory_bytes) {
+        plan->budget_bytes = o->memory_bytes;
+        snprintf(plan->budget_reason, sizeof plan->budget_reason, "as asked");
+        return;
+    }
+    uint64_t room = m->mem_available;
+    const char *why = "free memory";
+    if (m->cgroup_limit != UINT64_MAX) {
+        uint64_t left = m->cgroup_limit > m->cgroup_used ? m->cgroup_limit - m->cgroup_used : 0;
+        if (left < room) {
+            room = left;
+            why = "what the cgroup leaves";
+        }
+    }
+    /* A tenth stays free, so that this machine doesn't start to reclaim because of us. */
+    plan->budget_bytes = m->rss_bytes + room / 10 * 9;
+    snprintf(plan->budget_reason, sizeof plan->budget_reason, "nine tenths of %s (%s), with the %s in use", why,
+             mib(room, a, sizeof a), mib(m->rss_bytes, b, sizeof b));
+}
+
+static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_options *o)
+{
+    plan->n_threads = o->n_threads ? o->n_threads : MFI_MIN(m->n_cpus, MFI_MAX_THREADS);
+    plan->n_io_threads = o->n_io_threads ? o->n_io_threads : 4;
+    snprintf(plan->threads_reason, sizeof plan->threads_reason, "%s; %u readers%s",
+             o->n_threads ? "as asked" : "one a processor of this process", plan->n_io_threads,
+             o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
+}
+
+/* Float weights always meet float activations; see docs/numerics.md for the figures behind auto. */
+static void choose_activations(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o)
+{
+    const mfi_catalog *c = model->catalog;
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < model->shape.n_layers * model->shape.n_experts * MFI_EXPERT_PROJS; i++) {
+        mfi_qtype t = mfi_catalog_tensor(c, model->experts[i].tensor)->type;
+        if (t.kind == MFI_Q_MLX)
+            bits = t.bits;
+    }
+    plan->q8 = o->activations == MF_ACTIVATIONS_Q8 ||
+               (o->activations == MF_ACTIVATIONS_AUTO && bits != 0 && bits <= MFI_Q8_AUTO_MAX_BITS);
+    snprintf(plan->activations_reason, sizeof plan->activations_reason, "%s",
+             o->activations != MF_ACTIVATIONS_AUTO ? "as asked"
+             : bits == 0                           ? "float weights meet float activations"
+             : plan->q8 ? "8-bit rounding of activations stays below the error of these weights"
+                        : "these weights are finer than 8-bit activations");
+}
+
+/* ---- sizes ---- */
+
+static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, sizes *z)
+{
+    *z = (sizes){.scratch = p->scratch_bytes};
+    for (uint32_t i = 0; i < model->shape.n_layers; i++) {
+        if (p->state[i].kv_pos_bytes)
+            z->kv += mfi_align_up(p->state[i].kv_pos_bytes * ctx, 4096);
+        if (p->state[i].recurrent_bytes)
+            z->state += mfi_align_up(p->state[i].recurrent_bytes, 4096);
+    }
+}
+
+#define PART_BYTES 24 /* where one plane of one matrix of an expert lies */
+#define SLOT_TABLE_BYTES 256 /* bookkeeping of a slot in store and policy */
+
+static uint32_t held_max(const mfi_shape *shape, uint32_t n_slots)
+{
+    return MFI_MIN(MFI_MIN(n_slots, shape->n_experts), MFI_MAX_HELD);
+}
+
+uint32_t mfi_plan_held_max(const mfi_plan *plan)
+{
+    return held_max(&plan->program.shape, plan->n_slots);
+}
+
+static uint64_t table_bytes(const mfi_model *model, uint32_t n_slots)
+{
+    const mfi_shape *s = &model->shape;
+    uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
+    uint64_t reqs = (uint64_t)held_max(s, n_slots) * MFI_MAX_PARTS;
+    /* Parts and index of every expert, requests, slots; the sampler's 16 bytes a token of the
+     * vocabulary; the forward pass's lists. */
+    return experts * (MFI_MAX_PARTS * PART_BYTES + 8) + reqs * 1024 +
+           (uint64_t)n_slots * SLOT_TABLE_BYTES + (uint64_t)s->n_vocab * 16 + 128 * MFI_KIB;
+}
+
+static uint64_t process_bytes(const mfi_plan *plan, const mfi_machine *m)
+{
+    return m->rss_bytes + PROCESS_GROWTH_BYTES +
+           (uint64_t)(plan->n_threads + plan->n_io_threads) * THREAD_BYTES;
+}
+
+static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                            const mfi_program *p, const sizes *z, uint32_t n_slots)
+{
+    return process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv + z->state +
+           z->scratch + table_bytes(model, n_slots);
+}
+
+static uint32_t n_experts_total(const mfi_model *model)
+{
+    return model->shape.n_layers * model->shape.n_experts;
+}
+
+/* ---- decisions ---- */
+
+/* The largest context up to the model's (8192 at most, unless asked) whose KV takes at most a quarter of what the resident
+ * part leaves. */
+static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                       const mfi_plan_options *o, const mfi_program *p)
+{
+    if (o->ctx) {
+        plan->ctx = o->ctx;
+        snprintf(plan->ctx_reason, sizeof plan->ctx_reason, "as asked");
+        return;
+    }
+    uint64_t base = process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes;
+    uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / 4 : 0;
+    uint32_t most = MFI_MIN(model->ctx_model, CTX_AUTO_MAX), least = MFI_MIN(most, CTX_AUTO_MIN);
+    uint32_t ctx = most;
+    sizes z;
+    for (measure(model, p, ctx, &z); z.kv > room && ctx > least; measure(model, p, ctx, &z))
+        ctx = MFI_MAX(ctx / 2, least);
+    plan->ctx = ctx;
+    snprintf(plan->ctx_reason, sizeof plan->ctx_reason, "%s; the model was made for %u; -c sets it",
+             ctx == most ? "as long as is useful by default" : "KV kept to a quarter of what is free",
+             model->ctx_model);
+}
+
+/* The largest chunk whose scratch takes at most an eighth of what the rest leaves: a prompt reads each
+ * expert once a chunk, so long chunks read less, but every byte of scratch is a byte less of cache. */
+static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                              const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
+{
+    uint32_t chunk = o->chunk ? o->chunk : MFI_MIN(CHUNK_AUTO_MAX, plan->ctx);
+    for (;;) {
+        mfi_program_free(&plan->program);
+        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->q8, err));
+        sizes z;
+        measure(model, &plan->program, plan->ctx, &z);
+        uint64_t rest = fixed_bytes(plan, model, m, &plan->program, &z, model->shape.top_k) - z.scratch;
+        uint64_t room = plan->budget_bytes > rest ? (plan->budget_bytes - rest) / 8 : 0;
+        if (o->chunk || chunk == 1 || z.scratch <= room)
+            break;
+        chunk = MFI_MAX(chunk / 2, 1);
+    }
+    plan->chunk = chunk;
+    snprintf(plan->chunk_reason, sizeof plan->chunk_reason, "%s",
+             o->chunk                                      ? "as asked"
+             : chunk == MFI_MIN(CHUNK_AUTO_MAX, plan->ctx) ? "longer gains little"
+                                                           : "scratch kept to an eighth of what is free");
+    return MF_OK;
+}
+
+/* What the tightest plan with these options takes: shortest automatic context, chunk of one, one token's
+ * experts of a layer. */
+static mf_status find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                            const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
+{
+    mfi_program p;
+    MFI_TRY(mfi_plan_emit(&p, model, o->chunk ? o->chunk : 1, n_logit_rows, plan->q8, err));
+    uint32_t least = MFI_MIN(MFI_MIN(model->ctx_model, CTX_AUTO_MAX), CTX_AUTO_MIN);
+    sizes z;
+    measure(model, &p, o->ctx ? o->ctx : least, &z);
+    uint32_t n_slots = model->shape.top_k;
+    uint64_t cache = plan->page_cache_bytes;
+    plan->page_cache_bytes = MFI_PAGE_CACHE_BYTES_MIN;
+    uint64_t floor = fixed_bytes(plan, model, m, &p, &z, n_slots) + n_slots * plan->slot_stride;
+    plan->page_cache_bytes = cache;
+    /* A round number with a 64th for the page cache's share, so that what is printed works when
+     * typed back in, even though the process differs by some pages from run to run. */
+    plan->floor_bytes = mfi_align_up(floor + floor / 64, MFI_MIB);
+    mfi_program_free(&p);
+    return MF_OK;
+}
+
+static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machine *m, const sizes *z)
+{
+    char a[32];
+    uint32_t total = n_experts_total(model), top_k = model->shape.top_k;
+    uint64_t least = fixed_bytes(plan, model, m, &plan->program, z, 0);
+    uint64_t room = plan->budget_bytes > least ? plan->budget_bytes - least : 0;
+    uint32_t n = (uint32_t)MFI_MIN(room / plan->slot_stride, total);
+    /* Tables grow with the slots, by far less than the slots. */
+    while (n > 0 && fixed_bytes(plan, model, m, &plan->program, z, n) + n * plan->slot_stride >
+                        plan->budget_bytes)
+        n--;
+    plan->n_slots = n;
+    char *reason = plan->reason[MFI_PLAN_SLOTS];
+    if (plan->n_slots == total)
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "all %u experts fit: each is read once", total);
+    else if (plan->n_slots < (uint64_t)model->shape.n_layers * top_k)
+        snprintf(reason, MFI_PLAN_REASON_BYTES,
+                 "%u of %u experts; less than one token's working set (%s), so the next token finds "
+                 "little of it",
+                 plan->n_slots, total, mib(plan->token_expert_bytes, a, sizeof a));
+    else
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "%u of %u experts: all the room that is left",
+                 plan->n_slots, total);
+}
+
+/* ---- costs of a token ---- */
+
+static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
+{
+    const mfi_program *p = &plan->program;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const mfi_op *op = &p->ops[i];
+        if (op->code != MFI_OP_MATMUL)
+            continue;
+        for (uint32_t j = 0; j < op->n; j++) {
+            const mfi_program_weight *w = &p->weights[op->w[j]];
+            for (uint32_t k = 0; k < mfi_quant_n_planes(w->type); k++)
+                plan->token_dense_bytes += w->rows * mfi_quant_row_bytes(w->type, k, w->cols);
+        }
+    }
+    for (uint32_t i = 0; i < model->shape.n_layers; i++) {
+        uint64_t bytes = 0;
+        for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
+            const mfi_expert_mat *mat = &p->experts[i].proj[proj];
+            for (uint32_t k = 0; k < mfi_quant_n_planes(mat->type); k++)
+                bytes += mat->rows * mfi_quant_row_bytes(mat->type, k, mat->cols);
+        }
+        plan->token_expert_bytes += bytes * model->shape.top_k;
+        plan->expert_bytes_total += bytes * model->shape.n_experts;
+    }
+}
+
+static void fill_items(mfi_plan *plan, const mfi_model *model, const mfi_machine *m, const sizes *z)
+{
+    uint64_t *b = plan->bytes;
+    b[MFI_PLAN_PROCESS] = process_bytes(plan, m);
+    b[MFI_PLAN_CACHE] = plan->page_cache_bytes;
+    b[MFI_PLAN_DENSE] = plan->program.dense_bytes;
+    b[MFI_PLAN_KV] = z->kv;
+    b[MFI_PLAN_STATE] = z->state;
+    b[MFI_PLAN_SCRATCH] = z->scratch;
+    b[MFI_PLAN_TABLES] = table_bytes(model, plan->n_slots);
+    b[MFI_PLAN_SLOTS] = plan->n_slots * plan->slot_stride;
+    char(*r)[MFI_PLAN_REASON_BYTES] = plan->reason;
+    snprintf(r[MFI_PLAN_PROCESS], sizeof *r, "resident now %.1f MiB (code, libraries, tokenizer, catalog) and room for stacks",
+             (double)m->rss_bytes / (double)MFI_MIB);
+    snprintf(r[MFI_PLAN_CACHE], sizeof *r, "left behind by our own reads at most; older is dropped");
+    snprintf(r[MFI_PLAN_DENSE], sizeof *r, "every token uses it: embedding, mixers, routers, shared experts, head");
+    snprintf(r[MFI_PLAN_KV], sizeof *r, "%u positions, reserved at open, touched as the context grows", plan->ctx);
+    snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
+    snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
+    snprintf(r[MFI_PLAN_TABLES], sizeof *r, "where each expert lies, slots, sampler");
+}
+
+static mf_status check_options(const mfi_model *model, const mfi_plan_options *o, mf_error *err)
+{
+    if (o->ctx > MFI_MAX_CTX)
+        return mfi_fail(err, MF_ERR_LIMIT, "context of %u: at most %u", o->ctx, MFI_MAX_CTX);
+    if (o->ctx > model->ctx_model)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "context of %u: the model was made for %u positions",
+                        o->ctx, model->ctx_model);
+    if (o->chunk > MFI_MAX_CHUNK)
+        return mfi_fail(err, MF_ERR_LIMIT, "chunk of %u: at most %u", o->chunk, MFI_MAX_CHUNK);
+    if (o->n_threads > MFI_MAX_THREADS || o->n_io_threads > MFI_MAX_IO_THREADS)
+        return mfi_fail(err, MF_ERR_LIMIT, "%u threads and %u readers: at most %u and %u",
+                        o->n_threads, o->n_io_threads, MFI_MAX_THREADS, MFI_MAX_IO_THREADS);
+    return MF_OK;
+}
+
+mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
+                        const mfi_plan_options *options, mf_error *err)
+{
+    *plan = (mfi_plan){.isa = options->isa};
+    MFI_TRY(check_options(model, options, err));
+    uint32_t n_logit_rows = options->n_logit_rows ? options->n_logit_rows : 1;
+    choose_budget(plan, machine, options);
+    choose_threads(plan, machine, options);
+    choose_activations(plan, model, options);
+    plan->n_experts_total = n_experts_total(model);
+    plan->page_cache_bytes =
+        MFI_MIN(MFI_MAX(plan->budget_bytes / 64, MFI_PAGE_CACHE_BYTES_MIN), MFI_PAGE_CACHE_BYTES_MAX);
+
+    MFI_TRY(mfi_plan_emit(&plan->program, model, 1, n_logit_rows, plan->q8, err));
+    plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
+    choose_ctx(plan, model, machine, options, &plan->program);
+    MFI_TRY(find_floor(plan, model, machine, options, n_logit_rows, err));
+    MFI_TRY(choose_chunk(plan, model, machine, options, n_logit_rows, err));
+    count_token_bytes(plan, model);
+
+    sizes z;
+    measure(model, &plan->program, plan->ctx, &z);
+    choose_slots(plan, model, machine, &z);
+    fill_items(plan, model, machine, &z);
+    plan->fits = plan->n_slots >= model->shape.top_k;
+    if (!plan->fits) {
+        return mfi_fail(err, MF_ERR_BUDGET,
+                        "%s: a budget of %.1f MiB can't hold it; the smallest that works with these "
+                        "options is %" PRIu64 "M",
+                        mfi_catalog_path(model->catalog), (double)plan->budget_bytes / (double)MFI_MIB,
+                        plan->floor_bytes / MFI_MIB);
+    }
+    return MF_OK;
+}
+
+void mfi_plan_free(mfi_plan *plan)
+{
+    mfi_program_free(&plan->program);
+}

@@ -1,0 +1,74 @@
+/* The plan: everything that is decided before anything is allocated.
+ *
+ * A pure function of the model's description, facts of the machine and options. It says what is
+ * resident, how many expert slots there are, how large scratch, KV and state are, what a token costs in bytes, and
+ * why; and it builds the program. What it can't fit it refuses, with the smallest budget that works. */
+#ifndef MFI_PLAN_PLAN_H
+#define MFI_PLAN_PLAN_H
+
+#include "base/buf.h"
+#include "model/model.h"
+#include "os/cpu.h"
+#include "os/machine.h"
+
+typedef struct mfi_plan_options {
+    uint64_t memory_bytes; /* 0: from the machine */
+    uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
+    uint32_t n_logit_rows; /* 0: 1 */
+    mf_activations activations;
+    mfi_isa isa;
+} mfi_plan_options;
+
+/* Lines of the budget, in the order they are printed. */
+typedef enum mfi_plan_item {
+    MFI_PLAN_PROCESS, /* code, libraries, tokenizer, catalog, stacks */
+    MFI_PLAN_CACHE,   /* page cache left by our own reads */
+    MFI_PLAN_DENSE,   /* resident weights */
+    MFI_PLAN_KV,
+    MFI_PLAN_STATE,   /* recurrent */
+    MFI_PLAN_SCRATCH,
+    MFI_PLAN_TABLES,  /* store, sampler, expert table */
+    MFI_PLAN_SLOTS,   /* cached experts */
+    MFI_PLAN_N_ITEMS
+} mfi_plan_item;
+
+#define MFI_PLAN_REASON_BYTES 200
+
+typedef struct mfi_plan {
+    mfi_program program;
+    uint64_t budget_bytes;
+    uint64_t floor_bytes; /* smallest budget that works with these options */
+    bool fits;
+    uint64_t bytes[MFI_PLAN_N_ITEMS];
+    char reason[MFI_PLAN_N_ITEMS][MFI_PLAN_REASON_BYTES];
+    char budget_reason[MFI_PLAN_REASON_BYTES], ctx_reason[MFI_PLAN_REASON_BYTES],
+        chunk_reason[MFI_PLAN_REASON_BYTES], threads_reason[MFI_PLAN_REASON_BYTES],
+        activations_reason[MFI_PLAN_REASON_BYTES];
+    uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
+    bool q8; /* activations meet quantised weights in 8 bits */
+    mfi_isa isa;
+    uint64_t slot_stride;          /* slot_bytes, page-aligned */
+    uint64_t expert_bytes_total;   /* all routed experts on the drive */
+    uint64_t token_dense_bytes;    /* resident weight bytes that a token multiplies */
+    uint64_t token_expert_bytes;   /* routed expert bytes of a token: one token's working set */
+    uint64_t page_cache_bytes;
+} mfi_plan;
+
+/* MF_ERR_BUDGET (with the floor in the message) leaves *plan filled for printing, without being
+ * usable. The plan must be released in every case. */
+mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
+                        const mfi_plan_options *options, mf_error *err);
+void mfi_plan_free(mfi_plan *plan);
+
+/* Experts that the forward pass holds or waits for at one time: the store's n_refs_max. */
+uint32_t mfi_plan_held_max(const mfi_plan *plan);
+
+/* As a table for people or one JSON object. */
+void mfi_plan_print(const mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
+                    bool json, mfi_buf *out);
+
+/* Builds the program for a chunk size; sizes of dense, scratch and slot regions follow (emit.c). */
+mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
+                        uint32_t n_logit_rows, bool q8, mf_error *err);
+
+#endif

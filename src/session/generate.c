@@ -1,0 +1,119 @@
+/* Generating: prompt, then sample, show, evaluate, until something ends it. Runs on the engine's
+ * thread; the callbacks run there, too. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "sample/sampler.h"
+#include "session/generate.h"
+#include "text/detok.h"
+
+void mf_generate_options_default(mf_generate_options *options)
+{
+    *options = (mf_generate_options){.struct_size = sizeof *options, .max_tokens = -1};
+    mf_sampling_default(&options->sampling);
+}
+
+static bool is_eos(const mfi_session_host *host, int32_t id)
+{
+    for (uint32_t i = 0; i < host->n_eos; i++)
+        if (host->eos[i] == id)
+            return true;
+    return false;
+}
+
+typedef struct generation {
+    mf_session *session;
+    const mfi_session_host *host;
+    const mf_generate_options *o;
+    mf_generate_result *result;
+    mfi_sampler *sampler;
+    mfi_detok detok;
+    mfi_buf text; /* what one token shows */
+} generation;
+
+/* Hands a token's text out; false if the caller wants to stop. */
+static bool show(generation *g, int32_t id)
+{
+    if (!g->o->on_token)
+        return true;
+    size_t len = 0;
+    const char *piece =
+        g->host->tokenizer ? mf_tokenizer_piece(g->host->tokenizer, id, false, &len) : "";
+    g->text.len = 0;
+    mfi_detok_push(&g->detok, piece, len, &g->text);
+    return g->o->on_token(g->o->user, id, g->text.data ? g->text.data : "", g->text.len);
+}
+
+/* Bytes held back at the end come out with the last token's id. */
+static void show_rest(generation *g, int32_t last)
+{
+    g->text.len = 0;
+    mfi_detok_end(&g->detok, &g->text);
+    if (g->o->on_token && g->text.len)
+        g->o->on_token(g->o->user, last, g->text.data, g->text.len);
+}
+
+static mf_status decode(generation *g, mf_error *err)
+{
+    int64_t left = g->o->max_tokens;
+    int32_t id = 0;
+    g->result->stop = MF_STOP_LENGTH;
+    while (left != 0) {
+        id = mfi_sampler_next(g->sampler, mf_session_logits(g->session));
+        if (is_eos(g->host, id) && !g->o->ignore_eos) {
+            g->result->stop = MF_STOP_EOS;
+            break;
+        }
+        mfi_sampler_accept(g->sampler, id);
+        g->result->n_generated++;
+        left -= left > 0;
+        if (!show(g, id)) {
+            g->result->stop = MF_STOP_CANCELLED;
+            break;
+        }
+        if (left == 0)
+            break; /* its evaluation would serve nobody */
+        if (mf_session_length(g->session) == g->host->plan->ctx) {
+            g->result->stop = MF_STOP_CONTEXT;
+            break;
+        }
+        MFI_TRY(mf_session_eval(g->session, &id, 1, NULL, err));
+    }
+    if (g->result->n_generated)
+        show_rest(g, id);
+    return MF_OK;
+}
+
+static mf_status run(generation *g, mf_error *err)
+{
+    uint64_t t0 = mfi_clock_ns();
+    const int32_t *past = mfi_session_tokens(g->session);
+    for (size_t i = 0; i < mf_session_length(g->session); i++)
+        mfi_sampler_accept(g->sampler, past[i]);
+    if (g->o->n_prompt == 0 && !mf_session_logits(g->session))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "an empty prompt: there is nothing to continue");
+    MFI_TRY(mf_session_eval(g->session, g->o->prompt, g->o->n_prompt, NULL, err));
+    for (size_t i = 0; i < g->o->n_prompt; i++)
+        mfi_sampler_accept(g->sampler, g->o->prompt[i]);
+    uint64_t t1 = mfi_clock_ns();
+    g->result->prompt_ns = t1 - t0;
+    mf_status status = decode(g, err);
+    g->result->decode_ns = mfi_clock_ns() - t1;
+    return status;
+}
+
+mf_status mf_session_generate(mf_session *session, const mf_generate_options *options,
+                              mf_generate_result *result, mf_error *err)
+{
+    generation g = {.session = session,
+                    .host = mfi_session_host_of(session),
+                    .o = options,
+                    .result = result};
+    *result = (mf_generate_result){.struct_size = sizeof *result, .n_prompt = options->n_prompt};
+    MFI_TRY(mfi_sampler_open(&g.sampler, &options->sampling, g.host->plan->program.shape.n_vocab, err));
+    mf_status status = run(&g, err);
+    mfi_sampler_close(&g.sampler);
+    mfi_buf_free(&g.text);
+    return status;
+}

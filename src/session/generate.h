@@ -1,0 +1,10 @@
+/* What generating needs of a session beyond the public header. */
+#ifndef MFI_SESSION_GENERATE_H
+#define MFI_SESSION_GENERATE_H
+
+#include "session/session.h"
+
+const mfi_session_host *mfi_session_host_of(const mf_session *session);
+const int32_t *mfi_session_tokens(const mf_session *session); /* the timeline, [length] */
+
+#endif

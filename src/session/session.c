@@ -1,0 +1,169 @@
+/* Sessions: state memory, appending tokens, generating. Runs on the engine's thread. State is reserved
+ * at open; KV pages are committed in steps as the timeline grows. */
+#include "session/generate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/vmem.h"
+
+#define KV_STEP 256 /* positions committed at a time */
+
+struct mf_session {
+    mfi_session_host *host;
+    const mfi_plan *plan;
+    uint32_t length;     /* tokens evaluated */
+    bool broken;         /* an evaluation failed half-way: only reset helps */
+    bool has_logits;
+    mfi_layer_mem *mem;  /* [n_layers] */
+    mfi_vmem *kv, *recurrent; /* [n_layers] behind mem; unused ones are empty */
+    int32_t *tokens;     /* [ctx] the timeline */
+};
+
+mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err)
+{
+    mfi_session_host *host = mfi_engine_session_host(engine);
+    if (host->busy)
+        return mfi_fail(err, MF_ERR_STATE, "this engine has a session already; its plan has room for one");
+    const mfi_program *p = &host->plan->program;
+    uint32_t n_layers = p->shape.n_layers;
+    mf_session *s = calloc(1, sizeof *s);
+    if (!s)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a session");
+    s->host = host;
+    s->plan = host->plan;
+    s->mem = calloc(n_layers, sizeof *s->mem);
+    s->kv = calloc(n_layers, sizeof *s->kv);
+    s->recurrent = calloc(n_layers, sizeof *s->recurrent);
+    s->tokens = calloc(host->plan->ctx, sizeof *s->tokens);
+    mf_status status = MF_OK;
+    if (!s->mem || !s->kv || !s->recurrent || !s->tokens)
+        status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a session of %u positions", s->plan->ctx);
+    for (uint32_t i = 0; status == MF_OK && i < n_layers; i++) {
+        const mfi_layer_state *st = &p->state[i];
+        if (st->kv_pos_bytes)
+            status = mfi_vmem_reserve(&s->kv[i], (size_t)st->kv_pos_bytes * s->plan->ctx, err);
+        if (status == MF_OK && st->recurrent_bytes) {
+            status = mfi_vmem_reserve(&s->recurrent[i], (size_t)st->recurrent_bytes, err);
+            if (status == MF_OK)
+                status = mfi_vmem_commit(&s->recurrent[i], (size_t)st->recurrent_bytes, err);
+        }
+        s->mem[i] = (mfi_layer_mem){s->kv[i].base, s->recurrent[i].base};
+    }
+    host->busy = true;
+    if (status != MF_OK) {
+        mf_session_close(&s);
+        return status;
+    }
+    *session = s;
+    return MF_OK;
+}
+
+void mf_session_close(mf_session **session)
+{
+    mf_session *s = *session;
+    if (!s)
+        return;
+    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++) {
+        if (s->kv)
+            mfi_vmem_release(&s->kv[i]);
+        if (s->recurrent)
+            mfi_vmem_release(&s->recurrent[i]);
+    }
+    s->host->busy = false;
+    free(s->mem);
+    free(s->kv);
+    free(s->recurrent);
+    free(s->tokens);
+    free(s);
+    *session = NULL;
+}
+
+void mf_session_reset(mf_session *s)
+{
+    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
+        if (s->recurrent[i].base)
+            memset(s->recurrent[i].base, 0, s->plan->program.state[i].recurrent_bytes);
+    s->length = 0;
+    s->broken = false;
+    s->has_logits = false;
+}
+
+size_t mf_session_length(const mf_session *s)
+{
+    return s->length;
+}
+
+const float *mf_session_logits(const mf_session *s)
+{
+    return s->has_logits ? mfi_forward_logits(s->host->forward) : NULL;
+}
+
+static mf_status commit_kv(mf_session *s, uint32_t positions, mf_error *err)
+{
+    uint32_t want = MFI_MIN((uint32_t)mfi_align_up(positions, KV_STEP), s->plan->ctx);
+    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
+        if (s->kv[i].base)
+            MFI_TRY(mfi_vmem_commit(&s->kv[i], (size_t)s->plan->program.state[i].kv_pos_bytes * want, err));
+    return MF_OK;
+}
+
+static mf_status check_tokens(const mf_session *s, const int32_t *tokens, size_t n, mf_error *err)
+{
+    uint32_t n_vocab = s->plan->program.shape.n_vocab;
+    if (s->broken)
+        return mfi_fail(err, MF_ERR_STATE, "an evaluation failed earlier; reset the session first");
+    if (n > s->plan->ctx - s->length)
+        return mfi_fail(err, MF_ERR_CONTEXT,
+                        "%zu tokens don't fit: %u of %u positions are taken (a larger context: -c)", n,
+                        s->length, s->plan->ctx);
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= n_vocab)
+            return mfi_fail(err, MF_ERR_ARGUMENT, "token %zu is %d; the model has ids from 0 to %u", i,
+                            tokens[i], n_vocab - 1);
+    return MF_OK;
+}
+
+static mf_status eval_chunks(mf_session *s, const int32_t *tokens, size_t n,
+                             const mf_eval_outputs *outputs, mf_error *err)
+{
+    bool all = outputs && (outputs->on_logits || outputs->on_hidden);
+    bool report = s->host->progress && n > s->plan->chunk;
+    for (size_t at = 0; at < n;) {
+        uint32_t len = (uint32_t)MFI_MIN(n - at, s->plan->chunk);
+        mfi_want want = all ? MFI_WANT_ALL : at + len == n ? MFI_WANT_LAST : MFI_WANT_NOTHING;
+        MFI_TRY(mfi_forward_run(s->host->forward, tokens + at, len, s->length, s->mem, want, outputs,
+                                at, err));
+        memcpy(s->tokens + s->length, tokens + at, len * sizeof *tokens);
+        s->length += len;
+        at += len;
+        if (report && !s->host->progress(s->host->progress_user, "prompt", "tokens", at, n) && at < n)
+            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled after %zu of %zu prompt tokens", at, n);
+    }
+    return MF_OK;
+}
+
+mf_status mf_session_eval(mf_session *s, const int32_t *tokens, size_t n_tokens,
+                          const mf_eval_outputs *outputs, mf_error *err)
+{
+    MFI_TRY(check_tokens(s, tokens, n_tokens, err));
+    if (n_tokens == 0)
+        return MF_OK;
+    MFI_TRY(commit_kv(s, s->length + (uint32_t)n_tokens, err));
+    s->has_logits = false;
+    mf_status status = eval_chunks(s, tokens, n_tokens, outputs, err);
+    s->broken = status != MF_OK;
+    s->has_logits = status == MF_OK;
+    return status;
+}
+
+
+const mfi_session_host *mfi_session_host_of(const mf_session *s)
+{
+    return s->host;
+}
+
+const int32_t *mfi_session_tokens(const mf_session *s)
+{
+    return s->tokens;
+}

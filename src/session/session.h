@@ -1,0 +1,23 @@
+/* A session: one timeline of tokens with its KV and recurrent state.
+ *
+ * The public mf_session_* functions are implemented here over what the engine lends. */
+#ifndef MFI_SESSION_SESSION_H
+#define MFI_SESSION_SESSION_H
+
+#include "forward/forward.h"
+
+/* What a session needs of its engine; filled by the engine, valid as long as it. */
+typedef struct mfi_session_host {
+    const mfi_plan *plan;
+    mfi_forward *forward;
+    const mf_tokenizer *tokenizer; /* may be NULL */
+    const int32_t *eos;            /* ids that end an answer */
+    uint32_t n_eos;
+    mf_progress_fn progress;
+    void *progress_user;
+    bool busy; /* a session is open: the plan has room for one */
+} mfi_session_host;
+
+mfi_session_host *mfi_engine_session_host(mf_engine *engine); /* engine.c */
+
+#endif

@@ -1,0 +1,256 @@
+/* BPE: the merge table and the merging.
+ *
+ * The table is filled while a tokenizer is opened and only read afterwards; a call brings its own
+ * scratch. Short pieces are merged by scanning an array, long ones with a heap, so that a hostile
+ * run of a million letters stays cheap. Both give the same ids. */
+#include "text/bpe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SHORT_BYTES 24 /* up to here scanning beats the heap */
+#define NO_RANK UINT32_MAX
+#define NO_NODE UINT32_MAX
+
+mf_status mfi_bpe_open(mfi_bpe *bpe, size_t n_merges, mf_error *err)
+{
+    *bpe = (mfi_bpe){0};
+    uint64_t n_slots = (uint64_t)n_merges + n_merges / 2 + 8;
+    if (n_slots >= UINT32_MAX)
+        return mfi_fail(err, MF_ERR_LIMIT, "too many merges");
+    bpe->slots = malloc(n_slots * sizeof *bpe->slots);
+    if (!bpe->slots)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %zu merges", n_merges);
+    memset(bpe->slots, 0xff, n_slots * sizeof *bpe->slots);
+    bpe->n_slots = (uint32_t)n_slots;
+    return MF_OK;
+}
+
+void mfi_bpe_close(mfi_bpe *bpe)
+{
+    free(bpe->slots);
+    *bpe = (mfi_bpe){0};
+}
+
+uint64_t mfi_bpe_bytes(const mfi_bpe *bpe)
+{
+    return bpe->n_slots * sizeof *bpe->slots;
+}
+
+static inline uint32_t slot_of(const mfi_bpe *bpe, uint32_t left, uint32_t right)
+{
+    uint64_t h = ((uint64_t)left << 32 | right) * 0x9e3779b97f4a7c15u;
+    h ^= h >> 32;
+    h *= 0xd6e8feb86659fd93u;
+    return (uint32_t)((h >> 32) * bpe->n_slots >> 32);
+}
+
+void mfi_bpe_add(mfi_bpe *bpe, uint32_t left, uint32_t right, uint32_t rank, uint32_t id)
+{
+    uint32_t i = slot_of(bpe, left, right);
+    while (bpe->slots[i].left != UINT32_MAX &&
+           (bpe->slots[i].left != left || bpe->slots[i].right != right))
+        i = i + 1 == bpe->n_slots ? 0 : i + 1;
+    bpe->slots[i] = (mfi_merge){left, right, rank, id};
+}
+
+static inline const mfi_merge *find_merge(const mfi_bpe *bpe, uint32_t left, uint32_t right)
+{
+    uint32_t i = slot_of(bpe, left, right);
+    for (;;) {
+        const mfi_merge *m = &bpe->slots[i];
+        if (m->left == left && m->right == right)
+            return m;
+        if (m->left == UINT32_MAX)
+            return NULL;
+        i = i + 1 == bpe->n_slots ? 0 : i + 1;
+    }
+}
+
+static inline uint32_t rank_of(const mfi_bpe *bpe, uint32_t left, uint32_t right)
+{
+    const mfi_merge *m = find_merge(bpe, left, right);
+    return m ? m->rank : NO_RANK;
+}
+
+static bool ids_reserve(mfi_ids *ids, size_t more)
+{
+    if (ids->cap - ids->n >= more)
+        return true;
+    size_t cap = ids->cap ? ids->cap : 64;
+    while (cap - ids->n < more) {
+        if (cap > SIZE_MAX / 2 / sizeof *ids->data)
+            return false;
+        cap *= 2;
+    }
+    int32_t *data = realloc(ids->data, cap * sizeof *data);
+    if (!data)
+        return false;
+    ids->data = data;
+    ids->cap = cap;
+    return true;
+}
+
+bool mfi_ids_push(mfi_ids *ids, int32_t id)
+{
+    if (!ids_reserve(ids, 1))
+        return false;
+    ids->data[ids->n++] = id;
+    return true;
+}
+
+/* ---- short pieces ---- */
+
+static mf_status encode_short(const mfi_bpe *bpe, const char *piece, size_t len, mfi_ids *ids,
+                              mf_error *err)
+{
+    uint32_t id[SHORT_BYTES], rank[SHORT_BYTES]; /* rank[i]: of the merge of i and i + 1 */
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        int32_t first = bpe->byte_id[(unsigned char)piece[i]];
+        if (first >= 0)
+            id[n++] = (uint32_t)first;
+    }
+    for (size_t i = 0; i + 1 < n; i++)
+        rank[i] = rank_of(bpe, id[i], id[i + 1]);
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++)
+            if (rank[i] < rank[best])
+                best = i;
+        if (rank[best] == NO_RANK)
+            break;
+        id[best] = find_merge(bpe, id[best], id[best + 1])->id;
+        n--;
+        for (size_t i = best + 1; i < n; i++) {
+            id[i] = id[i + 1];
+            rank[i - 1] = rank[i];
+        }
+        if (best + 1 < n)
+            rank[best] = rank_of(bpe, id[best], id[best + 1]);
+        if (best > 0)
+            rank[best - 1] = rank_of(bpe, id[best - 1], id[best]);
+    }
+    if (!ids_reserve(ids, n))
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory while encoding");
+    for (size_t i = 0; i < n; i++)
+        ids->data[ids->n++] = (int32_t)id[i];
+    return MF_OK;
+}
+
+/* ---- long pieces ---- */
+
+static bool heap_push(mfi_bpe_scratch *s, uint64_t item)
+{
+    if (s->n_heap == s->heap_cap) {
+        size_t cap = s->heap_cap ? s->heap_cap * 2 : 256;
+        uint64_t *heap = realloc(s->heap, cap * sizeof *heap);
+        if (!heap)
+            return false;
+        s->heap = heap;
+        s->heap_cap = cap;
+    }
+    size_t i = s->n_heap++;
+    while (i && s->heap[(i - 1) / 2] > item) {
+        s->heap[i] = s->heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    s->heap[i] = item;
+    return true;
+}
+
+static uint64_t heap_pop(mfi_bpe_scratch *s)
+{
+    uint64_t top = s->heap[0], item = s->heap[--s->n_heap];
+    size_t i = 0;
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= s->n_heap)
+            break;
+        if (child + 1 < s->n_heap && s->heap[child + 1] < s->heap[child])
+            child++;
+        if (s->heap[child] >= item)
+            break;
+        s->heap[i] = s->heap[child];
+        i = child;
+    }
+    s->heap[i] = item;
+    return top;
+}
+
+/* Ranks node i with its next one and queues the merge if there is one. */
+static bool queue(const mfi_bpe *bpe, mfi_bpe_scratch *s, uint32_t i)
+{
+    mfi_bpe_node *node = &s->nodes[i];
+    node->rank = node->next == NO_NODE ? NO_RANK : rank_of(bpe, node->id, s->nodes[node->next].id);
+    return node->rank == NO_RANK || heap_push(s, (uint64_t)node->rank << 32 | i);
+}
+
+static bool merge_all(const mfi_bpe *bpe, mfi_bpe_scratch *s, uint32_t n)
+{
+    s->n_heap = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (!queue(bpe, s, i))
+            return false;
+    while (s->n_heap) {
+        uint64_t top = heap_pop(s);
+        uint32_t i = (uint32_t)top;
+        mfi_bpe_node *node = &s->nodes[i];
+        if (node->rank != (uint32_t)(top >> 32)) /* merged meanwhile; dead nodes have NO_RANK */
+            continue;
+        mfi_bpe_node *right = &s->nodes[node->next];
+        node->id = find_merge(bpe, node->id, right->id)->id;
+        right->rank = NO_RANK;
+        node->next = right->next;
+        if (node->next != NO_NODE)
+            s->nodes[node->next].prev = i;
+        if (!queue(bpe, s, i) || (node->prev != NO_NODE && !queue(bpe, s, node->prev)))
+            return false;
+    }
+    return true;
+}
+
+static mf_status encode_long(const mfi_bpe *bpe, mfi_bpe_scratch *s, const char *piece, size_t len,
+                             mfi_ids *ids, mf_error *err)
+{
+    if (s->node_cap < len) {
+        free(s->nodes);
+        s->nodes = malloc(len * sizeof *s->nodes);
+        s->node_cap = s->nodes ? len : 0;
+        if (!s->nodes)
+            return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory while encoding");
+    }
+    uint32_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        int32_t first = bpe->byte_id[(unsigned char)piece[i]];
+        if (first < 0)
+            continue;
+        s->nodes[n] = (mfi_bpe_node){.id = (uint32_t)first, .prev = n - 1, .next = n + 1};
+        n++;
+    }
+    if (!n)
+        return MF_OK;
+    s->nodes[n - 1].next = NO_NODE; /* the first one's prev is NO_NODE by wrapping */
+    if (!merge_all(bpe, s, n))
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory while encoding");
+    for (uint32_t i = 0; i != NO_NODE; i = s->nodes[i].next)
+        if (!mfi_ids_push(ids, (int32_t)s->nodes[i].id))
+            return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory while encoding");
+    return MF_OK;
+}
+
+mf_status mfi_bpe_encode(const mfi_bpe *bpe, mfi_bpe_scratch *scratch, const char *piece,
+                         size_t len, mfi_ids *ids, mf_error *err)
+{
+    MFI_ASSERT(len < (size_t)1 << 31);
+    if (len <= SHORT_BYTES)
+        return encode_short(bpe, piece, len, ids, err);
+    return encode_long(bpe, scratch, piece, len, ids, err);
+}
+
+void mfi_bpe_scratch_free(mfi_bpe_scratch *scratch)
+{
+    free(scratch->nodes);
+    free(scratch->heap);
+    *scratch = (mfi_bpe_scratch){0};
+}

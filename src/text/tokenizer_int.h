@@ -1,0 +1,50 @@
+/* What a tokenizer is made of; for src/text only. */
+#ifndef MFI_TEXT_TOKENIZER_INT_H
+#define MFI_TEXT_TOKENIZER_INT_H
+
+#include "text/added.h"
+#include "text/bpe.h"
+#include "text/normalizer.h"
+#include "text/pretok.h"
+#include "text/tokenizer.h"
+#include "text/vocab.h"
+
+/* The special tokens that templates see by name, as transformers passes them. */
+#define MFI_TOKEN_NAMES(X)                                                                         \
+    X(bos_token)                                                                                   \
+    X(eos_token)                                                                                   \
+    X(unk_token)                                                                                   \
+    X(sep_token)                                                                                   \
+    X(pad_token)                                                                                   \
+    X(cls_token)                                                                                   \
+    X(mask_token)
+
+enum {
+#define MFI_TOKEN_NAME_ENUM(name) MFI_NAMED_##name,
+    MFI_TOKEN_NAMES(MFI_TOKEN_NAME_ENUM)
+#undef MFI_TOKEN_NAME_ENUM
+        MFI_N_NAMED_TOKENS
+};
+
+struct mf_tokenizer {
+    mfi_vocab vocab;
+    mfi_bpe bpe;
+    bool ignore_merges;
+    mfi_normalizer normalizer;
+    mfi_pretok pretok;
+    mfi_added added;
+    mfi_ids prefix, suffix; /* what the post-processor puts around a text */
+    /* From tokenizer_config.json and chat_template.jinja: */
+    char *chat_template; /* NULL: none */
+    size_t chat_template_len;
+    char *named[MFI_N_NAMED_TOKENS]; /* NULL: not set */
+};
+
+/* Fills *tokenizer, which is zero, from the text of a tokenizer.json. What was filled before a
+ * failure is the caller's to close. */
+mf_status mfi_tokenizer_read(mf_tokenizer *tokenizer, const char *json, size_t len,
+                             const char *what, mf_error *err);
+/* Reads tokenizer_config.json and chat_template.jinja in the folder, as far as they are there. */
+mf_status mfi_tokenizer_read_config(mf_tokenizer *tokenizer, const char *dir, mf_error *err);
+
+#endif

@@ -1,0 +1,56 @@
+/* The vocabulary: ids and the bytes they stand for. */
+#ifndef MFI_TEXT_VOCAB_H
+#define MFI_TEXT_VOCAB_H
+
+#include "base/buf.h"
+#include "base/json.h"
+
+enum {
+    MFI_TOKEN_PRESENT = 1,
+    MFI_TOKEN_BYTES = 2, /* of the model's vocabulary, written in the byte-level alphabet */
+    MFI_TOKEN_ADDED = 4,
+    MFI_TOKEN_SPECIAL = 8
+};
+
+typedef struct mfi_token {
+    uint32_t offset; /* in the pool */
+    uint16_t len;
+    uint16_t flags;
+} mfi_token;
+
+typedef struct mfi_vocab {
+    mfi_buf pool;
+    mfi_token *tokens; /* [n], by id; ids may have holes */
+    uint32_t n;
+    uint32_t *index; /* hash of the bytes -> id + 1 of the model's entries, [n_index], a power of two */
+    uint32_t n_index;
+} mfi_vocab;
+
+/* Reads the model's "vocab" object; text in the byte-level alphabet is stored as the bytes it
+ * stands for, other text as it is. Room is made for ids below n_min. */
+mf_status mfi_vocab_open(mfi_vocab *vocab, mfi_json_span object, uint32_t n_min, mf_error *err);
+void mfi_vocab_close(mfi_vocab *vocab);
+uint64_t mfi_vocab_bytes(const mfi_vocab *vocab);
+
+/* Sets what an added token stands for; id < n. MF_ERR_FORMAT if the model knows the text or the id otherwise. */
+mf_status mfi_vocab_add(mfi_vocab *vocab, int32_t id, const char *text, size_t len, bool special,
+                        mf_error *err);
+
+/* The id of the model's entry for these bytes, or -1. flags: MFI_TOKEN_BYTES or 0, which kind. */
+int32_t mfi_vocab_find(const mfi_vocab *vocab, const char *bytes, size_t len, uint32_t flags);
+
+static inline const char *mfi_vocab_text(const mfi_vocab *vocab, int32_t id, size_t *len)
+{
+    const mfi_token *token = &vocab->tokens[id];
+    *len = token->len;
+    return vocab->pool.data + token->offset;
+}
+
+/* Decodes text in the byte-level alphabet (GPT-2: each byte is one visible character) into dst,
+ * which has room for len bytes. False if a character is not in it. */
+bool mfi_byte_level_decode(const char *text, size_t len, char *dst, size_t *n);
+
+/* The string of a span: the span's own bytes if it has no escapes, else decoded into *scratch. */
+bool mfi_span_text(mfi_json_span span, mfi_buf *scratch, const char **text, size_t *len);
+
+#endif

@@ -1,0 +1,19 @@
+/* Reading a small safetensors file of expected values whole; F32 and I32 only. */
+#ifndef MFT_TENSORS_H
+#define MFT_TENSORS_H
+
+#include "base/json.h"
+
+typedef struct mft_tensors {
+    char *file; /* the whole file */
+    size_t len;
+    mfi_json *header;
+    const char *data;
+} mft_tensors;
+
+void mft_tensors_open(mft_tensors *t, const char *path);
+void mft_tensors_close(mft_tensors *t);
+/* Elements of a tensor (and their number), NULL if there is none of that name and type. */
+const void *mft_tensors_get(const mft_tensors *t, const char *name, const char *dtype, size_t *n);
+
+#endif

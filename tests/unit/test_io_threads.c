@@ -1,0 +1,346 @@
+/* Reader threads on real files: right bytes, failures with their place, little page cache left. */
+#include "fake/support.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/rng.h"
+#include "io/io.h"
+
+enum { N_FILES = 3 };
+
+typedef struct fixture {
+    mfi_file files[N_FILES];
+    const mfi_file *list[N_FILES];
+    unsigned char *bytes[N_FILES];
+    size_t len[N_FILES];
+} fixture;
+
+/* Writes a file of random bytes and drops it from the page cache. */
+static void make_file(fixture *f, int i, size_t len, uint64_t seed)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/data%d-%d", mft_tmpdir(), (int)seed, i);
+    mfi_rng rng = {seed * 1000 + (uint64_t)i};
+    f->len[i] = len;
+    f->bytes[i] = malloc(len + 8);
+    for (size_t k = 0; k < len; k += 8) {
+        uint64_t v = mfi_rng_next(&rng);
+        memcpy(f->bytes[i] + k, &v, 8);
+    }
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, f->bytes[i], len), len);
+    fsync(fd);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+    mf_error err;
+    mft_ok(mfi_file_open(&f->files[i], path, &err), &err);
+    f->list[i] = &f->files[i];
+}
+
+static void free_files(fixture *f, int n)
+{
+    for (int i = 0; i < n; i++) {
+        unlink(f->files[i].path);
+        mfi_file_close(&f->files[i]);
+        free(f->bytes[i]);
+    }
+}
+
+typedef struct job {
+    mfi_io_req req;
+    bool pending;
+} job;
+
+static void check_done(const fixture *f, mfi_io_req *req)
+{
+    job *j = (job *)req;
+    assert_true(j->pending);
+    j->pending = false;
+    if (req->status != MF_OK)
+        fail_msg("%s", req->error.message);
+    assert_memory_equal(req->dst, f->bytes[req->file] + req->offset, req->len);
+    assert_true(req->done_ns > 0);
+    memset(req->dst, 0, req->len);
+}
+
+static void many_random_reads(uint32_t n_threads, uint64_t page_cache_bytes, uint64_t seed)
+{
+    fixture f;
+    for (int i = 0; i < N_FILES; i++)
+        make_file(&f, i, (size_t)3000000 + 77777u * (unsigned)i, seed);
+    mf_error err;
+    mfi_io *io = NULL;
+    mft_ok(mfi_io_threads_open(&io, f.list, N_FILES, n_threads, page_cache_bytes, &err), &err);
+    assert_null(io->poll(io));
+    assert_null(io->wait(io));
+
+    enum { N_JOBS = 32, MAX_LEN = 1 << 21, ROUNDS = 600 };
+    static job jobs[N_JOBS];
+    memset(jobs, 0, sizeof jobs);
+    char *memory = malloc((size_t)N_JOBS * MAX_LEN);
+    mfi_rng rng = {seed};
+    uint64_t n_reads = 0, bytes = 0;
+    uint32_t n_pending = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        mfi_io_req *batch[N_JOBS];
+        uint32_t n = 0, want = (uint32_t)mfi_rng_below(&rng, N_JOBS);
+        for (uint32_t i = 0; i < N_JOBS && n < want; i++) {
+            if (jobs[i].pending)
+                continue;
+            mfi_io_req *req = &jobs[i].req;
+            req->file = (uint32_t)mfi_rng_below(&rng, N_FILES);
+            uint64_t max = mfi_rng_below(&rng, 20) ? 9000 : MAX_LEN;
+            req->len = mfi_rng_below(&rng, max);
+            req->offset = mfi_rng_below(&rng, f.len[req->file] - req->len + 1);
+            req->dst = memory + (size_t)i * MAX_LEN;
+            req->cookie = i;
+            jobs[i].pending = true;
+            batch[n++] = req;
+            bytes += req->len;
+        }
+        io->submit(io, batch, n);
+        n_reads += n;
+        n_pending += n;
+        uint32_t n_take = (uint32_t)mfi_rng_below(&rng, n_pending + 1);
+        while (n_take-- > 0) {
+            mfi_io_req *req = mfi_rng_below(&rng, 2) ? io->poll(io) : io->wait(io);
+            if (!req)
+                continue;
+            check_done(&f, req);
+            n_pending--;
+        }
+    }
+    for (; n_pending > 0; n_pending--)
+        check_done(&f, io->wait(io));
+    assert_null(io->wait(io));
+    mfi_io_stats stats;
+    io->stats(io, &stats);
+    assert_int_equal(stats.n_reads, n_reads);
+    assert_int_equal(stats.bytes, bytes);
+    assert_true(stats.cached_bytes <= bytes);
+    io->close(io);
+    free(memory);
+    free_files(&f, N_FILES);
+}
+
+static void random_reads(void **state)
+{
+    (void)state;
+    many_random_reads(1, 1 << 20, 1);
+    many_random_reads(4, 0, 2);
+    many_random_reads(8, 64 << 20, 3);
+}
+
+static void a_file_cut_short_is_an_error(void **state)
+{
+    (void)state;
+    fixture f;
+    make_file(&f, 0, 100000, 10);
+    mf_error err;
+    mfi_io *io = NULL;
+    mft_ok(mfi_io_threads_open(&io, f.list, 1, 2, 0, &err), &err);
+    char *dst = malloc(100000);
+    mfi_io_req req = {.file = 0, .offset = 0, .len = 100000, .dst = dst};
+    mfi_io_req *list[] = {&req};
+    io->submit(io, list, 1);
+    assert_ptr_equal(io->wait(io), &req);
+    mft_ok(req.status, &req.error);
+
+    assert_int_equal(truncate(f.files[0].path, 50000), 0);
+    io->submit(io, list, 1);
+    assert_ptr_equal(io->wait(io), &req);
+    assert_int_equal(req.status, MF_ERR_FILE_TRUNCATED);
+    assert_int_equal(req.error.status, MF_ERR_FILE_TRUNCATED);
+    assert_non_null(strstr(req.error.message, f.files[0].path));
+    assert_non_null(strstr(req.error.message, "100000"));
+
+    /* What is still there can be read, with the same request. */
+    req.len = 50000;
+    io->submit(io, list, 1);
+    assert_ptr_equal(io->wait(io), &req);
+    mft_ok(req.status, &req.error);
+    assert_memory_equal(dst, f.bytes[0], 50000);
+
+    req.offset = UINT64_MAX - 10;
+    io->submit(io, list, 1);
+    assert_ptr_equal(io->wait(io), &req);
+    assert_int_equal(req.status, MF_ERR_FILE_TRUNCATED);
+    io->close(io);
+    free(dst);
+    free_files(&f, 1);
+}
+
+static void other_failures_name_the_place(void **state)
+{
+    (void)state;
+    fixture f;
+    make_file(&f, 0, 1000, 11);
+    mf_error err;
+    mfi_io *io = NULL;
+    mft_ok(mfi_io_threads_open(&io, f.list, 1, 1, 0, &err), &err);
+    mfi_io_req req = {.file = 0, .offset = 123, .len = 456, .dst = NULL}; /* EFAULT */
+    mfi_io_req *list[] = {&req};
+    io->submit(io, list, 1);
+    assert_ptr_equal(io->wait(io), &req);
+    assert_int_equal(req.status, MF_ERR_IO);
+    assert_non_null(strstr(req.error.message, f.files[0].path));
+    assert_non_null(strstr(req.error.message, "offset 123"));
+    io->close(io);
+    free_files(&f, 1);
+    assert_int_equal(mfi_io_threads_open(&io, NULL, 0, 0, 0, &err), MF_ERR_LIMIT);
+    assert_int_equal(mfi_io_threads_open(&io, NULL, 0, 100000, 0, &err), MF_ERR_LIMIT);
+}
+
+static void closing_waits_for_reads(void **state)
+{
+    (void)state;
+    fixture f;
+    make_file(&f, 0, 8 << 20, 12);
+    for (int round = 0; round < 5; round++) {
+        mf_error err;
+        mfi_io *io = NULL;
+        mft_ok(mfi_io_threads_open(&io, f.list, 1, 3, 0, &err), &err);
+        char *dst = malloc(8 << 20);
+        mfi_io_req reqs[8];
+        mfi_io_req *list[8];
+        for (uint32_t i = 0; i < 8; i++) {
+            reqs[i] = (mfi_io_req){
+                .offset = (uint64_t)i << 20, .len = 1 << 20, .dst = dst + ((size_t)i << 20)};
+            list[i] = &reqs[i];
+        }
+        io->submit(io, list, 8);
+        io->close(io);
+        assert_memory_equal(dst, f.bytes[0], 8 << 20);
+        free(dst);
+    }
+    free_files(&f, 1);
+}
+
+/* Pages of the file that are in memory, asked through a mapping of our own. */
+static uint64_t resident_bytes(const fixture *f, int i)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = (f->len[i] + page - 1) / page, count = 0;
+    void *map = mmap(NULL, f->len[i], PROT_READ, MAP_SHARED, f->files[i].fd, 0);
+    assert_true(map != MAP_FAILED);
+    unsigned char *vec = malloc(n);
+    assert_int_equal(mincore(map, f->len[i], vec), 0);
+    for (size_t k = 0; k < n; k++)
+        count += vec[k] & 1;
+    free(vec);
+    munmap(map, f->len[i]);
+    return count * page;
+}
+
+static void page_cache_stays_small(void **state)
+{
+    (void)state;
+    enum { LEN = 32 << 20, PIECE = 1 << 20, N_THREADS = 4, N_JOBS = 8 };
+    fixture f;
+    make_file(&f, 0, LEN, 20);
+    if (resident_bytes(&f, 0) > LEN / 8) { /* tmpfs and the like */
+        free_files(&f, 1);
+        mft_skip("the filesystem of %s keeps files in memory", mft_tmpdir());
+    }
+    const uint64_t bounds[] = {0, 4 << 20};
+    for (size_t b = 0; b < 2; b++) {
+        mf_error err;
+        mfi_io *io = NULL;
+        mft_ok(mfi_io_threads_open(&io, f.list, 1, N_THREADS, bounds[b], &err), &err);
+        mfi_rng rng = {b};
+        char *memory = malloc((size_t)N_JOBS * 2 * PIECE);
+        mfi_io_req reqs[N_JOBS];
+        uint64_t total = 0, most = 0;
+        for (int round = 0; total < 2ull * LEN; round++) {
+            mfi_io_req *list[N_JOBS];
+            for (uint32_t i = 0; i < N_JOBS; i++) {
+                uint64_t len = 1 + mfi_rng_below(&rng, round % 2 ? 2 * PIECE : 20000);
+                reqs[i] = (mfi_io_req){.offset = mfi_rng_below(&rng, LEN - len),
+                                       .len = len,
+                                       .dst = memory + (size_t)i * 2 * PIECE};
+                list[i] = &reqs[i];
+                total += len;
+            }
+            io->submit(io, list, N_JOBS);
+            for (uint32_t i = 0; i < N_JOBS; i++) {
+                mfi_io_req *req = io->wait(io);
+                mft_ok(req->status, &req->error);
+                assert_memory_equal(req->dst, f.bytes[0] + req->offset, req->len);
+            }
+            uint64_t resident = resident_bytes(&f, 0);
+            most = resident > most ? resident : most;
+        }
+        mfi_io_stats stats;
+        io->stats(io, &stats);
+        print_message("bound %llu KiB: at most %llu KiB of %d resident; %llu KiB read, "
+                      "%llu cached before, %llu dropped\n",
+                      (unsigned long long)bounds[b] >> 10, (unsigned long long)most >> 10,
+                      LEN >> 10, (unsigned long long)stats.bytes >> 10,
+                      (unsigned long long)stats.cached_bytes >> 10,
+                      (unsigned long long)stats.dropped_bytes >> 10);
+        /* Nothing is under way when we look; a reader may still be dropping its last piece. */
+        assert_true(most <= bounds[b] + N_THREADS * PIECE);
+        assert_true(stats.dropped_bytes + bounds[b] + stats.cached_bytes >= stats.bytes);
+        io->close(io);
+        assert_true(resident_bytes(&f, 0) <= PIECE);
+        free(memory);
+    }
+    free_files(&f, 1);
+}
+
+/* Pages that were cached before belong to somebody else. */
+static void foreign_pages_stay(void **state)
+{
+    (void)state;
+    enum { LEN = 8 << 20 };
+    fixture f;
+    make_file(&f, 0, LEN, 21);
+    if (resident_bytes(&f, 0) > LEN / 8) {
+        free_files(&f, 1);
+        mft_skip("the filesystem of %s keeps files in memory", mft_tmpdir());
+    }
+    mf_error err;
+    char *dst = malloc(LEN);
+    mft_ok(mfi_file_read(&f.files[0], dst, LEN / 2, 0, &err), &err); /* warms one half */
+    mfi_io *io = NULL;
+    mft_ok(mfi_io_threads_open(&io, f.list, 1, 2, 0, &err), &err);
+    uint64_t before = resident_bytes(&f, 0);
+    assert_true(before >= LEN / 2);
+    mfi_io_req req = {.offset = 0, .len = LEN / 2, .dst = dst};
+    mfi_io_req *list[] = {&req};
+    io->submit(io, list, 1);
+    assert_ptr_equal(io->wait(io), &req);
+    mft_ok(req.status, &req.error);
+    mfi_io_stats stats;
+    io->stats(io, &stats);
+    if (stats.cached_bytes == 0) {
+        io->close(io);
+        free(dst);
+        free_files(&f, 1);
+        mft_skip("the filesystem of %s doesn't tell what is cached", mft_tmpdir());
+    }
+    assert_int_equal(stats.cached_bytes, LEN / 2);
+    assert_int_equal(stats.dropped_bytes, 0);
+    io->close(io);
+    assert_true(resident_bytes(&f, 0) >= before); /* read-ahead may still have been coming */
+    free(dst);
+    free_files(&f, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_reads),
+        cmocka_unit_test(a_file_cut_short_is_an_error),
+        cmocka_unit_test(other_failures_name_the_place),
+        cmocka_unit_test(closing_waits_for_reads),
+        cmocka_unit_test(page_cache_stays_small),
+        cmocka_unit_test(foreign_pages_stay),
+    };
+    return mft_run(tests);
+}
