@@ -1,5 +1,6 @@
 /* Kernel speeds: bytes of weights read a second for one token, arithmetic for several, per type and
- * level, beside what one core can read at all. One thread. Usage: kbench [rows cols [seconds]] */
+ * level, beside what one core can read at all. One thread. Usage: kbench [rows cols [seconds
+ * [pool_mib]]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,12 +10,12 @@
 #include "kernels/kernels.h"
 #include "os/vmem.h"
 
-#define MAX_TOK    64
-#define POOL_BYTES (256 * MFI_MIB) /* more than the caches, so that weights come from memory */
+#define MAX_TOK 64
 
 typedef struct bench {
     uint32_t rows, cols;
-    double seconds; /* of each measurement */
+    double seconds;    /* of each measurement */
+    size_t pool_bytes; /* more than the caches, so that weights come from memory */
     mfi_vmem pool;
     float *x, *y; /* [MAX_TOK][cols], [MAX_TOK][rows] */
     mfi_q8 q8;
@@ -44,10 +45,10 @@ static double read_bandwidth(const bench *b)
     while (seconds_now() < end) {
         uint64_t sum[8] = {0};
         double start = seconds_now();
-        for (size_t i = 0; i < POOL_BYTES / 8; i += 8)
+        for (size_t i = 0; i < b->pool_bytes / 8; i += 8)
             for (int j = 0; j < 8; j++)
                 sum[j] += p[i + j];
-        double rate = POOL_BYTES / (seconds_now() - start);
+        double rate = (double)b->pool_bytes / (seconds_now() - start);
         for (int j = 0; j < 8; j++)
             __asm__ volatile("" ::"r"(sum[j])); /* or it would not be read */
         best = MFI_MAX(best, rate);
@@ -62,7 +63,7 @@ static mfi_mat matrix_at(const bench *b, mfi_qtype type, uint32_t index, uint64_
     *bytes = 0;
     for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
         *bytes += mfi_quant_row_bytes(type, p, b->cols) * b->rows;
-    uint64_t n_places = POOL_BYTES / *bytes;
+    uint64_t n_places = b->pool_bytes / *bytes;
     const char *at = (const char *)b->pool.base + index % (n_places ? n_places : 1) * *bytes;
     for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++) {
         w.planes[p] = at;
@@ -200,9 +201,27 @@ static void bench_others(const bench *b)
     printf("\n");
 }
 
+static void set_up(bench *b)
+{
+    /* Bytes 0x3c..0x3f are sane numbers in every float type and codes in all others. */
+    mfi_rng rng = {1};
+    for (size_t i = 0; i < b->pool_bytes / 8; i++)
+        ((uint64_t *)b->pool.base)[i] =
+            (mfi_rng_next(&rng) & 0x0303030303030303u) | 0x3c3c3c3c3c3c3c3cu;
+    size_t cols = MFI_MAX(b->cols, 8192u), rows = MFI_MAX(b->rows, 8192u);
+    b->x = take(sizeof(float) * MAX_TOK * cols);
+    b->y = take(sizeof(float) * MAX_TOK * rows);
+    b->q8.q = take(MAX_TOK * cols);
+    b->q8.d = take(sizeof(float) * MAX_TOK * cols / MFI_Q8_BLOCK);
+    b->q8.s = take(sizeof(float) * MAX_TOK * cols / MFI_Q8_BLOCK);
+    for (size_t i = 0; i < MAX_TOK * cols; i++)
+        b->x[i] = (float)(mfi_rng_unit(&rng) - 0.5);
+    mfi_kernels_get(mfi_cpu_isa())->quantize_q8(b->x, MAX_TOK * b->cols, b->q8.q, b->q8.d, b->q8.s);
+}
+
 int main(int argc, char **argv)
 {
-    bench b = {.rows = 2048, .cols = 2048, .seconds = 0.1};
+    bench b = {.rows = 2048, .cols = 2048, .seconds = 0.1, .pool_bytes = 256 * MFI_MIB};
     mf_error err;
     if (argc >= 3) {
         b.rows = (uint32_t)strtoul(argv[1], NULL, 10);
@@ -210,34 +229,28 @@ int main(int argc, char **argv)
     }
     if (argc >= 4)
         b.seconds = strtod(argv[3], NULL);
-    if (b.rows == 0 || b.cols < 128 || b.cols % 128 || (uint64_t)b.rows * b.cols > POOL_BYTES / 4) {
-        fprintf(stderr, "kbench: rows x cols must fit %u MiB as floats, cols a multiple of 128\n",
-                (unsigned)(POOL_BYTES >> 20));
+    if (argc >= 5)
+        b.pool_bytes = strtoul(argv[4], NULL, 10) * MFI_MIB;
+    if (b.rows == 0 || b.cols < 128 || b.cols % 128 || b.pool_bytes < 8 * MFI_MIB ||
+        (uint64_t)b.rows * b.cols * 4 > b.pool_bytes) {
+        fprintf(stderr, "kbench: cols must be a multiple of 128, and the matrix as floats fit the "
+                        "pool of at least 8 MiB\n");
         return 2;
     }
-    if (mfi_vmem_alloc(&b.pool, POOL_BYTES, &err) != MF_OK) {
+    if (mfi_vmem_alloc(&b.pool, b.pool_bytes, &err) != MF_OK) {
         fprintf(stderr, "kbench: %s\n", err.message);
         return 1;
     }
-    /* Bytes 0x3c..0x3f are sane numbers in every float type and codes in all others. */
-    mfi_rng rng = {1};
-    for (size_t i = 0; i < POOL_BYTES / 8; i++)
-        ((uint64_t *)b.pool.base)[i] =
-            (mfi_rng_next(&rng) & 0x0303030303030303u) | 0x3c3c3c3c3c3c3c3cu;
-    uint32_t n_blocks = b.cols / MFI_Q8_BLOCK;
-    b.x = take(sizeof(float) * MAX_TOK * MFI_MAX(b.cols, 8192u));
-    b.y = take(sizeof(float) * MAX_TOK * MFI_MAX(b.rows, 8192u));
-    b.q8.q = take((size_t)MAX_TOK * MFI_MAX(b.cols, 2048u));
-    b.q8.d = take(sizeof(float) * MAX_TOK * MFI_MAX(n_blocks, 64u));
-    b.q8.s = take(sizeof(float) * MAX_TOK * MFI_MAX(n_blocks, 64u));
-    for (size_t i = 0; i < MAX_TOK * (size_t)b.cols; i++)
-        b.x[i] = (float)(mfi_rng_unit(&rng) - 0.5);
-    mfi_kernels_get(mfi_cpu_isa())->quantize_q8(b.x, MAX_TOK * b.cols, b.q8.q, b.q8.d, b.q8.s);
-
+    set_up(&b);
     printf("rows %u, cols %u, one thread; reading alone: %.1f GB/s\n", b.rows, b.cols,
            read_bandwidth(&b) * 1e-9);
     bench_products(&b);
     bench_others(&b);
+    free(b.x);
+    free(b.y);
+    free(b.q8.q);
+    free(b.q8.d);
+    free(b.q8.s);
     mfi_vmem_release(&b.pool);
     return 0;
 }
