@@ -114,14 +114,11 @@ ALWAYS_INLINE __m256 load_codes(const uint32_t bits, const uint8_t *p, const int
 ALWAYS_INLINE void mlx_tile(const tile_args *a, uint32_t row, uint32_t tok, const uint32_t n_r,
                             const uint32_t n_t, const uint32_t bits)
 {
-    const uint32_t cols = a->w->cols, group = a->w->type.group, kind = a->w->type.scale;
-    const uint32_t n_groups = cols / group;
-    const size_t row_bytes = (size_t)cols * bits / 8;
-    const size_t scale_bytes = (size_t)n_groups * (kind == MFI_Q_F32 ? 4 : 2);
+    const uint32_t n_blocks = a->w->cols / 32;
+    const size_t row_bytes = (size_t)n_blocks * bits * 4;
     const uint8_t *w = (const uint8_t *)a->w->planes[0] + row * row_bytes;
-    const uint8_t *scales = (const uint8_t *)a->w->planes[1] + row * scale_bytes;
-    const uint8_t *biases = (const uint8_t *)a->w->planes[2] + row * scale_bytes;
     const float *x = a->x + tok * a->ldx;
+    float scale[4][TILE_BLOCKS], bias[4][TILE_BLOCKS];
     __m256 acc[4][4][2];
 
 #pragma GCC unroll 4
@@ -129,21 +126,22 @@ ALWAYS_INLINE void mlx_tile(const tile_args *a, uint32_t row, uint32_t tok, cons
 #pragma GCC unroll 4
         for (uint32_t t = 0; t < n_t; t++)
             acc[r][t][0] = acc[r][t][1] = _mm256_setzero_ps();
-    for (uint32_t g = 0; g < n_groups; g++) {
+    for (uint32_t b0 = 0; b0 < n_blocks; b0 += TILE_BLOCKS) {
+        const uint32_t n_b = MFI_MIN(n_blocks - b0, TILE_BLOCKS);
+        tile_load_scales(a->w, row, n_r, b0, n_b, scale, bias);
+        for (uint32_t b = 0; b < n_b; b++, w += 4 * bits, x += 32) {
 #pragma GCC unroll 4
-        for (uint32_t r = 0; r < n_r; r++) {
-            __m256 scale = _mm256_set1_ps(tile_load_float(kind, scales + r * scale_bytes, g));
-            __m256 bias = _mm256_set1_ps(tile_load_float(kind, biases + r * scale_bytes, g));
-            const uint8_t *p = w + r * row_bytes + (size_t)g * (group / 8 * bits);
-            const float *in = x + (size_t)g * group;
-            for (uint32_t c = 0; c < group; c += 32, p += 4 * bits) {
+            for (uint32_t r = 0; r < n_r; r++) {
+                const __m256 s = _mm256_broadcast_ss(&scale[r][b]);
+                const __m256 o = _mm256_broadcast_ss(&bias[r][b]);
+                _mm_prefetch((const char *)w + (n_r + r) * row_bytes, _MM_HINT_T0);
 #pragma GCC unroll 4
                 for (int k = 0; k < 4; k++) {
-                    __m256 v = _mm256_fmadd_ps(load_codes(bits, p, k), scale, bias);
+                    __m256 v = _mm256_fmadd_ps(load_codes(bits, w + r * row_bytes, k), s, o);
 #pragma GCC unroll 4
                     for (uint32_t t = 0; t < n_t; t++)
                         acc[r][t][k & 1] = _mm256_fmadd_ps(
-                            v, _mm256_loadu_ps(in + t * a->ldx + c + 8 * k), acc[r][t][k & 1]);
+                            v, _mm256_loadu_ps(x + t * a->ldx + 8 * k), acc[r][t][k & 1]);
                 }
             }
         }

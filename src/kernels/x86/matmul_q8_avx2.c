@@ -82,60 +82,61 @@ ALWAYS_INLINE __m256i dot32(const uint32_t bits, codes32 w, const int8_t *x)
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
+/* sum += bias * s of n blocks, block i in lane i % 8; bias is zero from n on. */
+ALWAYS_INLINE __m256 add_offsets(__m256 sum, const float *bias, const float *s, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += 8) {
+        __m256 in = _mm256_maskload_ps(s + i, first_lanes(n - i));
+        sum = _mm256_fmadd_ps(_mm256_loadu_ps(bias + i), in, sum);
+    }
+    return sum;
+}
+
 ALWAYS_INLINE void q8_tile(const tile_args *a, uint32_t row, uint32_t tok, const uint32_t n_r,
                            const uint32_t n_t, const uint32_t bits)
 {
-    const uint32_t cols = a->w->cols, group = a->w->type.group, kind = a->w->type.scale;
-    const uint32_t n_groups = cols / group, n_blocks = cols / MFI_Q8_BLOCK;
-    const uint32_t per_group = group / MFI_Q8_BLOCK;
-    const size_t row_bytes = (size_t)cols * bits / 8;
-    const size_t scale_bytes = (size_t)n_groups * (kind == MFI_Q_F32 ? 4 : 2);
+    const uint32_t n_blocks = a->w->cols / MFI_Q8_BLOCK;
+    const size_t row_bytes = (size_t)n_blocks * bits * 4, cols = a->w->cols;
     const uint8_t *w = (const uint8_t *)a->w->planes[0] + row * row_bytes;
-    const uint8_t *scales = (const uint8_t *)a->w->planes[1] + row * scale_bytes;
-    const uint8_t *biases = (const uint8_t *)a->w->planes[2] + row * scale_bytes;
-    const int8_t *q = a->q8->q + (size_t)tok * cols;
+    const int8_t *q = a->q8->q + tok * cols;
     const float *d = a->q8->d + (size_t)tok * n_blocks, *s = a->q8->s + (size_t)tok * n_blocks;
-    __m256 acc[4][4];
-    float offset[4][4], s_group[4];
+    float scale[4][TILE_BLOCKS], bias[4][TILE_BLOCKS];
+    __m256 acc[4][4], offset[4][4];
 
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < n_r; r++)
 #pragma GCC unroll 4
         for (uint32_t t = 0; t < n_t; t++)
-            acc[r][t] = _mm256_setzero_ps(), offset[r][t] = 0;
-    for (uint32_t g = 0; g < n_groups; g++) {
-        const uint32_t b0 = g * per_group;
+            acc[r][t] = offset[r][t] = _mm256_setzero_ps();
+    for (uint32_t b0 = 0; b0 < n_blocks; b0 += TILE_BLOCKS) {
+        const uint32_t n_b = MFI_MIN(n_blocks - b0, TILE_BLOCKS);
+        tile_load_scales(a->w, row, n_r, b0, n_b, scale, bias);
 #pragma GCC unroll 4
-        for (uint32_t t = 0; t < n_t; t++) {
-            s_group[t] = s[(size_t)t * n_blocks + b0];
-            for (uint32_t b = 1; b < per_group; b++)
-                s_group[t] += s[(size_t)t * n_blocks + b0 + b];
-        }
-#pragma GCC unroll 4
-        for (uint32_t r = 0; r < n_r; r++) {
-            const float scale = tile_load_float(kind, scales + r * scale_bytes, g);
-            const float bias = tile_load_float(kind, biases + r * scale_bytes, g);
-            const uint8_t *p = w + r * row_bytes + (size_t)g * (group / 8 * bits);
-            for (uint32_t b = b0; b < b0 + per_group; b++, p += 4 * bits) {
-                const codes32 codes = load_codes(bits, p);
-#pragma GCC unroll 4
-                for (uint32_t t = 0; t < n_t; t++) {
-                    __m256i dot =
-                        dot32(bits, codes, q + (size_t)t * cols + (size_t)b * MFI_Q8_BLOCK);
-                    __m256 factor = _mm256_set1_ps(d[(size_t)t * n_blocks + b] * scale);
-                    acc[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), factor, acc[r][t]);
-                }
-            }
+        for (uint32_t r = 0; r < n_r; r++)
 #pragma GCC unroll 4
             for (uint32_t t = 0; t < n_t; t++)
-                offset[r][t] = fmaf(bias, s_group[t], offset[r][t]);
+                offset[r][t] =
+                    add_offsets(offset[r][t], bias[r], s + (size_t)t * n_blocks + b0, n_b);
+        for (uint32_t b = 0; b < n_b; b++, w += 4 * bits, q += MFI_Q8_BLOCK, d++) {
+#pragma GCC unroll 4
+            for (uint32_t r = 0; r < n_r; r++) {
+                const codes32 codes = load_codes(bits, w + r * row_bytes);
+                const __m256 factor = _mm256_broadcast_ss(&scale[r][b]);
+                _mm_prefetch((const char *)w + (n_r + r) * row_bytes, _MM_HINT_T0);
+#pragma GCC unroll 4
+                for (uint32_t t = 0; t < n_t; t++) {
+                    __m256 dot = _mm256_cvtepi32_ps(dot32(bits, codes, q + t * cols));
+                    __m256 dx = _mm256_broadcast_ss(d + (size_t)t * n_blocks);
+                    acc[r][t] = _mm256_fmadd_ps(dot, _mm256_mul_ps(dx, factor), acc[r][t]);
+                }
+            }
         }
     }
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < n_r; r++)
 #pragma GCC unroll 4
         for (uint32_t t = 0; t < n_t; t++)
-            a->y[(tok + t) * a->ldy + row + r] = add_lanes8(acc[r][t]) + offset[r][t];
+            a->y[(tok + t) * a->ldy + row + r] = add_lanes16(acc[r][t], offset[r][t]);
 }
 
 TILE_SET(q8_2_tiles, q8_tile, 2);

@@ -100,12 +100,43 @@ void mfi_avx2_attend(const float *q, const float *k, size_t ldk, const float *v,
         out[i] /= sum;
 }
 
+/* Tap j of 8 channels from c on, for kernels of 4 taps: a transposition. */
+ALWAYS_INLINE void load_taps4(const float *w, __m256 taps[4])
+{
+    __m256 a = _mm256_loadu_ps(w), b = _mm256_loadu_ps(w + 8);
+    __m256 c = _mm256_loadu_ps(w + 16), d = _mm256_loadu_ps(w + 24);
+    /* Channels 0 and 4, 1 and 5, ... in the halves of one vector. */
+    __m256 t0 = _mm256_permute2f128_ps(a, c, 0x20), t1 = _mm256_permute2f128_ps(a, c, 0x31);
+    __m256 t2 = _mm256_permute2f128_ps(b, d, 0x20), t3 = _mm256_permute2f128_ps(b, d, 0x31);
+    a = _mm256_unpacklo_ps(t0, t1);
+    b = _mm256_unpackhi_ps(t0, t1);
+    c = _mm256_unpacklo_ps(t2, t3);
+    d = _mm256_unpackhi_ps(t2, t3);
+    taps[0] = _mm256_shuffle_ps(a, c, 0x44);
+    taps[1] = _mm256_shuffle_ps(a, c, 0xee);
+    taps[2] = _mm256_shuffle_ps(b, d, 0x44);
+    taps[3] = _mm256_shuffle_ps(b, d, 0xee);
+}
+
 void mfi_avx2_conv_silu(float *state, const float *w, const float *x, uint32_t n_ch,
                         uint32_t kernel, uint32_t c0, uint32_t c1, float *y)
 {
     const __m256i index = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
                                              _mm256_set1_epi32((int)kernel));
-    for (uint32_t c = c0; c < c1; c += 8) {
+    uint32_t c = c0;
+    for (; kernel == 4 && c1 - c >= 8; c += 8) {
+        __m256 taps[4], sum = _mm256_setzero_ps();
+        load_taps4(w + (size_t)c * 4, taps);
+#pragma GCC unroll 4
+        for (uint32_t j = 0; j < 4; j++) {
+            __m256 in = _mm256_loadu_ps((j < 3 ? state + (size_t)j * n_ch : x) + c);
+            if (j > 0)
+                _mm256_storeu_ps(state + (size_t)(j - 1) * n_ch + c, in);
+            sum = _mm256_fmadd_ps(taps[j], in, sum);
+        }
+        _mm256_storeu_ps(y + c, silu8(sum));
+    }
+    for (; c < c1; c += 8) { /* other kernels, and what is left over */
         const float *taps = w + (size_t)c * kernel;
         __m256i mask = first_lanes(c1 - c);
         __m256 fmask = _mm256_castsi256_ps(mask), zero = _mm256_setzero_ps(), sum = zero;

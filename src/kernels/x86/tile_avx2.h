@@ -4,6 +4,9 @@
 #ifndef MFI_KERNELS_X86_TILE_AVX2_H
 #define MFI_KERNELS_X86_TILE_AVX2_H
 
+#include <immintrin.h>
+#include <string.h>
+
 #include "kernels/kernels.h"
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -76,21 +79,61 @@ static inline void tile_run(const tile_set *set, const tile_args *a, uint32_t n_
     }
 }
 
-/* A scale or bias. */
-static inline float tile_load_float(uint32_t kind, const uint8_t *base, uint32_t i)
+/* Blocks of 32 columns whose scales and biases a tile holds as floats. */
+#define TILE_BLOCKS 32
+
+/* Eight scales or biases at p. */
+static inline __m256 tile_load8(uint32_t kind, const uint8_t *p)
 {
-    uint32_t u = 0;
-    float f;
-    if (kind == MFI_Q_F32) {
-        __builtin_memcpy(&f, base + (size_t)i * 4, 4);
-        return f;
-    }
-    __builtin_memcpy(&u, base + (size_t)i * 2, 2);
+    if (kind == MFI_Q_F32)
+        return _mm256_loadu_ps((const float *)p);
+    __m128i half = _mm_loadu_si128((const __m128i *)p);
     if (kind == MFI_Q_F16)
-        return _cvtsh_ss((uint16_t)u);
-    u <<= 16;
-    __builtin_memcpy(&f, &u, 4);
-    return f;
+        return _mm256_cvtph_ps(half);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+
+/* Scales or biases of n_blocks blocks from first_block on, which begins a group; then zeros up to a
+ * multiple of 8. */
+static inline void tile_widen(mfi_qtype type, const uint8_t *row, uint32_t first_block,
+                              uint32_t n_blocks, float out[TILE_BLOCKS])
+{
+    const uint32_t shift = type.group >> 6; /* 1, 2 or 4 blocks a group */
+    const size_t el = type.scale == MFI_Q_F32 ? 4 : 2;
+    const __m256i spread =
+        _mm256_srlv_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32((int)shift));
+    const uint8_t *p = row + (first_block >> shift) * el;
+    for (uint32_t i = 0; i < n_blocks; i += 8u << shift, p += 8 * el) {
+        uint32_t n = (n_blocks - i) >> shift;
+        __m256i from = spread;
+        __m256 f;
+        if (n >= 8) {
+            f = tile_load8(type.scale, p);
+        } else {
+            uint8_t pad[32] = {0};
+            memcpy(pad, p, n * el);
+            f = tile_load8(type.scale, pad);
+        }
+        for (uint32_t j = i; j < i + (8u << shift) && j < n_blocks; j += 8) {
+            _mm256_storeu_ps(out + j, _mm256_permutevar8x32_ps(f, from));
+            from = _mm256_add_epi32(from, _mm256_set1_epi32(8 >> shift));
+        }
+    }
+}
+
+/* Scales and biases of n_r rows from `row` on. Not inlined: it would crowd the tile's inner loop
+ * out of registers. */
+static __attribute__((noinline)) void tile_load_scales(const mfi_mat *w, uint32_t row, uint32_t n_r,
+                                                       uint32_t first_block, uint32_t n_blocks,
+                                                       float scale[][TILE_BLOCKS],
+                                                       float bias[][TILE_BLOCKS])
+{
+    const size_t row_bytes = mfi_quant_row_bytes(w->type, 1, w->cols);
+    for (uint32_t r = 0; r < n_r; r++) {
+        size_t at = (row + r) * row_bytes;
+        tile_widen(w->type, (const uint8_t *)w->planes[1] + at, first_block, n_blocks, scale[r]);
+        tile_widen(w->type, (const uint8_t *)w->planes[2] + at, first_block, n_blocks, bias[r]);
+    }
 }
 
 #endif
