@@ -101,7 +101,7 @@ static mf_status open_store(mf_engine *e, void *slots, mf_error *err)
                                .policy = &mfi_policy_lru,
                                .io = e->io,
                                .trace = e->trace,
-                               .n_refs_max = e->plan.n_slots};
+                               .n_refs_max = mfi_plan_held_max(&e->plan)};
     MFI_TRY(mfi_load_expert_table(e->model, &e->plan.program, &config.table, &e->parts, &e->layers, err));
     return mfi_store_open(&e->store, &config, err);
 }

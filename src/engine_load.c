@@ -8,6 +8,8 @@
 
 #include "engine_int.h"
 
+_Static_assert(sizeof(mfi_expert_part) == 24, "the plan counts PART_BYTES");
+
 #define PIECE_BYTES ((uint64_t)1 << 20)
 #define N_REQS 8
 

@@ -11,16 +11,16 @@ struct mfi_forward {
     const mfi_program *p;
     mfi_backend *backend;
     mfi_store *store;
-    uint32_t n_slots;
+    uint32_t n_held_max;       /* references at one time */
     /* of one layer of one step */
     mfi_pair *pairs;           /* [chunk * top_k] grouped by expert */
     uint32_t *pair_of;         /* [chunk][top_k] */
     uint32_t *count, *first;   /* [n_experts] pairs of an expert, and where they begin */
     uint16_t *wanted;          /* [n_experts] the experts chosen, cached ones first */
     uint32_t n_wanted, next;   /* wanted[next] is the first not asked for yet */
-    mfi_expert_ref *refs;      /* [n_experts] held */
+    mfi_expert_ref *refs;      /* [n_held_max] */
     uint32_t n_held;
-    mfi_expert_work *work;     /* [n_experts] */
+    mfi_expert_work *work;     /* [n_held_max] */
     uint32_t last_row;         /* of LOGITS: where the last token's are */
 };
 
@@ -36,14 +36,14 @@ mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_back
                        .p = &plan->program,
                        .backend = backend,
                        .store = store,
-                       .n_slots = plan->n_slots};
+                       .n_held_max = mfi_plan_held_max(plan)};
     f->pairs = calloc(pairs, sizeof *f->pairs);
     f->pair_of = calloc(pairs, sizeof *f->pair_of);
     f->count = calloc(experts, sizeof *f->count);
     f->first = calloc(experts, sizeof *f->first);
     f->wanted = calloc(experts, sizeof *f->wanted);
-    f->refs = calloc(experts, sizeof *f->refs);
-    f->work = calloc(experts, sizeof *f->work);
+    f->refs = calloc(f->n_held_max, sizeof *f->refs);
+    f->work = calloc(f->n_held_max, sizeof *f->work);
     if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->work) {
         mfi_forward_close(&f);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the lists of %zu choices", pairs);
@@ -106,7 +106,7 @@ static void group_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, 
 /* Takes references on as many further experts as there are slots for; their reads start at once. */
 static mf_status acquire_more(mfi_forward *f, uint32_t layer, mf_error *err)
 {
-    uint32_t n = MFI_MIN(f->n_wanted - f->next, f->n_slots - f->n_held);
+    uint32_t n = MFI_MIN(f->n_wanted - f->next, f->n_held_max - f->n_held);
     if (n == 0)
         return MF_OK;
     MFI_TRY(mfi_store_acquire(f->store, layer, f->wanted + f->next, n, f->refs + f->n_held, err));

@@ -2,16 +2,27 @@
 #include "os/cpu.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 static const char *const names[] = {[MFI_ISA_C] = "c", [MFI_ISA_AVX2] = "avx2"};
+
+#if defined(__x86_64__)
+/* By hand: clang 14's __builtin_cpu_supports doesn't know f16c. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
 
 mfi_isa mfi_cpu_isa(void)
 {
 #if defined(__x86_64__)
     /* The builtins check that the operating system saves the wide registers, too. */
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
         return MFI_ISA_AVX2;
 #endif
     return MFI_ISA_C;

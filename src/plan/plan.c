@@ -90,14 +90,28 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
     }
 }
 
+#define PART_BYTES 24 /* where one plane of one matrix of an expert lies */
+#define SLOT_TABLE_BYTES 256 /* bookkeeping of a slot in store and policy */
+
+static uint32_t held_max(const mfi_shape *shape, uint32_t n_slots)
+{
+    return MFI_MIN(MFI_MIN(n_slots, shape->n_experts), MFI_MAX_HELD);
+}
+
+uint32_t mfi_plan_held_max(const mfi_plan *plan)
+{
+    return held_max(&plan->program.shape, plan->n_slots);
+}
+
 static uint64_t table_bytes(const mfi_model *model, uint32_t n_slots)
 {
     const mfi_shape *s = &model->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
-    /* store: parts and index of every expert, bookkeeping of every slot; sampler: 16 bytes a token
-     * of the vocabulary; the forward pass's lists are below 1 KiB a token of the chunk. */
-    return experts * (MFI_MAX_PARTS * 32 + 8) + (uint64_t)n_slots * 2048 +
-           (uint64_t)s->n_vocab * 16 + 256 * MFI_KIB;
+    uint64_t reqs = (uint64_t)held_max(s, n_slots) * MFI_MAX_PARTS;
+    /* Parts and index of every expert, requests, slots; the sampler's 16 bytes a token of the
+     * vocabulary; the forward pass's lists. */
+    return experts * (MFI_MAX_PARTS * PART_BYTES + 8) + reqs * 1024 +
+           (uint64_t)n_slots * SLOT_TABLE_BYTES + (uint64_t)s->n_vocab * 16 + 128 * MFI_KIB;
 }
 
 static uint64_t process_bytes(const mfi_plan *plan, const mfi_machine *m)
@@ -190,13 +204,18 @@ static mf_status find_floor(mfi_plan *plan, const mfi_model *model, const mfi_ma
     return MF_OK;
 }
 
-static void choose_slots(mfi_plan *plan, const mfi_model *model, uint64_t fixed)
+static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machine *m, const sizes *z)
 {
     char a[32];
     uint32_t total = n_experts_total(model), top_k = model->shape.top_k;
-    uint64_t room = plan->budget_bytes > fixed ? plan->budget_bytes - fixed : 0;
-    uint64_t n = room / (plan->slot_stride + 2048);
-    plan->n_slots = (uint32_t)MFI_MIN(n, total);
+    uint64_t least = fixed_bytes(plan, model, m, &plan->program, z, 0);
+    uint64_t room = plan->budget_bytes > least ? plan->budget_bytes - least : 0;
+    uint32_t n = (uint32_t)MFI_MIN(room / plan->slot_stride, total);
+    /* Tables grow with the slots, by far less than the slots. */
+    while (n > 0 && fixed_bytes(plan, model, m, &plan->program, z, n) + n * plan->slot_stride >
+                        plan->budget_bytes)
+        n--;
+    plan->n_slots = n;
     char *reason = plan->reason[MFI_PLAN_SLOTS];
     if (plan->n_slots == total)
         snprintf(reason, MFI_PLAN_REASON_BYTES, "all %u experts fit: each is read once", total);
@@ -296,7 +315,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
 
     sizes z;
     measure(model, &plan->program, plan->ctx, &z);
-    choose_slots(plan, model, fixed_bytes(plan, model, machine, &plan->program, &z, 0));
+    choose_slots(plan, model, machine, &z);
     fill_items(plan, model, machine, &z);
     plan->fits = plan->n_slots >= model->shape.top_k;
     if (!plan->fits) {

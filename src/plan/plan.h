@@ -60,6 +60,9 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
                         const mfi_plan_options *options, mf_error *err);
 void mfi_plan_free(mfi_plan *plan);
 
+/* Experts that the forward pass holds or waits for at one time: the store's n_refs_max. */
+uint32_t mfi_plan_held_max(const mfi_plan *plan);
+
 /* As a table for people or one JSON object. */
 void mfi_plan_print(const mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
                     bool json, mfi_buf *out);

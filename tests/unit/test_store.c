@@ -620,6 +620,33 @@ static void a_reused_slot_waits_for_the_old_read(void **state)
     close_small(&s);
 }
 
+/* An abandoned load that is older than everything else keeps its slot while a READY one can go. */
+static void ready_slots_go_before_loading_ones(void **state)
+{
+    (void)state;
+    static small s;
+    open_small(&s, 2, 10);
+    mfi_expert_ref ref;
+    mft_io_fake_plant(s.io, 0, 0, 1); /* the retry makes it slower than the next */
+    mft_ok(mfi_store_acquire(s.store, 0, (const uint16_t[]){0}, 1, &ref, &s.err), &s.err);
+    mfi_store_release(s.store, &ref, 1);
+    mft_ok(mfi_store_acquire(s.store, 0, (const uint16_t[]){1}, 1, &ref, &s.err), &s.err);
+    mft_ok(mfi_store_wait(s.store, &ref, 1, &s.err), &s.err);
+    mfi_store_release(s.store, &ref, 1);
+    assert_int_equal(mft_io_fake_stats_get(s.io).n_under_way, 1);
+    mft_ok(mfi_store_acquire(s.store, 0, (const uint16_t[]){2}, 1, &ref, &s.err), &s.err);
+    mft_ok(mfi_store_wait(s.store, &ref, 1, &s.err), &s.err);
+    mfi_store_release(s.store, &ref, 1);
+    mft_ok(mfi_store_acquire(s.store, 0, (const uint16_t[]){0}, 1, &ref, &s.err), &s.err);
+    mfi_store_stats stats;
+    mfi_store_stats_get(s.store, &stats);
+    assert_int_equal(stats.hits, 1);
+    assert_int_equal(stats.misses, 3);
+    assert_int_equal(stats.stale_completions, 0);
+    mfi_store_release(s.store, &ref, 1);
+    close_small(&s);
+}
+
 /* A second reference to a loading expert costs no second read. */
 static void a_loading_expert_is_joined(void **state)
 {
@@ -695,6 +722,7 @@ int main(void)
         cmocka_unit_test(works_over_reader_threads),
         cmocka_unit_test(a_planted_error_names_its_expert),
         cmocka_unit_test(a_reused_slot_waits_for_the_old_read),
+        cmocka_unit_test(ready_slots_go_before_loading_ones),
         cmocka_unit_test(a_loading_expert_is_joined),
         cmocka_unit_test(choices_are_traced),
     };

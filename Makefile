@@ -1,0 +1,36 @@
+# The two commands a newcomer needs; everything else is CMake (see CMakePresets.json).
+#
+#   make demo    packages, build, and the shipped model answering a few questions under a budget
+#   make check   packages, build, all tests
+#   make install PREFIX=/usr/local
+
+BUILD ?= build
+PREFIX ?= /usr/local
+CMAKE_ARGS ?=
+
+.PHONY: all demo check packages check-packages install clean
+
+all: $(BUILD)/build.ninja
+	cmake --build $(BUILD)
+
+$(BUILD)/build.ninja: CMakeLists.txt tests/CMakeLists.txt | packages
+	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS)
+
+packages:
+	@tools/packages.sh
+
+demo: packages
+	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS)
+	cmake --build $(BUILD)
+	@tools/demo.sh $(BUILD)/moeflux models/pocket-dictionary
+
+check: packages
+	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS)
+	cmake --build $(BUILD)
+	ctest --test-dir $(BUILD) --output-on-failure
+
+install: all
+	cmake --install $(BUILD)
+
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,157 @@
+/* The engine put together by hand; see rig.h. */
+#include "fake/rig.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_int.h"
+#include "fake/support.h"
+
+struct mft_rig {
+    mfi_catalog *catalog;
+    mfi_model *model;
+    mfi_machine machine;
+    mfi_plan plan;
+    mfi_backend *backend;
+    const mfi_file **files;
+    mft_io_fake_file *fake_files;
+    mfi_io *io;
+    mfi_expert_part *parts;
+    uint32_t *layers;
+    mfi_store *store;
+    mfi_forward *forward;
+    mfi_layer_mem *mem;
+};
+
+void mft_rig_default(mft_rig_options *options, const char *folder)
+{
+    *options = (mft_rig_options){.folder = folder,
+                                 .chunk = 64,
+                                 .n_threads = 1,
+                                 .ctx = 128,
+                                 .activations = MF_ACTIVATIONS_F32,
+                                 .isa = mfi_cpu_isa()};
+}
+
+static void open_io(mft_rig *r, const mft_rig_options *o)
+{
+    mf_error err;
+    uint32_t n = mfi_catalog_n_files(r->catalog);
+    r->files = calloc(n, sizeof *r->files);
+    r->fake_files = calloc(n, sizeof *r->fake_files);
+    for (uint32_t i = 0; i < n; i++) {
+        r->files[i] = mfi_catalog_file(r->catalog, i);
+        r->fake_files[i].file = r->files[i];
+    }
+    if (!o->fake_io) {
+        mft_ok(mfi_io_threads_open(&r->io, r->files, n, 2, MFI_MIB, &err), &err);
+        return;
+    }
+    mft_io_fake_config config = o->fake;
+    config.files = r->fake_files;
+    config.n_files = n;
+    config.n_reqs_max = 1 << 16;
+    mft_ok(mft_io_fake_open(&r->io, &config, &err), &err);
+}
+
+mft_rig *mft_rig_open(const mft_rig_options *o)
+{
+    mf_error err;
+    void *dense, *scratch, *slots;
+    mft_rig *r = calloc(1, sizeof *r);
+    mfi_plan_options po = {.memory_bytes = MFI_GIB,
+                           .ctx = o->ctx,
+                           .chunk = o->chunk,
+                           .n_threads = o->n_threads,
+                           .activations = o->activations,
+                           .isa = o->isa};
+    mft_ok(mfi_format_open(&r->catalog, o->folder, &err), &err);
+    mft_ok(mfi_model_open(&r->model, r->catalog, &err), &err);
+    mfi_machine_read(&r->machine);
+    mft_ok(mfi_plan_make(&r->plan, r->model, &r->machine, &po, &err), &err);
+    if (o->n_slots)
+        r->plan.n_slots = o->n_slots;
+    const mfi_program *p = &r->plan.program;
+    mft_ok(mfi_backend_cpu_open(&r->backend, r->plan.isa, r->plan.n_threads, &err), &err);
+    mfi_backend *b = r->backend;
+    mft_ok(b->alloc(b, MFI_MEM_DENSE, p->dense_bytes, &dense, &err), &err);
+    mft_ok(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, &err), &err);
+    mft_ok(b->alloc(b, MFI_MEM_SLOTS, r->plan.n_slots * r->plan.slot_stride, &slots, &err), &err);
+    open_io(r, o);
+    mfi_io *loading;
+    mft_ok(mfi_io_threads_open(&loading, r->files, mfi_catalog_n_files(r->catalog), 1, MFI_MIB, &err), &err);
+    mft_ok(mfi_load_dense(p, r->catalog, loading, dense, NULL, NULL, &err), &err);
+    loading->close(loading);
+    mft_ok(b->prepare(b, p, &err), &err);
+    mfi_store_config config = {.slots = slots,
+                               .slot_stride = r->plan.slot_stride,
+                               .n_slots = r->plan.n_slots,
+                               .policy = &mfi_policy_lru,
+                               .io = r->io,
+                               .n_refs_max = mfi_plan_held_max(&r->plan)};
+    mft_ok(mfi_load_expert_table(r->model, p, &config.table, &r->parts, &r->layers, &err), &err);
+    mft_ok(mfi_store_open(&r->store, &config, &err), &err);
+    mft_ok(mfi_forward_open(&r->forward, &r->plan, b, r->store, &err), &err);
+    r->mem = calloc(p->shape.n_layers, sizeof *r->mem);
+    for (uint32_t i = 0; i < p->shape.n_layers; i++) {
+        r->mem[i].kv = calloc(1, p->state[i].kv_pos_bytes * r->plan.ctx + 1);
+        r->mem[i].recurrent = calloc(1, p->state[i].recurrent_bytes + 1);
+    }
+    return r;
+}
+
+void mft_rig_close(mft_rig *r)
+{
+    for (uint32_t i = 0; i < r->plan.program.shape.n_layers; i++) {
+        free(r->mem[i].kv);
+        free(r->mem[i].recurrent);
+    }
+    free(r->mem);
+    mfi_forward_close(&r->forward);
+    mfi_store_close(&r->store);
+    r->io->close(r->io);
+    r->backend->close(r->backend);
+    mfi_plan_free(&r->plan);
+    free(r->parts);
+    free(r->layers);
+    free(r->files);
+    free(r->fake_files);
+    mfi_model_close(&r->model);
+    mfi_catalog_close(&r->catalog);
+    free(r);
+}
+
+const mfi_shape *mft_rig_shape(const mft_rig *r)
+{
+    return &r->plan.program.shape;
+}
+
+mfi_store *mft_rig_store(mft_rig *r)
+{
+    return r->store;
+}
+
+mfi_io *mft_rig_io(mft_rig *r)
+{
+    return r->io;
+}
+
+static bool take_logits(void *user, size_t index, const float *row, size_t n)
+{
+    memcpy((float *)user + index * n, row, n * sizeof *row);
+    return true;
+}
+
+mf_status mft_rig_eval(mft_rig *r, const int32_t *ids, uint32_t n, float *logits, mf_error *err)
+{
+    const mfi_program *p = &r->plan.program;
+    mf_eval_outputs out = {sizeof out, take_logits, NULL, logits};
+    for (uint32_t i = 0; i < p->shape.n_layers; i++)
+        memset(r->mem[i].recurrent, 0, p->state[i].recurrent_bytes);
+    for (uint32_t at = 0; at < n; at += r->plan.chunk) {
+        uint32_t len = MFI_MIN(n - at, r->plan.chunk);
+        MFI_TRY(mfi_forward_run(r->forward, ids + at, len, at, r->mem,
+                                logits ? MFI_WANT_ALL : MFI_WANT_NOTHING, &out, at, err));
+    }
+    return MF_OK;
+}

@@ -1,0 +1,32 @@
+/* The engine put together by hand, so that a test can choose what the plan would choose: how many
+ * slots, which reader, which faults. */
+#ifndef MFT_RIG_H
+#define MFT_RIG_H
+
+#include "fake/io_fake.h"
+#include "base/rng.h"
+#include "forward/forward.h"
+
+typedef struct mft_rig_options {
+    const char *folder;
+    uint32_t n_slots; /* 0: every expert */
+    uint32_t chunk, n_threads, ctx;
+    mf_activations activations;
+    mfi_isa isa;
+    bool fake_io; /* else reader threads */
+    mft_io_fake_config fake; /* files are filled in */
+} mft_rig_options;
+
+typedef struct mft_rig mft_rig;
+
+void mft_rig_default(mft_rig_options *options, const char *folder);
+mft_rig *mft_rig_open(const mft_rig_options *options);
+void mft_rig_close(mft_rig *rig);
+const mfi_shape *mft_rig_shape(const mft_rig *rig);
+mfi_store *mft_rig_store(mft_rig *rig);
+mfi_io *mft_rig_io(mft_rig *rig);
+
+/* Evaluates n tokens from an empty state in chunks; logits [n][vocab] may be NULL. */
+mf_status mft_rig_eval(mft_rig *rig, const int32_t *ids, uint32_t n, float *logits, mf_error *err);
+
+#endif

@@ -1,0 +1,15 @@
+#!/bin/sh
+# The main job on the model that ships: a few questions under a budget that holds less than half of its
+# experts. Usage: demo.sh BINARY MODEL
+set -eu
+binary=$1
+model=$2
+budget=${3:-20M}
+
+"$binary" plan -m "$model" --memory "$budget" -c 512 -t 2
+for question in "What is a lighthouse?" "define whale" "What is another word for happy?" \
+    "Name some kinds of boat."; do
+    printf '\n> %s\n' "$question"
+    "$binary" run -m "$model" --memory "$budget" -c 512 -t 2 --temp 0 -p "$question"
+    printf '\n'
+done

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Makes sure that what the build and the tests need is there. Installs Debian packages only where some
+# are missing and this user may; otherwise prints the line that does it.
+set -eu
+
+packages="cmake ninja-build gcc pkg-config libc6-dev libpcre2-dev libutf8proc-dev libjson-c-dev
+          libcmocka-dev python3 xz-utils"
+
+if [ "$(uname)" = Darwin ]; then
+    command -v cmake >/dev/null && command -v ninja >/dev/null && exit 0
+    echo "install: brew install cmake ninja pkg-config pcre2 utf8proc json-c cmocka xz" >&2
+    exit 1
+fi
+if ! command -v dpkg-query >/dev/null; then
+    exit 0 # another distribution: CMake says what is missing
+fi
+
+missing=""
+for p in $packages; do
+    dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q "install ok installed" || missing="$missing $p"
+done
+[ -z "$missing" ] && exit 0
+
+# A tool that was installed another way serves as well.
+still=""
+for p in $missing; do
+    case $p in
+    cmake | gcc | python3 | pkg-config) command -v "$p" >/dev/null || still="$still $p" ;;
+    ninja-build) command -v ninja >/dev/null || still="$still $p" ;;
+    xz-utils) command -v xz >/dev/null || still="$still $p" ;;
+    *) still="$still $p" ;;
+    esac
+done
+[ -z "$still" ] && exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    sudo=""
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    sudo="sudo"
+else
+    echo "missing packages; install them with:" >&2
+    echo "  sudo apt-get install -y$still" >&2
+    exit 1
+fi
+echo "installing:$still"
+$sudo apt-get update -q
+# shellcheck disable=SC2086 # a list of words
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends $still
