@@ -68,16 +68,69 @@ static bool find_stretch(const char **p, const char *end, const char **stretch_e
     return true;
 }
 
+#define NFC       (UTF8PROC_COMPOSE | UTF8PROC_STABLE)
+#define FEW_MARKS 16
+
+static uint8_t combining_class(int32_t cp)
+{
+    return (uint8_t)utf8proc_get_property(cp)->combining_class;
+}
+
+/* Sorts a run of marks by combining class, stably: insertion while few, else counting, so that a
+ * hostile run of a million marks stays linear. */
+static void order_marks(int32_t *marks, int32_t *copy, size_t n)
+{
+    if (n <= FEW_MARKS) {
+        for (size_t i = 1; i < n; i++) {
+            int32_t mark = marks[i];
+            size_t k = i;
+            for (; k && combining_class(marks[k - 1]) > combining_class(mark); k--)
+                marks[k] = marks[k - 1];
+            marks[k] = mark;
+        }
+        return;
+    }
+    size_t at[257] = {0};
+    for (size_t i = 0; i < n; i++)
+        at[combining_class(marks[i]) + 1]++;
+    for (size_t c = 1; c < 257; c++)
+        at[c] += at[c - 1];
+    memcpy(copy, marks, n * sizeof *marks);
+    for (size_t i = 0; i < n; i++)
+        marks[at[combining_class(copy[i])]++] = copy[i];
+}
+
+/* utf8proc_map would do all of it, but orders marks by bubbling. */
 static mf_status put_nfc(const char *text, size_t len, mfi_buf *out, mf_error *err)
 {
-    utf8proc_uint8_t *nfc = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)len, &nfc,
-                                      UTF8PROC_COMPOSE | UTF8PROC_STABLE);
-    if (n < 0)
-        return mfi_fail(err, n == UTF8PROC_ERROR_NOMEM ? MF_ERR_NO_MEMORY : MF_ERR_LIMIT,
-                        "normalising text: %s", utf8proc_errmsg(n));
-    mfi_buf_append(out, nfc, (size_t)n);
-    free(nfc);
+    uint32_t cp;
+    int bound = 0;
+    size_t n = 0, k = 0;
+    for (size_t i = 0; i < len; i += mfi_utf8_decode(text + i, text + len, &cp)) {
+        mfi_utf8_decode(text + i, text + len, &cp);
+        n += (size_t)utf8proc_decompose_char((int32_t)cp, NULL, 0, NFC, &bound);
+    }
+    int32_t *points = malloc((2 * n + 1) * sizeof *points); /* the second half is for sorting */
+    if (!points)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "normalising text: out of memory");
+    for (size_t i = 0; i < len; i += mfi_utf8_decode(text + i, text + len, &cp)) {
+        mfi_utf8_decode(text + i, text + len, &cp);
+        k += (size_t)utf8proc_decompose_char((int32_t)cp, points + k, (utf8proc_ssize_t)(n - k),
+                                             NFC, &bound);
+    }
+    MFI_ASSERT(k == n);
+    for (size_t i = 0; i < n; i = k) {
+        for (k = i + 1; k < n && combining_class(points[k]); k++)
+            ;
+        size_t first = i + (combining_class(points[i]) == 0);
+        order_marks(points + first, points + n, k - first);
+    }
+    utf8proc_ssize_t bytes = utf8proc_reencode(points, (utf8proc_ssize_t)n, NFC);
+    if (bytes >= 0)
+        mfi_buf_append(out, points, (size_t)bytes);
+    free(points);
+    if (bytes < 0)
+        return mfi_fail(err, MF_ERR_LIMIT, "normalising text: %s", utf8proc_errmsg(bytes));
     return MF_OK;
 }
 

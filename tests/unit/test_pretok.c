@@ -6,6 +6,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "base/rng.h"
 #include "text/normalizer.h"
 #include "text/pretok.h"
 #include "text/regex.h"
@@ -324,6 +325,45 @@ static void nfc_short_cut_changes_nothing(void **state)
     mfi_buf_free(&scratch);
 }
 
+/* Random sequences of what NFC moves and joins, long runs of marks among them. */
+static void nfc_against_utf8proc(void **state)
+{
+    (void)state;
+    static const uint32_t chars[] = {
+        'a',    'e',   0xe9,   0x300,  0x301,  0x316,  0x323,   0x327,  0x344,  0x345,  0xf71,
+        0xf73,  0xf74, 0x1100, 0x1161, 0x11a8, 0xac00, 0xac01,  0x3099, 0x304b, 0x1e9b, 0x212b,
+        0x2126, 0x958, 0x9c7,  0x9be,  0x338,  0x3d,   0x1d15e, 0x5d0,  0x5b0,  0x5bc};
+    uint64_t seed = 7;
+    mfi_rng rng = {seed};
+    mfi_normalizer nfc = {.nfc = true};
+    mfi_buf scratch = {0};
+    mf_error err;
+    for (int round = 0; round < 4000; round++) {
+        char text[4 * 64 + 1];
+        size_t len = 0, n = 1 + mfi_rng_below(&rng, 63), out_len;
+        size_t first = mfi_rng_below(&rng, 2) ? 3 : 0, n_kinds = first ? 10 : MFI_ARRAY_LEN(chars);
+        for (size_t i = 0; i < n; i++)
+            len += mfi_utf8_encode(chars[first + mfi_rng_below(&rng, n_kinds)], text + len);
+        text[len] = 0;
+        const char *out;
+        mft_ok(mfi_normalizer_run(&nfc, text, len, &scratch, &out, &out_len, &err), &err);
+        unsigned char *want = utf8proc_NFC((unsigned char *)text);
+        if (out_len != strlen((char *)want) || memcmp(out, want, out_len) != 0)
+            fail_msg("seed %llu round %d", (unsigned long long)seed, round);
+        free(want);
+    }
+    size_t n_marks = 200000, out_len;
+    char *text = malloc(4 * n_marks);
+    for (size_t i = 0; i < 2 * n_marks; i++) /* all above go behind all below */
+        memcpy(text + 2 * i, i < n_marks ? "\xcc\x81" : "\xcc\x96", 2);
+    const char *out;
+    mft_ok(mfi_normalizer_run(&nfc, text, 4 * n_marks, &scratch, &out, &out_len, &err), &err);
+    assert_int_equal(out_len, 4 * n_marks);
+    assert_memory_equal(out, text + 2 * n_marks, 2 * n_marks);
+    free(text);
+    mfi_buf_free(&scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +374,7 @@ int main(void)
         cmocka_unit_test(long_runs_need_no_machine_stack),
         cmocka_unit_test(exponential_patterns_end),
         cmocka_unit_test(nfc_short_cut_changes_nothing),
+        cmocka_unit_test(nfc_against_utf8proc),
     };
     return mft_run(tests);
 }
