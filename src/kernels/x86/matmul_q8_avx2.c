@@ -32,7 +32,7 @@ typedef struct codes32 {
 ALWAYS_INLINE __m256i octets(const int bits, const uint8_t *p, const int k)
 {
     const int last = 4 * bits - 8;
-    const int at0 = k * bits < last ? k * bits : last;
+    const int at0 = k * bits; /* k < 2 */
     const int at1 = (k + 2) * bits < last ? (k + 2) * bits : last;
     __m256i v = _mm256_set_m128i(_mm_loadl_epi64((const __m128i *)(p + at1)),
                                  _mm_loadl_epi64((const __m128i *)(p + at0)));

@@ -129,8 +129,12 @@ static __attribute__((noinline)) void tile_load_scales(const mfi_mat *w, uint32_
                                                        float bias[][TILE_BLOCKS])
 {
     const size_t row_bytes = mfi_quant_row_bytes(w->type, 1, w->cols);
+    /* Those of the next tile, beside its weights, which the inner loop fetches ahead. */
+    const size_t ahead = n_r * row_bytes + mfi_quant_row_bytes(w->type, 1, first_block * 32);
     for (uint32_t r = 0; r < n_r; r++) {
         size_t at = (row + r) * row_bytes;
+        _mm_prefetch((const char *)w->planes[1] + at + ahead, _MM_HINT_T0);
+        _mm_prefetch((const char *)w->planes[2] + at + ahead, _MM_HINT_T0);
         tile_widen(w->type, (const uint8_t *)w->planes[1] + at, first_block, n_blocks, scale[r]);
         tile_widen(w->type, (const uint8_t *)w->planes[2] + at, first_block, n_blocks, bias[r]);
     }
