@@ -4,11 +4,11 @@
 set -eu
 binary=$1
 model=$2
-budget=${3:-20M}
+budget=${3:-18M}
 
 "$binary" plan -m "$model" --memory "$budget" -c 512 -t 2
-for question in "What is a lighthouse?" "define whale" "What is another word for happy?" \
-    "Name some kinds of boat."; do
+for question in "what does stump mean" "Can you tell me what a finger wave is?" \
+    "What is the opposite of mature?" "What kind of thing is a telephone system?"; do
     printf '\n> %s\n' "$question"
     "$binary" run -m "$model" --memory "$budget" -c 512 -t 2 --temp 0 -p "$question"
     printf '\n'
