@@ -11,5 +11,4 @@ for question in "what does stump mean" "Can you tell me what a finger wave is?" 
     "What is the opposite of mature?" "What kind of thing is a telephone system?"; do
     printf '\n> %s\n' "$question"
     "$binary" run -m "$model" --memory "$budget" -c 512 -t 2 --temp 0 -p "$question"
-    printf '\n'
 done
