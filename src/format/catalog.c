@@ -21,6 +21,7 @@ struct mfi_catalog {
     mfi_file *files; /* [n_files] */
     uint32_t n_files;
     mfi_json *config;
+    mfi_json *meta; /* GGUF metadata, or NULL */
     char *path;
 };
 
@@ -63,6 +64,7 @@ void mfi_catalog_close(mfi_catalog **out)
     free(catalog->names);
     free(catalog->slots);
     mfi_json_free(&catalog->config);
+    mfi_json_free(&catalog->meta);
     free(catalog->path);
     free(catalog);
     *out = NULL;
@@ -272,6 +274,11 @@ const mfi_json *mfi_catalog_config(const mfi_catalog *catalog)
     return catalog->config;
 }
 
+const mfi_json *mfi_catalog_meta(const mfi_catalog *catalog)
+{
+    return catalog->meta;
+}
+
 uint64_t mfi_tensor_rows(const mfi_tensor *tensor)
 {
     uint64_t rows = 1;
@@ -287,8 +294,7 @@ uint64_t mfi_tensor_cols(const mfi_tensor *tensor)
 
 uint64_t mfi_tensor_bytes(const mfi_tensor *tensor, uint32_t plane)
 {
-    return mfi_tensor_rows(tensor) *
-           mfi_quant_row_bytes(tensor->type, plane, mfi_tensor_cols(tensor));
+    return mfi_quant_plane_bytes(tensor->type, plane, mfi_tensor_rows(tensor), mfi_tensor_cols(tensor));
 }
 
 mfi_extent mfi_tensor_extent(const mfi_tensor *tensor, uint32_t plane, uint64_t row,
@@ -297,6 +303,8 @@ mfi_extent mfi_tensor_extent(const mfi_tensor *tensor, uint32_t plane, uint64_t 
     uint64_t rows = mfi_tensor_rows(tensor);
     MFI_ASSERT(row <= rows && n_rows <= rows - row);
     uint64_t row_bytes = mfi_quant_row_bytes(tensor->type, plane, mfi_tensor_cols(tensor));
-    return (mfi_extent){tensor->file[plane], tensor->offset[plane] + row * row_bytes,
-                        n_rows * row_bytes};
+    uint64_t per = mfi_quant_rows_per_row(tensor->type, plane);
+    MFI_ASSERT(row % per == 0 && (n_rows % per == 0 || row + n_rows == rows));
+    return (mfi_extent){tensor->file[plane], tensor->offset[plane] + row / per * row_bytes,
+                        (n_rows + per - 1) / per * row_bytes};
 }

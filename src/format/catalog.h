@@ -41,7 +41,10 @@ uint32_t mfi_catalog_find(const mfi_catalog *catalog, const char *name);
 uint32_t mfi_catalog_n_files(const mfi_catalog *catalog);
 const mfi_file *mfi_catalog_file(const mfi_catalog *catalog, uint32_t file);
 const char *mfi_catalog_path(const mfi_catalog *catalog);       /* as given to open */
-const mfi_json *mfi_catalog_config(const mfi_catalog *catalog); /* config.json's root */
+const mfi_json *mfi_catalog_config(const mfi_catalog *catalog); /* config.json's root; NULL: GGUF */
+/* GGUF metadata as one object of key -> value; arrays of more than 4096 elements stand for
+ * themselves as {"type", "count"} only. NULL: not GGUF. */
+const mfi_json *mfi_catalog_meta(const mfi_catalog *catalog);
 
 /* Rows below the leading index: for dims [E, r, c] and n_lead 1 a slice has r rows of c elements; for
  * n_lead 0 it is the whole tensor. Rows are counted over all dims but the last. */

@@ -165,8 +165,8 @@ static mf_status bind_weight(binder *b, const mfi_name_rule *rule, const char *n
     if (load == MFI_LOAD_MATRIX) {
         if (t_rows != rows || t_cols != cols)
             return wrong_shape(b, id, rows, cols, err);
-        if (!mfi_qtype_is_float(t->type) && t->type.kind != MFI_Q_MLX)
-            return wrong_type(b, id, "a float or MLX-quantised matrix", err);
+        if (!mfi_quant_multiplies(t->type))
+            return wrong_type(b, id, "of a type that can be multiplied", err);
     } else {
         /* Convolution taps come as [C, 1, k] or [C, k, 1]: the same bytes. */
         if (t_rows * t_cols != rows * cols || (rows > 1 && t->dims[0] != rows))
@@ -220,8 +220,8 @@ static mf_status check_expert_tensor(binder *b, uint32_t id, uint64_t n, uint64_
     const mfi_tensor *t = mfi_catalog_tensor(b->model->catalog, id);
     if (mfi_tensor_rows(t) != n * rows || mfi_tensor_cols(t) != cols)
         return wrong_shape(b, id, n * rows, cols, err);
-    if (!mfi_qtype_is_float(t->type) && t->type.kind != MFI_Q_MLX)
-        return wrong_type(b, id, "a float or MLX-quantised matrix", err);
+    if (!mfi_quant_multiplies(t->type))
+        return wrong_type(b, id, "of a type that can be multiplied", err);
     return MF_OK;
 }
 

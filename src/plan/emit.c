@@ -85,7 +85,7 @@ static void add_weight(emitter *e, uint32_t row, mfi_role role)
     for (uint32_t p = 0; p < mfi_quant_n_planes(w->type); p++) {
         w->offset[p] = e->p->dense_bytes;
         e->p->dense_bytes = mfi_align_up(
-            e->p->dense_bytes + w->rows * mfi_quant_row_bytes(w->type, p, w->cols), ALIGN);
+            e->p->dense_bytes + mfi_quant_plane_bytes(w->type, p, w->rows, w->cols), ALIGN);
     }
 }
 
@@ -118,7 +118,7 @@ static void place_experts(emitter *e)
             for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++) {
                 m->offset[p] = (uint32_t)l->bytes;
                 l->bytes = mfi_align_up(
-                    l->bytes + m->rows * mfi_quant_row_bytes(m->type, p, m->cols), ALIGN);
+                    l->bytes + mfi_quant_plane_bytes(m->type, p, m->rows, m->cols), ALIGN);
             }
         }
         l->q8_in = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_GATE].type, s->hidden) &&

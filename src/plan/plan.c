@@ -241,7 +241,7 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
         for (uint32_t j = 0; j < op->n; j++) {
             const mfi_program_weight *w = &p->weights[op->w[j]];
             for (uint32_t k = 0; k < mfi_quant_n_planes(w->type); k++)
-                plan->token_dense_bytes += w->rows * mfi_quant_row_bytes(w->type, k, w->cols);
+                plan->token_dense_bytes += mfi_quant_plane_bytes(w->type, k, w->rows, w->cols);
         }
     }
     for (uint32_t i = 0; i < model->shape.n_layers; i++) {
@@ -249,7 +249,7 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
         for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
             const mfi_expert_mat *mat = &p->experts[i].proj[proj];
             for (uint32_t k = 0; k < mfi_quant_n_planes(mat->type); k++)
-                bytes += mat->rows * mfi_quant_row_bytes(mat->type, k, mat->cols);
+                bytes += mfi_quant_plane_bytes(mat->type, k, mat->rows, mat->cols);
         }
         plan->token_expert_bytes += bytes * model->shape.top_k;
         plan->expert_bytes_total += bytes * model->shape.n_experts;

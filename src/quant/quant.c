@@ -20,22 +20,67 @@ static const char *float_name(uint8_t kind)
 
 uint32_t mfi_quant_n_planes(mfi_qtype type)
 {
-    return type.kind == MFI_Q_MLX ? 3 : 1;
+    switch (type.kind) {
+    case MFI_Q_MLX:
+        return 3;
+    case MFI_Q_FP8:
+    case MFI_Q_MXFP4:
+        return 2;
+    default:
+        return 1;
+    }
 }
 
 bool mfi_quant_cols_ok(mfi_qtype type, uint64_t cols)
 {
-    if (type.kind == MFI_Q_MLX) /* groups are multiples of 32, so that words are whole, too */
+    uint32_t n = 1, bytes;
+    switch (type.kind) {
+    case MFI_Q_MLX: /* groups are multiples of 32, so that words are whole, too */
         return cols % type.group == 0;
-    return cols * type.bits % 8 == 0;
+    case MFI_Q_GGML:
+        return mfi_ggml_block(type.bits, &n, &bytes) && cols % n == 0;
+    case MFI_Q_FP8:
+        return true;
+    case MFI_Q_MXFP4:
+        return cols % 32 == 0;
+    default:
+        return cols * type.bits % 8 == 0;
+    }
 }
 
 uint64_t mfi_quant_row_bytes(mfi_qtype type, uint32_t plane, uint64_t cols)
 {
+    uint32_t n = 1, bytes = 0;
     MFI_ASSERT(plane < mfi_quant_n_planes(type));
-    if (plane > 0)
-        return cols / type.group * (type.scale == MFI_Q_F32 ? 4 : 2);
-    return cols * type.bits / 8;
+    switch (type.kind) {
+    case MFI_Q_MLX:
+        return plane > 0 ? cols / type.group * (type.scale == MFI_Q_F32 ? 4 : 2) : cols * type.bits / 8;
+    case MFI_Q_GGML:
+        MFI_ASSERT(mfi_ggml_block(type.bits, &n, &bytes));
+        return cols / n * bytes;
+    case MFI_Q_FP8:
+        return plane > 0 ? (cols + 127) / 128 * 4 : cols;
+    case MFI_Q_MXFP4:
+        return plane > 0 ? cols / 32 : cols / 2;
+    default:
+        return cols * type.bits / 8;
+    }
+}
+
+uint32_t mfi_quant_rows_per_row(mfi_qtype type, uint32_t plane)
+{
+    return type.kind == MFI_Q_FP8 && plane == 1 ? 128 : 1;
+}
+
+uint64_t mfi_quant_plane_bytes(mfi_qtype type, uint32_t plane, uint64_t rows, uint64_t cols)
+{
+    uint32_t per = mfi_quant_rows_per_row(type, plane);
+    return (rows + per - 1) / per * mfi_quant_row_bytes(type, plane, cols);
+}
+
+bool mfi_quant_multiplies(mfi_qtype type)
+{
+    return type.kind != MFI_Q_NONE && type.kind != MFI_Q_OTHER;
 }
 
 void mfi_quant_name(mfi_qtype type, char *name, size_t cap)
@@ -43,6 +88,12 @@ void mfi_quant_name(mfi_qtype type, char *name, size_t cap)
     if (type.kind == MFI_Q_MLX)
         snprintf(name, cap, "mlx %d-bit group %d (%s)", type.bits, type.group,
                  float_name(type.scale));
+    else if (type.kind == MFI_Q_GGML)
+        snprintf(name, cap, "%s", mfi_ggml_name(type.bits));
+    else if (type.kind == MFI_Q_FP8)
+        snprintf(name, cap, "fp8 e4m3 128x128");
+    else if (type.kind == MFI_Q_MXFP4)
+        snprintf(name, cap, "mxfp4");
     else if (type.kind == MFI_Q_OTHER)
         snprintf(name, cap, "%d-bit other", type.bits);
     else

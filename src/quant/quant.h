@@ -6,6 +6,11 @@
  *   plane 0  weights: a little-endian bit stream of `bits` an element, rows of cols*bits/8 bytes
  *   plane 1  scales,  plane 2  biases: one of `scale` type per `group` elements of a row
  *   value = q * scale + bias   (mlx: mx.dequantize, mode affine)
+ * GGML block types have one plane of whole blocks, 32 or 256 elements each (gguf files).
+ * FP8 (E4M3 with block scales, DeepSeek) has two:
+ *   plane 0  one byte an element,  plane 1  float32 scales, one for each 128 x 128 block; value = e4m3 * scale
+ * MXFP4 in safetensors (gpt-oss) has two:
+ *   plane 0  16 bytes for each 32 elements, low nibble first,  plane 1  one E8M0 exponent byte each
  */
 #ifndef MFI_QUANT_QUANT_H
 #define MFI_QUANT_QUANT_H
@@ -18,12 +23,15 @@ typedef enum mfi_qkind {
     MFI_Q_F16,
     MFI_Q_BF16,
     MFI_Q_MLX,  /* affine, see above */
+    MFI_Q_GGML, /* a GGML block type; its number stands in `bits` */
+    MFI_Q_FP8,  /* E4M3, scales of 128 x 128 blocks */
+    MFI_Q_MXFP4, /* E2M1 pairs and E8M0 exponents in planes of their own */
     MFI_Q_OTHER /* stored elements that no kernel multiplies with: integers, bool, f64 */
 } mfi_qkind;
 
 typedef struct mfi_qtype {
     uint8_t kind;   /* mfi_qkind */
-    uint8_t bits;   /* MLX: 2, 3, 4, 5, 6, 8; OTHER: bits an element; floats: 16 or 32 */
+    uint8_t bits;   /* MLX: 2, 3, 4, 5, 6, 8; OTHER: bits an element; floats: 16 or 32; GGML: type */
     uint8_t scale;  /* MLX: kind of scales and biases (F32, F16, BF16) */
     uint8_t group;  /* MLX: 32, 64 or 128 */
 } mfi_qtype;
@@ -43,11 +51,22 @@ static inline bool mfi_qtype_is_float(mfi_qtype t)
     return t.kind == MFI_Q_F32 || t.kind == MFI_Q_F16 || t.kind == MFI_Q_BF16;
 }
 
-uint32_t mfi_quant_n_planes(mfi_qtype type); /* 1 or 3 */
+uint32_t mfi_quant_n_planes(mfi_qtype type); /* 1 to 3 */
 /* True if rows of `cols` elements are whole in every plane. */
 bool mfi_quant_cols_ok(mfi_qtype type, uint64_t cols);
-/* Bytes of one row of a plane; cols_ok must hold. */
+/* Bytes of one row of a plane; cols_ok must hold. Where a plane has one row for several of the
+ * matrix (FP8's scales), bytes of that one. */
 uint64_t mfi_quant_row_bytes(mfi_qtype type, uint32_t plane, uint64_t cols);
+/* Rows of the matrix that share a row of the plane: 1, or 128 for FP8's scales. */
+uint32_t mfi_quant_rows_per_row(mfi_qtype type, uint32_t plane);
+/* Bytes of a plane of a matrix. */
+uint64_t mfi_quant_plane_bytes(mfi_qtype type, uint32_t plane, uint64_t rows, uint64_t cols);
+/* True if `type` can be a factor in products: floats and every quantised type. */
+bool mfi_quant_multiplies(mfi_qtype type);
+
+/* Elements and bytes of a block of a GGML type number; false if it isn't known. */
+bool mfi_ggml_block(uint32_t ggml_type, uint32_t *n_elements, uint32_t *n_bytes);
+const char *mfi_ggml_name(uint32_t ggml_type); /* "q4_K"; "?" */
 /* "bf16", "mlx 4-bit group 64 (bf16)". Writes at most cap bytes with the NUL. */
 void mfi_quant_name(mfi_qtype type, char *name, size_t cap);
 
