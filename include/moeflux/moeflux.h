@@ -82,7 +82,7 @@ typedef enum mf_activations {
 
 typedef struct mf_engine_options {
     size_t struct_size;
-    const char *model_path;      /* a model folder */
+    const char *model_path;      /* a model folder, or a GGUF file (of a split one the first) */
     uint64_t memory_bytes;       /* bound for the whole process; 0: from cgroup and free memory */
     uint32_t ctx;                /* positions a session can hold; 0: chosen by the plan */
     uint32_t n_threads;          /* compute threads; 0: one a processor this process may use */
@@ -146,7 +146,7 @@ MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_w
 
 /* ---- tokenizer and chat --------------------------------------------------------------------- */
 
-/* `path` is a model folder or a tokenizer.json. */
+/* `path` is a model folder, a tokenizer.json or a GGUF file. */
 MF_API mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err);
 MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
 
