@@ -146,11 +146,12 @@ static mf_status add_tensors(mfi_catalog *catalog, const char *path, mf_error *e
 
 static mf_status fill(mfi_catalog *catalog, const char *path, mf_error *err)
 {
-    MFI_TRY(mfi_mlx_check(catalog, err)); /* before the user waits for files that are of no use */
+    /* before the user waits for files that are of no use */
+    MFI_TRY(mfi_quantization_check(catalog, err));
     MFI_TRY(add_tensors(catalog, path, err));
     if (mfi_catalog_n_tensors(catalog) == 0)
         return mfi_fail(err, MF_ERR_EMPTY_MANIFEST, "%s: its files hold no tensors", path);
-    MFI_TRY(mfi_mlx_fold(catalog, err));
+    MFI_TRY(mfi_quantization_fold(catalog, err));
     mfi_catalog_finish(catalog);
     return MF_OK;
 }
