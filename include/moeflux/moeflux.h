@@ -75,7 +75,7 @@ typedef struct mf_tokenizer mf_tokenizer;
 
 /* How activations enter products with quantised weights. Float weights always see float activations. */
 typedef enum mf_activations {
-    MF_ACTIVATIONS_AUTO = 0, /* per weight type, by the figures in docs/numerics.md */
+    MF_ACTIVATIONS_AUTO = 0, /* by the type of each weight: see docs/numerics.md */
     MF_ACTIVATIONS_F32 = 1,
     MF_ACTIVATIONS_Q8 = 2 /* 8 bits in blocks of 32 */
 } mf_activations;
@@ -113,7 +113,7 @@ typedef struct mf_model_info {
     uint32_t ctx;           /* positions a session of this engine can hold */
     uint32_t n_threads, chunk;
     char isa[16];           /* kernels in use */
-    char activations[8];    /* "f32" or "q8": what quantised weights meet */
+    char activations[8];    /* "q8" if some weights meet 8-bit activations, else "f32" */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
