@@ -76,11 +76,15 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_CONVERT] =
         {
             .name = "convert",
-            .usage = "IN OUT --quant mlx4 [options]",
-            .summary = "quantise a model folder into MLX-style safetensors",
-            .notes = "IN is a folder with float weights, OUT the folder to make, which must not "
+            .usage = "IN OUT --quant TYPE [options]",
+            .summary = "quantise a model into MLX-style safetensors or a GGUF file",
+            .notes = "IN is a model: for MLX a folder with float weights, for GGUF any that can be "
+                     "read. OUT is the folder or, ending in .gguf, the file to make; it must not "
                      "exist. It "
-                     "appears whole at the end; when interrupted nothing is left behind.",
+                     "appears whole at the end; when interrupted nothing is left behind. Rows that "
+                     "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
+                     "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
+                     "q6_k.",
             .positional = {"IN", "OUT"},
             .n_required = 2,
         },
@@ -337,9 +341,16 @@ const cli_option cli_options[] = {
      CONVERT,
      CONVERT,
      AT(quant),
-     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8",
+     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|bf16|f16|f32",
      .arg = "TYPE",
-     .help = "MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, mlx6, mlx8"},
+     .help = "into a folder, MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, "
+             "mlx6, mlx8; into a .gguf file: q8_0, q6_k, q4_k, q4_0, bf16, f16, f32"},
+    {{"--imatrix"},
+     CLI_STRING,
+     CONVERT,
+     AT(imatrix),
+     .arg = "FILE",
+     .help = "importance matrix that weights the rounding of q4_0, q4_k and q6_k"},
     {{"--group-size"},
      CLI_CHOICE,
      CONVERT,
@@ -404,7 +415,8 @@ const cli_option cli_options[] = {
      1,
      MFI_MAX_THREADS,
      .arg = "N",
-     .help = "accepted as everywhere; conversion uses one thread so far"},
+     .help = "threads that encode for GGUF; the file doesn't depend on it",
+     .fallback = "one a processor this process may use"},
     {{"--io-threads"},
      CLI_INT,
      ENGINE,

@@ -64,7 +64,7 @@ typedef struct cli_args {
     size_t n_positional;
     bool help, raw, json, jsonl, special, ignore_eos, no_progress;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace;
-    const char *activations, *isa, *quant, *group_size, *dense_bits;
+    const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
     int64_t predict, limit, ctx, threads, io_threads, chunk;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;

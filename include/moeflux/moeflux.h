@@ -266,12 +266,16 @@ MF_API mf_status mf_session_generate(mf_session *session, const mf_generate_opti
 
 typedef struct mf_convert_options {
     size_t struct_size;
-    const char *in_path;  /* a model folder with float weights */
-    const char *out_path; /* the folder to make; must not exist */
+    const char *in_path;  /* a model: for MLX a folder with float weights, for GGUF any readable one */
+    const char *out_path; /* the folder or file to make; must not exist */
+    /* GGUF: "f32", "f16", "bf16", "q8_0", "q6_k", "q4_k" or "q4_0"; NULL: MLX as follows */
+    const char *type;
     uint32_t bits;        /* 2, 3, 4, 5, 6 or 8 */
     uint32_t dense_bits;  /* for everything but routed experts; 0: as `bits` */
     uint32_t group_size;  /* 32, 64 or 128; 0: 64 */
     uint64_t memory_bytes; /* bound for buffers; 0: 256 MiB */
+    const char *imatrix_path; /* GGUF: weights the rounding of q4_0, q4_k, q6_k; may be NULL */
+    uint32_t n_threads;   /* GGUF: that encode; 0: one a processor this process may use */
     mf_progress_fn progress;
     void *progress_user;
 } mf_convert_options;
@@ -279,7 +283,7 @@ typedef struct mf_convert_options {
 MF_API void mf_convert_options_default(mf_convert_options *options);
 
 /* Writes MLX-style safetensors: every matrix quantised (affine), routers and shared-expert gates at
- * 8 bits, the rest as stored. Written beside out_path and renamed at the end: out_path appears whole or not
+ * 8 bits, the rest as stored; or, with `type`, a GGUF file as llama.cpp reads it. Written beside out_path and renamed at the end: out_path appears whole or not
  * at all, also when interrupted through `progress`. */
 MF_API mf_status mf_convert(const mf_convert_options *options, mf_error *err);
 
