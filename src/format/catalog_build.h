@@ -13,6 +13,12 @@ typedef enum mfi_dtype {
 
 /* Reads config.json. Release with mfi_catalog_close, also after a failure further on. */
 mf_status mfi_catalog_new(mfi_catalog **catalog, const char *path, mf_error *err);
+/* The same for files that need no config.json. */
+mf_status mfi_catalog_new_bare(mfi_catalog **catalog, const char *path, mf_error *err);
+/* Takes the tree over. */
+void mfi_catalog_set_meta(mfi_catalog *catalog, mfi_json *meta);
+mf_status mfi_catalog_add_meta_array(mfi_catalog *catalog, const char *key,
+                                     const mfi_meta_array *array, mf_error *err);
 /* Opens the file; *file is its index. */
 mf_status mfi_catalog_add_file(mfi_catalog *catalog, const char *path, uint32_t *file,
                                mf_error *err);
@@ -25,6 +31,9 @@ mfi_tensor *mfi_catalog_edit(mfi_catalog *catalog, uint32_t id);
 mfi_dtype mfi_catalog_dtype(const mfi_catalog *catalog, uint32_t id);
 /* Takes the tensors out for which drop[id] is true; the ids of the others move down. */
 mf_status mfi_catalog_drop(mfi_catalog *catalog, const bool *drop, mf_error *err);
+/* No two tensors from id `first` on may share a byte; all lie in one file and have one plane. Bytes
+ * that belong to none are left alone. */
+mf_status mfi_catalog_check_overlap(const mfi_catalog *catalog, uint32_t first, mf_error *err);
 /* Gives back what only building needed. */
 void mfi_catalog_finish(mfi_catalog *catalog);
 
@@ -41,5 +50,10 @@ mf_status mfi_safetensors_add(mfi_catalog *catalog, const char *path, mf_error *
 /* Adds the files that an index names, and holds the result against the index (shards.c). */
 mf_status mfi_shards_add(mfi_catalog *catalog, const char *dir, const char *index_path,
                          mf_error *err);
+/* Adds the tensors and the metadata of a GGUF file and of the shards that belong to it (gguf.c);
+ * with meta_only the first file's metadata alone. */
+mf_status mfi_gguf_add(mfi_catalog *catalog, const char *path, bool meta_only, mf_error *err);
+/* True if a name ends in "-NNNNN-of-NNNNN.gguf"; *no counts from 1. */
+bool mfi_gguf_shard_name(const char *name, uint32_t *no, uint32_t *n);
 
 #endif

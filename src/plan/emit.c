@@ -78,6 +78,7 @@ static void add_weight(emitter *e, uint32_t row, mfi_role role)
                               .rows = src->rows,
                               .cols = src->cols,
                               .load = src->load,
+                              .map = src->map,
                               .tensor = src->tensor};
     if (src->load != MFI_LOAD_MATRIX)
         w->type = mfi_qtype_float(MFI_Q_F32);
@@ -169,11 +170,13 @@ static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t l
         [MFI_OP_EMBED] = 1, [MFI_OP_RMSNORM] = 1, [MFI_OP_ATTN_PREP] = 2, [MFI_OP_GDN_CONV] = 1,
         [MFI_OP_GDN] = 3};
     bool head = phase == PHASE_HEAD, matmul = r->code == MFI_OP_MATMUL;
-    uint32_t weights = matmul ? r->n : n_w[r->code], dsts = matmul ? r->n : n_dst[r->code];
+    bool counted = matmul || r->code == MFI_OP_BIAS;
+    uint32_t weights = counted ? r->n : n_w[r->code], dsts = counted ? r->n : n_dst[r->code];
     uint32_t w[MFI_OP_OPERANDS];
     for (uint32_t i = 0; i < weights; i++) {
-        w[i] = e->index[(size_t)row * MFI_N_ROLES + r->w[i]];
-        MFI_ASSERT(w[i] != MFI_WEIGHT_NONE);
+        bool none = r->w[i] == MFI_ROLE_NONE; /* an operand that the recipe leaves out */
+        w[i] = none ? MFI_WEIGHT_NONE : e->index[(size_t)row * MFI_N_ROLES + r->w[i]];
+        MFI_ASSERT(none || w[i] != MFI_WEIGHT_NONE);
         if (matmul && e->p->weights[w[i]].q8)
             need_q8(e, r->src[0], e->p->weights[w[i]].cols, layer, head, phase);
     }
