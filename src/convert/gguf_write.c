@@ -106,7 +106,7 @@ static void put_string(mfi_gguf_out *g, const char *bytes, size_t len)
 
 /* ---- metadata ---- */
 
-static void put_key(mfi_gguf_out *g, const char *key, mfi_gguf_kind kind)
+static void put_key(mfi_gguf_out *g, const char *key, mfi_gguf_type kind)
 {
     size_t len = strlen(key);
     MFI_ASSERT(g->n_left == 0 && len > 0 && len <= KEY_BYTES_MAX);
@@ -115,48 +115,48 @@ static void put_key(mfi_gguf_out *g, const char *key, mfi_gguf_kind kind)
     put_int(g, kind, 4);
 }
 
-void mfi_gguf_u32(mfi_gguf_out *g, const char *key, uint32_t value)
+void mfi_gguf_key_u32(mfi_gguf_out *g, const char *key, uint32_t value)
 {
-    put_key(g, key, MFI_GGUF_U32);
+    put_key(g, key, MFI_GGUF_UINT32);
     put_int(g, value, 4);
 }
 
-void mfi_gguf_i32(mfi_gguf_out *g, const char *key, int32_t value)
+void mfi_gguf_key_i32(mfi_gguf_out *g, const char *key, int32_t value)
 {
-    put_key(g, key, MFI_GGUF_I32);
+    put_key(g, key, MFI_GGUF_INT32);
     put_int(g, (uint32_t)value, 4);
 }
 
-void mfi_gguf_u64(mfi_gguf_out *g, const char *key, uint64_t value)
+void mfi_gguf_key_u64(mfi_gguf_out *g, const char *key, uint64_t value)
 {
-    put_key(g, key, MFI_GGUF_U64);
+    put_key(g, key, MFI_GGUF_UINT64);
     put_int(g, value, 8);
 }
 
-void mfi_gguf_f32(mfi_gguf_out *g, const char *key, float value)
+void mfi_gguf_key_f32(mfi_gguf_out *g, const char *key, float value)
 {
-    put_key(g, key, MFI_GGUF_F32);
+    put_key(g, key, MFI_GGUF_FLOAT32);
     put_float(g, value);
 }
 
-void mfi_gguf_bool(mfi_gguf_out *g, const char *key, bool value)
+void mfi_gguf_key_bool(mfi_gguf_out *g, const char *key, bool value)
 {
     put_key(g, key, MFI_GGUF_BOOL);
     put_int(g, value, 1);
 }
 
-void mfi_gguf_str(mfi_gguf_out *g, const char *key, const char *value)
+void mfi_gguf_key_str(mfi_gguf_out *g, const char *key, const char *value)
 {
-    mfi_gguf_strn(g, key, value, strlen(value));
+    mfi_gguf_key_strn(g, key, value, strlen(value));
 }
 
-void mfi_gguf_strn(mfi_gguf_out *g, const char *key, const char *value, size_t len)
+void mfi_gguf_key_strn(mfi_gguf_out *g, const char *key, const char *value, size_t len)
 {
-    put_key(g, key, MFI_GGUF_STR);
+    put_key(g, key, MFI_GGUF_STRING);
     put_string(g, value, len);
 }
 
-void mfi_gguf_array(mfi_gguf_out *g, const char *key, mfi_gguf_kind element, uint64_t n)
+void mfi_gguf_array(mfi_gguf_out *g, const char *key, mfi_gguf_type element, uint64_t n)
 {
     put_key(g, key, MFI_GGUF_ARRAY);
     put_int(g, element, 4);
@@ -165,7 +165,7 @@ void mfi_gguf_array(mfi_gguf_out *g, const char *key, mfi_gguf_kind element, uin
     g->n_left = n;
 }
 
-static void take(mfi_gguf_out *g, mfi_gguf_kind kind)
+static void take(mfi_gguf_out *g, mfi_gguf_type kind)
 {
     MFI_ASSERT(g->n_left > 0 && g->element == kind);
     g->n_left--;
@@ -173,19 +173,19 @@ static void take(mfi_gguf_out *g, mfi_gguf_kind kind)
 
 void mfi_gguf_put_u32(mfi_gguf_out *g, uint32_t value)
 {
-    take(g, MFI_GGUF_U32);
+    take(g, MFI_GGUF_UINT32);
     put_int(g, value, 4);
 }
 
 void mfi_gguf_put_i32(mfi_gguf_out *g, int32_t value)
 {
-    take(g, MFI_GGUF_I32);
+    take(g, MFI_GGUF_INT32);
     put_int(g, (uint32_t)value, 4);
 }
 
 void mfi_gguf_put_f32(mfi_gguf_out *g, float value)
 {
-    take(g, MFI_GGUF_F32);
+    take(g, MFI_GGUF_FLOAT32);
     put_float(g, value);
 }
 
@@ -197,7 +197,7 @@ void mfi_gguf_put_bool(mfi_gguf_out *g, bool value)
 
 void mfi_gguf_put_str(mfi_gguf_out *g, const char *bytes, size_t len)
 {
-    take(g, MFI_GGUF_STR);
+    take(g, MFI_GGUF_STRING);
     put_string(g, bytes, len);
 }
 

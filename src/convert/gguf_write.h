@@ -3,39 +3,23 @@
  *
  *   mfi_gguf_out g;
  *   MFI_TRY(mfi_gguf_create(&g, path, err));
- *   mfi_gguf_str(&g, "general.architecture", "qwen3moe");        any number of keys; errors stick
- *   mfi_gguf_array(&g, "tokenizer.ggml.tokens", MFI_GGUF_STR, n); then n times mfi_gguf_put_str
- *   status = mfi_gguf_layout(&g, tensors, n_tensors, err);        sets tensors[i].offset
- *   status = mfi_gguf_write(&g, data, len, tensors[i].offset, err);
- *   status = mfi_gguf_finish(&g, err);
- *   mfi_gguf_close(&g);                                           always; removes what isn't
- * finished
+ *   mfi_gguf_key_str(&g, "general.architecture", "qwen3moe");        any number of keys; errors
+ * stick mfi_gguf_array(&g, "tokenizer.ggml.tokens", MFI_GGUF_STRING, n); then n times
+ * mfi_gguf_put_str status = mfi_gguf_layout(&g, tensors, n_tensors, err);        sets
+ * tensors[i].offset status = mfi_gguf_write(&g, data, len, tensors[i].offset, err); status =
+ * mfi_gguf_finish(&g, err); mfi_gguf_close(&g);                                           always;
+ * removes what isn't finished
  */
 #ifndef MFI_CONVERT_GGUF_WRITE_H
 #define MFI_CONVERT_GGUF_WRITE_H
 
 #include "base/limits.h"
+#include "format/gguf_read.h" /* mfi_gguf_type */
 #include "os/out.h"
 #include "quant/quant.h"
 
 #define MFI_GGUF_ALIGN          32 /* of the data; the format's default, so no key says so */
 #define MFI_GGUF_NAME_BYTES_MAX 63 /* of a tensor; readers have room for no more */
-
-typedef enum mfi_gguf_kind {
-    MFI_GGUF_U8 = 0,
-    MFI_GGUF_I8 = 1,
-    MFI_GGUF_U16 = 2,
-    MFI_GGUF_I16 = 3,
-    MFI_GGUF_U32 = 4,
-    MFI_GGUF_I32 = 5,
-    MFI_GGUF_F32 = 6,
-    MFI_GGUF_BOOL = 7,
-    MFI_GGUF_STR = 8,
-    MFI_GGUF_ARRAY = 9,
-    MFI_GGUF_U64 = 10,
-    MFI_GGUF_I64 = 11,
-    MFI_GGUF_F64 = 12
-} mfi_gguf_kind;
 
 typedef struct mfi_gguf_tensor {
     const char *name; /* must outlive layout only */
@@ -53,7 +37,7 @@ typedef struct mfi_gguf_out {
     size_t n_buffered;
     uint64_t at;             /* end of what was put */
     uint64_t n_keys, n_left; /* n_left: elements that the last array still wants */
-    mfi_gguf_kind element;   /* of that array */
+    mfi_gguf_type element;   /* of that array */
     mf_status status;        /* of the first failure; nothing is put after it */
     mf_error error;
 } mfi_gguf_out;
@@ -62,15 +46,15 @@ typedef struct mfi_gguf_out {
 mf_status mfi_gguf_create(mfi_gguf_out *g, const char *path, mf_error *err);
 
 /* One key each. Keys aren't checked for doubles. */
-void mfi_gguf_u32(mfi_gguf_out *g, const char *key, uint32_t value);
-void mfi_gguf_i32(mfi_gguf_out *g, const char *key, int32_t value);
-void mfi_gguf_u64(mfi_gguf_out *g, const char *key, uint64_t value);
-void mfi_gguf_f32(mfi_gguf_out *g, const char *key, float value);
-void mfi_gguf_bool(mfi_gguf_out *g, const char *key, bool value);
-void mfi_gguf_str(mfi_gguf_out *g, const char *key, const char *value);
-void mfi_gguf_strn(mfi_gguf_out *g, const char *key, const char *value, size_t len);
+void mfi_gguf_key_u32(mfi_gguf_out *g, const char *key, uint32_t value);
+void mfi_gguf_key_i32(mfi_gguf_out *g, const char *key, int32_t value);
+void mfi_gguf_key_u64(mfi_gguf_out *g, const char *key, uint64_t value);
+void mfi_gguf_key_f32(mfi_gguf_out *g, const char *key, float value);
+void mfi_gguf_key_bool(mfi_gguf_out *g, const char *key, bool value);
+void mfi_gguf_key_str(mfi_gguf_out *g, const char *key, const char *value);
+void mfi_gguf_key_strn(mfi_gguf_out *g, const char *key, const char *value, size_t len);
 /* Starts an array; exactly n elements of that kind must be put before the next key. */
-void mfi_gguf_array(mfi_gguf_out *g, const char *key, mfi_gguf_kind element, uint64_t n);
+void mfi_gguf_array(mfi_gguf_out *g, const char *key, mfi_gguf_type element, uint64_t n);
 void mfi_gguf_put_u32(mfi_gguf_out *g, uint32_t value);
 void mfi_gguf_put_i32(mfi_gguf_out *g, int32_t value);
 void mfi_gguf_put_f32(mfi_gguf_out *g, float value);

@@ -74,19 +74,19 @@ static void test_bytes(void **state)
     const char *path = fresh("bytes");
     mfi_gguf_out g;
     mft_ok(mfi_gguf_create(&g, path, &err), &err);
-    mfi_gguf_str(&g, "a", "hi");
-    mfi_gguf_u32(&g, "b", 0x12345678);
-    mfi_gguf_i32(&g, "c", -2);
-    mfi_gguf_u64(&g, "d", 0x0102030405060708);
-    mfi_gguf_f32(&g, "e", 1.5f);
-    mfi_gguf_bool(&g, "f", true);
-    mfi_gguf_array(&g, "gg", MFI_GGUF_STR, 2);
+    mfi_gguf_key_str(&g, "a", "hi");
+    mfi_gguf_key_u32(&g, "b", 0x12345678);
+    mfi_gguf_key_i32(&g, "c", -2);
+    mfi_gguf_key_u64(&g, "d", 0x0102030405060708);
+    mfi_gguf_key_f32(&g, "e", 1.5f);
+    mfi_gguf_key_bool(&g, "f", true);
+    mfi_gguf_array(&g, "gg", MFI_GGUF_STRING, 2);
     mfi_gguf_put_str(&g, "", 0);
     mfi_gguf_put_str(&g, "x", 1);
-    mfi_gguf_array(&g, "h", MFI_GGUF_I32, 2);
+    mfi_gguf_array(&g, "h", MFI_GGUF_INT32, 2);
     mfi_gguf_put_i32(&g, 1);
     mfi_gguf_put_i32(&g, -1);
-    mfi_gguf_array(&g, "i", MFI_GGUF_F32, 1);
+    mfi_gguf_array(&g, "i", MFI_GGUF_FLOAT32, 1);
     mfi_gguf_put_f32(&g, -1);
     mfi_gguf_array(&g, "j", MFI_GGUF_BOOL, 0);
     mfi_gguf_tensor t[] = {
@@ -128,11 +128,11 @@ static void test_long_metadata(void **state)
     const char *path = fresh("long");
     mfi_gguf_out g;
     mft_ok(mfi_gguf_create(&g, path, &err), &err);
-    mfi_gguf_array(&g, "tokens", MFI_GGUF_STR, N);
+    mfi_gguf_array(&g, "tokens", MFI_GGUF_STRING, N);
     char token[32];
     for (uint32_t i = 0; i < N; i++)
         mfi_gguf_put_str(&g, token, (size_t)snprintf(token, sizeof token, "token %u", i * i));
-    mfi_gguf_u32(&g, "last", 7);
+    mfi_gguf_key_u32(&g, "last", 7);
     mft_ok(mfi_gguf_layout(&g, NULL, 0, &err), &err);
     mft_ok(mfi_gguf_finish(&g, &err), &err);
     mfi_gguf_close(&g);
@@ -240,7 +240,7 @@ static void test_full(void **state)
         setrlimit(RLIMIT_FSIZE, &small);
         mfi_gguf_out g;
         mft_ok(mfi_gguf_create(&g, fresh("full"), &err), &err);
-        mfi_gguf_array(&g, "a", MFI_GGUF_STR, cases[i].n_strings);
+        mfi_gguf_array(&g, "a", MFI_GGUF_STRING, cases[i].n_strings);
         for (uint64_t k = 0; k < cases[i].n_strings; k++)
             mfi_gguf_put_str(&g, "0123456789", 10);
         mfi_gguf_tensor t = {
