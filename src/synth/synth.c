@@ -89,14 +89,14 @@ static void put_keys(job *j)
     const mfi_synth_shape *s = j->shape;
     bool skewed = j->o->routing == MF_ROUTING_SKEWED;
     char text[160];
-    mfi_gguf_str(g, "general.architecture", mfi_synth_arch_gguf(s->kind));
+    mfi_gguf_key_str(g, "general.architecture", mfi_synth_arch_gguf(s->kind));
     snprintf(text, sizeof text, "synthetic %s %s", mfi_synth_arch_name(s->kind), s->name);
-    mfi_gguf_str(g, "general.name", text);
+    mfi_gguf_key_str(g, "general.name", text);
     snprintf(text, sizeof text, "random weights, %s routing, seed %" PRIu64,
              skewed ? "skewed" : "uniform", j->o->seed);
-    mfi_gguf_str(g, "general.description", text);
-    mfi_gguf_u32(g, "general.quantization_version", 2);
-    mfi_gguf_u32(g, "general.file_type", mfi_synth_quant_file_type(j->quant));
+    mfi_gguf_key_str(g, "general.description", text);
+    mfi_gguf_key_u32(g, "general.quantization_version", 2);
+    mfi_gguf_key_u32(g, "general.file_type", mfi_synth_quant_file_type(j->quant));
     mfi_synth_put_shape(g, s, j->o->n_layers ? j->o->n_layers : s->n_layers);
     mfi_synth_put_vocab(g, s->n_vocab);
 }

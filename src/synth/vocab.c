@@ -12,6 +12,7 @@
 
 #define N_LETTERS    26
 #define N_MERGES_MAX (N_LETTERS + N_LETTERS * N_LETTERS)
+#define N_WORDS      (90 * 90 * 90)
 
 #define SPACE "\xc4\xa0" /* U+0120, the byte 0x20 of a byte-level vocabulary */
 
@@ -62,19 +63,18 @@ static void merge_halves(uint32_t i, char left[3], char right[2])
     right[1] = 0;
 }
 
-/* A space and three or more syllables: no two numbers give the same word. */
+/* A space and three syllables: no two numbers below 90^3 give the same word. */
 static size_t word_token(uint32_t i, char *out, size_t cap)
 {
     static const char consonants[] = "bdfghjklmnprstvwyz", vowels[] = "aeiou";
-    char syllables[16];
-    size_t n = 0;
-    for (int k = 0; k < 3 || i; k++) {
-        syllables[n++] = consonants[i % 18];
-        i /= 18;
-        syllables[n++] = vowels[i % 5];
-        i /= 5;
+    char syllables[6];
+    i = (uint32_t)(i * 314159ull % N_WORDS); /* neighbours look different; no common factor */
+    for (int k = 0; k < 6; k += 2) {
+        syllables[k] = consonants[i % 18];
+        syllables[k + 1] = vowels[i / 18 % 5];
+        i /= 90;
     }
-    return (size_t)snprintf(out, cap, SPACE "%.*s", (int)n, syllables);
+    return (size_t)snprintf(out, cap, SPACE "%.6s", syllables);
 }
 
 static const char *const specials[MFI_SYNTH_N_SPECIAL] = {"<|endoftext|>", "<|im_start|>",
@@ -101,29 +101,29 @@ static void put_token(mfi_gguf_out *g, uint32_t id, uint32_t n_vocab)
 void mfi_synth_put_vocab(mfi_gguf_out *g, uint32_t n_vocab)
 {
     uint32_t n_text = mfi_synth_n_text(n_vocab), first_special = n_vocab - MFI_SYNTH_N_SPECIAL;
-    MFI_ASSERT(n_text + MFI_SYNTH_N_SPECIAL < n_vocab);
-    mfi_gguf_str(g, "tokenizer.ggml.model", "gpt2");
-    mfi_gguf_str(g, "tokenizer.ggml.pre", "qwen2");
-    mfi_gguf_array(g, "tokenizer.ggml.tokens", MFI_GGUF_STR, n_vocab);
+    MFI_ASSERT(n_text < first_special && first_special - n_text <= N_WORDS);
+    mfi_gguf_key_str(g, "tokenizer.ggml.model", "gpt2");
+    mfi_gguf_key_str(g, "tokenizer.ggml.pre", "qwen2");
+    mfi_gguf_array(g, "tokenizer.ggml.tokens", MFI_GGUF_STRING, n_vocab);
     for (uint32_t id = 0; id < n_vocab; id++)
         put_token(g, id, n_vocab);
-    mfi_gguf_array(g, "tokenizer.ggml.token_type", MFI_GGUF_I32, n_vocab);
+    mfi_gguf_array(g, "tokenizer.ggml.token_type", MFI_GGUF_INT32, n_vocab);
     for (uint32_t id = 0; id < n_vocab; id++)
         mfi_gguf_put_i32(g, id < first_special ? TOKEN_NORMAL : TOKEN_CONTROL);
-    mfi_gguf_array(g, "tokenizer.ggml.merges", MFI_GGUF_STR, n_merges(n_vocab));
+    mfi_gguf_array(g, "tokenizer.ggml.merges", MFI_GGUF_STRING, n_merges(n_vocab));
     for (uint32_t i = 0; i < n_merges(n_vocab); i++) {
         char left[3], right[2], text[8];
         merge_halves(i, left, right);
         int len = snprintf(text, sizeof text, "%s %s", left, right);
         mfi_gguf_put_str(g, text, (size_t)len);
     }
-    mfi_gguf_u32(g, "tokenizer.ggml.eos_token_id", first_special + 2);
-    mfi_gguf_u32(g, "tokenizer.ggml.padding_token_id", first_special);
-    mfi_gguf_bool(g, "tokenizer.ggml.add_bos_token", false);
-    mfi_gguf_str(g, "tokenizer.chat_template",
-                 "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
-                 "message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
-                 "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
+    mfi_gguf_key_u32(g, "tokenizer.ggml.eos_token_id", first_special + 2);
+    mfi_gguf_key_u32(g, "tokenizer.ggml.padding_token_id", first_special);
+    mfi_gguf_key_bool(g, "tokenizer.ggml.add_bos_token", false);
+    mfi_gguf_key_str(g, "tokenizer.chat_template",
+                     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
+                     "message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+                     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
 }
 
 /* ---- hyper-parameters ---- */
@@ -142,19 +142,19 @@ static const char *full(const keys *k, const char *key, char name[96])
 static void u32(const keys *k, const char *key, uint32_t value)
 {
     char name[96];
-    mfi_gguf_u32(k->g, full(k, key, name), value);
+    mfi_gguf_key_u32(k->g, full(k, key, name), value);
 }
 
 static void f32(const keys *k, const char *key, float value)
 {
     char name[96];
-    mfi_gguf_f32(k->g, full(k, key, name), value);
+    mfi_gguf_key_f32(k->g, full(k, key, name), value);
 }
 
 static void flag(const keys *k, const char *key, bool value)
 {
     char name[96];
-    mfi_gguf_bool(k->g, full(k, key, name), value);
+    mfi_gguf_key_bool(k->g, full(k, key, name), value);
 }
 
 static void put_delta_net(const keys *k, const mfi_synth_shape *s)
@@ -191,12 +191,12 @@ static void put_rope(const keys *k, const mfi_synth_shape *s)
         /* Frequencies by text, height and width; they fall together for text. */
         uint32_t half = s->n_rot / 2, third = half / 3;
         const uint32_t sections[4] = {half - 2 * third, third, third, 0};
-        mfi_gguf_array(k->g, full(k, "rope.dimension_sections", name), MFI_GGUF_I32, 4);
+        mfi_gguf_array(k->g, full(k, "rope.dimension_sections", name), MFI_GGUF_INT32, 4);
         for (int i = 0; i < 4; i++)
             mfi_gguf_put_i32(k->g, (int32_t)sections[i]);
     }
     if (s->yarn.ctx) {
-        mfi_gguf_str(k->g, full(k, "rope.scaling.type", name), "yarn");
+        mfi_gguf_key_str(k->g, full(k, "rope.scaling.type", name), "yarn");
         f32(k, "rope.scaling.factor", s->yarn.factor);
         u32(k, "rope.scaling.original_context_length", s->yarn.ctx);
         if (s->yarn.log_mul > 0)
