@@ -52,10 +52,10 @@ static const struct {
 /* ---- weights ---- */
 
 /* Routers and scalar gates keep float activations: a flipped expert costs more than the 8-bit product
- * saves. The integer kernels want whole blocks of 32. */
+ * saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks of 32. */
 static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
 {
-    return e->q8 && type.kind == MFI_Q_MLX && role != MFI_ROLE_ROUTER &&
+    return e->q8 && (type.kind == MFI_Q_MLX || type.kind == MFI_Q_GGML) && role != MFI_ROLE_ROUTER &&
            role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
 }
 

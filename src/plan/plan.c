@@ -58,7 +58,8 @@ static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_
              o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
 }
 
-/* Float weights always meet float activations; see docs/numerics.md for the figures behind auto. */
+/* Float weights always meet float activations, and left to us everything but MLX types does, too; see
+ * docs/numerics.md for the figures behind auto. */
 static void choose_activations(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o)
 {
     const mfi_catalog *c = model->catalog;
@@ -72,7 +73,7 @@ static void choose_activations(mfi_plan *plan, const mfi_model *model, const mfi
                (o->activations == MF_ACTIVATIONS_AUTO && bits != 0 && bits <= MFI_Q8_AUTO_MAX_BITS);
     snprintf(plan->activations_reason, sizeof plan->activations_reason, "%s",
              o->activations != MF_ACTIVATIONS_AUTO ? "as asked"
-             : bits == 0                           ? "float weights meet float activations"
+             : bits == 0                           ? "weights of these types meet float activations"
              : plan->q8 ? "8-bit rounding of activations stays below the error of these weights"
                         : "these weights are finer than 8-bit activations");
 }
