@@ -13,6 +13,7 @@ typedef enum cli_command_id {
     CLI_PLAN,
     CLI_EVAL,
     CLI_CONVERT,
+    CLI_SYNTH,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -65,7 +66,8 @@ typedef struct cli_args {
     bool help, raw, json, jsonl, special, ignore_eos, no_progress;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace;
     const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
-    int64_t predict, limit, ctx, threads, io_threads, chunk;
+    const char *arch, *shape, *routing;
+    int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed, memory;

@@ -287,6 +287,33 @@ MF_API void mf_convert_options_default(mf_convert_options *options);
  * at all, also when interrupted through `progress`. */
 MF_API mf_status mf_convert(const mf_convert_options *options, mf_error *err);
 
+/* ---- synthetic models ----------------------------------------------------------------------- */
+
+typedef enum mf_routing {
+    MF_ROUTING_UNIFORM = 0, /* every token chooses anew, all experts alike: the worst for a cache */
+    MF_ROUTING_SKEWED = 1   /* generated text reuses experts about as real text does */
+} mf_routing;
+
+typedef struct mf_synth_options {
+    size_t struct_size;
+    const char *arch;     /* "qwen3_moe"; a wrong one's message lists what there is */
+    const char *shape;    /* "30b-a3b"; likewise */
+    const char *quant;    /* q4_k, q4_0, q6_k, q8_0, mxfp4, bf16, f16 */
+    uint32_t n_layers;    /* the first so many; 0: all */
+    mf_routing routing;
+    uint64_t seed;        /* the same seed gives the same bytes */
+    const char *out_path; /* the GGUF file to make; must not exist */
+    mf_progress_fn progress; /* may be NULL */
+    void *progress_user;
+} mf_synth_options;
+
+MF_API void mf_synth_options_default(mf_synth_options *options);
+
+/* Writes a model of a published shape with random weights and a usable tokenizer, for measuring this
+ * engine and others on the same file. It appears whole at the end. MF_ERR_DISK_FULL, with what is
+ * needed, before anything is written. */
+MF_API mf_status mf_synth(const mf_synth_options *options, mf_error *err);
+
 #ifdef __cplusplus
 }
 #endif
