@@ -10,8 +10,9 @@
 #define PLAN     (1u << CLI_PLAN)
 #define EVAL     (1u << CLI_EVAL)
 #define CONVERT  (1u << CLI_CONVERT)
+#define SYNTH    (1u << CLI_SYNTH)
 #define ENGINE   (RUN | LOGITS | PLAN | EVAL)
-#define ALL      (ENGINE | TOKENIZE | CONVERT)
+#define ALL      (ENGINE | TOKENIZE | CONVERT | SYNTH)
 
 const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_RUN] =
@@ -76,13 +77,34 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_CONVERT] =
         {
             .name = "convert",
-            .usage = "IN OUT --quant mlx4 [options]",
-            .summary = "quantise a model folder into MLX-style safetensors",
-            .notes = "IN is a folder with float weights, OUT the folder to make, which must not "
+            .usage = "IN OUT --quant TYPE [options]",
+            .summary = "quantise a model into MLX-style safetensors or a GGUF file",
+            .notes = "IN is a model: for MLX a folder with float weights, for GGUF any that can be "
+                     "read. OUT is the folder or, ending in .gguf, the file to make; it must not "
                      "exist. It "
-                     "appears whole at the end; when interrupted nothing is left behind.",
+                     "appears whole at the end; when interrupted nothing is left behind. Rows that "
+                     "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
+                     "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
+                     "q6_k.",
             .positional = {"IN", "OUT"},
             .n_required = 2,
+        },
+    [CLI_SYNTH] =
+        {
+            .name = "synth",
+            .usage = "--arch ARCH --shape NAME --quant TYPE -o FILE.gguf [options]",
+            .summary = "write a model of a published shape with random weights, to measure with",
+            .notes =
+                "ARCH and NAME: qwen3_moe 30b-a3b, 235b-a22b; qwen2_moe 1.5-moe-a2.7b, "
+                "57b-a14b; qwen3_next 80b-a3b; qwen3_5_moe 35b-a3b, 397b-a17b; gpt_oss 20b, 120b; "
+                "deepseek_v3 671b; and tiny of each.\n"
+                "llama.cpp loads the file, too, so that both can be timed on it. The text it "
+                "generates is made-up words; use --ignore-eos. A prompt in words is mostly pairs "
+                "of letters.\n"
+                "The same options and seed give the same bytes. FILE must not exist; it appears "
+                "whole at the end; when interrupted nothing is left behind.\n"
+                "Example:  moeflux synth --arch qwen3_moe --shape 30b-a3b --quant q4_k --layers 4 "
+                "-o small.gguf",
         },
 };
 
@@ -159,6 +181,13 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "OUT",
      .help = "write the logits to OUT"},
+    {{"-o", "--output"},
+     CLI_STRING,
+     SYNTH,
+     SYNTH,
+     AT(output),
+     .arg = "FILE",
+     .help = "the GGUF file to make"},
     {{"--hidden"},
      CLI_STRING,
      LOGITS,
@@ -168,7 +197,7 @@ const cli_option cli_options[] = {
     {{"--json"}, CLI_FLAG, ENGINE, AT(json), .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT,
+     RUN | LOGITS | EVAL | CONVERT | SYNTH,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -337,9 +366,16 @@ const cli_option cli_options[] = {
      CONVERT,
      CONVERT,
      AT(quant),
-     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8",
+     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|bf16|f16|f32",
      .arg = "TYPE",
-     .help = "MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, mlx6, mlx8"},
+     .help = "into a folder, MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, "
+             "mlx6, mlx8; into a .gguf file: q8_0, q6_k, q4_k, q4_0, bf16, f16, f32"},
+    {{"--imatrix"},
+     CLI_STRING,
+     CONVERT,
+     AT(imatrix),
+     .arg = "FILE",
+     .help = "importance matrix that weights the rounding of q4_0, q4_k and q6_k"},
     {{"--group-size"},
      CLI_CHOICE,
      CONVERT,
@@ -356,6 +392,56 @@ const cli_option cli_options[] = {
      .arg = "N",
      .help = "bits of everything but routed experts: 2, 3, 4, 5, 6, 8",
      .fallback = "as --quant"},
+
+    /* ---- synthetic models ---- */
+    {{"--arch"},
+     CLI_STRING,
+     SYNTH,
+     SYNTH,
+     AT(arch),
+     .arg = "ARCH",
+     .help = "architecture, as config.json's model_type says it"},
+    {{"--shape"},
+     CLI_STRING,
+     SYNTH,
+     SYNTH,
+     AT(shape),
+     .arg = "NAME",
+     .help = "which published shape of it"},
+    {{"--quant"},
+     CLI_CHOICE,
+     SYNTH,
+     SYNTH,
+     AT(quant),
+     .choices = "q4_k|q4_0|q6_k|q8_0|mxfp4|bf16|f16",
+     .arg = "TYPE",
+     .help = "type of the matrices: q4_k, q4_0, q6_k, q8_0, mxfp4 (experts; the rest q8_0), bf16, "
+             "f16. Rows that are no whole blocks of 256 get q4_0 or q8_0 instead of q4_k or q6_k"},
+    {{"--layers"},
+     CLI_INT,
+     SYNTH,
+     AT(layers),
+     1,
+     MFI_MAX_LAYERS,
+     .arg = "N",
+     .help = "only the first N layers",
+     .fallback = "all"},
+    {{"--routing"},
+     CLI_CHOICE,
+     SYNTH,
+     AT(routing),
+     .choices = "uniform|skewed",
+     .arg = "KIND",
+     .help = "how experts are reused: uniform (every token chooses anew), skewed (generated text "
+             "repeats about 45 % of its choices at the next token and 80 % within 8)",
+     .fallback = "uniform"},
+    {{"-s", "--seed"},
+     CLI_SEED,
+     SYNTH,
+     AT(seed),
+     .arg = "N",
+     .help = "seed of the weights",
+     .fallback = "1"},
 
     /* ---- machine ---- */
     {{"--memory"},
@@ -404,7 +490,8 @@ const cli_option cli_options[] = {
      1,
      MFI_MAX_THREADS,
      .arg = "N",
-     .help = "accepted as everywhere; conversion uses one thread so far"},
+     .help = "threads that encode for GGUF; the file doesn't depend on it",
+     .fallback = "one a processor this process may use"},
     {{"--io-threads"},
      CLI_INT,
      ENGINE,

@@ -13,6 +13,7 @@ typedef enum cli_command_id {
     CLI_PLAN,
     CLI_EVAL,
     CLI_CONVERT,
+    CLI_SYNTH,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -64,8 +65,9 @@ typedef struct cli_args {
     size_t n_positional;
     bool help, raw, json, jsonl, special, ignore_eos, no_progress;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace;
-    const char *activations, *isa, *quant, *group_size, *dense_bits;
-    int64_t predict, limit, ctx, threads, io_threads, chunk;
+    const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
+    const char *arch, *shape, *routing;
+    int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed, memory;

@@ -82,7 +82,7 @@ typedef enum mf_activations {
 
 typedef struct mf_engine_options {
     size_t struct_size;
-    const char *model_path;      /* a model folder */
+    const char *model_path;      /* a model folder, or a GGUF file (of a split one the first) */
     uint64_t memory_bytes;       /* bound for the whole process; 0: from cgroup and free memory */
     uint32_t ctx;                /* positions a session can hold; 0: chosen by the plan */
     uint32_t n_threads;          /* compute threads; 0: one a processor this process may use */
@@ -146,7 +146,7 @@ MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_w
 
 /* ---- tokenizer and chat --------------------------------------------------------------------- */
 
-/* `path` is a model folder or a tokenizer.json. */
+/* `path` is a model folder, a tokenizer.json or a GGUF file. */
 MF_API mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err);
 MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
 
@@ -266,12 +266,16 @@ MF_API mf_status mf_session_generate(mf_session *session, const mf_generate_opti
 
 typedef struct mf_convert_options {
     size_t struct_size;
-    const char *in_path;  /* a model folder with float weights */
-    const char *out_path; /* the folder to make; must not exist */
+    const char *in_path;  /* a model: for MLX a folder with float weights, for GGUF any readable one */
+    const char *out_path; /* the folder or file to make; must not exist */
+    /* GGUF: "f32", "f16", "bf16", "q8_0", "q6_k", "q4_k" or "q4_0"; NULL: MLX as follows */
+    const char *type;
     uint32_t bits;        /* 2, 3, 4, 5, 6 or 8 */
     uint32_t dense_bits;  /* for everything but routed experts; 0: as `bits` */
     uint32_t group_size;  /* 32, 64 or 128; 0: 64 */
     uint64_t memory_bytes; /* bound for buffers; 0: 256 MiB */
+    const char *imatrix_path; /* GGUF: weights the rounding of q4_0, q4_k, q6_k; may be NULL */
+    uint32_t n_threads;   /* GGUF: that encode; 0: one a processor this process may use */
     mf_progress_fn progress;
     void *progress_user;
 } mf_convert_options;
@@ -279,9 +283,36 @@ typedef struct mf_convert_options {
 MF_API void mf_convert_options_default(mf_convert_options *options);
 
 /* Writes MLX-style safetensors: every matrix quantised (affine), routers and shared-expert gates at
- * 8 bits, the rest as stored. Written beside out_path and renamed at the end: out_path appears whole or not
+ * 8 bits, the rest as stored; or, with `type`, a GGUF file as llama.cpp reads it. Written beside out_path and renamed at the end: out_path appears whole or not
  * at all, also when interrupted through `progress`. */
 MF_API mf_status mf_convert(const mf_convert_options *options, mf_error *err);
+
+/* ---- synthetic models ----------------------------------------------------------------------- */
+
+typedef enum mf_routing {
+    MF_ROUTING_UNIFORM = 0, /* every token chooses anew, all experts alike: the worst for a cache */
+    MF_ROUTING_SKEWED = 1   /* generated text reuses experts about as real text does */
+} mf_routing;
+
+typedef struct mf_synth_options {
+    size_t struct_size;
+    const char *arch;     /* "qwen3_moe"; a wrong one's message lists what there is */
+    const char *shape;    /* "30b-a3b"; likewise */
+    const char *quant;    /* q4_k, q4_0, q6_k, q8_0, mxfp4, bf16, f16 */
+    uint32_t n_layers;    /* the first so many; 0: all */
+    mf_routing routing;
+    uint64_t seed;        /* the same seed gives the same bytes */
+    const char *out_path; /* the GGUF file to make; must not exist */
+    mf_progress_fn progress; /* may be NULL */
+    void *progress_user;
+} mf_synth_options;
+
+MF_API void mf_synth_options_default(mf_synth_options *options);
+
+/* Writes a model of a published shape with random weights and a usable tokenizer, for measuring this
+ * engine and others on the same file. It appears whole at the end. MF_ERR_DISK_FULL, with what is
+ * needed, before anything is written. */
+MF_API mf_status mf_synth(const mf_synth_options *options, mf_error *err);
 
 #ifdef __cplusplus
 }
