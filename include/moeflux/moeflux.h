@@ -131,6 +131,7 @@ typedef struct mf_stats {
     uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */
     uint32_t n_slots, n_experts_total;
     uint64_t expert_bytes_total;       /* all routed experts on the drive */
+    uint64_t tokens_evaluated;         /* that went through the layers, prompts and answers */
 } mf_stats;
 
 MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
@@ -214,8 +215,19 @@ MF_API void mf_session_close(mf_session **session);
 /* Forgets everything; the session is as after open. */
 MF_API void mf_session_reset(mf_session *session);
 
-/* Tokens evaluated so far. */
+/* Tokens evaluated so far, and which they are: [mf_session_length], valid until the next call that
+ * changes the timeline. */
 MF_API size_t mf_session_length(const mf_session *session);
+MF_API const int32_t *mf_session_tokens(const mf_session *session);
+
+/* Prepares the timeline for tokens[0..n_tokens), a conversation that went on or was changed: keeps
+ * what both begin with and forgets the rest. Evaluates nothing: tokens[*n_kept..n_tokens) are left to
+ * mf_session_eval or mf_session_generate. A model with recurrent layers can't be taken back to an
+ * earlier token, so that unless the whole timeline is kept all of it is forgotten, and *n_kept is 0.
+ * The last token counts as kept only if its logits are at hand. A failed session is reset.
+ * MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before. */
+MF_API mf_status mf_session_sync(mf_session *session, const int32_t *tokens, size_t n_tokens,
+                                 size_t *n_kept, mf_error *err);
 
 typedef struct mf_eval_outputs {
     size_t struct_size;
