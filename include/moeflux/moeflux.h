@@ -145,6 +145,10 @@ MF_API void mf_engine_stats_reset(mf_engine *engine);
 MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
                                void *user, mf_error *err);
 
+/* Writes the table of model families, the formats each is read from and what results were compared
+ * with, for people or, with `json`, as one JSON object. */
+MF_API mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_error *err);
+
 /* ---- tokenizer and chat --------------------------------------------------------------------- */
 
 /* `path` is a model folder or a tokenizer.json. */
@@ -175,6 +179,20 @@ typedef struct mf_chat_message {
 MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
                                 size_t n_messages, bool add_generation_prompt, char **text,
                                 size_t *len, mf_error *err);
+
+/* A chat template by itself: no tokenizer, no weights. `path` is a model folder, whose named special
+ * tokens (bos_token, ...) the template then sees, or a file with the template's text. Constructs that
+ * are not understood are MF_ERR_UNSUPPORTED and named with their line. Immutable after open; may be
+ * used by several threads. */
+typedef struct mf_template mf_template;
+MF_API mf_status mf_template_open(mf_template **chat_template, const char *path, mf_error *err);
+MF_API void mf_template_close(mf_template **chat_template);
+
+/* Renders with the members of a JSON object as variables (messages, tools, add_generation_prompt,
+ * ...); a member that is absent is undefined, which is not the same as null. *text is allocated,
+ * NUL-terminated and released with mf_free. MF_ERR_ARGUMENT if the template itself fails. */
+MF_API mf_status mf_template_render(const mf_template *chat_template, const char *vars_json,
+                                    size_t vars_len, char **text, size_t *len, mf_error *err);
 
 MF_API void mf_free(void *p);
 

@@ -249,6 +249,13 @@ static mf_status read_config(mfi_model *model, const mfi_json *c, mf_error *err)
 
 #define RECIPE(ops, names) {ops, MFI_ARRAY_LEN(ops), names, MFI_ARRAY_LEN(names)}
 
+static const mfi_evidence evidence[] = {
+    {"safetensors, bfloat16, float16 or float32",
+     "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face transformers"},
+    {"safetensors, MLX-quantised with 2, 3, 4, 5, 6 or 8 bits, also mixed",
+     "tiny models: logits, every layer's hidden states and greedy tokens of mlx-lm"},
+};
+
 const mfi_arch mfi_arch_qwen3_5_moe = {
     .name = "qwen3_5_moe",
     .model_types = model_types,
@@ -258,4 +265,6 @@ const mfi_arch mfi_arch_qwen3_5_moe = {
     .ffn = RECIPE(ffn_ops, ffn_names),
     .head = RECIPE(head_ops, head_names),
     .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
 };

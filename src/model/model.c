@@ -46,6 +46,12 @@ mf_status mfi_config_u32(const mfi_json *config, const char *key, int64_t fallba
 
 /* ---- family ---- */
 
+const mfi_arch *const *mfi_model_archs(size_t *n)
+{
+    *n = MFI_ARRAY_LEN(archs);
+    return archs;
+}
+
 static const mfi_arch *find_arch(const char *model_type)
 {
     for (size_t i = 0; i < MFI_ARRAY_LEN(archs); i++)

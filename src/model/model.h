@@ -92,6 +92,11 @@ typedef struct mfi_recipe {
 
 typedef struct mfi_model mfi_model;
 
+/* A way the family is stored in, and what our results on it were compared with. */
+typedef struct mfi_evidence {
+    const char *format, *against;
+} mfi_evidence;
+
 /* A family. */
 typedef struct mfi_arch {
     const char *name;
@@ -99,7 +104,12 @@ typedef struct mfi_arch {
     mfi_recipe begin, mixer[MFI_N_MIXERS], ffn, head;
     /* Fills shape, ctx_model, tied and mixer kinds from config.json (already the text part). */
     mf_status (*read_config)(mfi_model *model, const mfi_json *config, mf_error *err);
+    const mfi_evidence *evidence; /* [n_evidence] for people: `moeflux families` */
+    uint32_t n_evidence;
 } mfi_arch;
+
+/* All families, [*n]; static storage. */
+const mfi_arch *const *mfi_model_archs(size_t *n);
 
 /* Where a resident weight comes from. */
 typedef struct mfi_weight_src {

@@ -1,6 +1,6 @@
-/* A timeline that goes on, is changed and is rebuilt: mf_session_sync keeps what it says it keeps, the
- * counter of evaluated tokens shows that nothing was evaluated twice, and the logits are the same bytes
- * as those of a session that saw all tokens at once. */
+/* A timeline that goes on, is changed and is rebuilt: mf_session_sync keeps what it says it keeps,
+ * the counter of evaluated tokens shows that nothing was evaluated twice, and the logits are the
+ * same bytes as those of a session that saw all tokens at once. */
 #include "fake/support.h"
 
 #include <stdio.h>
@@ -18,7 +18,8 @@ typedef struct bench {
 
 static uint32_t n_ticks;
 
-static bool count_ticks(void *user, const char *what, const char *unit, uint64_t done, uint64_t total)
+static bool count_ticks(void *user, const char *what, const char *unit, uint64_t done,
+                        uint64_t total)
 {
     (void)what;
     (void)unit;
