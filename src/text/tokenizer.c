@@ -36,7 +36,7 @@ mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error
         status = open_file(t, inside, err);
     } else {
         char *slash = strrchr(dir, '/');
-        strcpy(slash ? slash + 1 : dir, ""); /* the folder it lies in */
+        *(slash ? slash + 1 : dir) = '\0'; /* the folder it lies in */
         status = open_file(t, path, err);
     }
     if (status == MF_OK)
