@@ -17,6 +17,7 @@ SHIPPED = os.path.join(TOP, "models", "pocket-dictionary")
 
 
 def add_arguments(parser, result):
+    parser.set_defaults(commit=commit()) # now: by the end of a long run the tree may have moved on
     parser.add_argument("--bin", default=os.path.join(TOP, "build", "moeflux"),
                         help="the program; default build/moeflux")
     parser.add_argument("--result", default=os.path.join(RESULTS, result),
@@ -102,7 +103,7 @@ def shown(command):
 
 def record(args, what, how, **content):
     entry = {"what": what, "how": how, "date": datetime.date.today().isoformat(),
-             "machine": machine(), "compiler": compiler_of(args.bin), "commit": commit(), **content}
+             "machine": machine(), "compiler": compiler_of(args.bin), "commit": args.commit, **content}
     os.makedirs(os.path.dirname(os.path.abspath(args.result)), exist_ok=True)
     text = json.dumps(entry, indent=1)
     # Lists of plain numbers on one line: they are read by eye.
