@@ -29,7 +29,9 @@ check: packages
 	cmake --build $(BUILD)
 	ctest --test-dir $(BUILD) --output-on-failure
 
-install: all
+install: packages
+	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS)
+	cmake --build $(BUILD)
 	cmake --install $(BUILD)
 
 clean:

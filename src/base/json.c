@@ -182,6 +182,9 @@ mf_status mfi_json_parse_file(const char *path, uint64_t max_bytes, mfi_json **r
         return fail_errno(err, path, "open");
     mfi_buf text = {0};
     mf_status status = read_whole(fd, path, max_bytes, &text, err);
+#ifdef POSIX_FADV_DONTNEED
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* the page cache isn't ours to fill */
+#endif
     close(fd);
     if (status == MF_OK)
         status = mfi_json_parse(text.data, text.len, path, root, err);

@@ -44,7 +44,8 @@
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
 
-/* Weights of at most this many bits meet 8-bit activations by default (docs/numerics.md). */
+/* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md, those
+ * whose own error is ten times what the activations add. */
 #define MFI_Q8_AUTO_MAX_BITS 4
 
 _Static_assert(MFI_MAX_EXPERTS <= UINT16_MAX, "expert ids are uint16_t");

@@ -1,4 +1,5 @@
-/* Reading a GGUF file's header front to back, for format/ only. Every failure names the file and
+/* Reading a GGUF file's header front to back, for format/ only (but for the type numbers, which the
+ * converter's writer shares). Every failure names the file and
  * the byte offset at which what is wrong begins. */
 #ifndef MFI_FORMAT_GGUF_READ_H
 #define MFI_FORMAT_GGUF_READ_H

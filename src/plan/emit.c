@@ -10,7 +10,7 @@
 typedef struct emitter {
     mfi_program *p;
     const mfi_model *model;
-    bool q8;
+    uint32_t q8_bits; /* as mfi_plan_emit has it */
     uint32_t cap_ops;
     uint32_t *index; /* [1 + n_layers][MFI_N_ROLES] program weight of a role */
     uint8_t phases[MFI_N_BUFS]; /* bit set of the phases that use a buffer */
@@ -55,8 +55,9 @@ static const struct {
  * saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks of 32. */
 static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
 {
-    return e->q8 && (type.kind == MFI_Q_MLX || type.kind == MFI_Q_GGML) && role != MFI_ROLE_ROUTER &&
-           role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
+    bool fine = type.kind == MFI_Q_MLX ? type.bits <= e->q8_bits
+                                       : type.kind == MFI_Q_GGML && e->q8_bits == UINT8_MAX; /* asked for */
+    return fine && role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
 }
 
 static void add_weight(emitter *e, uint32_t row, mfi_role role)
@@ -286,11 +287,11 @@ static void place_state(emitter *e)
 }
 
 mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
-                        uint32_t n_logit_rows, bool q8, mf_error *err)
+                        uint32_t n_logit_rows, uint32_t q8_bits, mf_error *err)
 {
     const mfi_shape *s = &model->shape;
     *program = (mfi_program){.shape = *s, .chunk = chunk, .n_logit_rows = n_logit_rows};
-    emitter e = {.p = program, .model = model, .q8 = q8};
+    emitter e = {.p = program, .model = model, .q8_bits = q8_bits};
     e.cap_ops = 64 * (s->n_layers + 2); /* recipes have fewer than 32 ops, each with one QUANTIZE */
     e.index = malloc((size_t)(1 + s->n_layers) * MFI_N_ROLES * sizeof *e.index);
     program->ops = calloc(e.cap_ops, sizeof *program->ops);

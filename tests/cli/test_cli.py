@@ -29,7 +29,7 @@ FLOAT_MODEL = os.path.join(ORACLE, "models", "pocket-dictionary") if ORACLE else
 SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
-COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert"]
+COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "synth"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -46,6 +46,8 @@ OPTIONS = {
     "eval": ENGINE + ["-n", "--predict", "--limit", "--trace", "--no-progress"],
     "convert": ["--quant", "--group-size", "--dense-bits", "--memory", "-t", "--threads",
                 "--no-progress", "-h", "--help"],
+    "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
+              "--output", "--no-progress", "-h", "--help"],
 }
 
 
