@@ -44,8 +44,7 @@ endforeach()
 
 # For ThreadSanitizer: what has more than one thread. `ctest -L threads`
 foreach(name test_pool test_io_fake test_io_threads test_store test_identity test_reference
-        test_tokenizer test_convert test_weight_map test_machine test_trace test_no_allocation
-        cli_convert)
+        test_tokenizer test_convert test_weight_map test_machine test_trace cli_convert)
   if(TEST ${name})
     set_property(TEST ${name} APPEND PROPERTY LABELS threads)
   endif()
