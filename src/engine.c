@@ -34,16 +34,6 @@ void mf_engine_options_default(mf_engine_options *options)
 
 /* ---- opening, step by step ---- */
 
-static mf_status open_tokenizer(mf_engine *e, mf_error *err)
-{
-    char *path = mfi_path_join(mfi_catalog_path(e->catalog), "tokenizer.json");
-    if (!path)
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a path");
-    bool there = mfi_file_exists(path);
-    free(path);
-    return there ? mf_tokenizer_open(&e->tokenizer, mfi_catalog_path(e->catalog), err) : MF_OK;
-}
-
 /* Everything up to the plan: reads headers and text files, allocates no planned memory. */
 static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
@@ -63,7 +53,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
-    MFI_TRY(open_tokenizer(e, err));
+    MFI_TRY(mfi_model_tokenizer_open(&e->tokenizer, e->catalog, err));
     MFI_TRY(mfi_gen_config_read(&e->gen, e->catalog, e->tokenizer, err));
     mfi_vmem_trim_heap();
     mfi_machine_read(&e->machine);
@@ -220,12 +210,14 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
                         .slot_bytes = e->plan.n_slots * e->plan.slot_stride,
                         .n_slots = e->plan.n_slots,
                         .n_experts_total = e->plan.n_experts_total,
-                        .expert_bytes_total = e->plan.expert_bytes_total};
+                        .expert_bytes_total = e->plan.expert_bytes_total,
+                        .tokens_evaluated = mfi_forward_n_tokens(e->forward)};
 }
 
 void mf_engine_stats_reset(mf_engine *e)
 {
     mfi_store_stats_reset(e->store);
+    mfi_forward_n_tokens_reset(e->forward);
 }
 
 mfi_session_host *mfi_engine_session_host(mf_engine *e)

@@ -16,6 +16,12 @@ mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *progr
                                 mfi_expert_table *table, mfi_expert_part **parts,
                                 uint32_t **layers, mf_error *err);
 
+/* ---- engine_tokenizer.c ---- */
+
+/* The model's tokenizer; *tokenizer stays as it is if the model has none. */
+mf_status mfi_model_tokenizer_open(mf_tokenizer **tokenizer, const mfi_catalog *catalog,
+                                   mf_error *err);
+
 /* ---- engine_config.c: what lies beside the weights ---- */
 
 typedef struct mfi_gen_config {

@@ -67,23 +67,40 @@ static uint64_t page_cache_min(const mfi_plan *plan)
     return MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
 }
 
-/* Float weights always meet float activations; see docs/numerics.md for the figures behind auto. */
-static void choose_activations(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o)
+/* By the type of each weight: in a model of several, fine weights keep float activations. Float weights
+ * always do. See docs/numerics.md for the figures behind auto. */
+static void choose_activations(mfi_plan *plan, const mfi_plan_options *o)
 {
-    const mfi_catalog *c = model->catalog;
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < model->shape.n_layers * model->shape.n_experts * MFI_EXPERT_PROJS; i++) {
-        mfi_qtype t = mfi_catalog_tensor(c, model->experts[i].tensor)->type;
-        if (t.kind == MFI_Q_MLX)
-            bits = t.bits;
+    plan->q8_bits = o->activations == MF_ACTIVATIONS_Q8    ? UINT8_MAX
+                    : o->activations == MF_ACTIVATIONS_F32 ? 0
+                                                           : MFI_Q8_AUTO_MAX_BITS;
+}
+
+/* What became of the choice with this model's weights. */
+static void explain_activations(mfi_plan *plan, const mfi_plan_options *o)
+{
+    const mfi_program *p = &plan->program;
+    bool quantised = false;
+    plan->q8 = false;
+    for (uint32_t i = 0; i < p->n_weights; i++) {
+        quantised |= !mfi_qtype_is_float(p->weights[i].type);
+        plan->q8 |= p->weights[i].q8;
     }
-    plan->q8 = o->activations == MF_ACTIVATIONS_Q8 ||
-               (o->activations == MF_ACTIVATIONS_AUTO && bits != 0 && bits <= MFI_Q8_AUTO_MAX_BITS);
-    snprintf(plan->activations_reason, sizeof plan->activations_reason, "%s",
-             o->activations != MF_ACTIVATIONS_AUTO ? "as asked"
-             : bits == 0                           ? "float weights meet float activations"
-             : plan->q8 ? "8-bit rounding of activations stays below the error of these weights"
-                        : "these weights are finer than 8-bit activations");
+    for (uint32_t i = 0; i < p->shape.n_layers; i++) {
+        quantised |= !mfi_qtype_is_float(p->experts[i].proj[0].type);
+        plan->q8 |= p->experts[i].q8_in || p->experts[i].q8_mid;
+    }
+    char *reason = plan->activations_reason;
+    if (!quantised)
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "float weights meet float activations");
+    else if (o->activations != MF_ACTIVATIONS_AUTO)
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "as asked");
+    else if (plan->q8)
+        snprintf(reason, MFI_PLAN_REASON_BYTES,
+                 "where weights have up to %u bits: it costs less than a tenth of what they do",
+                 MFI_Q8_AUTO_MAX_BITS);
+    else
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "these weights are finer than 8-bit activations, or not measured with them");
 }
 
 /* ---- sizes ---- */
@@ -203,7 +220,7 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
     uint32_t most = o->chunk ? o->chunk : MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), chunk = most;
     for (; !o->chunk; chunk = MFI_MAX(chunk / 2, 1)) {
         mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->q8, err));
+        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->q8_bits, err));
         if (chunk == 1 || least_bytes(plan, model, m, &plan->program, plan->ctx) <= base + room)
             break;
     }
@@ -330,17 +347,18 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     uint32_t n_logit_rows = options->n_logit_rows ? options->n_logit_rows : 1;
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
-    choose_activations(plan, model, options);
+    choose_activations(plan, options);
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
         MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
 
     uint32_t chunk_least = options->chunk ? options->chunk : 1;
-    MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->q8, err));
+    MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->q8_bits, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
     choose_ctx(plan, model, machine, options, &plan->program);
     find_floor(plan, model, machine, options, &plan->program);
     MFI_TRY(choose_chunk(plan, model, machine, options, n_logit_rows, err));
+    explain_activations(plan, options);
     count_token_bytes(plan, model);
 
     sizes z;

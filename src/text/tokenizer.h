@@ -9,8 +9,12 @@
 
 #include "base/status.h"
 
-/* struct mf_tokenizer, mf_tokenizer_open, _close, _encode, _piece, _n_vocab, mf_chat_render and
+/* struct mf_tokenizer, mf_tokenizer_close, _encode, _piece, _n_vocab, mf_chat_render and
  * mf_tokenizer_has_chat_template of the public header are implemented in src/text; further: */
+
+/* Opens a folder with tokenizer.json, or that file. mf_tokenizer_open (engine_tokenizer.c) knows other
+ * forms, too. */
+mf_status mfi_tokenizer_open_json(mf_tokenizer **tokenizer, const char *path, mf_error *err);
 
 /* The id of a token by its exact text (added tokens included), or -1. */
 int32_t mfi_tokenizer_id(const mf_tokenizer *tokenizer, const char *text);
