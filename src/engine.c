@@ -50,12 +50,17 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
         return mfi_fail(err, MF_ERR_ARGUMENT, "no model given");
     if (!mfi_isa_parse(o->isa, &po.isa))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)", o->isa);
+    uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
     MFI_TRY(mfi_model_tokenizer_open(&e->tokenizer, e->catalog, err));
     MFI_TRY(mfi_gen_config_read(&e->gen, e->catalog, e->tokenizer, err));
     mfi_vmem_trim_heap();
     mfi_machine_read(&e->machine);
+    /* Reading headers and the tokenizer takes memory that is free again by now, but the budget bounds
+     * that, too. What the application did before is its own affair. */
+    uint64_t peak = mfi_process_rss_peak();
+    e->machine.open_peak_bytes = peak > peak_before ? peak : 0;
     e->planned = true;
     return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
 }
