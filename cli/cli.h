@@ -57,5 +57,6 @@ int cli_tokenize(const cli_args *args);
 int cli_plan(const cli_args *args);
 int cli_eval(const cli_args *args);
 int cli_convert(const cli_args *args);
+int cli_inspect(const cli_args *args);
 
 #endif

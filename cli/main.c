@@ -72,6 +72,8 @@ static int dispatch(const cli_args *args)
         return cli_eval(args);
     case CLI_CONVERT:
         return cli_convert(args);
+    case CLI_INSPECT:
+        return cli_inspect(args);
     case CLI_N_COMMANDS:
         break;
     }
@@ -101,7 +103,7 @@ int main(int argc, char **argv)
     fill_standard_fds();
     cli_signals_install();
     if (argc < 2)
-        return cli_usage_error("a command is missing: run, logits, tokenize, plan, eval, convert");
+        return cli_usage_error("a command is missing: run, logits, tokenize, plan, eval, convert, inspect");
     const char *name = argv[1];
     if (strcmp(name, "--version") == 0) {
         mfi_buf text = {0};

@@ -10,8 +10,9 @@
 #define PLAN     (1u << CLI_PLAN)
 #define EVAL     (1u << CLI_EVAL)
 #define CONVERT  (1u << CLI_CONVERT)
+#define INSPECT  (1u << CLI_INSPECT)
 #define ENGINE   (RUN | LOGITS | PLAN | EVAL)
-#define ALL      (ENGINE | TOKENIZE | CONVERT)
+#define ALL      (ENGINE | TOKENIZE | CONVERT | INSPECT)
 
 const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_RUN] =
@@ -73,6 +74,18 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .positional = {"FILE.jsonl"},
             .n_required = 1,
         },
+    [CLI_INSPECT] =
+        {
+            .name = "inspect",
+            .usage = "-m MODEL [--tensor NAME --f32 OUT] [--json]",
+            .summary = "show what a model's files hold",
+            .notes =
+                "MODEL may also be given without -m; its family need not be known. Shows metadata, "
+                "tensors with type, shape, bytes, file and offset, bytes by role, and which family "
+                "was recognised and why, or why none. With --tensor it decodes that tensor instead "
+                "and writes it to OUT as little-endian float32; OUT appears whole or not at all.",
+            .positional = {"MODEL"},
+        },
     [CLI_CONVERT] =
         {
             .name = "convert",
@@ -101,7 +114,7 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "DIR",
-     .help = "model folder"},
+     .help = "model folder or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      TOKENIZE,
@@ -109,7 +122,14 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "PATH",
-     .help = "model folder or a tokenizer.json"},
+     .help = "model folder, a tokenizer.json or a GGUF file"},
+    {{"-m", "--model"},
+     CLI_STRING,
+     INSPECT,
+     .env = true,
+     AT(model),
+     .arg = "PATH",
+     .help = "model folder or a GGUF file"},
     {{"-p", "--prompt"}, CLI_STRING, RUN, AT(prompt), .arg = "TEXT", .help = "the prompt"},
     {{"-p", "--prompt"}, CLI_STRING, TOKENIZE, AT(prompt), .arg = "TEXT", .help = "the text"},
     {{"-f", "--file"},
@@ -163,13 +183,25 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "OUT",
      .help = "write the logits to OUT"},
+    {{"--tensor"},
+     CLI_STRING,
+     INSPECT,
+     AT(tensor),
+     .arg = "NAME",
+     .help = "decode this tensor; goes with --f32"},
+    {{"--f32"},
+     CLI_STRING,
+     INSPECT,
+     AT(f32),
+     .arg = "OUT",
+     .help = "write the tensor to OUT as little-endian float32"},
     {{"--hidden"},
      CLI_STRING,
      LOGITS,
      AT(hidden),
      .arg = "OUT",
      .help = "write the hidden states to OUT"},
-    {{"--json"}, CLI_FLAG, ENGINE, AT(json), .help = "one JSON object on standard output"},
+    {{"--json"}, CLI_FLAG, ENGINE | INSPECT, AT(json), .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
      RUN | LOGITS | EVAL | CONVERT,

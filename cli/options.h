@@ -13,6 +13,7 @@ typedef enum cli_command_id {
     CLI_PLAN,
     CLI_EVAL,
     CLI_CONVERT,
+    CLI_INSPECT,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -63,7 +64,7 @@ typedef struct cli_args {
     const char *positional[2];
     size_t n_positional;
     bool help, raw, json, jsonl, special, ignore_eos, no_progress;
-    const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace;
+    const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
     const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
     int64_t predict, limit, ctx, threads, io_threads, chunk;
     int64_t top_k, repeat_last_n;

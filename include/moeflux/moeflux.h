@@ -144,6 +144,19 @@ MF_API void mf_engine_stats_reset(mf_engine *engine);
 MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
                                void *user, mf_error *err);
 
+/* ---- inspection ----------------------------------------------------------------------------- */
+
+/* Writes what a model's files hold: metadata, tensors with type, shape, bytes, file and offset, bytes by
+ * role where the family is known, and which family was recognised and why, or why none. As text for
+ * people or, with `json`, as one JSON object. Any model whose files can be read will do. */
+MF_API mf_status mf_inspect_write(const char *path, bool json, mf_write_fn write, void *user,
+                                  mf_error *err);
+
+/* Decodes a tensor of the model at `path` and hands its elements to `write` as little-endian float32,
+ * row by row, in pieces of at most 256 KiB. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for integers. */
+MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, mf_write_fn write,
+                                    void *user, mf_error *err);
+
 /* ---- tokenizer and chat --------------------------------------------------------------------- */
 
 /* `path` is a model folder, a tokenizer.json or a GGUF file. */
