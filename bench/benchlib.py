@@ -10,6 +10,7 @@ import platform
 import re
 import statistics
 import subprocess
+import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RESULTS = os.path.join(TOP, "bench", "results")
@@ -17,6 +18,7 @@ SHIPPED = os.path.join(TOP, "models", "pocket-dictionary")
 
 
 def add_arguments(parser, result):
+    parser.set_defaults(commit=commit()) # now: by the end of a long run the tree may have moved on
     parser.add_argument("--bin", default=os.path.join(TOP, "build", "moeflux"),
                         help="the program; default build/moeflux")
     parser.add_argument("--result", default=os.path.join(RESULTS, result),
@@ -64,9 +66,26 @@ def commit():
         return "?"
 
 
-def load():
-    """Runnable tasks, averaged over a minute: what else went on."""
-    return round(os.getloadavg()[0], 2)
+def busy(seconds):
+    """Share of the processors' time that was in use."""
+    def read():
+        with open("/proc/stat", encoding="ascii") as f:
+            v = [int(x) for x in f.readline().split()[1:9]]
+        return sum(v), v[3] + v[4]
+    all0, idle0 = read()
+    time.sleep(seconds)
+    all1, idle1 = read()
+    return 1 - (idle1 - idle0) / max(all1 - all0, 1)
+
+
+def settle(limit_s):
+    """Waits for a moment in which the machine has nothing else to do, at most so long; returns how
+    busy it was just before the run, which is recorded with it."""
+    end = time.monotonic() + limit_s
+    while True:
+        share = busy(0.3)
+        if share < 0.1 or time.monotonic() > end:
+            return round(share, 2)
 
 
 def warm(folder):
@@ -102,7 +121,7 @@ def shown(command):
 
 def record(args, what, how, **content):
     entry = {"what": what, "how": how, "date": datetime.date.today().isoformat(),
-             "machine": machine(), "compiler": compiler_of(args.bin), "commit": commit(), **content}
+             "machine": machine(), "compiler": compiler_of(args.bin), "commit": args.commit, **content}
     os.makedirs(os.path.dirname(os.path.abspath(args.result)), exist_ok=True)
     text = json.dumps(entry, indent=1)
     # Lists of plain numbers on one line: they are read by eye.

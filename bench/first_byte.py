@@ -45,6 +45,7 @@ def main():
     ap.add_argument("--model", default=benchlib.SHIPPED)
     ap.add_argument("--runs", type=int, default=20)
     ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--wait", type=float, default=5, help="seconds to wait for a quiet machine")
     args = ap.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.threads])
 
@@ -58,12 +59,13 @@ def main():
     cases.append({"case": "moeflux --version, for comparison", "ms": benchlib.summary(bare),
                   "runs_ms": [round(v, 2) for v in bare]})
     for name, options in CASES:
-        before, runs = benchlib.load(), []
+        busy, runs = [], []
         for _ in range(args.runs):
             benchlib.warm(args.model)
+            busy.append(benchlib.settle(args.wait))
             runs.append(first_byte_ms(base + options))
         cases.append({"case": name, "command": benchlib.shown(base + options),
-                      "load_before": before, "ms": benchlib.summary(runs),
+                      "busy_before": busy, "ms": benchlib.summary(runs),
                       "runs_ms": [round(v, 2) for v in runs]})
         print(f"{name}: {cases[-1]['ms']}")
     benchlib.record(args, "process start to first output byte",

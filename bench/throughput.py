@@ -33,6 +33,7 @@ def make_prompt(args):
 
 def run_case(args, model, options, text):
     benchlib.warm(model)
+    busy = benchlib.settle(args.wait)
     command = [args.bin, "run", "-m", model, "-t", str(args.threads), "-c", "512", "--temp", "0",
                "--raw", "--ignore-eos", "-n", str(DECODE_TOKENS), "--json", "--no-progress",
                "-p", text] + options
@@ -44,13 +45,15 @@ def run_case(args, model, options, text):
             "stall_ms_per_token": round(r["experts"]["stall_ns_per_token"] / 1e6, 3),
             "slots": r["experts"]["slots"], "experts": r["experts"]["total"],
             "peak_mib": round(r["memory"]["peak_bytes"] / (1 << 20), 1),
-            "activations": r["model"]["activations"], "chunk": r["model"]["chunk"]}
+            "activations": r["model"]["activations"], "chunk": r["model"]["chunk"],
+            "busy_before": busy}
 
 
 def kernels(args):
     """Median over three passes of what kbench prints for weights at the best level."""
     rows, reading = {}, []
     for _ in range(3):
+        benchlib.settle(args.wait)
         out = subprocess.run([args.kbench, "2048", "2048", "0.05"], capture_output=True, text=True,
                              check=True).stdout
         reading.append(float(re.search(r"reading alone: ([\d.]+)", out).group(1)))
@@ -75,6 +78,7 @@ def main():
     ap.add_argument("--kbench", default=os.path.join(benchlib.TOP, "build", "tests", "kbench"))
     ap.add_argument("--runs", type=int, default=7)
     ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--wait", type=float, default=5, help="seconds to wait for a quiet machine")
     args = ap.parse_args()
 
     text = make_prompt(args)
@@ -82,8 +86,8 @@ def main():
              ("shipped, 18M", benchlib.SHIPPED, ["--memory", "18M"]),
              ("bf16, all in memory", args.float_model, []),
              ("bf16, 34M", args.float_model, ["--memory", "34M"])]
-    results = [{"case": name, "options": " ".join(options), "load_before": benchlib.load(),
-                "runs": []} for name, _, options in cases]
+    results = [{"case": name, "options": " ".join(options), "runs": []}
+               for name, _, options in cases]
     for _ in range(args.runs):
         for result, (_, model, options) in zip(results, cases):
             result["runs"].append(run_case(args, model, options, text))

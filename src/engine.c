@@ -205,12 +205,14 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
                         .slot_bytes = e->plan.n_slots * e->plan.slot_stride,
                         .n_slots = e->plan.n_slots,
                         .n_experts_total = e->plan.n_experts_total,
-                        .expert_bytes_total = e->plan.expert_bytes_total};
+                        .expert_bytes_total = e->plan.expert_bytes_total,
+                        .tokens_evaluated = mfi_forward_n_tokens(e->forward)};
 }
 
 void mf_engine_stats_reset(mf_engine *e)
 {
     mfi_store_stats_reset(e->store);
+    mfi_forward_n_tokens_reset(e->forward);
 }
 
 mfi_session_host *mfi_engine_session_host(mf_engine *e)

@@ -131,6 +131,7 @@ typedef struct mf_stats {
     uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */
     uint32_t n_slots, n_experts_total;
     uint64_t expert_bytes_total;       /* all routed experts on the drive */
+    uint64_t tokens_evaluated;         /* that went through the layers, prompts and answers */
 } mf_stats;
 
 MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
@@ -156,6 +157,10 @@ MF_API mf_status mf_inspect_write(const char *path, bool json, mf_write_fn write
  * row by row, in pieces of at most 256 KiB. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for integers. */
 MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, mf_write_fn write,
                                     void *user, mf_error *err);
+
+/* Writes the table of model families, the formats each is read from and what results were compared
+ * with, for people or, with `json`, as one JSON object. */
+MF_API mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_error *err);
 
 /* ---- tokenizer and chat --------------------------------------------------------------------- */
 
@@ -187,6 +192,20 @@ typedef struct mf_chat_message {
 MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
                                 size_t n_messages, bool add_generation_prompt, char **text,
                                 size_t *len, mf_error *err);
+
+/* A chat template by itself: no tokenizer, no weights. `path` is a model folder or a GGUF
+ * file, whose named special tokens (bos_token, ...) the template then sees, or a file with the template's text. Constructs that
+ * are not understood are MF_ERR_UNSUPPORTED and named with their line. Immutable after open; may be
+ * used by several threads. */
+typedef struct mf_template mf_template;
+MF_API mf_status mf_template_open(mf_template **chat_template, const char *path, mf_error *err);
+MF_API void mf_template_close(mf_template **chat_template);
+
+/* Renders with the members of a JSON object as variables (messages, tools, add_generation_prompt,
+ * ...); a member that is absent is undefined, which is not the same as null. *text is allocated,
+ * NUL-terminated and released with mf_free. MF_ERR_ARGUMENT if the template itself fails. */
+MF_API mf_status mf_template_render(const mf_template *chat_template, const char *vars_json,
+                                    size_t vars_len, char **text, size_t *len, mf_error *err);
 
 MF_API void mf_free(void *p);
 
@@ -227,8 +246,19 @@ MF_API void mf_session_close(mf_session **session);
 /* Forgets everything; the session is as after open. */
 MF_API void mf_session_reset(mf_session *session);
 
-/* Tokens evaluated so far. */
+/* Tokens evaluated so far, and which they are: [mf_session_length], valid until the next call that
+ * changes the timeline. */
 MF_API size_t mf_session_length(const mf_session *session);
+MF_API const int32_t *mf_session_tokens(const mf_session *session);
+
+/* Prepares the timeline for tokens[0..n_tokens), a conversation that went on or was changed: keeps
+ * what both begin with and forgets the rest. Evaluates nothing: tokens[*n_kept..n_tokens) are left to
+ * mf_session_eval or mf_session_generate. A model with recurrent layers can't be taken back to an
+ * earlier token, so that unless the whole timeline is kept all of it is forgotten, and *n_kept is 0.
+ * The last token counts as kept only if its logits are at hand. A failed session is reset.
+ * MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before. */
+MF_API mf_status mf_session_sync(mf_session *session, const int32_t *tokens, size_t n_tokens,
+                                 size_t *n_kept, mf_error *err);
 
 typedef struct mf_eval_outputs {
     size_t struct_size;
@@ -299,6 +329,33 @@ MF_API void mf_convert_options_default(mf_convert_options *options);
  * 8 bits, the rest as stored; or, with `type`, a GGUF file as llama.cpp reads it. Written beside out_path and renamed at the end: out_path appears whole or not
  * at all, also when interrupted through `progress`. */
 MF_API mf_status mf_convert(const mf_convert_options *options, mf_error *err);
+
+/* ---- synthetic models ----------------------------------------------------------------------- */
+
+typedef enum mf_routing {
+    MF_ROUTING_UNIFORM = 0, /* every token chooses anew, all experts alike: the worst for a cache */
+    MF_ROUTING_SKEWED = 1   /* generated text reuses experts about as real text does */
+} mf_routing;
+
+typedef struct mf_synth_options {
+    size_t struct_size;
+    const char *arch;     /* "qwen3_moe"; a wrong one's message lists what there is */
+    const char *shape;    /* "30b-a3b"; likewise */
+    const char *quant;    /* q4_k, q4_0, q6_k, q8_0, mxfp4, bf16, f16 */
+    uint32_t n_layers;    /* the first so many; 0: all */
+    mf_routing routing;
+    uint64_t seed;        /* the same seed gives the same bytes */
+    const char *out_path; /* the GGUF file to make; must not exist */
+    mf_progress_fn progress; /* may be NULL */
+    void *progress_user;
+} mf_synth_options;
+
+MF_API void mf_synth_options_default(mf_synth_options *options);
+
+/* Writes a model of a published shape with random weights and a usable tokenizer, for measuring this
+ * engine and others on the same file. It appears whole at the end. MF_ERR_DISK_FULL, with what is
+ * needed, before anything is written. */
+MF_API mf_status mf_synth(const mf_synth_options *options, mf_error *err);
 
 #ifdef __cplusplus
 }

@@ -252,7 +252,7 @@ static void encode_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     g->bad[worker] = g->n_rows;
     for (uint32_t r = begin; r < end; r++) {
         const float *row = x;
-        mfi_dequant_row(g->in[0]->type, g->rows[r].planes, cols, x);
+        mfi_dequant_row_wide(g->in[0]->type, g->rows[r].planes, cols, x);
         transform(x, cols, load);
         if (moves_columns(t)) {
             for (uint32_t c = 0; c < cols; c++)

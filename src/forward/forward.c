@@ -22,6 +22,9 @@ struct mfi_forward {
     uint32_t n_held;
     mfi_expert_work *work;     /* [n_held_max] */
     uint32_t last_row;         /* of LOGITS: where the last token's are */
+    uint64_t n_tokens;         /* evaluated */
+    bool (*tick)(void *user, uint32_t n_layers); /* may be NULL */
+    void *tick_user;
 };
 
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
@@ -66,6 +69,22 @@ void mfi_forward_close(mfi_forward **forward)
     free(f->work);
     free(f);
     *forward = NULL;
+}
+
+void mfi_forward_on_layer(mfi_forward *f, bool (*tick)(void *user, uint32_t n_layers), void *user)
+{
+    f->tick = tick;
+    f->tick_user = user;
+}
+
+uint64_t mfi_forward_n_tokens(const mfi_forward *f)
+{
+    return f->n_tokens;
+}
+
+void mfi_forward_n_tokens_reset(mfi_forward *f)
+{
+    f->n_tokens = 0;
 }
 
 /* ---- routing ---- */
@@ -196,6 +215,8 @@ static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step
         MFI_TRY(f->backend->run(f->backend, start, i + 1 - start, step, err));
         MFI_TRY(f->backend->sync(f->backend, err));
         MFI_TRY(run_layer_experts(f, i + 1, experts, step, err));
+        if (f->tick && !f->tick(f->tick_user, f->p->ops[experts].layer + 1))
+            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", f->p->ops[experts].layer);
         start = i = experts + 1;
     }
     if (start < end)
@@ -248,6 +269,7 @@ mf_status mfi_forward_run(mfi_forward *f, const int32_t *tokens, uint32_t n, uin
     const mfi_program *p = f->p;
     mfi_step step = {.n_tok = n, .pos = pos, .tokens = tokens, .mem = mem};
     bool hidden = want == MFI_WANT_ALL && outputs->on_hidden;
+    f->n_tokens += n;
     if (!hidden) {
         MFI_TRY(run_span(f, 0, p->head_first, &step, err));
     } else {

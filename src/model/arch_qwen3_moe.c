@@ -42,6 +42,13 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     return mfi_config_experts(c, s, err);
 }
 
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32",
+     "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face transformers"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed", "the block types; no model of this family yet"},
+    {"GGUF", "tiny models in 18 file types, one in shards: logits of llama.cpp"},
+};
+
 const mfi_arch mfi_arch_qwen3_moe = {
     .name = "qwen3_moe",
     .model_types = model_types,
@@ -51,4 +58,6 @@ const mfi_arch mfi_arch_qwen3_moe = {
     .ffn = MFI_RECIPE(mfi_ops_moe, moe_names),
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
 };

@@ -96,6 +96,8 @@ float mfi_e4m3_to_f32(uint8_t b); /* 0x7f and 0xff are NaN; there is no infinity
  * the product is rounded to it, then the sum, and the result is widened. (Matrix kernels multiply with
  * q * scale + bias in float, which is nearer to the stored value; see kernels/kernels.h.) */
 void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
+/* The same, but MLX types as matrix kernels take them: q * scale + bias in float. */
+void mfi_dequant_row_wide(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
 
 /* True for the types that rows can be encoded as: the floats, q4_0, q8_0, q4_K and q6_K. */
 bool mfi_quant_can_encode(mfi_qtype type);

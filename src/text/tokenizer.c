@@ -34,7 +34,7 @@ mf_status mfi_tokenizer_open_json(mf_tokenizer **tokenizer, const char *path, mf
         status = open_file(t, inside, err);
     } else {
         char *slash = strrchr(dir, '/');
-        strcpy(slash ? slash + 1 : dir, ""); /* the folder it lies in */
+        *(slash ? slash + 1 : dir) = '\0'; /* the folder it lies in */
         status = open_file(t, path, err);
     }
     if (status == MF_OK)

@@ -30,7 +30,7 @@ FLOAT_MODEL = os.path.join(ORACLE, "models", "pocket-dictionary") if ORACLE else
 SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
-COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "inspect"]
+COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "synth", "inspect"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -48,6 +48,8 @@ OPTIONS = {
     "convert": ["--quant", "--group-size", "--dense-bits", "--memory", "-t", "--threads",
                 "--no-progress", "-h", "--help"],
     "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-h", "--help"],
+    "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
+              "--output", "--no-progress", "-h", "--help"],
 }
 
 
