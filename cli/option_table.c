@@ -14,6 +14,7 @@
 #define CHAT     (1u << CLI_CHAT)
 #define TEMPLATE (1u << CLI_TEMPLATE)
 #define FAMILIES (1u << CLI_FAMILIES)
+#define INSPECT  (1u << CLI_INSPECT)
 #define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT)
 #define ANSWERS  (RUN | CHAT)
 #define ALL      UINT32_MAX
@@ -77,6 +78,18 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                      "greedily; an answer counts if its bytes equal the expected ones.",
             .positional = {"FILE.jsonl"},
             .n_required = 1,
+        },
+    [CLI_INSPECT] =
+        {
+            .name = "inspect",
+            .usage = "-m MODEL [--tensor NAME --f32 OUT] [--json]",
+            .summary = "show what a model's files hold",
+            .notes =
+                "MODEL may also be given without -m; its family need not be known. Shows metadata, "
+                "tensors with type, shape, bytes, file and offset, bytes by role, and which family "
+                "was recognised and why, or why none. With --tensor it decodes that tensor instead "
+                "and writes it to OUT as little-endian float32; OUT appears whole or not at all.",
+            .positional = {"MODEL"},
         },
     [CLI_CONVERT] =
         {
@@ -183,7 +196,7 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "DIR",
-     .help = "model folder"},
+     .help = "model folder or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      TOKENIZE,
@@ -191,14 +204,21 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "PATH",
-     .help = "model folder or a tokenizer.json"},
+     .help = "model folder, a tokenizer.json or a GGUF file"},
+    {{"-m", "--model"},
+     CLI_STRING,
+     INSPECT,
+     .env = true,
+     AT(model),
+     .arg = "PATH",
+     .help = "model folder or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      TEMPLATE,
      .env = true,
      AT(model),
-     .arg = "DIR",
-     .help = "model folder whose chat template is rendered"},
+     .arg = "PATH",
+     .help = "model folder or GGUF file whose chat template is rendered"},
     {{"--chat-template"},
      CLI_STRING,
      TEMPLATE,
@@ -293,6 +313,18 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "OUT",
      .help = "write the logits to OUT"},
+    {{"--tensor"},
+     CLI_STRING,
+     INSPECT,
+     AT(tensor),
+     .arg = "NAME",
+     .help = "decode this tensor; goes with --f32"},
+    {{"--f32"},
+     CLI_STRING,
+     INSPECT,
+     AT(f32),
+     .arg = "OUT",
+     .help = "write the tensor to OUT as little-endian float32"},
     {{"-o", "--output"},
      CLI_STRING,
      SYNTH,
@@ -308,7 +340,7 @@ const cli_option cli_options[] = {
      .help = "write the hidden states to OUT"},
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~CHAT) | FAMILIES,
+     (ENGINE & ~CHAT) | FAMILIES | INSPECT,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},

@@ -145,6 +145,19 @@ MF_API void mf_engine_stats_reset(mf_engine *engine);
 MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
                                void *user, mf_error *err);
 
+/* ---- inspection ----------------------------------------------------------------------------- */
+
+/* Writes what a model's files hold: metadata, tensors with type, shape, bytes, file and offset, bytes by
+ * role where the family is known, and which family was recognised and why, or why none. As text for
+ * people or, with `json`, as one JSON object. Any model whose files can be read will do. */
+MF_API mf_status mf_inspect_write(const char *path, bool json, mf_write_fn write, void *user,
+                                  mf_error *err);
+
+/* Decodes a tensor of the model at `path` and hands its elements to `write` as little-endian float32,
+ * row by row, in pieces of at most 256 KiB. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for integers. */
+MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, mf_write_fn write,
+                                    void *user, mf_error *err);
+
 /* Writes the table of model families, the formats each is read from and what results were compared
  * with, for people or, with `json`, as one JSON object. */
 MF_API mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_error *err);
@@ -180,8 +193,8 @@ MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_mes
                                 size_t n_messages, bool add_generation_prompt, char **text,
                                 size_t *len, mf_error *err);
 
-/* A chat template by itself: no tokenizer, no weights. `path` is a model folder, whose named special
- * tokens (bos_token, ...) the template then sees, or a file with the template's text. Constructs that
+/* A chat template by itself: no tokenizer, no weights. `path` is a model folder or a GGUF
+ * file, whose named special tokens (bos_token, ...) the template then sees, or a file with the template's text. Constructs that
  * are not understood are MF_ERR_UNSUPPORTED and named with their line. Immutable after open; may be
  * used by several threads. */
 typedef struct mf_template mf_template;
