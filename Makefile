@@ -31,7 +31,9 @@ check: packages
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 	@sed -n 's/^skipped: /skipped: /p' $(BUILD)/Testing/Temporary/LastTest.log | sort | uniq -c
 
-install: all
+install: packages
+	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS)
+	cmake --build $(BUILD)
 	cmake --install $(BUILD)
 
 clean:

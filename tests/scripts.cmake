@@ -4,7 +4,7 @@ find_package(Python3 COMPONENTS Interpreter)
 
 if(Python3_FOUND AND TARGET moeflux_cli)
   # Apart, so that the part which needs a model shows up as skipped where there is none.
-  foreach(part Usage Tokenizer Model Convert)
+  foreach(part Usage Tokenizer Inspect Model Convert)
     string(TOLOWER ${part} name)
     add_test(NAME cli_${name}
              COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/test_cli.py -v ${part})

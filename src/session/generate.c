@@ -88,7 +88,7 @@ static mf_status decode(generation *g, mf_error *err)
 static mf_status run(generation *g, mf_error *err)
 {
     uint64_t t0 = mfi_clock_ns();
-    const int32_t *past = mfi_session_tokens(g->session);
+    const int32_t *past = mf_session_tokens(g->session);
     for (size_t i = 0; i < mf_session_length(g->session); i++)
         mfi_sampler_accept(g->sampler, past[i]);
     if (g->o->n_prompt == 0 && !mf_session_logits(g->session))
