@@ -155,8 +155,8 @@ mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err)
 
 mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, mf_error *err)
 {
-    const char *key = mfi_config_has(c, "num_experts") ? "num_experts" : "num_local_experts";
-    MFI_TRY(mfi_config_u32(c, c->gguf_arch ? "num_experts" : key, -1, 1, MFI_MAX_EXPERTS, &s->n_experts, err));
+    bool local = mfi_config_has(c, "num_local_experts") && !mfi_config_has(c, "num_experts");
+    MFI_TRY(mfi_config_u32(c, local ? "num_local_experts" : "num_experts", -1, 1, MFI_MAX_EXPERTS, &s->n_experts, err));
     MFI_TRY(mfi_config_u32(c, "num_experts_per_tok", -1, 1, MFI_MAX_TOP_K, &s->top_k, err));
     MFI_TRY(mfi_config_u32(c, "moe_intermediate_size", -1, 1, 1 << 20, &s->expert_width, err));
     if (s->top_k > s->n_experts)
