@@ -115,7 +115,8 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                s->top_k, err));
     MFI_TRY(open_store(e, slots, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
-    e->host = (mfi_session_host){.plan = &e->plan,
+    e->host = (mfi_session_host){.model_path = mfi_catalog_path(e->catalog),
+                                 .plan = &e->plan,
                                  .forward = e->forward,
                                  .tokenizer = e->tokenizer,
                                  .eos = e->gen.eos,

@@ -378,6 +378,65 @@ static void weights_that_are_no_numbers(void **state)
     mft_tiny_free(t);
 }
 
+static bool token_is_a_number(void *user, int32_t id, const char *bytes, size_t len)
+{
+    (void)user, (void)bytes, (void)len;
+    assert_int_not_equal(id, 0);
+    return true;
+}
+
+/* One row of the vocabulary's matrix is NaN: that token is never drawn. All of it: an error. */
+static void nan_is_never_sampled(void **state)
+{
+    (void)state;
+    mft_tiny s;
+    mf_error err;
+    mft_tiny_default(&s);
+    const char *dir = mft_folder();
+    mft_tiny_tensors *t = mft_tiny_make(&s);
+    size_t head = 0;
+    while (strcmp(t->list[head].name, "lm_head.weight") != 0)
+        head++;
+    float *data = (float *)t->list[head].data;
+    for (uint32_t bad = 1; bad <= s.n_vocab; bad += s.n_vocab - 1) { /* rows 0 .. bad - 1 */
+        for (uint32_t i = 0; i < bad * s.hidden; i++)
+            data[i] = NAN;
+        write_model(dir, &s, t);
+        for (int greedy = 0; greedy < 2; greedy++) {
+            mf_engine *engine = NULL;
+            mf_session *session = NULL;
+            mf_engine_options o;
+            mf_generate_options g;
+            mf_generate_result result = {.struct_size = sizeof result};
+            mf_engine_options_default(&o);
+            mf_generate_options_default(&g);
+            o.model_path = dir;
+            o.memory_bytes = MFI_GIB;
+            g.prompt = (const int32_t[]){1, 2, 3};
+            g.n_prompt = 3;
+            g.max_tokens = 100;
+            g.sampling.temperature = greedy ? 0 : 5;
+            g.sampling.top_k = 0;
+            g.sampling.bias = &(mf_logit_bias){.id = 0, .bias = 100};
+            g.sampling.n_bias = 1;
+            g.on_token = token_is_a_number;
+            mft_ok(mf_engine_open(&engine, &o, &err), &err);
+            mft_ok(mf_session_open(&session, engine, &err), &err);
+            mf_status status = mf_session_generate(session, &g, &result, &err);
+            if (bad == 1) {
+                mft_ok(status, &err);
+                assert_int_equal(result.n_generated, 100);
+            } else {
+                one_line(status, &err, "not a number", "NaN everywhere");
+                assert_int_equal(result.n_generated, 0);
+            }
+            mf_session_close(&session);
+            mf_engine_close(&engine);
+        }
+    }
+    mft_tiny_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +447,7 @@ int main(void)
         cmocka_unit_test(keys_missing),
         cmocka_unit_test(contradictions),
         cmocka_unit_test(weights_that_are_no_numbers),
+        cmocka_unit_test(nan_is_never_sampled),
     };
     return mft_run(tests);
 }
