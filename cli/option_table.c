@@ -10,10 +10,13 @@
 #define PLAN     (1u << CLI_PLAN)
 #define EVAL     (1u << CLI_EVAL)
 #define CONVERT  (1u << CLI_CONVERT)
+#define IMATRIX  (1u << CLI_IMATRIX)
+#define SYNTH    (1u << CLI_SYNTH)
 #define CHAT     (1u << CLI_CHAT)
 #define TEMPLATE (1u << CLI_TEMPLATE)
 #define FAMILIES (1u << CLI_FAMILIES)
-#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT)
+#define INSPECT  (1u << CLI_INSPECT)
+#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX)
 #define ANSWERS  (RUN | CHAT)
 #define ALL      UINT32_MAX
 
@@ -77,16 +80,62 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .positional = {"FILE.jsonl"},
             .n_required = 1,
         },
+    [CLI_INSPECT] =
+        {
+            .name = "inspect",
+            .usage = "-m MODEL [--tensor NAME --f32 OUT] [--json]",
+            .summary = "show what a model's files hold",
+            .notes =
+                "MODEL may also be given without -m; its family need not be known. Shows metadata, "
+                "tensors with type, shape, bytes, file and offset, bytes by role, and which family "
+                "was recognised and why, or why none. With --tensor it decodes that tensor instead "
+                "and writes it to OUT as little-endian float32; OUT appears whole or not at all.",
+            .positional = {"MODEL"},
+        },
     [CLI_CONVERT] =
         {
             .name = "convert",
-            .usage = "IN OUT --quant mlx4 [options]",
-            .summary = "quantise a model folder into MLX-style safetensors",
-            .notes = "IN is a folder with float weights, OUT the folder to make, which must not "
+            .usage = "IN OUT --quant TYPE [options]",
+            .summary = "quantise a model into MLX-style safetensors or a GGUF file",
+            .notes = "IN is a model: for MLX a folder with float weights, for GGUF any that can be "
+                     "read. OUT is the folder or, ending in .gguf, the file to make; it must not "
                      "exist. It "
-                     "appears whole at the end; when interrupted nothing is left behind.",
+                     "appears whole at the end; when interrupted nothing is left behind. Rows that "
+                     "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
+                     "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
+                     "q6_k.",
             .positional = {"IN", "OUT"},
             .n_required = 2,
+        },
+    [CLI_IMATRIX] =
+        {
+            .name = "imatrix",
+            .usage = "-m MODEL -f TEXT -o FILE [options]",
+            .summary = "collect which columns of the weights matter for a text",
+            .notes =
+                "The text is evaluated in pieces of --ctx-size tokens (512), and the squares of "
+                "what enters each matrix are summed by column, for routed experts each on their "
+                "own. FILE, in llama.cpp's layout, is what `convert --imatrix` weights the "
+                "rounding with; it must not exist. Text like that the model will meet, of some ten "
+                "thousand tokens, is enough for most experts to be seen.\n"
+                "Example:  moeflux imatrix -m models/big -f sample.txt -o big.imatrix.gguf",
+        },
+    [CLI_SYNTH] =
+        {
+            .name = "synth",
+            .usage = "--arch ARCH --shape NAME --quant TYPE -o FILE.gguf [options]",
+            .summary = "write a model of a published shape with random weights, to measure with",
+            .notes =
+                "ARCH and NAME: qwen3_moe 30b-a3b, 235b-a22b; qwen2_moe 1.5-moe-a2.7b, "
+                "57b-a14b; qwen3_next 80b-a3b; qwen3_5_moe 35b-a3b, 397b-a17b; gpt_oss 20b, 120b; "
+                "deepseek_v3 671b; and tiny of each.\n"
+                "llama.cpp loads the file, too, so that both can be timed on it. The text it "
+                "generates is made-up words; use --ignore-eos. A prompt in words is mostly pairs "
+                "of letters.\n"
+                "The same options and seed give the same bytes. FILE must not exist; it appears "
+                "whole at the end; when interrupted nothing is left behind.\n"
+                "Example:  moeflux synth --arch qwen3_moe --shape 30b-a3b --quant q4_k --layers 4 "
+                "-o small.gguf",
         },
     [CLI_CHAT] =
         {
@@ -161,7 +210,7 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "DIR",
-     .help = "model folder"},
+     .help = "model folder or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      TOKENIZE,
@@ -169,14 +218,21 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "PATH",
-     .help = "model folder or a tokenizer.json"},
+     .help = "model folder, a tokenizer.json or a GGUF file"},
+    {{"-m", "--model"},
+     CLI_STRING,
+     INSPECT,
+     .env = true,
+     AT(model),
+     .arg = "PATH",
+     .help = "model folder or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      TEMPLATE,
      .env = true,
      AT(model),
-     .arg = "DIR",
-     .help = "model folder whose chat template is rendered"},
+     .arg = "PATH",
+     .help = "model folder or GGUF file whose chat template is rendered"},
     {{"--chat-template"},
      CLI_STRING,
      TEMPLATE,
@@ -205,6 +261,13 @@ const cli_option cli_options[] = {
      .arg = "FILE",
      .help = "read the variables from FILE; - is standard input",
      .fallback = "-"},
+    {{"-f", "--file"},
+     CLI_STRING,
+     IMATRIX,
+     IMATRIX,
+     AT(file),
+     .arg = "FILE",
+     .help = "the text, as it is (no chat template); - is standard input"},
     {{"-sys", "--system-prompt"},
      CLI_STRING,
      ANSWERS,
@@ -271,6 +334,32 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "OUT",
      .help = "write the logits to OUT"},
+    {{"--tensor"},
+     CLI_STRING,
+     INSPECT,
+     AT(tensor),
+     .arg = "NAME",
+     .help = "decode this tensor; goes with --f32"},
+    {{"--f32"},
+     CLI_STRING,
+     INSPECT,
+     AT(f32),
+     .arg = "OUT",
+     .help = "write the tensor to OUT as little-endian float32"},
+    {{"-o", "--output"},
+     CLI_STRING,
+     SYNTH,
+     SYNTH,
+     AT(output),
+     .arg = "FILE",
+     .help = "the GGUF file to make"},
+    {{"-o", "--output"},
+     CLI_STRING,
+     IMATRIX,
+     IMATRIX,
+     AT(output),
+     .arg = "FILE",
+     .help = "the importance matrix to make"},
     {{"--hidden"},
      CLI_STRING,
      LOGITS,
@@ -279,12 +368,12 @@ const cli_option cli_options[] = {
      .help = "write the hidden states to OUT"},
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~CHAT) | FAMILIES,
+     (ENGINE & ~CHAT) | FAMILIES | INSPECT,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | CHAT,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -453,9 +542,16 @@ const cli_option cli_options[] = {
      CONVERT,
      CONVERT,
      AT(quant),
-     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8",
+     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|bf16|f16|f32",
      .arg = "TYPE",
-     .help = "MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, mlx6, mlx8"},
+     .help = "into a folder, MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, "
+             "mlx6, mlx8; into a .gguf file: q8_0, q6_k, q4_k, q4_0, bf16, f16, f32"},
+    {{"--imatrix"},
+     CLI_STRING,
+     CONVERT,
+     AT(imatrix),
+     .arg = "FILE",
+     .help = "importance matrix that weights the rounding of q4_0, q4_k and q6_k"},
     {{"--group-size"},
      CLI_CHOICE,
      CONVERT,
@@ -472,6 +568,56 @@ const cli_option cli_options[] = {
      .arg = "N",
      .help = "bits of everything but routed experts: 2, 3, 4, 5, 6, 8",
      .fallback = "as --quant"},
+
+    /* ---- synthetic models ---- */
+    {{"--arch"},
+     CLI_STRING,
+     SYNTH,
+     SYNTH,
+     AT(arch),
+     .arg = "ARCH",
+     .help = "architecture, as config.json's model_type says it"},
+    {{"--shape"},
+     CLI_STRING,
+     SYNTH,
+     SYNTH,
+     AT(shape),
+     .arg = "NAME",
+     .help = "which published shape of it"},
+    {{"--quant"},
+     CLI_CHOICE,
+     SYNTH,
+     SYNTH,
+     AT(quant),
+     .choices = "q4_k|q4_0|q6_k|q8_0|mxfp4|bf16|f16",
+     .arg = "TYPE",
+     .help = "type of the matrices: q4_k, q4_0, q6_k, q8_0, mxfp4 (experts; the rest q8_0), bf16, "
+             "f16. Rows that are no whole blocks of 256 get q4_0 or q8_0 instead of q4_k or q6_k"},
+    {{"--layers"},
+     CLI_INT,
+     SYNTH,
+     AT(layers),
+     1,
+     MFI_MAX_LAYERS,
+     .arg = "N",
+     .help = "only the first N layers",
+     .fallback = "all"},
+    {{"--routing"},
+     CLI_CHOICE,
+     SYNTH,
+     AT(routing),
+     .choices = "uniform|skewed",
+     .arg = "KIND",
+     .help = "how experts are reused: uniform (every token chooses anew), skewed (generated text "
+             "repeats about 45 % of its choices at the next token and 80 % within 8)",
+     .fallback = "uniform"},
+    {{"-s", "--seed"},
+     CLI_SEED,
+     SYNTH,
+     AT(seed),
+     .arg = "N",
+     .help = "seed of the weights",
+     .fallback = "1"},
 
     /* ---- machine ---- */
     {{"--memory"},
@@ -520,7 +666,8 @@ const cli_option cli_options[] = {
      1,
      MFI_MAX_THREADS,
      .arg = "N",
-     .help = "accepted as everywhere; conversion uses one thread so far"},
+     .help = "threads that encode for GGUF; the file doesn't depend on it",
+     .fallback = "one a processor this process may use"},
     {{"--io-threads"},
      CLI_INT,
      ENGINE,

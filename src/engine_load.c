@@ -15,6 +15,7 @@ _Static_assert(sizeof(mfi_expert_part) == 24, "the plan counts PART_BYTES");
 
 typedef struct loader {
     const mfi_catalog *catalog;
+    const mfi_shape *shape;
     mfi_io *io;
     mfi_io_req reqs[N_REQS];
     uint32_t free[N_REQS], n_free;
@@ -72,11 +73,12 @@ static void transform(float *v, uint64_t n, mfi_load load)
     }
 }
 
-/* Small vectors, widened to float32 through a buffer of their own. */
-static mf_status load_vector(loader *l, const mfi_program_weight *w, char *dst, mf_error *err)
+/* Reads one plane whole into a buffer of its own, which the caller frees. */
+static mf_status read_plane(loader *l, const mfi_program_weight *w, uint32_t row, uint32_t n_rows,
+                            char **out, mf_error *err)
 {
     const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
-    mfi_extent x = mfi_tensor_extent(t, 0, 0, mfi_tensor_rows(t));
+    mfi_extent x = mfi_tensor_extent(t, 0, row, n_rows);
     char *raw = malloc((size_t)x.len);
     if (!raw)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %" PRIu64 " bytes of %s", x.len,
@@ -84,23 +86,70 @@ static mf_status load_vector(loader *l, const mfi_program_weight *w, char *dst, 
     mf_status status = read_extent(l, x, raw, err);
     mf_status drained = drain(l, status == MF_OK ? err : NULL);
     status = status == MF_OK ? drained : status;
-    if (status == MF_OK) {
-        const void *planes[MFI_MAX_PLANES] = {raw};
-        uint64_t n = (uint64_t)w->rows * w->cols;
-        mfi_dequant_row(t->type, planes, n, (float *)dst);
-        transform((float *)dst, n, w->load);
+    if (status == MF_OK)
+        *out = raw;
+    else
+        free(raw);
+    return status;
+}
+
+/* Small vectors, widened to float32; convolution taps count as rows, other vectors as one element a
+ * row where they are mapped. */
+static mf_status load_vector(loader *l, const mfi_program_weight *w, float *dst, mf_error *err)
+{
+    const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
+    uint32_t rows = w->rows > 1 ? w->rows : w->cols, width = w->rows > 1 ? w->cols : 1;
+    char *raw;
+    MFI_TRY(read_plane(l, w, 0, (uint32_t)mfi_tensor_rows(t), &raw, err));
+    for (uint32_t r = 0; r < rows;) {
+        uint32_t src, run = MFI_MIN(mfi_map_source(l->shape, w->map, r, &src), rows - r);
+        const void *at = raw + (size_t)src * width * (t->type.bits / 8);
+        mfi_dequant_row(t->type, &at, (uint64_t)run * width, dst + (size_t)r * width);
+        r += run;
     }
     free(raw);
-    return status;
+    transform(dst, (uint64_t)rows * width, w->load);
+    return MF_OK;
+}
+
+/* A matrix whose columns are moved by whole heads, a band of rows at a time. */
+static mf_status load_columns(loader *l, const mfi_program_weight *w, char *dst, mf_error *err)
+{
+    uint64_t row_bytes = mfi_quant_row_bytes(w->type, 0, w->cols);
+    uint32_t band = (uint32_t)MFI_MAX(PIECE_BYTES / row_bytes, 1);
+    for (uint32_t row = 0; row < w->rows; row += band) {
+        uint32_t n = MFI_MIN(band, w->rows - row);
+        char *raw;
+        MFI_TRY(read_plane(l, w, row, n, &raw, err));
+        for (uint32_t c = 0; c < w->cols;) {
+            uint32_t src, run = MFI_MIN(mfi_map_source(l->shape, w->map, c, &src), w->cols - c);
+            uint64_t to = mfi_quant_row_bytes(w->type, 0, c), from = mfi_quant_row_bytes(w->type, 0, src);
+            uint64_t bytes = mfi_quant_row_bytes(w->type, 0, run);
+            for (uint32_t r = 0; r < n; r++)
+                memcpy(dst + (row + r) * row_bytes + to, raw + r * row_bytes + from, bytes);
+            c += run;
+        }
+        free(raw);
+    }
+    return MF_OK;
 }
 
 static mf_status load_weight(loader *l, const mfi_program_weight *w, char *dense, mf_error *err)
 {
     const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
     if (w->load != MFI_LOAD_MATRIX)
-        return load_vector(l, w, dense + w->offset[0], err);
-    for (uint32_t p = 0; p < mfi_quant_n_planes(t->type); p++)
-        MFI_TRY(read_extent(l, mfi_tensor_extent(t, p, 0, w->rows), dense + w->offset[p], err));
+        return load_vector(l, w, (float *)(dense + w->offset[0]), err);
+    if (w->map == MFI_MAP_TILED_COLS)
+        return load_columns(l, w, dense + w->offset[0], err);
+    for (uint32_t p = 0; p < mfi_quant_n_planes(t->type); p++) {
+        uint64_t row_bytes = mfi_quant_row_bytes(t->type, p, w->cols);
+        for (uint32_t r = 0; r < w->rows;) {
+            uint32_t src, run = MFI_MIN(mfi_map_source(l->shape, w->map, r, &src), w->rows - r);
+            /* Only unmapped weights have planes whose rows stand for several, and those are one run. */
+            MFI_TRY(read_extent(l, mfi_tensor_extent(t, p, src, run), dense + w->offset[p] + r * row_bytes, err));
+            r += run;
+        }
+    }
     return MF_OK;
 }
 
@@ -111,6 +160,7 @@ mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog,
     if (!l)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the loader");
     *l = (loader){.catalog = catalog,
+                  .shape = &program->shape,
                   .io = io,
                   .n_free = N_REQS,
                   .total = program->dense_bytes,

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Makes sure that what the build and the tests need is there. Installs Debian packages only where some
-# are missing and this user may; otherwise prints the line that does it.
+# are missing and this user may; otherwise prints the line that does it. Usage: packages.sh [PACKAGE...]
+# with further ones that are wanted.
 set -eu
 
 packages="cmake ninja-build gcc pkg-config libc6-dev libpcre2-dev libutf8proc-dev libjson-c-dev
-          libcmocka-dev libedit-dev python3 xz-utils"
+          libcmocka-dev libedit-dev python3 xz-utils $*"
 
 if [ "$(uname)" = Darwin ]; then
     command -v cmake >/dev/null && command -v ninja >/dev/null && exit 0

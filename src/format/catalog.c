@@ -3,11 +3,17 @@
  * afterwards. It reads no tensor data and knows no format. */
 #include "format/catalog.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
 #include "format/catalog_build.h"
+
+typedef struct named_array {
+    char *key;
+    mfi_meta_array array;
+} named_array;
 
 struct mfi_catalog {
     mfi_tensor *tensors; /* [n_tensors] */
@@ -21,7 +27,9 @@ struct mfi_catalog {
     mfi_file *files; /* [n_files] */
     uint32_t n_files;
     mfi_json *config;
-    mfi_json *meta; /* GGUF metadata, or NULL */
+    mfi_json *meta;      /* GGUF metadata, or NULL */
+    named_array *arrays; /* [n_arrays] of that metadata */
+    uint32_t n_arrays, cap_arrays;
     char *path;
 };
 
@@ -30,24 +38,34 @@ static mf_status no_memory(const mfi_catalog *catalog, mf_error *err)
     return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: no memory for the list of tensors", catalog->path);
 }
 
-mf_status mfi_catalog_new(mfi_catalog **out, const char *path, mf_error *err)
+mf_status mfi_catalog_new_bare(mfi_catalog **out, const char *path, mf_error *err)
 {
     *out = NULL;
     mfi_catalog *catalog = calloc(1, sizeof *catalog);
+    if (!catalog || !(catalog->path = strdup(path))) {
+        free(catalog);
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
+    }
+    catalog->seed = mfi_hash_bytes(&(const void *){catalog}, sizeof(void *)); /* it is randomised */
+    *out = catalog;
+    return MF_OK;
+}
+
+mf_status mfi_catalog_new(mfi_catalog **out, const char *path, mf_error *err)
+{
+    MFI_TRY(mfi_catalog_new_bare(out, path, err));
+    mfi_catalog *catalog = *out;
     char *config = mfi_path_join(path, "config.json");
     mf_status status = MF_OK;
-    if (!catalog || !config || !(catalog->path = strdup(path)))
+    if (!config)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
     else
         status = mfi_json_parse_file(config, MFI_MAX_CONFIG_BYTES, &catalog->config, err);
     if (status == MF_OK && mfi_json_typeof(catalog->config) != MFI_JSON_OBJECT)
         status = mfi_fail(err, MF_ERR_FORMAT, "%s: not a JSON object", config);
     free(config);
-    if (catalog) /* a randomised address */
-        catalog->seed = mfi_hash_bytes(&(const void *){catalog}, sizeof(void *));
     if (status != MF_OK)
-        mfi_catalog_close(&catalog);
-    *out = catalog;
+        mfi_catalog_close(out);
     return status;
 }
 
@@ -65,6 +83,9 @@ void mfi_catalog_close(mfi_catalog **out)
     free(catalog->slots);
     mfi_json_free(&catalog->config);
     mfi_json_free(&catalog->meta);
+    for (uint32_t i = 0; i < catalog->n_arrays; i++)
+        free(catalog->arrays[i].key);
+    free(catalog->arrays);
     free(catalog->path);
     free(catalog);
     *out = NULL;
@@ -83,6 +104,30 @@ mf_status mfi_catalog_add_file(mfi_catalog *catalog, const char *path, uint32_t 
     catalog->files = files;
     MFI_TRY(mfi_file_open(&files[catalog->n_files], path, err));
     *file = catalog->n_files++;
+    return MF_OK;
+}
+
+void mfi_catalog_set_meta(mfi_catalog *catalog, mfi_json *meta)
+{
+    MFI_ASSERT(!catalog->meta);
+    catalog->meta = meta;
+}
+
+mf_status mfi_catalog_add_meta_array(mfi_catalog *catalog, const char *key,
+                                     const mfi_meta_array *array, mf_error *err)
+{
+    if (catalog->n_arrays == catalog->cap_arrays) {
+        uint32_t cap = catalog->cap_arrays ? catalog->cap_arrays * 2 : 16;
+        named_array *arrays = realloc(catalog->arrays, (size_t)cap * sizeof *arrays);
+        if (!arrays)
+            return no_memory(catalog, err);
+        catalog->arrays = arrays;
+        catalog->cap_arrays = cap;
+    }
+    char *copy = strdup(key);
+    if (!copy)
+        return no_memory(catalog, err);
+    catalog->arrays[catalog->n_arrays++] = (named_array){copy, *array};
     return MF_OK;
 }
 
@@ -182,6 +227,12 @@ mfi_dtype mfi_catalog_dtype(const mfi_catalog *catalog, uint32_t id)
     return (mfi_dtype)catalog->dtypes[id];
 }
 
+void mfi_catalog_cut_name(mfi_catalog *catalog, uint32_t id, size_t name_len)
+{
+    MFI_ASSERT(id < catalog->n_tensors && name_len <= strlen(mfi_catalog_name(catalog, id)));
+    catalog->names[catalog->tensors[id].name + name_len] = 0;
+}
+
 mf_status mfi_catalog_drop(mfi_catalog *catalog, const bool *drop, mf_error *err)
 {
     uint32_t n = 0, names_len = 0;
@@ -202,6 +253,43 @@ mf_status mfi_catalog_drop(mfi_catalog *catalog, const bool *drop, mf_error *err
     while (n * 3u > n_slots * 2u)
         n_slots *= 2;
     return rebuild_slots(catalog, n_slots) ? MF_OK : no_memory(catalog, err);
+}
+
+typedef struct placed {
+    uint64_t offset;
+    uint32_t id;
+} placed;
+
+static int by_offset(const void *a, const void *b)
+{
+    uint64_t x = ((const placed *)a)->offset, y = ((const placed *)b)->offset;
+    return x < y ? -1 : x > y;
+}
+
+mf_status mfi_catalog_check_overlap(const mfi_catalog *catalog, uint32_t first, mf_error *err)
+{
+    uint32_t n_all = catalog->n_tensors, n = 0;
+    placed *list = malloc((size_t)(n_all - first) * sizeof *list + 1);
+    if (!list)
+        return no_memory(catalog, err);
+    for (uint32_t id = first; id < n_all; id++) {
+        const mfi_tensor *tensor = mfi_catalog_tensor(catalog, id);
+        if (mfi_tensor_bytes(tensor, 0) > 0)
+            list[n++] = (placed){tensor->offset[0], id};
+    }
+    qsort(list, n, sizeof *list, by_offset);
+    mf_status status = MF_OK;
+    for (uint32_t i = 1; i < n && status == MF_OK; i++) {
+        const mfi_tensor *before = mfi_catalog_tensor(catalog, list[i - 1].id);
+        if (list[i].offset - list[i - 1].offset < mfi_tensor_bytes(before, 0))
+            status = mfi_fail(err, MF_ERR_FORMAT,
+                              "%s: tensors %.120s and %.120s overlap at offset %" PRIu64,
+                              mfi_catalog_file(catalog, before->file[0])->path,
+                              mfi_catalog_name(catalog, list[i - 1].id),
+                              mfi_catalog_name(catalog, list[i].id), list[i].offset);
+    }
+    free(list);
+    return status;
 }
 
 void mfi_catalog_finish(mfi_catalog *catalog)
@@ -279,6 +367,17 @@ const mfi_json *mfi_catalog_meta(const mfi_catalog *catalog)
     return catalog->meta;
 }
 
+bool mfi_catalog_meta_array(const mfi_catalog *catalog, const char *key, mfi_meta_array *array)
+{
+    for (uint32_t i = 0; i < catalog->n_arrays; i++) {
+        if (strcmp(catalog->arrays[i].key, key) == 0) {
+            *array = catalog->arrays[i].array;
+            return true;
+        }
+    }
+    return false;
+}
+
 uint64_t mfi_tensor_rows(const mfi_tensor *tensor)
 {
     uint64_t rows = 1;
@@ -294,7 +393,8 @@ uint64_t mfi_tensor_cols(const mfi_tensor *tensor)
 
 uint64_t mfi_tensor_bytes(const mfi_tensor *tensor, uint32_t plane)
 {
-    return mfi_quant_plane_bytes(tensor->type, plane, mfi_tensor_rows(tensor), mfi_tensor_cols(tensor));
+    return mfi_quant_plane_bytes(tensor->type, plane, mfi_tensor_rows(tensor),
+                                 mfi_tensor_cols(tensor));
 }
 
 mfi_extent mfi_tensor_extent(const mfi_tensor *tensor, uint32_t plane, uint64_t row,

@@ -46,6 +46,16 @@ const mfi_json *mfi_catalog_config(const mfi_catalog *catalog); /* config.json's
  * themselves as {"type", "count"} only. NULL: not GGUF. */
 const mfi_json *mfi_catalog_meta(const mfi_catalog *catalog);
 
+/* An array of GGUF metadata where it lies in the catalog's first file; meta_array.h reads it. */
+typedef struct mfi_meta_array {
+    uint32_t type;   /* of the elements: mfi_gguf_type (gguf_read.h) */
+    uint64_t n;      /* elements */
+    uint64_t offset; /* of the first */
+} mfi_meta_array;
+
+/* False if there is no array of that key. */
+bool mfi_catalog_meta_array(const mfi_catalog *catalog, const char *key, mfi_meta_array *array);
+
 /* Rows below the leading index: for dims [E, r, c] and n_lead 1 a slice has r rows of c elements; for
  * n_lead 0 it is the whole tensor. Rows are counted over all dims but the last. */
 uint64_t mfi_tensor_rows(const mfi_tensor *tensor);

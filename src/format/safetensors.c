@@ -35,9 +35,9 @@ static const dtype_info dtypes[] = {
     {"I16", MFI_Q_OTHER, 16, MFI_DTYPE_OTHER},
     {"U16", MFI_Q_OTHER, 16, MFI_DTYPE_OTHER},
     {"I8", MFI_Q_OTHER, 8, MFI_DTYPE_OTHER},
-    {"U8", MFI_Q_OTHER, 8, MFI_DTYPE_OTHER},
+    {"U8", MFI_Q_OTHER, 8, MFI_DTYPE_U8},
     {"BOOL", MFI_Q_OTHER, 8, MFI_DTYPE_OTHER},
-    {"F8_E4M3", MFI_Q_OTHER, 8, MFI_DTYPE_OTHER},
+    {"F8_E4M3", MFI_Q_OTHER, 8, MFI_DTYPE_F8_E4M3},
     {"F8_E5M2", MFI_Q_OTHER, 8, MFI_DTYPE_OTHER},
     {"F8_E8M0", MFI_Q_OTHER, 8, MFI_DTYPE_OTHER},
     {"F8_E4M3FNUZ", MFI_Q_OTHER, 8, MFI_DTYPE_OTHER},
@@ -188,43 +188,6 @@ static mf_status add_header(reader *r, mfi_json_span root)
     return MF_OK;
 }
 
-typedef struct placed {
-    uint64_t offset;
-    uint32_t id;
-} placed;
-
-static int by_offset(const void *a, const void *b)
-{
-    uint64_t x = ((const placed *)a)->offset, y = ((const placed *)b)->offset;
-    return x < y ? -1 : x > y;
-}
-
-/* Tensors [first, n) of the catalog are this file's. Bytes that belong to none are left alone. */
-static mf_status check_overlap(const reader *r, uint32_t first)
-{
-    uint32_t n_all = mfi_catalog_n_tensors(r->catalog), n = 0;
-    placed *list = malloc((size_t)(n_all - first) * sizeof *list + 1);
-    if (!list)
-        return mfi_fail(r->err, MF_ERR_NO_MEMORY, "%s: out of memory", r->file->path);
-    for (uint32_t id = first; id < n_all; id++) {
-        const mfi_tensor *tensor = mfi_catalog_tensor(r->catalog, id);
-        if (mfi_tensor_bytes(tensor, 0) > 0)
-            list[n++] = (placed){tensor->offset[0], id};
-    }
-    qsort(list, n, sizeof *list, by_offset);
-    mf_status status = MF_OK;
-    for (uint32_t i = 1; i < n && status == MF_OK; i++) {
-        const mfi_tensor *before = mfi_catalog_tensor(r->catalog, list[i - 1].id);
-        if (list[i].offset - list[i - 1].offset < mfi_tensor_bytes(before, 0))
-            status = mfi_fail(r->err, MF_ERR_FORMAT,
-                              "%s: tensors %.120s and %.120s overlap at offset %" PRIu64,
-                              r->file->path, mfi_catalog_name(r->catalog, list[i - 1].id),
-                              mfi_catalog_name(r->catalog, list[i].id), list[i].offset);
-    }
-    free(list);
-    return status;
-}
-
 /* Reads the length and the header's text; *text is NULL or released by the caller. */
 static mf_status read_header(reader *r, char **text, size_t *len)
 {
@@ -273,5 +236,5 @@ mf_status mfi_safetensors_add(mfi_catalog *catalog, const char *path, mf_error *
     }
     free(text);
     mfi_buf_free(&r.name);
-    return status == MF_OK ? check_overlap(&r, first) : status;
+    return status == MF_OK ? mfi_catalog_check_overlap(catalog, first, err) : status;
 }

@@ -5,7 +5,8 @@
  *   - No function allocates, fails, or keeps state. Planes need no alignment at all, other pointers
  *     that of their type. Nothing is read or written beyond the arrays as shaped.
  *   - An MLX weight counts as q * scale + bias in float, unrounded; mx.dequantize, and mlx's
- *     product on a CPU, round it to the type of the scales.
+ *     product on a CPU, round it to the type of the scales. A weight of any other type counts as
+ *     what mfi_dequant_row decodes, to the bit.
  *   - Each output value has one order of accumulation within an ISA level, which depends on the
  *     shape only: never on the number of tokens, on the row range, or on the thread. So chunking
  *     and threading change no bit. Between levels float results may differ by rounding; integer
@@ -18,7 +19,8 @@
 #include "os/cpu.h"
 #include "quant/quant.h"
 
-/* A weight matrix [rows][cols] in memory; plane p has rows of mfi_quant_row_bytes(type, p, cols). */
+/* A weight matrix [rows][cols] in memory; plane p has rows of mfi_quant_row_bytes(type, p, cols), one
+ * for every mfi_quant_rows_per_row rows. */
 typedef struct mfi_mat {
     mfi_qtype type;
     uint32_t rows, cols;
@@ -39,8 +41,9 @@ typedef struct mfi_kernels {
     /* y[t*ldy + r] = sum_c w[r][c] * x[t*ldx + c], for t < n_tok and row0 <= r < row1. Any type. */
     void (*matmul_f32)(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                        size_t ldy, uint32_t row0, uint32_t row1);
-    /* The same from 8-bit activations, for MLX types; cols is a multiple of 32.
-     * Per block: d_x * scale * (integer sum of q_w * q_x) + bias * s, the integer sum exact. */
+    /* The same from 8-bit activations; cols is a multiple of 32. MLX types: per block
+     * d_x * scale * (integer sum of q_w * q_x) + bias * s, the integer sum exact. Other types:
+     * matmul_f32 with x = d * q. */
     void (*matmul_q8)(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                       uint32_t row0, uint32_t row1);
     /* One row of n (multiple of 32) floats: per block d = max|x| / 127, q = round to nearest even

@@ -9,7 +9,7 @@ static void put_people(const mfi_arch *arch, mfi_buf *out)
     mfi_buf_fmt(out, "%s\n  model_type  ", arch->name);
     for (const char *const *t = arch->model_types; *t; t++)
         mfi_buf_fmt(out, "%s%s", t == arch->model_types ? "" : ", ", *t);
-    mfi_buf_str(out, "\n");
+    mfi_buf_fmt(out, "\n  gguf        %s\n", arch->gguf_arch);
     for (uint32_t i = 0; i < arch->n_evidence; i++)
         mfi_buf_fmt(out, "  %s\n    %s\n", arch->evidence[i].format, arch->evidence[i].against);
 }
@@ -28,7 +28,9 @@ static void put_json(const mfi_arch *arch, mfi_buf *out)
         mfi_buf_str(out, t == arch->model_types ? "" : ",");
         put_str(out, *t);
     }
-    mfi_buf_str(out, "],\"formats\":[");
+    mfi_buf_str(out, "],\"gguf_architecture\":");
+    put_str(out, arch->gguf_arch);
+    mfi_buf_str(out, ",\"formats\":[");
     for (uint32_t i = 0; i < arch->n_evidence; i++) {
         mfi_buf_str(out, i ? ",{\"format\":" : "{\"format\":");
         put_str(out, arch->evidence[i].format);
@@ -42,15 +44,13 @@ static void put_json(const mfi_arch *arch, mfi_buf *out)
 mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_error *err)
 {
     mfi_buf out = {0};
-    size_t n;
-    const mfi_arch *const *archs = mfi_model_archs(&n);
     mfi_buf_str(&out, json ? "{\"schema\":1,\"families\":[" : "");
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < mfi_n_archs; i++) {
         mfi_buf_str(&out, !i ? "" : json ? "," : "\n");
         if (json)
-            put_json(archs[i], &out);
+            put_json(mfi_archs[i], &out);
         else
-            put_people(archs[i], &out);
+            put_people(mfi_archs[i], &out);
     }
     mfi_buf_str(&out, json ? "]}\n" : "");
     mf_status status = MF_OK;

@@ -21,6 +21,9 @@ typedef enum mfi_role {
     MFI_ROLE_ATTN_K,
     MFI_ROLE_ATTN_V,
     MFI_ROLE_ATTN_O,
+    MFI_ROLE_ATTN_Q_BIAS,
+    MFI_ROLE_ATTN_K_BIAS,
+    MFI_ROLE_ATTN_V_BIAS,
     MFI_ROLE_ATTN_Q_NORM,
     MFI_ROLE_ATTN_K_NORM,
     MFI_ROLE_GDN_QKV,
@@ -66,13 +69,19 @@ uint32_t mfi_dim_value(const mfi_shape *shape, mfi_dim dim);
 
 typedef enum mfi_mixer { MFI_MIXER_ATTN, MFI_MIXER_GDN, MFI_N_MIXERS } mfi_mixer;
 
-/* One line of a family's name table. `name` is what follows "layers.N." or, for roles outside the
- * layers, the whole name after the prefix. */
+/* A name in a format's files, and in which order its rows stand there. */
+typedef struct mfi_name {
+    const char *name; /* what follows "layers.N." or "blk.N."; outside the layers, after the prefix */
+    mfi_row_map map;
+} mfi_name;
+
+/* One line of a family's name table: a role with its size, and what Hugging Face (and MLX) and GGUF
+ * call it; the second name is tried where the first isn't there. */
 typedef struct mfi_name_rule {
     mfi_role role;
-    const char *name;
     mfi_dim rows, cols; /* vectors: rows 1 */
-    mfi_load load;
+    mfi_load load;      /* from Hugging Face's files; MLX and GGUF have norms and A_log transformed already */
+    mfi_name hf[2], gguf[2];
 } mfi_name_rule;
 
 /* One op of a recipe, before layers and weights are filled in. */
@@ -91,6 +100,7 @@ typedef struct mfi_recipe {
 } mfi_recipe;
 
 typedef struct mfi_model mfi_model;
+typedef struct mfi_config mfi_config; /* config.h */
 
 /* A way the family is stored in, and what our results on it were compared with. */
 typedef struct mfi_evidence {
@@ -101,21 +111,20 @@ typedef struct mfi_evidence {
 typedef struct mfi_arch {
     const char *name;
     const char *const *model_types; /* config.json's model_type, NULL-terminated */
+    const char *gguf_arch;          /* general.architecture */
     mfi_recipe begin, mixer[MFI_N_MIXERS], ffn, head;
-    /* Fills shape, ctx_model, tied and mixer kinds from config.json (already the text part). */
-    mf_status (*read_config)(mfi_model *model, const mfi_json *config, mf_error *err);
+    /* Fills the shape and the layers' mixer kinds. */
+    mf_status (*read_config)(mfi_model *model, const mfi_config *config, mf_error *err);
     const mfi_evidence *evidence; /* [n_evidence] for people: `moeflux families` */
     uint32_t n_evidence;
 } mfi_arch;
-
-/* All families, [*n]; static storage. */
-const mfi_arch *const *mfi_model_archs(size_t *n);
 
 /* Where a resident weight comes from. */
 typedef struct mfi_weight_src {
     uint32_t tensor; /* MFI_TENSOR_NONE: the role isn't used */
     uint32_t rows, cols;
     mfi_load load;
+    mfi_row_map map;
 } mfi_weight_src;
 
 /* Where one matrix of one expert comes from: rows [row, row + rows) of a tensor. */
@@ -142,10 +151,18 @@ struct mfi_model {
 mf_status mfi_model_open(mfi_model **model, const mfi_catalog *catalog, mf_error *err);
 void mfi_model_close(mfi_model **model);
 
-/* Reads an unsigned integer of config.json in [min, max]; `fallback` if absent (negative: required). */
-mf_status mfi_config_u32(const mfi_json *config, const char *key, int64_t fallback, uint32_t min,
-                         uint32_t max, uint32_t *out, mf_error *err);
+extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe, mfi_arch_qwen2_moe;
 
-extern const mfi_arch mfi_arch_qwen3_5_moe;
+/* Families known, in the order they are tried and listed. */
+extern const mfi_arch *const mfi_archs[];
+extern const uint32_t mfi_n_archs;
+
+/* bind.c: fills weights and experts. */
+mf_status mfi_model_bind(mfi_model *model, mf_error *err);
+
+#define MFI_RECIPE(ops_, names_)                                                                   \
+    {                                                                                              \
+        .ops = ops_, .n_ops = MFI_ARRAY_LEN(ops_), .names = names_, .n_names = MFI_ARRAY_LEN(names_) \
+    }
 
 #endif

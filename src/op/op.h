@@ -17,16 +17,18 @@
     X(RMSNORM)    /* dst[0] = rmsnorm(src[0]) * w[0] */                                            \
     X(QUANTIZE)   /* the 8-bit form of src[0]'s first w[0] columns, beside it */                    \
     X(MATMUL)     /* dst[i] = w[i] src[0], i < n */                                                \
+    X(BIAS)       /* dst[i] += w[i], i < n */                                                      \
     X(ADD)        /* dst[0] += src[0] */                                                           \
     X(GLU)        /* dst[0] = silu(src[0]) * src[1] */                                             \
-    X(ATTN_PREP)  /* src: q (with gates), k, v, rope table; w: q norm, k norm. Norms and rotates q */ \
-                  /* and k in place and appends k, v to the layer's cache */                       \
+    X(ATTN_PREP)  /* src: q (with gates), k, v, rope table; w: q norm, k norm, or none. Norms and */ \
+                  /* rotates q and k in place and appends k, v to the layer's cache */             \
     X(ATTN)       /* dst[0] = causal attention of src[0] over the cache, times its sigmoid gates */ \
     X(GDN_CONV)   /* src[0] in place: causal convolution and SiLU; w[0] taps */                    \
     X(GDN)        /* src: qkv, z, b, a; w: -exp(A_log), dt_bias, norm; dst[0]: gated output */     \
     X(ROUTE)      /* src[0] logits; dst[0] the ids (uint16_t), dst[1] the weights of the top-k */  \
     X(EXPERTS)    /* src[0]: input; dst[0]: one output a (token, rank) pair, in pair order */      \
-    X(COMBINE)    /* dst[0] += sum over ranks of src[0] by weights src[1], + sigmoid(src[3]) src[2] */
+    X(COMBINE)    /* dst[0] += sum over ranks of src[0] by weights src[1]; with n, on top of */       \
+                  /* sigmoid(src[3]) src[2]. src[2] is overwritten with the sum */
 
 typedef enum mfi_op_code {
 #define MFI_OP_ENUM(name) MFI_OP_##name,
@@ -78,7 +80,7 @@ const char *mfi_buf_name(mfi_buf_id id);
 
 typedef struct mfi_op {
     uint8_t code; /* mfi_op_code */
-    uint8_t n;    /* MATMUL: weights */
+    uint8_t n;    /* MATMUL, BIAS: weights; COMBINE: 1 with a shared expert */
     bool head;    /* on the step's head rows only, not on all tokens */
     uint16_t layer;
     uint8_t src[MFI_OP_OPERANDS]; /* mfi_buf_id */

@@ -15,6 +15,21 @@ typedef enum mfi_load {
     MFI_LOAD_F32_NEG_EXP /* A_log: -exp(w) */
 } mfi_load;
 
+/* Where the rows of a weight stand in its tensor, if not in order. Gated DeltaNet's projections come
+ * packed by key head (Qwen3-Next) or with value heads dealt out over the key heads ("tiled": llama.cpp's
+ * files of Qwen3.5); ops see one order only. */
+typedef enum mfi_row_map {
+    MFI_MAP_NONE,
+    MFI_MAP_QKVZ_QKV,   /* tensor: per key head q, k, its v heads, their z; weight: all q, all k, all v */
+    MFI_MAP_QKVZ_Z,     /* the same tensor; weight: all z */
+    MFI_MAP_BA_B,       /* tensor: per key head b of its v heads, then a */
+    MFI_MAP_BA_A,
+    MFI_MAP_TILED_QKV,  /* q and k in order, v heads tiled */
+    MFI_MAP_TILED_V,    /* rows of v heads, tiled */
+    MFI_MAP_TILED_HEADS, /* one row, or one element of a vector, a v head */
+    MFI_MAP_TILED_COLS  /* columns of v heads, tiled */
+} mfi_row_map;
+
 /* A resident weight. Planes lie in the dense region, each aligned to 64 bytes; everything but MATRIX
  * is float32 in plane 0. */
 typedef struct mfi_program_weight {
@@ -22,6 +37,7 @@ typedef struct mfi_program_weight {
     uint32_t rows, cols;
     bool q8;                         /* multiplies the 8-bit form of its input */
     mfi_load load;                   /* how the loader fills it, and from which catalog tensor */
+    mfi_row_map map;
     uint32_t tensor;
     uint64_t offset[MFI_MAX_PLANES]; /* in the dense region */
 } mfi_program_weight;
@@ -63,9 +79,16 @@ typedef struct mfi_shape {
     double rope_theta;
     bool attn_gate;
     uint32_t gdn_k_heads, gdn_v_heads, gdn_k_dim, gdn_v_dim, conv_kernel;
+    bool gdn_tiled; /* v head h belongs to k head h % k_heads, else h / (v_heads / k_heads) */
     uint32_t n_experts, top_k, expert_width, shared_width;
     bool norm_top_k;
 } mfi_shape;
+
+/* Row `row` of a mapped weight stands at row *src of its tensor, and so do the returned number of rows
+ * after it. For TILED_COLS rows are columns. */
+uint32_t mfi_map_source(const mfi_shape *shape, mfi_row_map map, uint32_t row, uint32_t *src);
+/* Rows that the tensor of a mapped weight of `rows` rows has. */
+uint64_t mfi_map_tensor_rows(const mfi_shape *shape, mfi_row_map map, uint64_t rows);
 
 /* Sizes of a sequence's state in a layer; 0 where the layer keeps none. */
 typedef struct mfi_layer_state {

@@ -15,6 +15,9 @@ typedef struct mfi_out {
  * or the file-size limit), else MF_ERR_IO. */
 mf_status mfi_out_create(mfi_out *out, const char *path, uint64_t bytes, mf_error *err);
 mf_status mfi_out_write(mfi_out *out, const void *src, size_t len, uint64_t offset, mf_error *err);
+/* Makes the file `bytes` long, zeros where nothing was written, and reserves the space as create
+ * does. */
+mf_status mfi_out_resize(mfi_out *out, uint64_t bytes, mf_error *err);
 /* Flushes to the drive and closes; closed on failure, too. */
 mf_status mfi_out_finish(mfi_out *out, mf_error *err);
 /* Closes without care for the content; closing a closed one is allowed. */
@@ -29,6 +32,9 @@ typedef struct mfi_stage {
 mf_status mfi_stage_open(mfi_stage *stage, const char *final, mf_error *err);
 /* Flushes the folder and gives it its final name, unless something has taken that meanwhile. */
 mf_status mfi_stage_commit(mfi_stage *stage, mf_error *err);
+/* The same for an output that is one file: gives the one called `name` in the folder the final name,
+ * and removes the folder. */
+mf_status mfi_stage_commit_file(mfi_stage *stage, const char *name, mf_error *err);
 /* Removes the staging folder with the files in it, unless it was committed, and frees the names. */
 void mfi_stage_close(mfi_stage *stage);
 

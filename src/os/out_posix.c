@@ -62,6 +62,20 @@ mf_status mfi_out_create(mfi_out *out, const char *path, uint64_t bytes, mf_erro
     return MF_OK;
 }
 
+mf_status mfi_out_resize(mfi_out *out, uint64_t bytes, mf_error *err)
+{
+    if (bytes > INT64_MAX)
+        return mfi_fail(err, MF_ERR_LIMIT, "%s: %" PRIu64 " bytes are too many", out->path, bytes);
+    int e = reserve(out->fd, bytes);
+    if (e)
+        return fail_errno(err, out->path, "reserve space", e);
+    int r;
+    do {
+        r = ftruncate(out->fd, (off_t)bytes);
+    } while (r != 0 && errno == EINTR);
+    return r == 0 ? MF_OK : fail_errno(err, out->path, "set the size", errno);
+}
+
 mf_status mfi_out_write(mfi_out *out, const void *src, size_t len, uint64_t offset, mf_error *err)
 {
     const char *p = src;
@@ -166,29 +180,46 @@ static int rename_new(const char *from, const char *to)
     return rename(from, to) == 0 ? 0 : errno;
 }
 
-mf_status mfi_stage_commit(mfi_stage *stage, mf_error *err)
+/* Gives `from` the final name. That the name survives a power cut can't be promised if flushing its
+ * folder fails, but it is there. */
+static mf_status take_name(const char *from, char *final, mf_error *err)
 {
-    MFI_TRY(sync_folder(stage->dir, err));
-    int e = rename_new(stage->dir, stage->final);
+    int e = rename_new(from, final);
     if (e == EEXIST)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "%s: exists already", stage->final);
+        return mfi_fail(err, MF_ERR_ARGUMENT, "%s: exists already", final);
     if (e)
-        return fail_errno(err, stage->final, "rename", e);
-    free(stage->dir);
-    stage->dir = NULL;
-    /* The name is there; that it survives a power cut can't be promised if this fails. */
-    char *slash = strrchr(stage->final, '/');
+        return fail_errno(err, final, "rename", e);
+    char *slash = strrchr(final, '/');
     mf_error ignored;
     if (!slash)
         (void)sync_folder(".", &ignored);
-    else if (slash == stage->final)
+    else if (slash == final)
         (void)sync_folder("/", &ignored);
     else {
         *slash = 0;
-        (void)sync_folder(stage->final, &ignored);
+        (void)sync_folder(final, &ignored);
         *slash = '/';
     }
     return MF_OK;
+}
+
+mf_status mfi_stage_commit(mfi_stage *stage, mf_error *err)
+{
+    MFI_TRY(sync_folder(stage->dir, err));
+    MFI_TRY(take_name(stage->dir, stage->final, err));
+    free(stage->dir);
+    stage->dir = NULL;
+    return MF_OK;
+}
+
+mf_status mfi_stage_commit_file(mfi_stage *stage, const char *name, mf_error *err)
+{
+    char *from = mfi_path_join(stage->dir, name);
+    if (!from)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", stage->final);
+    mf_status status = take_name(from, stage->final, err);
+    free(from);
+    return status; /* closing the stage removes the folder */
 }
 
 static mf_status remove_file(void *ctx, const char *name, mf_error *err)

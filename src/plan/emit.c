@@ -10,7 +10,7 @@
 typedef struct emitter {
     mfi_program *p;
     const mfi_model *model;
-    bool q8;
+    uint32_t q8_bits; /* as mfi_plan_emit has it */
     uint32_t cap_ops;
     uint32_t *index; /* [1 + n_layers][MFI_N_ROLES] program weight of a role */
     uint8_t phases[MFI_N_BUFS]; /* bit set of the phases that use a buffer */
@@ -52,11 +52,12 @@ static const struct {
 /* ---- weights ---- */
 
 /* Routers and scalar gates keep float activations: a flipped expert costs more than the 8-bit product
- * saves. The integer kernels want whole blocks of 32. */
+ * saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks of 32. */
 static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
 {
-    return e->q8 && type.kind == MFI_Q_MLX && role != MFI_ROLE_ROUTER &&
-           role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
+    bool fine = type.kind == MFI_Q_MLX ? type.bits <= e->q8_bits
+                                       : type.kind == MFI_Q_GGML && e->q8_bits == UINT8_MAX; /* asked for */
+    return fine && role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
 }
 
 static void add_weight(emitter *e, uint32_t row, mfi_role role)
@@ -78,6 +79,7 @@ static void add_weight(emitter *e, uint32_t row, mfi_role role)
                               .rows = src->rows,
                               .cols = src->cols,
                               .load = src->load,
+                              .map = src->map,
                               .tensor = src->tensor};
     if (src->load != MFI_LOAD_MATRIX)
         w->type = mfi_qtype_float(MFI_Q_F32);
@@ -169,11 +171,13 @@ static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t l
         [MFI_OP_EMBED] = 1, [MFI_OP_RMSNORM] = 1, [MFI_OP_ATTN_PREP] = 2, [MFI_OP_GDN_CONV] = 1,
         [MFI_OP_GDN] = 3};
     bool head = phase == PHASE_HEAD, matmul = r->code == MFI_OP_MATMUL;
-    uint32_t weights = matmul ? r->n : n_w[r->code], dsts = matmul ? r->n : n_dst[r->code];
+    bool counted = matmul || r->code == MFI_OP_BIAS;
+    uint32_t weights = counted ? r->n : n_w[r->code], dsts = counted ? r->n : n_dst[r->code];
     uint32_t w[MFI_OP_OPERANDS];
     for (uint32_t i = 0; i < weights; i++) {
-        w[i] = e->index[(size_t)row * MFI_N_ROLES + r->w[i]];
-        MFI_ASSERT(w[i] != MFI_WEIGHT_NONE);
+        bool none = r->w[i] == MFI_ROLE_NONE; /* an operand that the recipe leaves out */
+        w[i] = none ? MFI_WEIGHT_NONE : e->index[(size_t)row * MFI_N_ROLES + r->w[i]];
+        MFI_ASSERT(none || w[i] != MFI_WEIGHT_NONE);
         if (matmul && e->p->weights[w[i]].q8)
             need_q8(e, r->src[0], e->p->weights[w[i]].cols, layer, head, phase);
     }
@@ -283,11 +287,11 @@ static void place_state(emitter *e)
 }
 
 mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
-                        uint32_t n_logit_rows, bool q8, mf_error *err)
+                        uint32_t n_logit_rows, uint32_t q8_bits, mf_error *err)
 {
     const mfi_shape *s = &model->shape;
     *program = (mfi_program){.shape = *s, .chunk = chunk, .n_logit_rows = n_logit_rows};
-    emitter e = {.p = program, .model = model, .q8 = q8};
+    emitter e = {.p = program, .model = model, .q8_bits = q8_bits};
     e.cap_ops = 64 * (s->n_layers + 2); /* recipes have fewer than 32 ops, each with one QUANTIZE */
     e.index = malloc((size_t)(1 + s->n_layers) * MFI_N_ROLES * sizeof *e.index);
     program->ops = calloc(e.cap_ops, sizeof *program->ops);

@@ -1,9 +1,9 @@
 /* Scalar decoding of every weight type: the plain reference that kernels are held against, and the
  * conversions between float widths. Pure functions on the caller's memory; any thread. Reads no
  * byte past the n elements asked for, and needs no alignment. */
-#include "quant/quant.h"
-
 #include <string.h>
+
+#include "quant/ggml_decode.h"
 
 static uint32_t bits_of(float f)
 {
@@ -114,18 +114,83 @@ static uint32_t load_code(const uint8_t *stream, uint64_t i, uint32_t bits)
     return (v >> shift) & ((1u << bits) - 1);
 }
 
-void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out)
+static void mlx_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out)
 {
-    if (type.kind != MFI_Q_MLX) {
-        MFI_ASSERT(mfi_qtype_is_float(type));
-        for (uint64_t i = 0; i < n; i++)
-            out[i] = load_float(type.kind, planes[0], i);
-        return;
-    }
     for (uint64_t i = 0; i < n; i++) {
         float scale = load_float(type.scale, planes[1], i / type.group);
         float bias = load_float(type.scale, planes[2], i / type.group);
         float product = (float)load_code(planes[0], i, type.bits) * scale;
         out[i] = round_to(type.scale, round_to(type.scale, product) + bias);
+    }
+}
+
+static void ggml_row(mfi_qtype type, const uint8_t *blocks, uint64_t n, float *out)
+{
+    uint32_t n_elements = 1, n_bytes = 0;
+    mfi_block_decoder *decode = mfi_ggml_decoder(type.bits);
+    MFI_ASSERT(mfi_ggml_block(type.bits, &n_elements, &n_bytes) && n % n_elements == 0);
+    for (uint64_t i = 0; i < n; i += n_elements, blocks += n_bytes)
+        decode(blocks, out + i);
+}
+
+float mfi_e4m3_to_f32(uint8_t b)
+{
+    if ((b & 0x7f) == 0x7f)
+        return float_of(0x7fc00000 | (uint32_t)(b & 0x80) << 24);
+    /* The bits of a half whose exponent is biased by 8 more. */
+    return mfi_f16_to_f32((uint16_t)((b & 0x80) << 8 | (b & 0x7f) << 7)) * 256;
+}
+
+static void fp8_row(mfi_qtype type, const uint8_t *codes, const void *scales, uint64_t n,
+                    float *out)
+{
+    for (uint64_t i = 0; i < n; i++)
+        out[i] = mfi_e4m3_to_f32(codes[i]) * load_float(type.scale, scales, i / MFI_FP8_BLOCK);
+}
+
+static void mxfp4_row(const uint8_t *codes, const uint8_t *exponents, uint64_t n, float *out)
+{
+    MFI_ASSERT(n % 32 == 0);
+    for (uint64_t b = 0; b < n / 32; b++, codes += 16, out += 32) {
+        float d = exponents[b] == 255 ? float_of(0x7fc00000) : mfi_e8m0_half(exponents[b]);
+        for (int i = 0; i < 16; i++) {
+            out[2 * i] = d * (float)mfi_e2m1_doubled[codes[i] & 15];
+            out[2 * i + 1] = d * (float)mfi_e2m1_doubled[codes[i] >> 4];
+        }
+    }
+}
+
+void mfi_dequant_row_wide(mfi_qtype type, const void *const planes[], uint64_t n, float *out)
+{
+    if (type.kind != MFI_Q_MLX) {
+        mfi_dequant_row(type, planes, n, out);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        float scale = load_float(type.scale, planes[1], i / type.group);
+        float bias = load_float(type.scale, planes[2], i / type.group);
+        out[i] = (float)load_code(planes[0], i, type.bits) * scale + bias;
+    }
+}
+
+void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out)
+{
+    switch (type.kind) {
+    case MFI_Q_MLX:
+        mlx_row(type, planes, n, out);
+        break;
+    case MFI_Q_GGML:
+        ggml_row(type, planes[0], n, out);
+        break;
+    case MFI_Q_FP8:
+        fp8_row(type, planes[0], planes[1], n, out);
+        break;
+    case MFI_Q_MXFP4:
+        mxfp4_row(planes[0], planes[1], n, out);
+        break;
+    default:
+        MFI_ASSERT(mfi_qtype_is_float(type));
+        for (uint64_t i = 0; i < n; i++)
+            out[i] = load_float(type.kind, planes[0], i);
     }
 }

@@ -18,6 +18,11 @@ static const char *float_name(uint8_t kind)
     }
 }
 
+static uint32_t float_bytes(uint8_t kind)
+{
+    return kind == MFI_Q_F32 ? 4 : 2;
+}
+
 uint32_t mfi_quant_n_planes(mfi_qtype type)
 {
     switch (type.kind) {
@@ -54,12 +59,12 @@ uint64_t mfi_quant_row_bytes(mfi_qtype type, uint32_t plane, uint64_t cols)
     MFI_ASSERT(plane < mfi_quant_n_planes(type));
     switch (type.kind) {
     case MFI_Q_MLX:
-        return plane > 0 ? cols / type.group * (type.scale == MFI_Q_F32 ? 4 : 2) : cols * type.bits / 8;
+        return plane > 0 ? cols / type.group * float_bytes(type.scale) : cols * type.bits / 8;
     case MFI_Q_GGML:
         MFI_ASSERT(mfi_ggml_block(type.bits, &n, &bytes));
         return cols / n * bytes;
     case MFI_Q_FP8:
-        return plane > 0 ? (cols + 127) / 128 * 4 : cols;
+        return plane > 0 ? (cols + MFI_FP8_BLOCK - 1) / MFI_FP8_BLOCK * float_bytes(type.scale) : cols;
     case MFI_Q_MXFP4:
         return plane > 0 ? cols / 32 : cols / 2;
     default:
@@ -69,7 +74,7 @@ uint64_t mfi_quant_row_bytes(mfi_qtype type, uint32_t plane, uint64_t cols)
 
 uint32_t mfi_quant_rows_per_row(mfi_qtype type, uint32_t plane)
 {
-    return type.kind == MFI_Q_FP8 && plane == 1 ? 128 : 1;
+    return type.kind == MFI_Q_FP8 && plane == 1 ? MFI_FP8_BLOCK : 1;
 }
 
 uint64_t mfi_quant_plane_bytes(mfi_qtype type, uint32_t plane, uint64_t rows, uint64_t cols)
@@ -91,7 +96,7 @@ void mfi_quant_name(mfi_qtype type, char *name, size_t cap)
     else if (type.kind == MFI_Q_GGML)
         snprintf(name, cap, "%s", mfi_ggml_name(type.bits));
     else if (type.kind == MFI_Q_FP8)
-        snprintf(name, cap, "fp8 e4m3 128x128");
+        snprintf(name, cap, "fp8 e4m3 128x128 (%s)", float_name(type.scale));
     else if (type.kind == MFI_Q_MXFP4)
         snprintf(name, cap, "mxfp4");
     else if (type.kind == MFI_Q_OTHER)

@@ -8,9 +8,11 @@
  *   value = q * scale + bias   (mlx: mx.dequantize, mode affine)
  * GGML block types have one plane of whole blocks, 32 or 256 elements each (gguf files).
  * FP8 (E4M3 with block scales, DeepSeek) has two:
- *   plane 0  one byte an element,  plane 1  float32 scales, one for each 128 x 128 block; value = e4m3 * scale
+ *   plane 0  one byte an element,  plane 1  one scale of `scale` type for each 128 x 128 block;
+ *   value = e4m3 * scale
  * MXFP4 in safetensors (gpt-oss) has two:
- *   plane 0  16 bytes for each 32 elements, low nibble first,  plane 1  one E8M0 exponent byte each
+ *   plane 0  16 bytes for each 32 elements, low nibble first,  plane 1  one E8M0 exponent each;
+ *   value = e2m1 * 2^(exponent - 127); exponent 255 is NaN
  */
 #ifndef MFI_QUANT_QUANT_H
 #define MFI_QUANT_QUANT_H
@@ -32,9 +34,11 @@ typedef enum mfi_qkind {
 typedef struct mfi_qtype {
     uint8_t kind;   /* mfi_qkind */
     uint8_t bits;   /* MLX: 2, 3, 4, 5, 6, 8; OTHER: bits an element; floats: 16 or 32; GGML: type */
-    uint8_t scale;  /* MLX: kind of scales and biases (F32, F16, BF16) */
+    uint8_t scale;  /* MLX, FP8: kind of scales and biases (F32, F16, BF16) */
     uint8_t group;  /* MLX: 32, 64 or 128 */
 } mfi_qtype;
+
+#define MFI_FP8_BLOCK 128 /* rows and columns that share a scale */
 
 static inline mfi_qtype mfi_qtype_float(mfi_qkind kind)
 {
@@ -67,6 +71,9 @@ bool mfi_quant_multiplies(mfi_qtype type);
 /* Elements and bytes of a block of a GGML type number; false if it isn't known. */
 bool mfi_ggml_block(uint32_t ggml_type, uint32_t *n_elements, uint32_t *n_bytes);
 const char *mfi_ggml_name(uint32_t ggml_type); /* "q4_K"; "?" */
+/* Decodes one block, to the bit as every reader of the format should. */
+typedef void mfi_block_decoder(const uint8_t *block, float *out);
+mfi_block_decoder *mfi_ggml_decoder(uint32_t ggml_type); /* NULL if the type isn't known */
 /* "bf16", "mlx 4-bit group 64 (bf16)". Writes at most cap bytes with the NUL. */
 void mfi_quant_name(mfi_qtype type, char *name, size_t cap);
 
@@ -82,12 +89,24 @@ static inline float mfi_bf16_to_f32(uint16_t h)
     return v.f;
 }
 uint16_t mfi_f32_to_bf16(float f);
+float mfi_e4m3_to_f32(uint8_t b); /* 0x7f and 0xff are NaN; there is no infinity */
 
-/* Decodes n elements starting at element 0 of a row into out. planes[] point at that row and need no
- * alignment. MLX types give the very bits of mx.dequantize, which computes in the type of the scales:
- * the product is rounded to it, then the sum, and the result is widened. (Matrix kernels multiply with
- * q * scale + bias in float, which is nearer to the stored value; see kernels/kernels.h.) */
+/* Decodes n elements starting at element 0 of a row into out; n is whole blocks of GGML types and
+ * MXFP4. planes[] point at that row (FP8: at its row of scales), unaligned. MLX types give
+ * the very bits of mx.dequantize, which computes in the type of the scales: the product is rounded
+ * to it, then the sum, and the result is widened. (Matrix kernels multiply with q * scale + bias in
+ * float, which is nearer to the stored value; see kernels/kernels.h.) */
 void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
+/* The same, but MLX types as matrix kernels take them: q * scale + bias in float. */
+void mfi_dequant_row_wide(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
+
+/* True for the types that rows can be encoded as: the floats, q4_0, q8_0, q4_K and q6_K. */
+bool mfi_quant_can_encode(mfi_qtype type);
+/* Encodes a row of n finite elements, whole blocks, as such a type. importance[n], which may be NULL,
+ * are the weights (finite, not negative) of the squared errors of the columns; q8_0 and floats don't
+ * need them. */
+void mfi_quant_encode_row(mfi_qtype type, const float *x, const float *importance, uint64_t n,
+                          void *out);
 
 /* Affine quantisation of one group of `group` elements, to the bit as mx.quantize does it on the CPU:
  * writes the codes (one byte each) and the scale and bias. The codes are chosen with the float32 scale;

@@ -20,13 +20,15 @@ float *mft_floats(size_t n, mft_place place);
 float *mft_random_floats(mfi_rng *rng, size_t n, float deviation);
 
 /* Every type that kernels multiply with. */
-#define MFT_N_TYPES (3 + 6 * 3 * 3)
-mfi_qtype mft_type(uint32_t i);
+#define MFT_N_MLX   (6 * 3 * 3)
+#define MFT_N_TYPES (3 + MFT_N_MLX + 25 + 2 + 1)
+mfi_qtype mft_type(uint32_t i); /* floats, MLX, GGML, FP8, MXFP4 */
 
 /* Random weights; MLX: all codes occur, scales about `scale`, biases so that the mean is about 0.
- */
+ * All other quantised types: random bits under scales of about `scale`. */
 mfi_mat mft_random_mat(mfi_rng *rng, mfi_qtype type, uint32_t rows, uint32_t cols, float scale);
-/* Parts of an element: w = product + offset (floats: w and 0). Decoded bit by bit. */
+/* Parts of an element: w = product + offset (MLX; others: w and 0). Floats and MLX are decoded bit
+ * by bit, other types by mfi_dequant_row, which has tests of its own. */
 void mft_element(const mfi_mat *w, uint32_t row, uint32_t col, double *product, double *offset);
 uint32_t mft_code(const mfi_mat *w, uint32_t row, uint32_t col);
 

@@ -14,6 +14,18 @@
 
 #include "moeflux/moeflux.h"
 
+/* Built with a sanitizer: slower, and memory sizes say nothing. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MFT_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define MFT_SANITIZED 1
+#endif
+#endif
+#ifndef MFT_SANITIZED
+#define MFT_SANITIZED 0
+#endif
+
 /* Path of a file or folder below oracle/ (or, with "../models/...", beside it) in static storage, or
  * NULL if this build has no oracle or it lacks it. */
 const char *mft_oracle(const char *name);

@@ -11,18 +11,24 @@ void mft_tensors_open(mft_tensors *t, const char *path)
 {
     mf_error err;
     uint64_t header;
-    mft_ok(mfi_file_read_all(path, 64 * MFI_MIB, &t->file, &t->len, &err), &err);
-    assert_true(t->len > 8);
-    memcpy(&header, t->file, 8);
-    assert_true(header <= t->len - 8);
-    mft_ok(mfi_json_parse(t->file + 8, header, path, &t->header, &err), &err);
-    t->data = t->file + 8 + header;
+    char *file;
+    size_t len;
+    mft_ok(mfi_file_read_all(path, 64 * MFI_MIB, &file, &len, &err), &err);
+    assert_true(len > 8);
+    memcpy(&header, file, 8);
+    assert_true(header <= len - 8);
+    mft_ok(mfi_json_parse(file + 8, header, path, &t->header, &err), &err);
+    t->len = len - 8 - header;
+    t->data = malloc(t->len + 1);
+    assert_non_null(t->data);
+    memcpy(t->data, file + 8 + header, t->len);
+    free(file);
 }
 
 void mft_tensors_close(mft_tensors *t)
 {
     mfi_json_free(&t->header);
-    free(t->file);
+    free(t->data);
 }
 
 const void *mft_tensors_get(const mft_tensors *t, const char *name, const char *dtype, size_t *n)

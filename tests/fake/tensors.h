@@ -5,10 +5,9 @@
 #include "base/json.h"
 
 typedef struct mft_tensors {
-    char *file; /* the whole file */
-    size_t len;
     mfi_json *header;
-    const char *data;
+    char *data; /* [len], apart from the header: a header of odd length would misalign it */
+    size_t len;
 } mft_tensors;
 
 void mft_tensors_open(mft_tensors *t, const char *path);

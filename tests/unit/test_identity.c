@@ -9,7 +9,8 @@
 #include <string.h>
 
 #define N_IDS 70
-#define N_SEEDS 300
+#define N_SEEDS (MFT_SANITIZED ? 40 : 300)
+#define N_FAILING (MFT_SANITIZED ? 30 : 100) /* seeds of readers that fail now and then */
 
 static void make_ids(int32_t *ids, uint32_t n_vocab)
 {
@@ -84,7 +85,8 @@ static void budgets_threads_chunks(const char *folder, mf_activations activation
 
 static void all_of(const char *folder)
 {
-    for (mfi_isa isa = MFI_ISA_C; isa <= mfi_cpu_isa(); isa++) {
+    /* A sanitizer looks at the code once; bits are compared at every level without. */
+    for (mfi_isa isa = MFT_SANITIZED ? mfi_cpu_isa() : MFI_ISA_C; isa <= mfi_cpu_isa(); isa++) {
         budgets_threads_chunks(folder, MF_ACTIVATIONS_F32, isa);
         budgets_threads_chunks(folder, MF_ACTIVATIONS_Q8, isa);
     }
@@ -141,7 +143,7 @@ static void failed_reads(void **state)
     mft_rig_default(&o, folder);
     float *want = logits_of(&o, NULL);
     uint32_t n_failed = 0, n_fine = 0;
-    for (uint64_t seed = 1; seed <= 100; seed++) {
+    for (uint64_t seed = 1; seed <= N_FAILING; seed++) {
         int32_t ids[N_IDS];
         mf_error err = {0};
         o.fake_io = true;
@@ -167,8 +169,8 @@ static void failed_reads(void **state)
         free(got);
         mft_rig_close(rig);
     }
-    assert_true(n_failed > 50); /* or nothing was tested */
-    assert_true(n_fine > 50);
+    assert_true(n_failed > N_FAILING / 2); /* or nothing was tested */
+    assert_true(n_fine > N_FAILING / 2);
     free(want);
 }
 

@@ -23,22 +23,37 @@ static uint32_t random_cols(mfi_rng *rng, mfi_qtype type)
 {
     static const uint16_t cols[] = {1,  2,  7,  8,   9,   15,  16,  17, 24,
                                     31, 33, 64, 100, 127, 128, 129, 301};
+    uint32_t n_elements = 32, n_bytes;
     if (type.kind == MFI_Q_MLX)
         return type.group * mft_between(rng, 1, 5);
+    if (type.kind == MFI_Q_GGML)
+        mfi_ggml_block(type.bits, &n_elements, &n_bytes);
+    if (type.kind == MFI_Q_GGML || type.kind == MFI_Q_MXFP4)
+        return n_elements * mft_between(rng, 1, n_elements > 64 ? 3 : 11);
+    if (type.kind == MFI_Q_FP8 && mft_below(rng, 2))
+        return 32 * mft_between(rng, 1, 11);
     return cols[mft_below(rng, MFI_ARRAY_LEN(cols))];
+}
+
+/* Float weights always meet float activations. */
+static bool has_q8(mfi_qtype type, uint32_t cols)
+{
+    return !mfi_qtype_is_float(type) && cols % MFI_Q8_BLOCK == 0;
 }
 
 static problem random_problem(mfi_rng *rng, mfi_qtype type, float scale)
 {
     static const uint8_t rows[] = {1, 2, 3, 4, 5, 7, 8, 31, 33, 38};
     problem p;
-    uint32_t cols = random_cols(rng, type);
-    p.w = mft_random_mat(rng, type, rows[mft_below(rng, MFI_ARRAY_LEN(rows))], cols, scale);
+    uint32_t cols = random_cols(rng, type), n_rows = rows[mft_below(rng, MFI_ARRAY_LEN(rows))];
+    if (type.kind == MFI_Q_FP8) /* scales change at row 128 */
+        n_rows += 120 * mft_below(rng, 2);
+    p.w = mft_random_mat(rng, type, n_rows, cols, scale);
     p.n_tok = mft_between(rng, 1, MAX_TOK);
     p.ldx = cols + mft_below(rng, 2) * mft_below(rng, 20);
     p.ldy = p.w.rows + mft_below(rng, 5);
     p.x = mft_random_floats(rng, p.ldx * (p.n_tok - 1) + cols, 1);
-    if (type.kind == MFI_Q_MLX) {
+    if (has_q8(type, cols)) {
         uint32_t n_blocks = cols / MFI_Q8_BLOCK;
         p.q8.q = mft_guard_alloc((size_t)p.n_tok * cols, mft_below(rng, MFT_N_PLACES));
         p.q8.d = mft_floats((size_t)p.n_tok * n_blocks, mft_below(rng, 2));
@@ -140,7 +155,7 @@ static void products(void **state)
         problem p = random_problem(&rng, type, 0.05f);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             const mfi_kernels *k = mfi_kernels_get(level);
-            for (int q8 = 0; q8 <= (type.kind == MFI_Q_MLX); q8++) {
+            for (int q8 = 0; q8 <= has_q8(type, p.w.cols); q8++) {
                 float *y = new_y(&p);
                 run(k, &p, q8, 0, p.n_tok, 0, p.w.rows, y);
                 against_double(k, &p, q8, y);
@@ -160,7 +175,8 @@ static void extreme_scales(void **state)
     mfi_rng rng;
     for (uint32_t i = 0; i < MFT_N_TYPES * 4; i++) {
         mfi_qtype type = mft_type(i % MFT_N_TYPES);
-        if (type.kind == MFI_Q_F16 || (type.kind == MFI_Q_MLX && type.scale == MFI_Q_F16))
+        if (type.kind == MFI_Q_F16 || type.kind == MFI_Q_GGML ||
+            (type.kind == MFI_Q_MLX && type.scale == MFI_Q_F16))
             continue;
         mft_seed(&rng, 2000 + i);
         problem p = random_problem(&rng, type, scales[i / MFT_N_TYPES]);
@@ -281,12 +297,12 @@ static void nan_spreads(void **state)
         float *x = (float *)(uintptr_t)p.x;
         uint32_t t_bad = mft_below(&rng, p.n_tok), c = mft_below(&rng, p.w.cols);
         x[t_bad * p.ldx + c] = NAN;
-        if (type.kind == MFI_Q_MLX)
+        if (has_q8(type, p.w.cols))
             mfi_kernels_get(MFI_ISA_C)->quantize_q8(
                 x + t_bad * p.ldx, p.w.cols, p.q8.q + t_bad * p.w.cols,
                 p.q8.d + t_bad * (p.w.cols / 32), p.q8.s + t_bad * (p.w.cols / 32));
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            for (int q8 = 0; q8 <= (type.kind == MFI_Q_MLX); q8++) {
+            for (int q8 = 0; q8 <= has_q8(type, p.w.cols); q8++) {
                 float *y = new_y(&p);
                 run(mfi_kernels_get(level), &p, q8, 0, p.n_tok, 0, p.w.rows, y);
                 for (uint32_t t = 0; t < p.n_tok; t++)
@@ -314,7 +330,7 @@ static void rows_are_decoded(void **state)
             for (uint32_t c = 0; c < p.w.cols; c++) {
                 double product, offset;
                 mft_element(&p.w, row, c, &product, &offset);
-                uint32_t kind = p.w.type.kind == MFI_Q_MLX ? p.w.type.scale : p.w.type.kind;
+                uint32_t kind = p.w.type.kind == MFI_Q_MLX ? p.w.type.scale : (uint32_t)MFI_Q_F32;
                 double ulp = kind == MFI_Q_F32 ? 0x1p-24 : kind == MFI_Q_F16 ? 0x1p-11 : 0x1p-8;
                 double bound = (fabs(product) + fabs(product + offset)) * ulp * 1.01;
                 assert_true(fabs((double)out[c] - (product + offset)) <= bound);
@@ -324,12 +340,52 @@ static void rows_are_decoded(void **state)
     }
 }
 
+/* A weight of the other types counts as exactly what it decodes to: one-hot activations bring it
+ * out on every level. */
+static void weights_are_exact(void **state)
+{
+    (void)state;
+    mfi_rng rng;
+    for (uint32_t i = 0; i < 2 * MFT_N_TYPES; i++) {
+        mfi_qtype type = mft_type(i % MFT_N_TYPES);
+        if (type.kind == MFI_Q_MLX)
+            continue;
+        mft_seed(&rng, 7000 + i);
+        problem p = random_problem(&rng, type, 1);
+        float *x = mft_floats((size_t)MAX_TOK * p.w.cols, MFT_AT_END);
+        float *y = mft_floats((size_t)MAX_TOK * p.w.rows, MFT_AT_END);
+        for (uint32_t c0 = 0; c0 < p.w.cols; c0 += MAX_TOK) {
+            uint32_t n = MFI_MIN(p.w.cols - c0, MAX_TOK);
+            memset(x, 0, (size_t)MAX_TOK * p.w.cols * sizeof *x);
+            for (uint32_t t = 0; t < n; t++)
+                x[(size_t)t * p.w.cols + c0 + t] = 1;
+            for (uint32_t level = 0; level < mft_n_levels(); level++) {
+                mfi_kernels_get(level)->matmul_f32(&p.w, x, p.w.cols, n, y, p.w.rows, 0, p.w.rows);
+                for (uint32_t t = 0; t < n; t++) {
+                    for (uint32_t r = 0; r < p.w.rows; r++) {
+                        double product, offset;
+                        mft_element(&p.w, r, c0 + t, &product, &offset);
+                        if ((double)y[(size_t)t * p.w.rows + r] != product)
+                            fail_msg(
+                                "level %u, kind %d, %d: element %u, %u is %a, not %a (seed %llu)",
+                                level, type.kind, type.bits, r, c0 + t,
+                                (double)y[(size_t)t * p.w.rows + r], product,
+                                (unsigned long long)mft_last_seed());
+                    }
+                }
+            }
+        }
+        mft_guard_free();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products),     cmocka_unit_test(extreme_scales),
-        cmocka_unit_test(integer_sums), cmocka_unit_test(q8_blocks),
-        cmocka_unit_test(nan_spreads),  cmocka_unit_test(rows_are_decoded),
+        cmocka_unit_test(products),          cmocka_unit_test(extreme_scales),
+        cmocka_unit_test(integer_sums),      cmocka_unit_test(q8_blocks),
+        cmocka_unit_test(nan_spreads),       cmocka_unit_test(rows_are_decoded),
+        cmocka_unit_test(weights_are_exact),
     };
     return mft_run(tests);
 }

@@ -172,12 +172,33 @@ static void hf_qwen3_5_moe(void **state)
     check_hf("qwen3_5_moe_text");
 }
 
+static void hf_qwen3_next(void **state)
+{
+    (void)state;
+    check_hf("qwen3_next");
+}
+
+static void hf_qwen3_moe(void **state)
+{
+    (void)state;
+    check_hf("qwen3_moe");
+}
+
+static void hf_qwen2_moe(void **state)
+{
+    (void)state;
+    check_hf("qwen2_moe");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mlx_4bit),
         cmocka_unit_test(mlx_mixed),
         cmocka_unit_test(hf_qwen3_5_moe),
+        cmocka_unit_test(hf_qwen3_next),
+        cmocka_unit_test(hf_qwen3_moe),
+        cmocka_unit_test(hf_qwen2_moe),
     };
     return mft_run(tests);
 }

@@ -16,17 +16,6 @@
 #include "fake/model_files.h"
 #include "format/format.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 static const mfi_tensor *tensor(const mfi_catalog *catalog, const char *name)
 {
     uint32_t id = mfi_catalog_find(catalog, name);
@@ -601,7 +590,7 @@ static void many_tensors(void **state)
         print_message("%d tensors in %d files: %.0f ms, %.1f MiB\n", N_MANY, cases[i].n_files, ms,
                       (double)kib / 1024);
         assert_true(kib >= 0);
-        if (!SANITIZED)
+        if (!MFT_SANITIZED)
             assert_in_range(kib, 1, cases[i].max_mib * 1024);
         if (ms > 10000) /* about 0.3 s; anything quadratic takes minutes */
             fail_msg("%.0f ms", ms);

@@ -15,16 +15,7 @@
 
 /* ---- counting allocations ---- */
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-
-#if defined(__GLIBC__) && !defined(SANITIZED)
+#if defined(__GLIBC__) && !MFT_SANITIZED
 #define COUNTS_ALLOCATIONS 1
 static _Thread_local uint64_t n_allocations;
 extern void *__libc_malloc(size_t n);

@@ -9,7 +9,8 @@
 static mfi_cpu_op *const ops[MFI_N_OPS] = {
     [MFI_OP_EMBED] = mfi_cpu_embed,         [MFI_OP_ROPE_TABLE] = mfi_cpu_rope_table,
     [MFI_OP_RMSNORM] = mfi_cpu_rmsnorm,     [MFI_OP_QUANTIZE] = mfi_cpu_quantize,
-    [MFI_OP_MATMUL] = mfi_cpu_matmul,       [MFI_OP_ADD] = mfi_cpu_add,
+    [MFI_OP_MATMUL] = mfi_cpu_matmul,       [MFI_OP_BIAS] = mfi_cpu_bias,
+    [MFI_OP_ADD] = mfi_cpu_add,
     [MFI_OP_GLU] = mfi_cpu_glu,             [MFI_OP_ATTN_PREP] = mfi_cpu_attn_prep,
     [MFI_OP_ATTN] = mfi_cpu_attn,           [MFI_OP_GDN_CONV] = mfi_cpu_gdn_conv,
     [MFI_OP_GDN] = mfi_cpu_gdn,             [MFI_OP_ROUTE] = mfi_cpu_route,

@@ -121,7 +121,7 @@ void mfi_cpu_experts(const mfi_cpu_job *job)
     mfi_cpu_dispatch(job, down, s->hidden / EXPERT_GRAIN);
 }
 
-/* Shared expert first, then the routed ones in rank order, then the residual stream. */
+/* Shared expert first (if there is one), then the routed ones in rank order, then the residual stream. */
 static void combine_rows(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;
@@ -132,9 +132,9 @@ static void combine_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     for (uint32_t t = begin; t < end; t++) {
         float *sum = mfi_cpu_row(cpu, op->src[2], t);
         const float *weights = mfi_cpu_row(cpu, op->src[1], t);
-        float shared = mfi_sigmoid(mfi_cpu_row(cpu, op->src[3], t)[0]);
+        float shared = op->n ? mfi_sigmoid(mfi_cpu_row(cpu, op->src[3], t)[0]) : 0;
         for (uint32_t i = 0; i < hidden; i++)
-            sum[i] *= shared;
+            sum[i] = op->n ? sum[i] * shared : 0;
         for (uint32_t r = 0; r < top_k; r++)
             cpu->k->axpy(sum, weights[r],
                          mfi_cpu_row(cpu, op->src[0], j->step->pair_of[t * top_k + r]), hidden);

@@ -2,6 +2,7 @@
  * share heads (or channels, or tokens where those are independent); a head's tokens run in order on
  * one worker, so neither chunking nor the number of workers changes a bit. */
 #include <math.h>
+#include <string.h>
 
 #include "backend/cpu/cpu_int.h"
 
@@ -16,18 +17,22 @@ static void prep_token(const mfi_cpu_job *j, uint32_t t)
     uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
     const float *cosines = mfi_cpu_row(cpu, op->src[3], t), *sines = cosines + s->n_rot / 2;
     float *q = mfi_cpu_row(cpu, op->src[0], t), *key = mfi_cpu_row(cpu, op->src[1], t);
+    bool norm = op->w[0] != MFI_WEIGHT_NONE;
     for (uint32_t h = 0; h < s->n_head; h++, q += stride) {
-        k->rmsnorm(q, mfi_cpu_vector(cpu, op->w[0]), s->eps, hd, q);
+        if (norm)
+            k->rmsnorm(q, mfi_cpu_vector(cpu, op->w[0]), s->eps, hd, q);
         k->rope_half(q, s->n_rot, cosines, sines);
     }
     float *cache = j->step->mem[op->layer].kv + (size_t)(j->step->pos + t) * 2 * kvw;
     const float *value = mfi_cpu_row(cpu, op->src[2], t);
     for (uint32_t h = 0; h < s->n_kv_head; h++, key += hd, cache += hd) {
-        k->rmsnorm(key, mfi_cpu_vector(cpu, op->w[1]), s->eps, hd, cache);
+        if (norm)
+            k->rmsnorm(key, mfi_cpu_vector(cpu, op->w[1]), s->eps, hd, cache);
+        else
+            memcpy(cache, key, hd * sizeof *cache);
         k->rope_half(cache, s->n_rot, cosines, sines);
     }
-    for (uint32_t i = 0; i < kvw; i++)
-        cache[i] = value[i];
+    memcpy(cache, value, kvw * sizeof *cache);
 }
 
 static void prep_tokens(void *ctx, uint32_t worker, uint32_t n_workers)
@@ -105,7 +110,7 @@ static void gdn_head(const mfi_cpu_job *j, uint32_t head)
     const mfi_shape *s = &cpu->p->shape;
     const mfi_op *op = j->op;
     uint32_t dk = s->gdn_k_dim, dv = s->gdn_v_dim;
-    uint32_t k_head = head / (s->gdn_v_heads / s->gdn_k_heads);
+    uint32_t k_head = s->gdn_tiled ? head % s->gdn_k_heads : head / (s->gdn_v_heads / s->gdn_k_heads);
     float *state = j->step->mem[op->layer].recurrent +
                    (size_t)(s->conv_kernel - 1) * gdn_channels(s) + (size_t)head * dk * dv;
     float neg_exp_a = mfi_cpu_vector(cpu, op->w[0])[head], dt = mfi_cpu_vector(cpu, op->w[1])[head];

@@ -106,6 +106,22 @@ void mfi_cpu_matmul(const mfi_cpu_job *job)
     mfi_cpu_dispatch(job, matmul_rows, rows / MATMUL_GRAIN);
 }
 
+static void bias_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    uint32_t begin, end;
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++)
+        for (uint32_t i = 0; i < j->op->n; i++)
+            j->cpu->k->add(mfi_cpu_row(j->cpu, j->op->dst[i], t), mfi_cpu_vector(j->cpu, j->op->w[i]),
+                           j->cpu->mats[j->op->w[i]].cols);
+}
+
+void mfi_cpu_bias(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, bias_rows, job->n_rows);
+}
+
 static void add_rows(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;

@@ -7,30 +7,13 @@
 #include <string.h>
 
 #include "kernels/lanes.h"
+#include "kernels/walk.h"
 
-#define TOK_BLOCK 8   /* tokens that share a decoded block */
-#define COL_BLOCK 128 /* columns decoded at once: a multiple of every group and of the lanes */
+#define TOK_BLOCK 8 /* tokens that share a decoded block */
 
-/* The planes of one row. */
-typedef struct row_view {
-    const uint8_t *w, *scale, *bias;
-} row_view;
-
-static row_view view_row(const mfi_mat *w, uint32_t row)
+static float load_float(uint32_t kind, const void *floats, uint32_t i)
 {
-    row_view v = {(const uint8_t *)w->planes[0] +
-                      (uint64_t)row * mfi_quant_row_bytes(w->type, 0, w->cols),
-                  NULL, NULL};
-    if (w->type.kind == MFI_Q_MLX) {
-        uint64_t offset = (uint64_t)row * mfi_quant_row_bytes(w->type, 1, w->cols);
-        v.scale = (const uint8_t *)w->planes[1] + offset;
-        v.bias = (const uint8_t *)w->planes[2] + offset;
-    }
-    return v;
-}
-
-static float load_float(uint32_t kind, const uint8_t *base, uint32_t i)
-{
+    const uint8_t *base = floats;
     uint16_t h;
     float f;
     if (kind == MFI_Q_F32) {
@@ -55,19 +38,18 @@ static void unpack(const uint8_t *stream, uint32_t bits, uint32_t c0, uint32_t n
     }
 }
 
-/* Columns [c0, c0 + n) as floats; MLX types unrounded: q * scale + bias in float. */
-static void decode(mfi_qtype type, row_view row, uint32_t c0, uint32_t n, float *out)
+/* n columns as floats; MLX types unrounded: q * scale + bias in float. */
+static void decode(mfi_qtype type, const void *const at[3], uint32_t n, float *out)
 {
     if (type.kind != MFI_Q_MLX) {
-        for (uint32_t i = 0; i < n; i++)
-            out[i] = load_float(type.kind, row.w, c0 + i);
+        mfi_dequant_row(type, at, n, out);
         return;
     }
-    uint8_t codes[COL_BLOCK];
-    unpack(row.w, type.bits, c0, n, codes);
+    uint8_t codes[MFI_WALK_COLS];
+    unpack(at[0], type.bits, 0, n, codes);
     for (uint32_t i = 0; i < n; i += 32) { /* 32 divides every group */
-        float scale = load_float(type.scale, row.scale, (c0 + i) / type.group);
-        float bias = load_float(type.scale, row.bias, (c0 + i) / type.group);
+        float scale = load_float(type.scale, at[1], i / type.group);
+        float bias = load_float(type.scale, at[2], i / type.group);
         for (uint32_t j = i; j < i + 32; j++)
             out[j] = (float)codes[j] * scale + bias;
     }
@@ -84,20 +66,42 @@ static void dot_block(const float *w, const float *x, uint32_t n, float acc[MFI_
         acc[j] += w[i] * x[i];
 }
 
-void mfi_ref_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
-                        size_t ldy, uint32_t row0, uint32_t row1)
+/* Activations of either form; q8 is NULL for floats. */
+typedef struct inputs {
+    const float *x;
+    size_t ldx;
+    const mfi_q8 *q8;
+    uint32_t cols;
+} inputs;
+
+/* Columns [c, c + n) of a token as floats, in `room` if they have to be widened. */
+static const float *input_block(const inputs *in, uint32_t t, uint32_t c, uint32_t n, float *room)
 {
+    if (!in->q8)
+        return in->x + t * in->ldx + c;
+    const int8_t *q = in->q8->q + (size_t)t * in->cols + c;
+    const float *d = in->q8->d + (size_t)t * (in->cols / MFI_Q8_BLOCK) + c / MFI_Q8_BLOCK;
+    for (uint32_t i = 0; i < n; i++)
+        room[i] = d[i / MFI_Q8_BLOCK] * (float)q[i];
+    return room;
+}
+
+static void product(const mfi_mat *w, const inputs *in, uint32_t n_tok, float *y, size_t ldy,
+                    uint32_t row0, uint32_t row1)
+{
+    mfi_walk walk = mfi_walk_of(w);
     for (uint32_t r = row0; r < row1; r++) {
-        row_view row = view_row(w, r);
         for (uint32_t t0 = 0; t0 < n_tok; t0 += TOK_BLOCK) {
             uint32_t n_t = MFI_MIN(n_tok - t0, TOK_BLOCK);
             float acc[TOK_BLOCK][MFI_LANES] = {0};
-            for (uint32_t c = 0; c < w->cols; c += MFI_MIN(w->cols - c, COL_BLOCK)) {
-                float block[COL_BLOCK];
-                uint32_t n = MFI_MIN(w->cols - c, COL_BLOCK);
-                decode(w->type, row, c, n, block);
+            for (uint32_t c = 0, n; c < w->cols; c += n) {
+                float block[MFI_WALK_COLS], room[MFI_WALK_COLS];
+                const void *at[3];
+                n = MFI_MIN(w->cols - c, MFI_WALK_COLS);
+                mfi_walk_at(&walk, r, c / MFI_WALK_COLS, at);
+                decode(w->type, at, n, block);
                 for (uint32_t t = 0; t < n_t; t++)
-                    dot_block(block, x + (t0 + t) * ldx + c, n, acc[t]);
+                    dot_block(block, input_block(in, t0 + t, c, n, room), n, acc[t]);
             }
             for (uint32_t t = 0; t < n_t; t++)
                 y[(t0 + t) * ldy + r] = mfi_add_lanes(acc[t]);
@@ -105,34 +109,53 @@ void mfi_ref_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n
     }
 }
 
+void mfi_ref_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
+                        size_t ldy, uint32_t row0, uint32_t row1)
+{
+    product(w, &(inputs){.x = x, .ldx = ldx}, n_tok, y, ldy, row0, row1);
+}
+
+/* One row of an MLX matrix from integer sums of blocks. */
+static void mlx_row_q8(const mfi_mat *w, const void *const planes[3], const mfi_q8 *x,
+                       uint32_t n_tok, float *y, size_t ldy)
+{
+    uint32_t n_blocks = w->cols / MFI_Q8_BLOCK;
+    for (uint32_t t0 = 0; t0 < n_tok; t0 += TOK_BLOCK) {
+        uint32_t n_t = MFI_MIN(n_tok - t0, TOK_BLOCK);
+        float sum[TOK_BLOCK] = {0};
+        for (uint32_t b = 0; b < n_blocks; b++) {
+            uint8_t codes[MFI_Q8_BLOCK];
+            uint32_t c = b * MFI_Q8_BLOCK;
+            float scale = load_float(w->type.scale, planes[1], c / w->type.group);
+            float bias = load_float(w->type.scale, planes[2], c / w->type.group);
+            unpack(planes[0], w->type.bits, c, MFI_Q8_BLOCK, codes);
+            for (uint32_t t = 0; t < n_t; t++) {
+                const int8_t *q = x->q + (size_t)(t0 + t) * w->cols + c;
+                size_t at = (size_t)(t0 + t) * n_blocks + b;
+                int32_t dot = 0;
+                for (int j = 0; j < MFI_Q8_BLOCK; j++)
+                    dot += codes[j] * q[j];
+                sum[t] += x->d[at] * scale * (float)dot + bias * x->s[at];
+            }
+        }
+        for (uint32_t t = 0; t < n_t; t++)
+            y[(t0 + t) * ldy] = sum[t];
+    }
+}
+
 void mfi_ref_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                        uint32_t row0, uint32_t row1)
 {
-    MFI_ASSERT(w->type.kind == MFI_Q_MLX && w->cols % MFI_Q8_BLOCK == 0);
-    uint32_t n_blocks = w->cols / MFI_Q8_BLOCK;
+    MFI_ASSERT(w->cols % MFI_Q8_BLOCK == 0);
+    if (w->type.kind != MFI_Q_MLX) {
+        product(w, &(inputs){.q8 = x, .cols = w->cols}, n_tok, y, ldy, row0, row1);
+        return;
+    }
+    mfi_walk walk = mfi_walk_of(w);
     for (uint32_t r = row0; r < row1; r++) {
-        row_view row = view_row(w, r);
-        for (uint32_t t0 = 0; t0 < n_tok; t0 += TOK_BLOCK) {
-            uint32_t n_t = MFI_MIN(n_tok - t0, TOK_BLOCK);
-            float sum[TOK_BLOCK] = {0};
-            for (uint32_t b = 0; b < n_blocks; b++) {
-                uint8_t codes[MFI_Q8_BLOCK];
-                uint32_t c = b * MFI_Q8_BLOCK;
-                float scale = load_float(w->type.scale, row.scale, c / w->type.group);
-                float bias = load_float(w->type.scale, row.bias, c / w->type.group);
-                unpack(row.w, w->type.bits, c, MFI_Q8_BLOCK, codes);
-                for (uint32_t t = 0; t < n_t; t++) {
-                    const int8_t *q = x->q + (size_t)(t0 + t) * w->cols + c;
-                    size_t at = (size_t)(t0 + t) * n_blocks + b;
-                    int32_t dot = 0;
-                    for (int j = 0; j < MFI_Q8_BLOCK; j++)
-                        dot += codes[j] * q[j];
-                    sum[t] += x->d[at] * scale * (float)dot + bias * x->s[at];
-                }
-            }
-            for (uint32_t t = 0; t < n_t; t++)
-                y[(t0 + t) * ldy + r] = sum[t];
-        }
+        const void *planes[3];
+        mfi_walk_at(&walk, r, 0, planes);
+        mlx_row_q8(w, planes, x, n_tok, y + r, ldy);
     }
 }
 
@@ -175,7 +198,10 @@ void mfi_ref_quantize_q8(const float *x, uint32_t n, int8_t *q, float *d, float 
 
 void mfi_ref_get_row(const mfi_mat *w, uint32_t row, float *out)
 {
-    row_view v = view_row(w, row);
-    for (uint32_t c = 0; c < w->cols; c += COL_BLOCK)
-        decode(w->type, v, c, MFI_MIN(w->cols - c, COL_BLOCK), out + c);
+    mfi_walk walk = mfi_walk_of(w);
+    for (uint32_t c = 0; c < w->cols; c += MFI_WALK_COLS) {
+        const void *at[3];
+        mfi_walk_at(&walk, row, c / MFI_WALK_COLS, at);
+        decode(w->type, at, MFI_MIN(w->cols - c, MFI_WALK_COLS), out + c);
+    }
 }

@@ -173,7 +173,11 @@ void mfi_avx2_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t 
                          size_t ldy, uint32_t row0, uint32_t row1)
 {
     bool mlx = w->type.kind == MFI_Q_MLX;
-    MFI_ASSERT(mlx ? w->type.bits <= 8 : mfi_qtype_is_float(w->type));
+    if (!mlx && !mfi_qtype_is_float(w->type)) {
+        mfi_avx2_block_f32(w, x, ldx, n_tok, y, ldy, row0, row1);
+        return;
+    }
+    MFI_ASSERT(!mlx || w->type.bits <= 8);
     const tile_set *set = mlx ? mlx_sets[w->type.bits] : float_sets[w->type.kind];
     tile_args args = {.w = w, .x = x, .ldx = ldx, .y = y, .ldy = ldy};
     tile_run(set, &args, n_tok, row0, row1);

@@ -152,7 +152,12 @@ static const tile_set *const q8_sets[9] = {[2] = &q8_2_tiles, [3] = &q8_3_tiles,
 void mfi_avx2_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                         uint32_t row0, uint32_t row1)
 {
-    MFI_ASSERT(w->type.kind == MFI_Q_MLX && w->type.bits <= 8);
+    MFI_ASSERT(w->cols % MFI_Q8_BLOCK == 0);
+    if (w->type.kind != MFI_Q_MLX) {
+        mfi_avx2_block_q8(w, x, n_tok, y, ldy, row0, row1);
+        return;
+    }
+    MFI_ASSERT(w->type.bits <= 8);
     tile_args args = {.w = w, .q8 = x, .y = y, .ldy = ldy};
     tile_run(q8_sets[w->type.bits], &args, n_tok, row0, row1);
 }

@@ -8,8 +8,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "kernels/x86/simd_avx2.h"
 
 /* Rows that stay in the second-level cache while all tokens pass over them. */
 #define TILE_ROWS 32
@@ -123,10 +122,11 @@ static inline void tile_widen(mfi_qtype type, const uint8_t *row, uint32_t first
 
 /* Scales and biases of n_r rows from `row` on. Not inlined: it would crowd the tile's inner loop
  * out of registers. */
-static __attribute__((noinline)) void tile_load_scales(const mfi_mat *w, uint32_t row, uint32_t n_r,
-                                                       uint32_t first_block, uint32_t n_blocks,
-                                                       float scale[][TILE_BLOCKS],
-                                                       float bias[][TILE_BLOCKS])
+static __attribute__((noinline, unused)) void tile_load_scales(const mfi_mat *w, uint32_t row,
+                                                               uint32_t n_r, uint32_t first_block,
+                                                               uint32_t n_blocks,
+                                                               float scale[][TILE_BLOCKS],
+                                                               float bias[][TILE_BLOCKS])
 {
     const size_t row_bytes = mfi_quant_row_bytes(w->type, 1, w->cols);
     /* Those of the next tile, beside its weights, which the inner loop fetches ahead. */

@@ -9,6 +9,14 @@ void mfi_avx2_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t 
                          size_t ldy, uint32_t row0, uint32_t row1);
 void mfi_avx2_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                         uint32_t row0, uint32_t row1);
+/* The same for types that these two have no tiles for (matmul_block_avx2.c). */
+void mfi_avx2_block_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
+                        size_t ldy, uint32_t row0, uint32_t row1);
+void mfi_avx2_block_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
+                       uint32_t row0, uint32_t row1);
+/* n elements, to the bit as mfi_dequant_row (decode_avx2.c); NULL: there is none for the type. */
+typedef void mfi_avx2_decoder(const void *const planes[3], uint32_t n, float *out);
+mfi_avx2_decoder *mfi_avx2_decoder_of(mfi_qtype type);
 void mfi_avx2_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
                      uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out);
 void mfi_avx2_conv_silu(float *state, const float *w, const float *x, uint32_t n_ch,

@@ -1,0 +1,231 @@
+/* Reading hyper-parameters: one set of names (Hugging Face's) over config.json and over GGUF metadata.
+ * Called while a model is opened; pure look-ups. */
+#include "model/config.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What GGUF calls it, after "<architecture>.". */
+static const struct {
+    const char *key, *gguf;
+} aliases[] = {
+    {"num_hidden_layers", "block_count"},
+    {"hidden_size", "embedding_length"},
+    {"max_position_embeddings", "context_length"},
+    {"num_attention_heads", "attention.head_count"},
+    {"num_key_value_heads", "attention.head_count_kv"},
+    {"head_dim", "attention.key_length"},
+    {"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
+    {"rope_theta", "rope.freq_base"},
+    {"rope_dims", "rope.dimension_count"},
+    {"rope_type", "rope.scaling.type"},
+    {"vocab_size", "vocab_size"},
+    {"num_experts", "expert_count"},
+    {"num_experts_per_tok", "expert_used_count"},
+    {"moe_intermediate_size", "expert_feed_forward_length"},
+    {"shared_expert_intermediate_size", "expert_shared_feed_forward_length"},
+    {"linear_num_key_heads", "ssm.group_count"},
+    {"linear_num_value_heads", "ssm.time_step_rank"},
+    {"linear_key_head_dim", "ssm.state_size"},
+    {"linear_inner_size", "ssm.inner_size"},
+    {"linear_conv_kernel_dim", "ssm.conv_kernel"},
+    {"full_attention_interval", "full_attention_interval"},
+    {"recurrent_layers", "attention.recurrent_layers"},
+    {"mtp_layers", "nextn_predict_layers"},
+};
+
+const mfi_json *mfi_config_get(const mfi_config *config, const char *key)
+{
+    if (!config->gguf_arch)
+        return mfi_json_get(config->root, key);
+    for (size_t i = 0; i < MFI_ARRAY_LEN(aliases); i++) {
+        char name[160];
+        if (strcmp(aliases[i].key, key) != 0)
+            continue;
+        snprintf(name, sizeof name, "%.64s.%s", config->gguf_arch, aliases[i].gguf);
+        return mfi_json_get(config->root, name);
+    }
+    return NULL;
+}
+
+bool mfi_config_has(const mfi_config *config, const char *key)
+{
+    return mfi_json_typeof(mfi_config_get(config, key)) != MFI_JSON_NULL;
+}
+
+/* The name as the file has it, for messages. */
+static const char *shown_key(const mfi_config *config, const char *key, char *name, size_t cap)
+{
+    snprintf(name, cap, "config.json: %s", key);
+    for (size_t i = 0; config->gguf_arch && i < MFI_ARRAY_LEN(aliases); i++)
+        if (strcmp(aliases[i].key, key) == 0)
+            snprintf(name, cap, "metadata %.64s.%s", config->gguf_arch, aliases[i].gguf);
+    return name;
+}
+
+/* GGUF writes some sizes a layer, with 0 where the layer has none: the largest speaks for all. */
+static const mfi_json *largest(const mfi_json *v)
+{
+    const mfi_json *best = NULL;
+    int64_t most = INT64_MIN, n;
+    if (mfi_json_typeof(v) != MFI_JSON_ARRAY)
+        return v;
+    for (size_t i = 0; i < mfi_json_len(v); i++)
+        if (mfi_json_i64(mfi_json_at(v, i), &n) && n > most) {
+            most = n;
+            best = mfi_json_at(v, i);
+        }
+    return best;
+}
+
+mf_status mfi_config_u32(const mfi_config *config, const char *key, int64_t fallback, uint32_t min,
+                         uint32_t max, uint32_t *out, mf_error *err)
+{
+    char name[192];
+    const mfi_json *v = mfi_config_get(config, key);
+    if (config->gguf_arch)
+        v = largest(v);
+    int64_t n = fallback;
+    if (mfi_json_typeof(v) == MFI_JSON_NULL) {
+        if (fallback < 0)
+            return mfi_fail(err, MF_ERR_FORMAT, "%s: %s is missing", config->path,
+                            shown_key(config, key, name, sizeof name));
+    } else if (!mfi_json_i64(v, &n)) {
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: %s is not an integer", config->path,
+                        shown_key(config, key, name, sizeof name));
+    }
+    if (n < (int64_t)min || n > (int64_t)max)
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: %s is %" PRId64 "; from %u to %u is possible",
+                        config->path, shown_key(config, key, name, sizeof name), n, min, max);
+    *out = (uint32_t)n;
+    return MF_OK;
+}
+
+mf_status mfi_config_require(const mfi_config *config, const char *key, bool want, mf_error *err)
+{
+    bool value;
+    if (mfi_json_bool(mfi_config_get(config, key), &value) && value != want)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: %s %s is not supported", config->path,
+                        key, value ? "true" : "false");
+    return MF_OK;
+}
+
+/* ---- pieces that several families share ---- */
+
+mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err)
+{
+    MFI_TRY(mfi_config_u32(c, "num_attention_heads", -1, 1, 4096, &s->n_head, err));
+    MFI_TRY(mfi_config_u32(c, "num_key_value_heads", s->n_head, 1, 4096, &s->n_kv_head, err));
+    MFI_TRY(mfi_config_u32(c, "head_dim", s->hidden / s->n_head, 2, MFI_MAX_HEAD_DIM, &s->head_dim, err));
+    if (s->n_head % s->n_kv_head != 0)
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: %u attention heads don't divide over %u KV heads",
+                        c->path, s->n_head, s->n_kv_head);
+    return MF_OK;
+}
+
+mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, mf_error *err)
+{
+    const char *key = mfi_config_has(c, "num_experts") ? "num_experts" : "num_local_experts";
+    MFI_TRY(mfi_config_u32(c, c->gguf_arch ? "num_experts" : key, -1, 1, MFI_MAX_EXPERTS, &s->n_experts, err));
+    MFI_TRY(mfi_config_u32(c, "num_experts_per_tok", -1, 1, MFI_MAX_TOP_K, &s->top_k, err));
+    MFI_TRY(mfi_config_u32(c, "moe_intermediate_size", -1, 1, 1 << 20, &s->expert_width, err));
+    if (s->top_k > s->n_experts)
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: top-%u of %u experts is impossible", c->path, s->top_k,
+                        s->n_experts);
+    if (mfi_json_len(mfi_config_get(c, "mlp_only_layers")) > 0)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: mlp_only_layers (dense layers)", c->path);
+    uint32_t step;
+    return mfi_config_u32(c, "decoder_sparse_step", 1, 1, 1, &step, err);
+}
+
+mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
+                          mf_error *err)
+{
+    const mfi_json *rope = mfi_config_get(c, "rope_parameters");
+    if (mfi_json_typeof(rope) != MFI_JSON_OBJECT)
+        rope = mfi_config_get(c, "rope_scaling");
+    const mfi_json *type_json = c->gguf_arch ? mfi_config_get(c, "rope_type") : mfi_json_get(rope, "rope_type");
+    if (!type_json)
+        type_json = mfi_json_get(rope, "type");
+    const char *type = mfi_json_str(type_json, NULL);
+    if (type && strcmp(type, "default") != 0 && strcmp(type, "none") != 0)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: rope type '%s' (known here: default)", c->path, type);
+    s->rope_theta = theta;
+    if (!mfi_json_f64(mfi_json_get(rope, "rope_theta"), &s->rope_theta))
+        mfi_json_f64(mfi_config_get(c, "rope_theta"), &s->rope_theta);
+    if (!mfi_json_f64(mfi_json_get(rope, "partial_rotary_factor"), &partial))
+        mfi_json_f64(mfi_config_get(c, "partial_rotary_factor"), &partial);
+    double n_rot = (double)s->head_dim * partial;
+    mfi_json_f64(mfi_config_get(c, "rope_dims"), &n_rot);
+    if (!(s->rope_theta > 1) || !(n_rot >= 2) || n_rot > s->head_dim || (uint32_t)n_rot % 2 != 0)
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: %g rotary dimensions of %u with base %g are impossible",
+                        c->path, n_rot, s->head_dim, s->rope_theta);
+    s->n_rot = (uint32_t)n_rot;
+    return MF_OK;
+}
+
+mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
+{
+    uint32_t inner = 0;
+    MFI_TRY(mfi_config_u32(c, "linear_num_key_heads", -1, 1, 4096, &s->gdn_k_heads, err));
+    MFI_TRY(mfi_config_u32(c, "linear_num_value_heads", -1, 1, 4096, &s->gdn_v_heads, err));
+    MFI_TRY(mfi_config_u32(c, "linear_key_head_dim", -1, 1, MFI_MAX_HEAD_DIM, &s->gdn_k_dim, err));
+    if (c->gguf_arch) {
+        MFI_TRY(mfi_config_u32(c, "linear_inner_size", -1, 1, 1 << 22, &inner, err));
+        s->gdn_v_dim = inner / s->gdn_v_heads;
+        if (inner % s->gdn_v_heads != 0 || s->gdn_v_dim > MFI_MAX_HEAD_DIM)
+            return mfi_fail(err, MF_ERR_FORMAT, "%s: ssm.inner_size %u over %u heads is impossible",
+                            c->path, inner, s->gdn_v_heads);
+    } else {
+        MFI_TRY(mfi_config_u32(c, "linear_value_head_dim", -1, 1, MFI_MAX_HEAD_DIM, &s->gdn_v_dim, err));
+    }
+    MFI_TRY(mfi_config_u32(c, "linear_conv_kernel_dim", 4, 1, 16, &s->conv_kernel, err));
+    if (s->gdn_v_heads % s->gdn_k_heads != 0)
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: %u value heads don't divide over %u key heads", c->path,
+                        s->gdn_v_heads, s->gdn_k_heads);
+    return MF_OK;
+}
+
+mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err)
+{
+    double eps = 1e-6;
+    mfi_json_f64(mfi_config_get(c, "rms_norm_eps"), &eps);
+    s->eps = (float)eps;
+    const char *act = mfi_json_str(mfi_config_get(c, "hidden_act"), NULL);
+    if (act && strcmp(act, "silu") != 0)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: hidden_act '%s' (known: silu)",
+                        c->path, act);
+    return mfi_config_require(c, "attention_bias", false, err);
+}
+
+/* Hybrid models: which layers are attention. Said layer by layer or by an interval. */
+mf_status mfi_config_hybrid(const mfi_config *c, uint32_t n_layers, uint8_t *mixer, mf_error *err)
+{
+    uint32_t interval;
+    MFI_TRY(mfi_config_u32(c, "full_attention_interval", 4, 1, MFI_MAX_LAYERS, &interval, err));
+    const mfi_json *recurrent = mfi_config_get(c, "recurrent_layers");
+    const mfi_json *types = c->gguf_arch ? recurrent : mfi_config_get(c, "layer_types");
+    if (types && (mfi_json_typeof(types) != MFI_JSON_ARRAY || mfi_json_len(types) < n_layers))
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: layer types must be given for %u layers", c->path, n_layers);
+    for (uint32_t i = 0; i < n_layers; i++) {
+        const mfi_json *v = mfi_json_at(types, i);
+        const char *type = mfi_json_str(v, NULL);
+        int64_t number = 0;
+        bool flag = false;
+        if (!types) {
+            mixer[i] = (i + 1) % interval == 0 ? MFI_MIXER_ATTN : MFI_MIXER_GDN;
+        } else if (type && strcmp(type, "full_attention") == 0) {
+            mixer[i] = MFI_MIXER_ATTN;
+        } else if (type && strcmp(type, "linear_attention") == 0) {
+            mixer[i] = MFI_MIXER_GDN;
+        } else if (!type && (mfi_json_bool(v, &flag) || mfi_json_i64(v, &number))) {
+            mixer[i] = flag || number ? MFI_MIXER_GDN : MFI_MIXER_ATTN;
+        } else {
+            return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                            "%s: layer %u is '%s'; known are full_attention and linear_attention",
+                            c->path, i, type ? type : "?");
+        }
+    }
+    return MF_OK;
+}
