@@ -10,12 +10,13 @@
 #define PLAN     (1u << CLI_PLAN)
 #define EVAL     (1u << CLI_EVAL)
 #define CONVERT  (1u << CLI_CONVERT)
+#define IMATRIX  (1u << CLI_IMATRIX)
 #define SYNTH    (1u << CLI_SYNTH)
 #define CHAT     (1u << CLI_CHAT)
 #define TEMPLATE (1u << CLI_TEMPLATE)
 #define FAMILIES (1u << CLI_FAMILIES)
 #define INSPECT  (1u << CLI_INSPECT)
-#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT)
+#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX)
 #define ANSWERS  (RUN | CHAT)
 #define ALL      UINT32_MAX
 
@@ -105,6 +106,19 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                      "q6_k.",
             .positional = {"IN", "OUT"},
             .n_required = 2,
+        },
+    [CLI_IMATRIX] =
+        {
+            .name = "imatrix",
+            .usage = "-m MODEL -f TEXT -o FILE [options]",
+            .summary = "collect which columns of the weights matter for a text",
+            .notes =
+                "The text is evaluated in pieces of --ctx-size tokens (512), and the squares of "
+                "what enters each matrix are summed by column, for routed experts each on their "
+                "own. FILE, in llama.cpp's layout, is what `convert --imatrix` weights the "
+                "rounding with; it must not exist. Text like that the model will meet, of some ten "
+                "thousand tokens, is enough for most experts to be seen.\n"
+                "Example:  moeflux imatrix -m models/big -f sample.txt -o big.imatrix.gguf",
         },
     [CLI_SYNTH] =
         {
@@ -247,6 +261,13 @@ const cli_option cli_options[] = {
      .arg = "FILE",
      .help = "read the variables from FILE; - is standard input",
      .fallback = "-"},
+    {{"-f", "--file"},
+     CLI_STRING,
+     IMATRIX,
+     IMATRIX,
+     AT(file),
+     .arg = "FILE",
+     .help = "the text, as it is (no chat template); - is standard input"},
     {{"-sys", "--system-prompt"},
      CLI_STRING,
      ANSWERS,
@@ -332,6 +353,13 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "FILE",
      .help = "the GGUF file to make"},
+    {{"-o", "--output"},
+     CLI_STRING,
+     IMATRIX,
+     IMATRIX,
+     AT(output),
+     .arg = "FILE",
+     .help = "the importance matrix to make"},
     {{"--hidden"},
      CLI_STRING,
      LOGITS,
@@ -345,7 +373,7 @@ const cli_option cli_options[] = {
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | SYNTH | CHAT,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},

@@ -13,6 +13,7 @@ typedef enum cli_command_id {
     CLI_PLAN,
     CLI_EVAL,
     CLI_CONVERT,
+    CLI_IMATRIX,
     CLI_SYNTH,
     CLI_CHAT,
     CLI_TEMPLATE,

@@ -92,6 +92,7 @@ typedef struct mf_engine_options {
     mf_activations activations;
     const char *isa;             /* "c", "avx2"; NULL or "auto": the best this machine has */
     const char *trace_path;      /* write every expert choice here as JSON lines; NULL: no trace */
+    bool collect_imatrix;        /* evaluations sum up what mf_imatrix_write writes */
     mf_progress_fn progress;     /* may be NULL */
     void *progress_user;
 } mf_engine_options;
@@ -356,6 +357,20 @@ MF_API void mf_synth_options_default(mf_synth_options *options);
  * engine and others on the same file. It appears whole at the end. MF_ERR_DISK_FULL, with what is
  * needed, before anything is written. */
 MF_API mf_status mf_synth(const mf_synth_options *options, mf_error *err);
+
+/* ---- importance matrix ---------------------------------------------------------------------- */
+
+/* Evaluates tokens in pieces of `chunk` (0 or too many: what the context holds), each from an empty
+ * timeline, and sums up the squares of what enters every matrix, by column. The engine was opened with
+ * collect_imatrix and has no session. May be called again; what other sessions of the engine evaluate
+ * is summed, too. */
+MF_API mf_status mf_imatrix_collect(mf_engine *engine, const int32_t *tokens, size_t n_tokens,
+                                    uint32_t chunk, mf_error *err);
+
+/* Writes the sums to a file in llama.cpp's GGUF layout, under the names that weights have in GGUF;
+ * mf_convert reads it. `path` must not exist; `dataset` is a remark, which may be NULL. */
+MF_API mf_status mf_imatrix_write(const mf_engine *engine, const char *path, const char *dataset,
+                                  mf_error *err);
 
 #ifdef __cplusplus
 }

@@ -35,6 +35,12 @@ mf_status mfi_forward_run(mfi_forward *forward, const int32_t *tokens, uint32_t 
 void mfi_forward_on_layer(mfi_forward *forward, bool (*tick)(void *user, uint32_t n_layers),
                           void *user);
 
+/* Calls `tap` after each op that has run, with the op's index and its inputs still in their buffers: the
+ * importance matrix is made so. Ops then run one by one; the results are the same. NULL: nobody is
+ * called. */
+typedef void (*mfi_tap_fn)(void *user, uint32_t op, const mfi_step *step, mfi_backend *backend);
+void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
+
 /* Tokens that runs were asked to evaluate, since open or the last reset. */
 uint64_t mfi_forward_n_tokens(const mfi_forward *forward);
 void mfi_forward_n_tokens_reset(mfi_forward *forward);
