@@ -159,7 +159,9 @@ class Usage(Case):
         self.usage("logits", "-m", "x", "--ids", "y", "-o", "z", "--hidden", "z", says="same file")
         self.usage("eval", "-m", "x", says="FILE.jsonl is missing")
         self.usage("convert", "a", says="OUT is missing")
-        self.usage("convert", "a", "b", "--quant", "q4_k", says="one of mlx4")
+        self.usage("convert", "a", "b", "--quant", "q4_x", says="one of mlx4")
+        self.usage("convert", "a", "b", "--quant", "q4_k", says="OUT must end in .gguf")
+        self.usage("convert", "a", "b.gguf", "--quant", "mlx4", says="ends in .gguf")
         self.usage("tokenize", "-m", "x", "-p", "a", "--jsonl", says="combined")
 
     def test_environment(self):
