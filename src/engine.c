@@ -121,7 +121,8 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
     }
-    e->host = (mfi_session_host){.plan = &e->plan,
+    e->host = (mfi_session_host){.model_path = mfi_catalog_path(e->catalog),
+                                 .plan = &e->plan,
                                  .forward = e->forward,
                                  .tokenizer = e->tokenizer,
                                  .eos = e->gen.eos,

@@ -44,7 +44,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 {
     mfi_shape *s = &model->shape;
     s->norm_top_k = false;
-    mfi_json_bool(mfi_config_get(c, "norm_topk_prob"), &s->norm_top_k);
+    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->norm_top_k, err));
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "qkv_bias", true, err));
     MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));

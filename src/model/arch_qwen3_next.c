@@ -36,7 +36,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     mfi_shape *s = &model->shape;
     s->attn_gate = true;
     s->norm_top_k = true;
-    mfi_json_bool(mfi_config_get(c, "norm_topk_prob"), &s->norm_top_k);
+    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->norm_top_k, err));
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e7, 0.25, err));

@@ -205,6 +205,9 @@ static mf_status check_expert_tensor(binder *b, uint32_t id, uint64_t n, uint64_
     const mfi_tensor *t = mfi_catalog_tensor(b->model->catalog, id);
     if (mfi_tensor_rows(t) != n * rows || mfi_tensor_cols(t) != cols)
         return wrong_shape(b, id, n * rows, cols, err);
+    if (n * rows > UINT32_MAX)
+        return mfi_fail(err, MF_ERR_LIMIT, "%s: tensor %s has more than %u rows", tensor_path(b, t),
+                        mfi_catalog_name(b->model->catalog, id), UINT32_MAX);
     if (!mfi_quant_multiplies(t->type))
         return wrong_type(b, id, "of a type that can be multiplied", err);
     for (uint32_t p = 0; p < mfi_quant_n_planes(t->type); p++)

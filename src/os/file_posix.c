@@ -14,6 +14,8 @@
 #define RWF_DONTCACHE 0x80 /* Linux 6.14 */
 #endif
 
+#define PIECE_BYTES ((size_t)256 << 10) /* what is in the page cache while it is read */
+
 static uint64_t mtime_ns(const struct stat *st)
 {
 #ifdef __APPLE__
@@ -114,9 +116,12 @@ mf_status mfi_file_read(const mfi_file *file, void *dst, size_t len, uint64_t of
     bool quiet = true;
     mf_status status = MF_OK;
     while (left > 0 && status == MF_OK) {
-        ssize_t n = quiet ? mfi_file_read_quietly(file, p, left, at)
-                          : pread(file->fd, p, left, (off_t)at);
+        size_t piece = MFI_MIN(left, PIECE_BYTES);
+        ssize_t n = quiet ? mfi_file_read_quietly(file, p, piece, at)
+                          : pread(file->fd, p, piece, (off_t)at);
         if (n > 0) {
+            if (!quiet)
+                drop(file, at, at + (uint64_t)n);
             p += n;
             left -= (size_t)n;
             at += (uint64_t)n;
@@ -132,8 +137,6 @@ mf_status mfi_file_read(const mfi_file *file, void *dst, size_t len, uint64_t of
                               file->path, left, at, strerror(errno));
         }
     }
-    if (!quiet)
-        drop(file, offset, at);
     return status;
 }
 

@@ -105,7 +105,11 @@ static mf_status add_weights(emitter *e, mf_error *err)
 
 /* ---- experts ---- */
 
-static void place_experts(emitter *e)
+/* Offsets in a slot and the lengths of reads are 32 bits; with this limit, all sums over experts,
+ * layers, positions and rows fit 64 (limits.h bounds each factor, and the files the tensors). */
+#define EXPERT_BYTES_MAX ((uint64_t)UINT32_MAX - ALIGN)
+
+static mf_status place_experts(emitter *e, mf_error *err)
 {
     const mfi_shape *s = &e->model->shape;
     for (uint32_t layer = 0; layer < s->n_layers; layer++) {
@@ -118,9 +122,14 @@ static void place_experts(emitter *e)
             m->rows = proj == MFI_EXPERT_DOWN ? s->hidden : s->expert_width;
             m->cols = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
             for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++) {
+                uint64_t bytes = mfi_quant_plane_bytes(m->type, p, m->rows, m->cols);
+                if (bytes > EXPERT_BYTES_MAX || l->bytes + bytes > EXPERT_BYTES_MAX)
+                    return mfi_fail(err, MF_ERR_LIMIT,
+                                    "%s: layer %u: an expert of %u x %u has more than 4 GiB",
+                                    mfi_catalog_path(e->model->catalog), layer, s->hidden,
+                                    s->expert_width);
                 m->offset[p] = (uint32_t)l->bytes;
-                l->bytes = mfi_align_up(
-                    l->bytes + mfi_quant_plane_bytes(m->type, p, m->rows, m->cols), ALIGN);
+                l->bytes = mfi_align_up(l->bytes + bytes, ALIGN);
             }
         }
         l->q8_in = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_GATE].type, s->hidden) &&
@@ -128,6 +137,7 @@ static void place_experts(emitter *e)
         l->q8_mid = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_DOWN].type, s->expert_width);
         e->p->slot_bytes = MFI_MAX(e->p->slot_bytes, l->bytes);
     }
+    return MF_OK;
 }
 
 /* ---- ops ---- */
@@ -303,8 +313,9 @@ mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t c
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the program of %u layers", s->n_layers);
     if (status == MF_OK)
         status = add_weights(&e, err);
+    if (status == MF_OK)
+        status = place_experts(&e, err);
     if (status == MF_OK) {
-        place_experts(&e);
         emit_ops(&e);
         place_buffers(&e);
         place_state(&e);

@@ -48,6 +48,8 @@ static void choose_budget(mfi_plan *plan, const mfi_machine *m, const mfi_plan_o
     }
     /* A tenth stays free, so that this machine doesn't start to reclaim because of us. */
     plan->budget_bytes = m->rss_bytes + room / 10 * 9;
+    /* Code that others have in memory, too, is resident here and charged to them. */
+    plan->budget_bytes = MFI_MIN(plan->budget_bytes, m->cgroup_limit);
     snprintf(plan->budget_reason, sizeof plan->budget_reason, "nine tenths of %s (%s), with the %s in use", why,
              mib(room, a, sizeof a), mib(m->rss_bytes, b, sizeof b));
 }

@@ -169,7 +169,9 @@ class Usage(Case):
         self.usage("logits", "-m", "x", "--ids", "y", "-o", "z", "--hidden", "z", says="same file")
         self.usage("eval", "-m", "x", says="FILE.jsonl is missing")
         self.usage("convert", "a", says="OUT is missing")
-        self.usage("convert", "a", "b", "--quant", "q4_k", says="one of mlx4")
+        self.usage("convert", "a", "b", "--quant", "q4_x", says="one of mlx4")
+        self.usage("convert", "a", "b", "--quant", "q4_k", says="OUT must end in .gguf")
+        self.usage("convert", "a", "b.gguf", "--quant", "mlx4", says="ends in .gguf")
         self.usage("tokenize", "-m", "x", "-p", "a", "--jsonl", says="combined")
 
     def test_environment(self):
@@ -311,7 +313,7 @@ class Tokenizer(Case):
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         time.sleep(1.5)
         p.send_signal(signal.SIGINT)
-        self.assertEqual(p.wait(10), 130)
+        self.assertEqual(p.wait(TIMEOUT_S), 130)
         p.communicate()
 
 
@@ -552,7 +554,7 @@ class Model(Case):
             p = self.start("run", "-m", MODEL, "-p", self.question, "--ignore-eos", "--temp", "1")
             self.assertTrue(os.read(p.stdout.fileno(), 1))
             p.send_signal(number)
-            out, err = p.communicate(timeout=30)
+            out, err = p.communicate(timeout=TIMEOUT_S)
             self.assertEqual(p.returncode, code, err)
             self.assertIn(b"stop: cancelled", err)
 
@@ -561,7 +563,7 @@ class Model(Case):
                        "--json")
         time.sleep(1)
         p.send_signal(signal.SIGINT)
-        out, err = p.communicate(timeout=30)
+        out, err = p.communicate(timeout=TIMEOUT_S)
         self.assertEqual(p.returncode, 130, err)
         if out:  # nothing if it was still loading
             self.assertEqual(json.loads(out)["stop"], "cancelled")
@@ -701,7 +703,7 @@ class Model(Case):
         while len(os.listdir(self.dir)) < 2 and p.poll() is None and time.time() < deadline:
             time.sleep(0.002)
         p.send_signal(signal.SIGINT)
-        _, err = p.communicate(timeout=30)
+        _, err = p.communicate(timeout=TIMEOUT_S)
         self.assertEqual(p.returncode, 130, err)
         self.assertEqual(os.listdir(self.dir), ["ids"])
 
@@ -773,7 +775,7 @@ class Convert(Case):
         while not os.listdir(self.dir) and p.poll() is None and time.time() < deadline:
             time.sleep(0.001)
         p.send_signal(signal.SIGINT)
-        _, err = p.communicate(timeout=30)
+        _, err = p.communicate(timeout=TIMEOUT_S)
         self.assertEqual(p.returncode, 130, err)
         self.assertEqual(os.listdir(self.dir), [])
 
