@@ -14,6 +14,8 @@
 #define RWF_DONTCACHE 0x80 /* Linux 6.14 */
 #endif
 
+#define PIECE_BYTES ((size_t)256 << 10) /* what is in the page cache while it is read */
+
 static uint64_t mtime_ns(const struct stat *st)
 {
 #ifdef __APPLE__
@@ -30,7 +32,8 @@ static mf_status fail_errno(mf_error *err, const char *path, const char *verb)
     return mfi_fail(err, status, "%s: can't %s: %s", path, verb, strerror(e));
 }
 
-/* The kernel shall read what is asked for and no more: pages read ahead would be nobody's to drop. */
+/* The kernel shall read what is asked for and no more: pages read ahead would be nobody's to drop.
+ */
 static void advise(int fd)
 {
 #if defined(__APPLE__)
@@ -114,17 +117,20 @@ mf_status mfi_file_read(const mfi_file *file, void *dst, size_t len, uint64_t of
     bool quiet = true;
     mf_status status = MF_OK;
     while (left > 0 && status == MF_OK) {
-        ssize_t n = quiet ? mfi_file_read_quietly(file, p, left, at)
-                          : pread(file->fd, p, left, (off_t)at);
+        size_t piece = MFI_MIN(left, PIECE_BYTES);
+        ssize_t n = quiet ? mfi_file_read_quietly(file, p, piece, at)
+                          : pread(file->fd, p, piece, (off_t)at);
         if (n > 0) {
+            if (!quiet)
+                drop(file, at, at + (uint64_t)n);
             p += n;
             left -= (size_t)n;
             at += (uint64_t)n;
         } else if (n == 0) {
-            status = mfi_fail(
-                err, MF_ERR_FILE_TRUNCATED,
-                "%s: ends at offset %" PRIu64 ", but %zu bytes are needed at offset %" PRIu64,
-                file->path, at, len, offset);
+            status = mfi_fail(err, MF_ERR_FILE_TRUNCATED,
+                              "%s: ends at offset %" PRIu64
+                              ", but %zu bytes are needed at offset %" PRIu64,
+                              file->path, at, len, offset);
         } else if (quiet && (errno == EOPNOTSUPP || errno == ENOSYS)) {
             quiet = false;
         } else if (errno != EINTR) {
@@ -132,8 +138,6 @@ mf_status mfi_file_read(const mfi_file *file, void *dst, size_t len, uint64_t of
                               file->path, left, at, strerror(errno));
         }
     }
-    if (!quiet)
-        drop(file, offset, at);
     return status;
 }
 
@@ -144,8 +148,8 @@ mf_status mfi_file_check(const mfi_file *file, mf_error *err)
         return fail_errno(err, file->path, "stat");
     if ((uint64_t)st.st_size != file->size)
         return mfi_fail(err, MF_ERR_FILE_CHANGED,
-                        "%s: size changed from %" PRIu64 " to %" PRIu64 " bytes while open", file->path,
-                        file->size, (uint64_t)st.st_size);
+                        "%s: size changed from %" PRIu64 " to %" PRIu64 " bytes while open",
+                        file->path, file->size, (uint64_t)st.st_size);
     if (mtime_ns(&st) != file->mtime_ns || (uint64_t)st.st_ino != file->ino ||
         (uint64_t)st.st_dev != file->dev)
         return mfi_fail(err, MF_ERR_FILE_CHANGED, "%s: was modified while open", file->path);
@@ -160,10 +164,12 @@ mf_status mfi_file_read_all(const char *path, uint64_t max_bytes, char **text, s
     mf_status status = MF_OK;
     char *data = NULL;
     if (file.size > max_bytes)
-        status = mfi_fail(err, MF_ERR_LIMIT, "%s: %" PRIu64 " bytes; at most %" PRIu64 " are accepted",
-                          path, file.size, max_bytes);
+        status =
+            mfi_fail(err, MF_ERR_LIMIT, "%s: %" PRIu64 " bytes; at most %" PRIu64 " are accepted",
+                     path, file.size, max_bytes);
     else if (!(data = malloc((size_t)file.size + 1)))
-        status = mfi_fail(err, MF_ERR_NO_MEMORY, "%s: no memory for %" PRIu64 " bytes", path, file.size);
+        status =
+            mfi_fail(err, MF_ERR_NO_MEMORY, "%s: no memory for %" PRIu64 " bytes", path, file.size);
     else
         status = mfi_file_read(&file, data, (size_t)file.size, 0, err);
     if (status == MF_OK) {
