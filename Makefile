@@ -29,6 +29,7 @@ check: packages
 	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS)
 	cmake --build $(BUILD)
 	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+	@sed -n 's/^skipped: /skipped: /p' $(BUILD)/Testing/Temporary/LastTest.log | sort | uniq -c
 
 install: packages
 	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS)

@@ -51,6 +51,7 @@ def machine():
             "cores": len(os.sched_getaffinity(0)),
             "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
             "kernel": platform.system() + " " + re.match(r"[\d.]*\d", platform.release()).group(0),
+            "priority": os.getpriority(os.PRIO_PROCESS, 0), # raised (below 0) where jobs share it
             "virtual": "hypervisor" in first_match(cpu, r"^flags\s*:(.*)$")}
 
 

@@ -61,6 +61,8 @@ int cli_tokenize(const cli_args *args);
 int cli_plan(const cli_args *args);
 int cli_eval(const cli_args *args);
 int cli_convert(const cli_args *args);
+int cli_inspect(const cli_args *args);
+int cli_imatrix(const cli_args *args);
 int cli_synth(const cli_args *args);
 int cli_chat_run(const cli_args *args, cli_env_fn env);
 int cli_template(const cli_args *args);

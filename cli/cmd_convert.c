@@ -33,7 +33,7 @@ int cli_convert(const cli_args *args)
     bool mlx = strncmp(args->quant, "mlx", strlen("mlx")) == 0;
     const char *wrong = mismatch(args, mlx);
     if (wrong)
-        return cli_error(CLI_EXIT_USAGE, "--quant %s: %s", args->quant, wrong);
+        return cli_usage_error("--quant %s: %s", args->quant, wrong);
     if (lstat(args->positional[1], &st) == 0)
         return cli_error(CLI_EXIT_RUNTIME, "%s exists already", args->positional[1]);
     if (args->group_size)

@@ -159,10 +159,9 @@ int cli_conversation_load(cli_conversation *c, const char *path)
     mfi_json *root = NULL;
     mf_error err = {0};
     cli_conversation loaded = {0};
-    int code =
-        cli_report(mfi_json_parse_file(path, FILE_MAX_BYTES, &root, &err), &err, CLI_RUNNING);
-    if (code)
-        return code;
+    int code = CLI_EXIT_OK;
+    if (mfi_json_parse_file(path, FILE_MAX_BYTES, &root, &err) != MF_OK) /* no model: always 1 */
+        return cli_error(CLI_EXIT_RUNTIME, "%s", err.message);
     const mfi_json *list =
         mfi_json_typeof(root) == MFI_JSON_OBJECT ? mfi_json_get(root, "messages") : root;
     if (mfi_json_typeof(list) != MFI_JSON_ARRAY)

@@ -230,6 +230,7 @@ static void bind_keys(EditLine *el)
     el_wset(el, EL_ADDFN, L"mf-paste", L"insert a bracketed paste", paste);
     el_wset(el, EL_BIND, L"\033[200~", L"mf-paste", NULL);
     el_wset(el, EL_BIND, L"^D", L"em-delete-or-list", NULL);
+    el_wset(el, EL_BIND, L"^@", L"em-delete-or-list", NULL); /* Ctrl-D typed during an answer */
     el_wset(el, EL_BIND, L"\033[3~", L"ed-delete-next-char", NULL);
     el_wset(el, EL_BIND, L"\033[1~", L"ed-move-to-beg", NULL);
     el_wset(el, EL_BIND, L"\033[4~", L"ed-move-to-end", NULL);
@@ -286,6 +287,8 @@ cli_line cli_editor_read(cli_editor *e, const char *prompt, mfi_buf *line)
     e->prompt = wide;
     e->ended = CLI_LINE;
     fflush(stderr);
+    /* Before the prompt is seen: what is typed after it shall not meet the terminal as it was. */
+    el_wset(e->el, EL_PREP_TERM, 1);
     fputs(PASTE_ON, stdout);
     fflush(stdout);
     const wchar_t *text = el_wgets(e->el, &n);

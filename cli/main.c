@@ -83,6 +83,10 @@ static int dispatch(const cli_args *args)
         return cli_eval(args);
     case CLI_CONVERT:
         return cli_convert(args);
+    case CLI_INSPECT:
+        return cli_inspect(args);
+    case CLI_IMATRIX:
+        return cli_imatrix(args);
     case CLI_SYNTH:
         return cli_synth(args);
     case CLI_CHAT:

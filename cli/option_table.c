@@ -10,11 +10,13 @@
 #define PLAN     (1u << CLI_PLAN)
 #define EVAL     (1u << CLI_EVAL)
 #define CONVERT  (1u << CLI_CONVERT)
+#define IMATRIX  (1u << CLI_IMATRIX)
 #define SYNTH    (1u << CLI_SYNTH)
 #define CHAT     (1u << CLI_CHAT)
 #define TEMPLATE (1u << CLI_TEMPLATE)
 #define FAMILIES (1u << CLI_FAMILIES)
-#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT)
+#define INSPECT  (1u << CLI_INSPECT)
+#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX)
 #define ANSWERS  (RUN | CHAT)
 #define ALL      UINT32_MAX
 
@@ -78,6 +80,18 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .positional = {"FILE.jsonl"},
             .n_required = 1,
         },
+    [CLI_INSPECT] =
+        {
+            .name = "inspect",
+            .usage = "-m MODEL [--tensor NAME --f32 OUT] [--json]",
+            .summary = "show what a model's files hold",
+            .notes =
+                "MODEL may also be given without -m; its family need not be known. Shows metadata, "
+                "tensors with type, shape, bytes, file and offset, bytes by role, and which family "
+                "was recognised and why, or why none. With --tensor it decodes that tensor instead "
+                "and writes it to OUT as little-endian float32; OUT appears whole or not at all.",
+            .positional = {"MODEL"},
+        },
     [CLI_CONVERT] =
         {
             .name = "convert",
@@ -92,6 +106,19 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                      "q6_k.",
             .positional = {"IN", "OUT"},
             .n_required = 2,
+        },
+    [CLI_IMATRIX] =
+        {
+            .name = "imatrix",
+            .usage = "-m MODEL -f TEXT -o FILE [options]",
+            .summary = "collect which columns of the weights matter for a text",
+            .notes =
+                "The text is evaluated in pieces of --ctx-size tokens (512), and the squares of "
+                "what enters each matrix are summed by column, for routed experts each on their "
+                "own. FILE, in llama.cpp's layout, is what `convert --imatrix` weights the "
+                "rounding with; it must not exist. Text like that the model will meet, of some ten "
+                "thousand tokens, is enough for most experts to be seen.\n"
+                "Example:  moeflux imatrix -m models/big -f sample.txt -o big.imatrix.gguf",
         },
     [CLI_SYNTH] =
         {
@@ -183,7 +210,7 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "DIR",
-     .help = "model folder"},
+     .help = "model folder or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      TOKENIZE,
@@ -191,14 +218,21 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "PATH",
-     .help = "model folder or a tokenizer.json"},
+     .help = "model folder, a tokenizer.json or a GGUF file"},
+    {{"-m", "--model"},
+     CLI_STRING,
+     INSPECT,
+     .env = true,
+     AT(model),
+     .arg = "PATH",
+     .help = "model folder or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      TEMPLATE,
      .env = true,
      AT(model),
-     .arg = "DIR",
-     .help = "model folder whose chat template is rendered"},
+     .arg = "PATH",
+     .help = "model folder or GGUF file whose chat template is rendered"},
     {{"--chat-template"},
      CLI_STRING,
      TEMPLATE,
@@ -227,6 +261,13 @@ const cli_option cli_options[] = {
      .arg = "FILE",
      .help = "read the variables from FILE; - is standard input",
      .fallback = "-"},
+    {{"-f", "--file"},
+     CLI_STRING,
+     IMATRIX,
+     IMATRIX,
+     AT(file),
+     .arg = "FILE",
+     .help = "the text, as it is (no chat template); - is standard input"},
     {{"-sys", "--system-prompt"},
      CLI_STRING,
      ANSWERS,
@@ -293,6 +334,18 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "OUT",
      .help = "write the logits to OUT"},
+    {{"--tensor"},
+     CLI_STRING,
+     INSPECT,
+     AT(tensor),
+     .arg = "NAME",
+     .help = "decode this tensor; goes with --f32"},
+    {{"--f32"},
+     CLI_STRING,
+     INSPECT,
+     AT(f32),
+     .arg = "OUT",
+     .help = "write the tensor to OUT as little-endian float32"},
     {{"-o", "--output"},
      CLI_STRING,
      SYNTH,
@@ -300,6 +353,13 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "FILE",
      .help = "the GGUF file to make"},
+    {{"-o", "--output"},
+     CLI_STRING,
+     IMATRIX,
+     IMATRIX,
+     AT(output),
+     .arg = "FILE",
+     .help = "the importance matrix to make"},
     {{"--hidden"},
      CLI_STRING,
      LOGITS,
@@ -308,12 +368,12 @@ const cli_option cli_options[] = {
      .help = "write the hidden states to OUT"},
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~CHAT) | FAMILIES,
+     (ENGINE & ~CHAT) | FAMILIES | INSPECT,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | SYNTH | CHAT,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},

@@ -334,7 +334,7 @@ static bool check_required(cli_args *args, bool model_from_flag, mfi_buf *messag
     if (args->n_positional < command->n_required)
         return fail(message, "%s is missing; usage: moeflux %s %s",
                     command->positional[args->n_positional], command->name, command->usage);
-    if (args->command == CLI_PLAN) {
+    if (args->command == CLI_PLAN || args->command == CLI_INSPECT) {
         if (args->n_positional && model_from_flag)
             return fail(message, "the model is given twice, by --model and as '%s'",
                         args->positional[0]);

@@ -13,11 +13,13 @@ typedef enum cli_command_id {
     CLI_PLAN,
     CLI_EVAL,
     CLI_CONVERT,
+    CLI_IMATRIX,
     CLI_SYNTH,
     CLI_CHAT,
     CLI_TEMPLATE,
     CLI_FAMILIES,
     CLI_COMPLETION,
+    CLI_INSPECT,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -80,7 +82,7 @@ typedef struct cli_args {
     size_t n_positional;
     bool help, raw, json, jsonl, special, ignore_eos, no_progress;
     bool keep_going, simple_io, no_history;
-    const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace;
+    const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
     const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
     const char *arch, *shape, *routing, *chat_template;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;

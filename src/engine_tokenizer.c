@@ -139,6 +139,17 @@ mf_status mfi_model_tokenizer_open(mf_tokenizer **tokenizer, const mfi_catalog *
     return there ? mfi_tokenizer_open_json(tokenizer, mfi_catalog_path(catalog), err) : MF_OK;
 }
 
+mf_status mf_template_open(mf_template **chat_template, const char *path, mf_error *err)
+{
+    if (!chat_template || !path)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "mf_template_open: NULL argument");
+    if (!mfi_format_is_gguf(path))
+        return mfi_template_open_files(chat_template, path, err);
+    mf_tokenizer *tokenizer = NULL;
+    MFI_TRY(mf_tokenizer_open(&tokenizer, path, err));
+    return mfi_template_open_tokenizer(chat_template, tokenizer, path, err);
+}
+
 mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err)
 {
     if (!tokenizer || !path)

@@ -4,7 +4,7 @@ find_package(Python3 COMPONENTS Interpreter)
 
 if(Python3_FOUND AND TARGET moeflux_cli)
   # Apart, so that the part which needs a model shows up as skipped where there is none.
-  foreach(part Usage Tokenizer Model Convert)
+  foreach(part Usage Tokenizer Inspect Model Convert)
     string(TOLOWER ${part} name)
     add_test(NAME cli_${name}
              COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/test_cli.py -v ${part})
@@ -15,6 +15,22 @@ if(Python3_FOUND AND TARGET moeflux_cli)
            COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/test_hostile.py -v)
   set_tests_properties(cli_hostile PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
     "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
+endif()
+
+# The same for the files beside it: file, part, name.
+if(Python3_FOUND AND TARGET moeflux_cli)
+  foreach(item "test_chat Piped chat_piped" "test_chat Terminal chat_terminal"
+               "test_template Own template" "test_template Oracle template_oracle"
+               "test_texts Texts texts" "test_texts Lint texts_lint")
+    string(REPLACE " " ";" item ${item})
+    list(GET item 0 file)
+    list(GET item 1 part)
+    list(GET item 2 name)
+    add_test(NAME cli_${name}
+             COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/${file}.py -v ${part})
+    set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
+      "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
+  endforeach()
 endif()
 
 if(Python3_FOUND)
@@ -48,8 +64,7 @@ endforeach()
 
 # For ThreadSanitizer: what has more than one thread. `ctest -L threads`
 foreach(name test_pool test_io_fake test_io_threads test_store test_identity test_reference
-        test_tokenizer test_convert test_weight_map test_machine test_trace test_no_allocation
-        cli_convert)
+        test_tokenizer test_convert test_weight_map test_machine test_trace cli_convert)
   if(TEST ${name})
     set_property(TEST ${name} APPEND PROPERTY LABELS threads)
   endif()

@@ -39,7 +39,8 @@ EDGES = {
     "forward": ["base", "os", "quant", "op", "plan", "experts", "backend/backend.h"],
     "sample": ["base"],
     "session": ["base", "os", "op", "plan", "forward", "sample", "text"],
-    "convert": ["base", "os", "io", "quant", "format"],
+    "convert": ["base", "os", "io", "quant", "format", "model/model.h"],
+    "synth": ["base", "os", "quant", "convert/gguf_write.h"],
 }
 
 # The library never exits, prints or reads the environment, and its strings have lengths.

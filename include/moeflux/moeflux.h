@@ -92,6 +92,7 @@ typedef struct mf_engine_options {
     mf_activations activations;
     const char *isa;             /* "c", "avx2"; NULL or "auto": the best this machine has */
     const char *trace_path;      /* write every expert choice here as JSON lines; NULL: no trace */
+    bool collect_imatrix;        /* evaluations sum up what mf_imatrix_write writes */
     mf_progress_fn progress;     /* may be NULL */
     void *progress_user;
 } mf_engine_options;
@@ -145,6 +146,19 @@ MF_API void mf_engine_stats_reset(mf_engine *engine);
 MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
                                void *user, mf_error *err);
 
+/* ---- inspection ----------------------------------------------------------------------------- */
+
+/* Writes what a model's files hold: metadata, tensors with type, shape, bytes, file and offset, bytes by
+ * role where the family is known, and which family was recognised and why, or why none. As text for
+ * people or, with `json`, as one JSON object. Any model whose files can be read will do. */
+MF_API mf_status mf_inspect_write(const char *path, bool json, mf_write_fn write, void *user,
+                                  mf_error *err);
+
+/* Decodes a tensor of the model at `path` and hands its elements to `write` as little-endian float32,
+ * row by row, in pieces of at most 256 KiB. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for integers. */
+MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, mf_write_fn write,
+                                    void *user, mf_error *err);
+
 /* Writes the table of model families, the formats each is read from and what results were compared
  * with, for people or, with `json`, as one JSON object. */
 MF_API mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_error *err);
@@ -180,8 +194,8 @@ MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_mes
                                 size_t n_messages, bool add_generation_prompt, char **text,
                                 size_t *len, mf_error *err);
 
-/* A chat template by itself: no tokenizer, no weights. `path` is a model folder, whose named special
- * tokens (bos_token, ...) the template then sees, or a file with the template's text. Constructs that
+/* A chat template by itself: no tokenizer, no weights. `path` is a model folder or a GGUF
+ * file, whose named special tokens (bos_token, ...) the template then sees, or a file with the template's text. Constructs that
  * are not understood are MF_ERR_UNSUPPORTED and named with their line. Immutable after open; may be
  * used by several threads. */
 typedef struct mf_template mf_template;
@@ -343,6 +357,20 @@ MF_API void mf_synth_options_default(mf_synth_options *options);
  * engine and others on the same file. It appears whole at the end. MF_ERR_DISK_FULL, with what is
  * needed, before anything is written. */
 MF_API mf_status mf_synth(const mf_synth_options *options, mf_error *err);
+
+/* ---- importance matrix ---------------------------------------------------------------------- */
+
+/* Evaluates tokens in pieces of `chunk` (0 or too many: what the context holds), each from an empty
+ * timeline, and sums up the squares of what enters every matrix, by column. The engine was opened with
+ * collect_imatrix and has no session. May be called again; what other sessions of the engine evaluate
+ * is summed, too. */
+MF_API mf_status mf_imatrix_collect(mf_engine *engine, const int32_t *tokens, size_t n_tokens,
+                                    uint32_t chunk, mf_error *err);
+
+/* Writes the sums to a file in llama.cpp's GGUF layout, under the names that weights have in GGUF;
+ * mf_convert reads it. `path` must not exist; `dataset` is a remark, which may be NULL. */
+MF_API mf_status mf_imatrix_write(const mf_engine *engine, const char *path, const char *dataset,
+                                  mf_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
-/* Elements of GGUF metadata arrays, one after the other from the file: vocabularies have hundreds of
- * thousands, which nobody needs to hold twice. One thread a cursor; the catalog must outlive it. */
+/* Elements of GGUF metadata arrays, one after the other from the file: vocabularies have hundreds
+ * of thousands, which nobody needs to hold twice. One thread a cursor; the catalog must outlive
+ * it. */
 #ifndef MFI_FORMAT_META_ARRAY_H
 #define MFI_FORMAT_META_ARRAY_H
 

@@ -164,7 +164,7 @@ static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mf
                             const sizes *z, uint32_t ctx, uint32_t n_slots)
 {
     return process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv + z->state +
-           z->scratch + table_bytes(p, ctx, n_slots);
+           z->scratch + plan->other_bytes + table_bytes(p, ctx, n_slots);
 }
 
 /* The least that a plan with this context and program takes. */
@@ -310,7 +310,7 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     b[MFI_PLAN_KV] = z->kv;
     b[MFI_PLAN_STATE] = z->state;
     b[MFI_PLAN_SCRATCH] = z->scratch;
-    b[MFI_PLAN_TABLES] = table_bytes(&plan->program, plan->ctx, plan->n_slots);
+    b[MFI_PLAN_TABLES] = plan->other_bytes + table_bytes(&plan->program, plan->ctx, plan->n_slots);
     b[MFI_PLAN_SLOTS] = plan->n_slots * plan->slot_stride;
     char(*r)[MFI_PLAN_REASON_BYTES] = plan->reason;
     snprintf(r[MFI_PLAN_PROCESS], sizeof *r, "resident now %.1f MiB (code, libraries, tokenizer, catalog) and room for stacks",
@@ -320,7 +320,9 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     snprintf(r[MFI_PLAN_KV], sizeof *r, "%u positions, reserved at open, touched as the context grows", plan->ctx);
     snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
-    snprintf(r[MFI_PLAN_TABLES], sizeof *r, "the program, where each expert lies, slots, sampler, the tokens of the context");
+    snprintf(r[MFI_PLAN_TABLES], sizeof *r,
+             "the program, where each expert lies, slots, sampler, the tokens of the context%s",
+             plan->other_bytes ? ", sums of an importance matrix" : "");
 }
 
 static mf_status check_options(const mfi_model *model, const mfi_plan_options *o, mf_error *err)
@@ -344,7 +346,7 @@ static mf_status check_options(const mfi_model *model, const mfi_plan_options *o
 mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
                         const mfi_plan_options *options, mf_error *err)
 {
-    *plan = (mfi_plan){.isa = options->isa};
+    *plan = (mfi_plan){.isa = options->isa, .other_bytes = options->other_bytes};
     MFI_TRY(check_options(model, options, err));
     uint32_t n_logit_rows = options->n_logit_rows ? options->n_logit_rows : 1;
     choose_budget(plan, machine, options);

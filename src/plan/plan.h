@@ -15,6 +15,7 @@ typedef struct mfi_plan_options {
     uint64_t memory_bytes; /* 0: from the machine */
     uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
     uint32_t n_logit_rows; /* 0: 1 */
+    uint64_t other_bytes;  /* that the engine takes beside what is planned here */
     mf_activations activations;
     mfi_isa isa;
 } mfi_plan_options;
@@ -40,6 +41,7 @@ typedef struct mfi_plan {
     uint64_t floor_bytes; /* smallest budget that works with these options */
     bool fits;
     uint64_t bytes[MFI_PLAN_N_ITEMS];
+    uint64_t other_bytes; /* as asked for; counted among the tables */
     char reason[MFI_PLAN_N_ITEMS][MFI_PLAN_REASON_BYTES];
     char budget_reason[MFI_PLAN_REASON_BYTES], ctx_reason[MFI_PLAN_REASON_BYTES],
         chunk_reason[MFI_PLAN_REASON_BYTES], threads_reason[MFI_PLAN_REASON_BYTES],

@@ -22,6 +22,16 @@ struct mf_template {
 
 /* ---- opening ---- */
 
+static mf_status parse(mf_template *t, const char *path, mf_error *err)
+{
+    size_t len = t->files->chat_template_len;
+    size_t bad = mfi_utf8_check(t->files->chat_template, len);
+    if (bad < len)
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: the chat template is not UTF-8 at byte %zu", path,
+                        bad);
+    return mfi_template_parse(&t->arena, t->files->chat_template, len, &t->root, err);
+}
+
 static mf_status read_source(mf_tokenizer *files, const char *path, mf_error *err)
 {
     /* Only a folder has something below it. */
@@ -45,22 +55,34 @@ static mf_status open_template(mf_template *t, const char *path, mf_error *err)
     if (!t->files)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
     MFI_TRY(read_source(t->files, path, err));
-    size_t len = t->files->chat_template_len;
-    size_t bad = mfi_utf8_check(t->files->chat_template, len);
-    if (bad < len)
-        return mfi_fail(err, MF_ERR_FORMAT, "%s: the chat template is not UTF-8 at byte %zu", path,
-                        bad);
-    return mfi_template_parse(&t->arena, t->files->chat_template, len, &t->root, err);
+    return parse(t, path, err);
 }
 
-mf_status mf_template_open(mf_template **out, const char *path, mf_error *err)
+mf_status mfi_template_open_files(mf_template **out, const char *path, mf_error *err)
 {
-    if (!out || !path)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "mf_template_open: NULL argument");
     mf_template *t = calloc(1, sizeof *t);
     if (!t)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
     mf_status status = open_template(t, path, err);
+    if (status != MF_OK)
+        mf_template_close(&t);
+    else
+        *out = t;
+    return status;
+}
+
+mf_status mfi_template_open_tokenizer(mf_template **out, mf_tokenizer *tokenizer, const char *what,
+                                      mf_error *err)
+{
+    mf_template *t = calloc(1, sizeof *t);
+    if (!t) {
+        mf_tokenizer_close(&tokenizer);
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", what);
+    }
+    t->files = tokenizer;
+    mf_status status = tokenizer->chat_template
+                           ? parse(t, what, err)
+                           : mfi_fail(err, MF_ERR_UNSUPPORTED, "%s has no chat template", what);
     if (status != MF_OK)
         mf_template_close(&t);
     else

@@ -58,6 +58,28 @@ else
     echo "left out: no static libraries to link the example with"
 fi
 
+# The same through find_package.
+mkdir "$stage/user"
+cat >"$stage/user/CMakeLists.txt" <<EOF
+cmake_minimum_required(VERSION 3.22)
+project(user LANGUAGES C)
+find_package(moeflux $version REQUIRED)
+add_executable(user "$top/examples/generate.c")
+target_link_libraries(user PRIVATE moeflux::moeflux)
+add_executable(user_static "$top/examples/generate.c")
+target_link_libraries(user_static PRIVATE moeflux::moeflux_static)
+EOF
+{
+    cmake -S "$stage/user" -B "$stage/user" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$cc" &&
+        cmake --build "$stage/user"
+} >"$stage/log" 2>&1 || {
+    cat "$stage/log"
+    say "find_package(moeflux) doesn't serve"
+}
+cp "$stage/user/user" "$stage/find_package"
+cp "$stage/user/user_static" "$stage/find_package_static"
+kinds="$kinds find_package find_package_static"
+
 # The program and the example put the same question with the same defaults and the seed 0.
 question="what does stump mean"
 want=$("$prefix/bin/moeflux" run -m "$model" --memory 18M -c 512 --seed 0 -p "$question" 2>/dev/null)

@@ -70,6 +70,13 @@ static void llama_cpp(void **state)
         assert_non_null(strstr(text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"));
         mf_free(text);
         mf_tokenizer_close(&t);
+        mf_template *template = NULL;
+        static const char vars[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}";
+        mft_ok(mf_template_open(&template, folder ? dir : path, &err), &err);
+        mft_ok(mf_template_render(template, vars, sizeof vars - 1, &text, &len, &err), &err);
+        assert_string_equal(text, "<|im_start|>user\nHi<|im_end|>\n");
+        mf_free(text);
+        mf_template_close(&template);
     }
     mfi_json_free(&root);
 }
