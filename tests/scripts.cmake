@@ -11,6 +11,10 @@ if(Python3_FOUND AND TARGET moeflux_cli)
     set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
       "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
   endforeach()
+  add_test(NAME cli_hostile
+           COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/test_hostile.py -v)
+  set_tests_properties(cli_hostile PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
+    "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
 endif()
 
 # The same for the files beside it: file, part, name.

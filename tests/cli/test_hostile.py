@@ -1,0 +1,191 @@
+"""Attacks the `moeflux` program from outside: model folders that change while it runs, and limits of
+address space, threads and processes. Whatever happens it ends with an exit code and one line, never
+by a signal.
+
+  test_hostile.py [-v]
+
+Environment: MOEFLUX_BIN the program; MOEFLUX_SOURCE the project. Python 3.9 or later, its library only.
+"""
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCE = os.environ.get("MOEFLUX_SOURCE") or os.path.dirname(os.path.dirname(HERE))
+BIN = os.environ.get("MOEFLUX_BIN") or os.path.join(SOURCE, "build", "moeflux")
+MODEL = os.path.join(SOURCE, "models", "pocket-dictionary")
+SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
+TIMEOUT_S = 240
+MIB = 1 << 20
+
+
+def clean_env():
+    return {k: v for k, v in os.environ.items() if not k.startswith("MOEFLUX_ARG_")}
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="moeflux-hostile-")
+        self.addCleanup(shutil.rmtree, self.dir, True)
+        os.chmod(self.dir, 0o755)
+        self.model = os.path.join(self.dir, "model")
+        shutil.copytree(MODEL, self.model)
+        self.weights = os.path.join(self.model, "model.safetensors")
+
+    def ended(self, code, err, codes):
+        """With an exit code, not by a signal, and told in one line."""
+        self.assertGreaterEqual(code, 0, err)
+        self.assertIn(code, codes, err)
+        if code:
+            said = [line for line in err.splitlines() if line.startswith("moeflux")]
+            self.assertEqual(len(said), 1, err)
+        for word in ("Sanitizer", "runtime error", "internal error", "Assert"):
+            self.assertNotIn(word, err)
+
+
+class Changes(Case):
+    """A model folder that changes while the model runs."""
+
+    # Room for a third of the experts, or for all of them: those stay after they were read once.
+    MEMORY = {"streamed": "17M", "resident": "64M"}
+
+    def attack(self, change, memory, codes, says=None):
+        p = subprocess.Popen([BIN, "run", "-m", self.model, "-p", "lighthouse", "--ignore-eos", "-s", "1",
+                              "-n", "400", "-c", "512", "--memory", memory],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             env=clean_env())
+        try:
+            self.assertTrue(p.stdout.read(1))  # it generates now
+            change()
+            out, err = p.communicate(timeout=TIMEOUT_S)
+        finally:
+            if p.poll() is None:
+                p.kill()
+                p.communicate()
+        err = err.decode("utf8", "replace")
+        self.ended(p.returncode, err, codes)
+        if p.returncode and says:
+            self.assertRegex(err, says)
+        return p.returncode
+
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
+    def test_truncated_while_streaming(self):
+        # 64 KiB stay: what is read next lies behind them.
+        code = self.attack(lambda: os.truncate(self.weights, 65536), self.MEMORY["streamed"], (5,),
+                           r"layer \d+, expert \d+: .*model\.safetensors: ends at offset \d+")
+        self.assertEqual(code, 5)
+
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
+    def test_truncated_to_nothing(self):
+        self.assertEqual(self.attack(lambda: os.truncate(self.weights, 0), self.MEMORY["streamed"], (5,)), 5)
+
+    def test_truncated_while_resident(self):
+        self.attack(lambda: os.truncate(self.weights, 65536), self.MEMORY["resident"], (0, 5))
+
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
+    def test_deleted(self):  # the open file stays whole
+        self.attack(lambda: shutil.rmtree(self.model), self.MEMORY["streamed"], (0,))
+
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
+    def test_replaced(self):
+        def replace():
+            other = self.weights + ".new"
+            with open(other, "wb") as f:
+                f.write(b"something else")
+            os.rename(other, self.weights)
+        self.attack(replace, self.MEMORY["streamed"], (0,))
+
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
+    def test_forbidden(self):
+        self.attack(lambda: os.chmod(self.weights, 0), self.MEMORY["streamed"], (0,))
+
+    def test_truncated_while_opening(self):
+        """Cut at some moment of opening and loading: an error of the model or of reading, or done."""
+        size = os.path.getsize(self.weights)
+        for ms in (0, 1, 2, 4, 8, 16, 32):
+            shutil.copy(os.path.join(MODEL, "model.safetensors"), self.weights)
+            p = subprocess.Popen([BIN, "run", "-m", self.model, "-p", "lighthouse", "-n", "2", "-s", "1"],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 env=clean_env())
+            time.sleep(ms / 1000)
+            os.truncate(self.weights, size // 2)
+            _, err = p.communicate(timeout=TIMEOUT_S)
+            self.ended(p.returncode, err.decode("utf8", "replace"), (0, 3, 5))
+
+
+class Limits(Case):
+    """Too little of what the system gives."""
+
+    def limited(self, prepare, *args):
+        p = subprocess.run([BIN, "run", "-m", self.model, "-p", "lighthouse", "-n", "3", "-s", "1", *args],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           env=clean_env(), timeout=TIMEOUT_S, preexec_fn=prepare)
+        return p.returncode, p.stderr.decode("utf8", "replace")
+
+    @unittest.skipIf(SANITIZED, "sanitizers reserve terabytes of addresses")
+    def test_address_space(self):
+        codes = []
+        for mib in list(range(10, 40, 2)) + [48, 64, 96, 192]:
+            code, err = self.limited(lambda m=mib: resource.setrlimit(resource.RLIMIT_AS, (m * MIB, m * MIB)),
+                                     "--memory", "24M", "-t", "4")
+            # Below what the program itself takes, the system's loader ends it.
+            if code in (127, -11) and ("shared librar" in err or not err):
+                continue
+            self.ended(code, err, (0, 4, 3))
+            codes.append(code)
+        self.assertIn(4, codes)
+        self.assertEqual(codes[-1], 0)
+
+    def test_processes(self):
+        """Threads can't be started: compute threads are an error, readers aren't needed."""
+        if os.getuid() != 0:
+            self.skipTest("limits of processes count other processes of this user")
+        for path, folders, _ in os.walk(self.dir):
+            os.chmod(path, 0o755)
+
+        def as_nobody(n):
+            resource.setrlimit(resource.RLIMIT_NPROC, (n, n))
+            os.setgid(54321)
+            os.setuid(54321)
+        if not subprocess.run([BIN, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              preexec_fn=lambda: as_nobody(100)).returncode == 0:
+            self.skipTest("another user can't run the program")
+        code, err = self.limited(lambda: as_nobody(1), "-t", "4")
+        self.ended(code, err, (4,))
+        self.assertRegex(err, r"can't start compute thread \d of 4")
+        code, err = self.limited(lambda: as_nobody(1), "-t", "1")
+        self.ended(code, err, (0,))
+        code, err = self.limited(lambda: as_nobody(3), "-t", "2")
+        self.ended(code, err, (0,))
+
+    def test_many_threads(self):
+        code, err = self.limited(None, "-t", "256", "--io-threads", "64")
+        self.ended(code, err, (0,))
+        code, err = self.limited(None, "-t", "257")
+        self.ended(code, err, (2, 3))
+
+    def test_open_files(self):
+        for n in range(4, 12):
+            code, err = self.limited(lambda k=n: resource.setrlimit(resource.RLIMIT_NOFILE, (k, k)))
+            if "shared librar" in err:
+                continue
+            self.ended(code, err, (0, 1, 3))
+
+
+def main():
+    if not os.access(BIN, os.X_OK):
+        sys.exit("no program at %s; set MOEFLUX_BIN" % BIN)
+    program = unittest.main(exit=False, verbosity=2 if "-v" in sys.argv else 1)
+    result = program.result
+    if not result.wasSuccessful():
+        sys.exit(1)
+    sys.exit(77 if result.testsRun and len(result.skipped) >= result.testsRun else 0)
+
+
+if __name__ == "__main__":
+    main()
