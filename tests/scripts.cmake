@@ -13,6 +13,22 @@ if(Python3_FOUND AND TARGET moeflux_cli)
   endforeach()
 endif()
 
+# The same for the files beside it: file, part, name.
+if(Python3_FOUND AND TARGET moeflux_cli)
+  foreach(item "test_chat Piped chat_piped" "test_chat Terminal chat_terminal"
+               "test_template Own template" "test_template Oracle template_oracle"
+               "test_texts Texts texts" "test_texts Lint texts_lint")
+    string(REPLACE " " ";" item ${item})
+    list(GET item 0 file)
+    list(GET item 1 part)
+    list(GET item 2 name)
+    add_test(NAME cli_${name}
+             COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/${file}.py -v ${part})
+    set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
+      "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
+  endforeach()
+endif()
+
 if(Python3_FOUND)
   add_test(NAME tree_tidy COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/tidy.py)
   find_program(MF_CXX NAMES c++ g++ clang++)

@@ -238,7 +238,8 @@ static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step
         MFI_TRY(f->backend->sync(f->backend, err));
         MFI_TRY(run_layer_experts(f, i + 1, experts, step, err));
         if (f->tick && !f->tick(f->tick_user, f->p->ops[experts].layer + 1))
-            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", f->p->ops[experts].layer);
+            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u",
+                            f->p->ops[experts].layer);
         start = i = experts + 1;
     }
     if (start < end)

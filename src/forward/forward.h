@@ -30,8 +30,8 @@ mf_status mfi_forward_run(mfi_forward *forward, const int32_t *tokens, uint32_t 
                           const mfi_layer_mem *mem, mfi_want want, const mf_eval_outputs *outputs,
                           size_t index0, mf_error *err);
 
-/* Calls `tick` after each layer's experts, with the number of layers done; returning false ends the run
- * with MF_ERR_CANCELLED. NULL: nobody is called. */
+/* Calls `tick` after each layer's experts, with the number of layers done; returning false ends the
+ * run with MF_ERR_CANCELLED. NULL: nobody is called. */
 void mfi_forward_on_layer(mfi_forward *forward, bool (*tick)(void *user, uint32_t n_layers),
                           void *user);
 

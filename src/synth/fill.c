@@ -255,7 +255,7 @@ static void run_32(const mfi_filler *f, uint64_t first, uint64_t n, unsigned cha
     }
 }
 
-void mfi_filler_run(const mfi_filler *f, uint64_t first, uint64_t n, void *out)
+static void run(const mfi_filler *f, uint64_t first, uint64_t n, void *out)
 {
     if (f->type.kind == MFI_Q_F32) {
         run_32(f, first, n, out);
@@ -279,4 +279,25 @@ void mfi_filler_run(const mfi_filler *f, uint64_t first, uint64_t n, void *out)
             run_mxfp4(f, first, n, out);
         }
     }
+}
+
+void mfi_filler_mask(mfi_filler *f, uint32_t zero_cols, uint32_t cols)
+{
+    uint32_t n_elements, n_bytes;
+    mfi_filler_unit(f, &n_elements, &n_bytes);
+    MFI_ASSERT(zero_cols % n_elements == 0 && cols % n_elements == 0);
+    f->zero_units = zero_cols / n_elements;
+    f->row_units = cols / n_elements;
+}
+
+void mfi_filler_run(const mfi_filler *f, uint64_t first, uint64_t n, void *out)
+{
+    run(f, first, n, out);
+    if (!f->zero_units)
+        return;
+    uint32_t n_elements, n_bytes;
+    mfi_filler_unit(f, &n_elements, &n_bytes);
+    for (uint64_t i = 0; i < n; i++) /* bytes of zero are a block of zeros in every type */
+        if ((first + i) % f->row_units < f->zero_units)
+            memset((unsigned char *)out + i * n_bytes, 0, n_bytes);
 }

@@ -43,6 +43,7 @@ typedef struct mfi_filler {
     uint16_t d[MFI_FILL_SCALES], dmin[MFI_FILL_SCALES]; /* of blocks, float16 */
     uint8_t exponent;                                   /* MXFP4: the smaller of two */
     uint32_t p_exponent;             /* of 2^16: how often the larger one is taken */
+    uint32_t zero_units, row_units;  /* of each row's units the first so many are zero */
     uint16_t level[MFI_FILL_LEVELS]; /* 16-bit floats */
 } mfi_filler;
 
@@ -52,6 +53,8 @@ uint64_t mfi_fill_key(uint64_t seed, const char *name);
 
 /* The smallest piece that can be made alone: a block, or a few floats. */
 void mfi_filler_unit(const mfi_filler *f, uint32_t *n_elements, uint32_t *n_bytes);
+/* Zero for the first zero_cols columns of every row of `cols`; whole units. */
+void mfi_filler_mask(mfi_filler *f, uint32_t zero_cols, uint32_t cols);
 /* Writes units [first, first + n) of the tensor. */
 void mfi_filler_run(const mfi_filler *f, uint64_t first, uint64_t n, void *out);
 

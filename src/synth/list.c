@@ -6,7 +6,12 @@
  * residual stream get 1/sqrt(2 * layers) of it, as is usual for random initial weights, so that
  * the stream stays mostly the token's embedding. Without that, what all tokens of a text share (the
  * mean of the values they attend to) takes over layer by layer, and with it every token's choice of
- * experts. */
+ * experts.
+ *
+ * The last layer's mixer is different: its attention is sharp (scores with a deviation of about 6)
+ * and adds much. So the next token depends on what stands where in the whole text; greedy decoding
+ * would otherwise be a walk from token to token that runs into a circle soon, and a circle is a
+ * text whose experts are all in the cache. */
 #include "synth/list.h"
 
 #include <inttypes.h>
@@ -95,7 +100,8 @@ typedef struct builder {
     mfi_synth_list *list;
     const mfi_synth_shape *s;
     mfi_synth_quant quant;
-    uint32_t n_layers, layer;
+    uint32_t layer;
+    bool last;
     float residual; /* 1/sqrt(2 * layers) */
 } builder;
 
@@ -148,6 +154,14 @@ static void matrices(builder *b, const char *name, use u, uint32_t n, uint32_t r
     set_dims(t, n ? n : rows, n ? rows : cols, n ? cols : 0);
 }
 
+/* What a mixer makes of the normed residual stream. `sharp`: gain in the last layer. */
+static void mixer_in(builder *b, const char *name, uint32_t rows, float sharp)
+{
+    matrices(b, name, USE_MATRIX, 0, rows, b->s->hidden, b->last ? sharp : 1);
+    if (b->list->n)
+        b->list->tensors[b->list->n - 1].own = b->last;
+}
+
 static void matrix(builder *b, const char *name, uint32_t rows, uint32_t cols)
 {
     matrices(b, name, USE_MATRIX, 0, rows, cols, 1);
@@ -157,6 +171,13 @@ static void matrix(builder *b, const char *name, uint32_t rows, uint32_t cols)
 static void back(builder *b, const char *name, uint32_t cols)
 {
     matrices(b, name, USE_MATRIX, 0, b->s->hidden, cols, b->residual);
+}
+
+/* The same for a mixer, whose outputs have this energy an element. */
+static void mixer_back(builder *b, const char *name, uint32_t cols, double energy)
+{
+    float gain = b->last ? (float)sqrt(MFI_SYNTH_ENERGY_LAST / energy) : b->residual;
+    matrices(b, name, USE_MATRIX, 0, b->s->hidden, cols, gain);
 }
 
 static void floats(builder *b, const char *name, mfi_synth_fill fill, float a, float c, uint32_t d0,
@@ -205,20 +226,22 @@ static void shared_gate(builder *b)
            b->s->hidden, 0);
 }
 
-/* `n_q`: rows of the query matrix a head has, in units of head_dim (2 with an output gate). */
-static void attention(builder *b, uint32_t n_q)
+typedef enum attn { ATTN_PLAIN, ATTN_NORMED, ATTN_GATED } attn;
+
+static void attention(builder *b, attn kind)
 {
     const mfi_synth_shape *s = b->s;
-    matrix(b, ".attn_q.weight", s->n_head * s->head_dim * n_q, s->hidden);
-    matrix(b, ".attn_k.weight", s->n_kv_head * s->head_dim, s->hidden);
-    matrix(b, ".attn_v.weight", s->n_kv_head * s->head_dim, s->hidden);
-    back(b, ".attn_output.weight", s->n_head * s->head_dim);
-}
-
-static void qk_norms(builder *b)
-{
-    norm(b, ".attn_q_norm.weight", b->s->head_dim);
-    norm(b, ".attn_k_norm.weight", b->s->head_dim);
+    uint32_t n_q = kind == ATTN_GATED ? 2 : 1; /* each head's gate follows its query */
+    /* Without norms of their own, queries carry the last layer's sharpness. */
+    mixer_in(b, ".attn_q.weight", s->n_head * s->head_dim * n_q, kind == ATTN_PLAIN ? 6 : 1);
+    mixer_in(b, ".attn_k.weight", s->n_kv_head * s->head_dim, 1);
+    mixer_in(b, ".attn_v.weight", s->n_kv_head * s->head_dim, 1);
+    mixer_back(b, ".attn_output.weight", s->n_head * s->head_dim, kind == ATTN_GATED ? 0.12 : 0.4);
+    if (kind == ATTN_PLAIN)
+        return;
+    float mean = b->last ? 2.5f : 1;
+    floats(b, ".attn_q_norm.weight", MFI_FILL_UNIFORM, mean - 0.1f, mean + 0.1f, s->head_dim, 0);
+    floats(b, ".attn_k_norm.weight", MFI_FILL_UNIFORM, mean - 0.1f, mean + 0.1f, s->head_dim, 0);
 }
 
 static void qkv_bias(builder *b)
@@ -233,7 +256,7 @@ static void delta_net(builder *b)
 {
     const mfi_synth_shape *s = b->s;
     uint32_t v = s->gdn.v_heads * s->gdn.dim, qkv = 2 * s->gdn.k_heads * s->gdn.dim + v;
-    matrix(b, ".attn_qkv.weight", qkv, s->hidden);
+    mixer_in(b, ".attn_qkv.weight", qkv, 1);
     matrix(b, ".attn_gate.weight", v, s->hidden);
     if (s->kind == MFI_SYNTH_QWEN3_NEXT) {
         matrix(b, ".ssm_ba.weight", 2 * s->gdn.v_heads, s->hidden);
@@ -246,7 +269,7 @@ static void delta_net(builder *b)
     floats(b, ".ssm_a", MFI_FILL_UNIFORM, -16, -1, s->gdn.v_heads, 0);
     floats(b, ".ssm_dt.bias", MFI_FILL_UNIFORM, -6.9f, -2.25f, s->gdn.v_heads, 0);
     norm(b, ".ssm_norm.weight", s->gdn.dim);
-    back(b, ".ssm_out.weight", v);
+    mixer_back(b, ".ssm_out.weight", v, 0.35);
 }
 
 /* ---- architectures: one layer each ---- */
@@ -254,8 +277,7 @@ static void delta_net(builder *b)
 static void qwen3_layer(builder *b)
 {
     norm(b, ".attn_norm.weight", b->s->hidden);
-    attention(b, 1);
-    qk_norms(b);
+    attention(b, ATTN_NORMED);
     norm(b, ".ffn_norm.weight", b->s->hidden);
     routed(b);
 }
@@ -263,7 +285,7 @@ static void qwen3_layer(builder *b)
 static void qwen2_layer(builder *b)
 {
     norm(b, ".attn_norm.weight", b->s->hidden);
-    attention(b, 1);
+    attention(b, ATTN_PLAIN);
     qkv_bias(b);
     norm(b, ".ffn_norm.weight", b->s->hidden);
     routed(b);
@@ -277,8 +299,7 @@ static void hybrid_layer(builder *b)
     if ((b->layer + 1) % b->s->gdn.interval != 0) {
         delta_net(b);
     } else {
-        attention(b, 2);
-        qk_norms(b);
+        attention(b, ATTN_GATED);
     }
     norm(b, ".post_attention_norm.weight", b->s->hidden);
     routed(b);
@@ -290,7 +311,7 @@ static void gpt_oss_layer(builder *b)
 {
     const mfi_synth_shape *s = b->s;
     norm(b, ".attn_norm.weight", s->hidden);
-    attention(b, 1);
+    attention(b, ATTN_PLAIN);
     qkv_bias(b);
     bias(b, ".attn_output.bias", s->hidden, 0);
     floats(b, ".attn_sinks.weight", MFI_FILL_NORMAL, 0, 1, s->n_head, 0);
@@ -307,17 +328,18 @@ static void deepseek_layer(builder *b)
     const mfi_synth_shape *s = b->s;
     uint32_t q = s->mla.q_rank, kv = s->mla.kv_rank, heads = s->n_head;
     norm(b, ".attn_norm.weight", s->hidden);
-    matrix(b, ".attn_q_a.weight", q, s->hidden);
+    mixer_in(b, ".attn_q_a.weight", q, 1);
     norm(b, ".attn_q_a_norm.weight", q);
-    matrix(b, ".attn_q_b.weight", heads * s->head_dim, q);
-    matrix(b, ".attn_kv_a_mqa.weight", kv + s->n_rot, s->hidden);
+    matrices(b, ".attn_q_b.weight", USE_MATRIX, 0, heads * s->head_dim, q,
+             b->last ? 3.2f : 1); /* sharp with what YaRN adds */
+    mixer_in(b, ".attn_kv_a_mqa.weight", kv + s->n_rot, 1);
     norm(b, ".attn_kv_a_norm.weight", kv);
     /* Both are used from the latent's side; the scale is of keys and values made from the latent.
      */
     matrices(b, ".attn_k_b.weight", USE_MATRIX, heads, kv, s->mla.nope,
              sqrtf((float)s->mla.nope / (float)kv));
     matrices(b, ".attn_v_b.weight", USE_MATRIX, heads, s->mla.v_dim, kv, 1);
-    back(b, ".attn_output.weight", heads * s->mla.v_dim);
+    mixer_back(b, ".attn_output.weight", heads * s->mla.v_dim, 0.4);
     norm(b, ".ffn_norm.weight", s->hidden);
     if (b->layer < s->n_dense) {
         matrix(b, ".ffn_gate.weight", s->ffn_width, s->hidden);
@@ -374,10 +396,12 @@ mf_status mfi_synth_list_open(mfi_synth_list *list, const mfi_synth_shape *shape
                         " of them without experts",
                         n_layers, mfi_synth_arch_name(shape->kind), shape->name, shape->n_layers,
                         shape->n_dense);
-    builder b = {list, shape, quant, n_layers, 0, 1 / sqrtf(2.0f * (float)n_layers)};
+    builder b = {list, shape, quant, 0, false, 1 / sqrtf(2.0f * (float)n_layers)};
     table(&b, "token_embd.weight", USE_TABLE, MFI_FILL_EMBED);
-    for (b.layer = 0; b.layer < n_layers && !list->failed; b.layer++)
+    for (b.layer = 0; b.layer < n_layers && !list->failed; b.layer++) {
+        b.last = b.layer + 1 == n_layers;
         layers[shape->kind](&b);
+    }
     norm(&b, "output_norm.weight", shape->hidden);
     table(&b, "output.weight", USE_HEAD, MFI_FILL_OUTPUT);
     mf_status status = list->failed

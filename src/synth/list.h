@@ -24,6 +24,11 @@ typedef enum mfi_synth_fill {
     MFI_FILL_OUTPUT
 } mfi_synth_fill;
 
+/* What the layers add to the residual stream, the embedding's energy being 1: all but the last
+ * mixer together, and the last mixer (list.c says why it is apart). */
+#define MFI_SYNTH_ENERGY_LAYERS 0.15
+#define MFI_SYNTH_ENERGY_LAST   0.5
+
 typedef struct mfi_synth_tensor {
     char name[MFI_GGUF_NAME_BYTES_MAX + 1];
     mfi_qtype type;
@@ -31,6 +36,7 @@ typedef struct mfi_synth_tensor {
     uint32_t dims[MFI_MAX_DIMS]; /* outermost first */
     mfi_synth_fill fill;
     float a, b;
+    bool own; /* with skewed routing, zero in the topic's columns (table.c) */
 } mfi_synth_tensor;
 
 typedef struct mfi_synth_list {

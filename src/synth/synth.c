@@ -7,6 +7,7 @@
 #include "synth/synth.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,7 +127,12 @@ static mf_status write_tensor(job *j, uint32_t i, mf_error *err)
         unit_bytes = mfi_quant_row_bytes(t->type, 0, t->dims[1]);
     } else {
         uint32_t elements, bytes;
-        mfi_filler_init(j->filler, t, mfi_fill_key(j->o->seed, t->name));
+        mfi_synth_tensor masked = *t;
+        if (t->own && j->tables.topic_cols)
+            masked.a /= sqrtf(j->tables.token_share);
+        mfi_filler_init(j->filler, &masked, mfi_fill_key(j->o->seed, t->name));
+        if (t->own)
+            mfi_filler_mask(j->filler, j->tables.topic_cols, t->dims[t->n_dims - 1]);
         mfi_filler_unit(j->filler, &elements, &bytes);
         unit_bytes = bytes;
     }

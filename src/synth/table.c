@@ -10,7 +10,8 @@
  * and so choose partly the same experts. The output matrix continues this: a row's first columns
  * are a little of its topic's embedding, so that the next token comes from the same topic 15 times
  * out of 16, and its other columns are random, so that it is another token each time. (They are
- * blind to the topic's columns; else a topic would have a few tokens that come again and again.)
+ * blind to the topic's columns; else a topic would have a few tokens that come again and again. For
+ * the same reason the last layer's mixer sees the other columns only.)
  *
  * Calibrated to the figures reported for Qwen3-30B-A3B: 45 % of the choices repeat at the next
  * token, 80 % within 8 tokens, the median distance is 2 tokens, the hottest expert is used 2.5
@@ -20,7 +21,10 @@
  *
  * This holds for text that the model generates, greedily or sampled. Pieces of text (bytes, merges
  * and special tokens) all belong to topic 0: a prompt in words reuses its experts about as much,
- * but doesn't wander from topic to topic. A prompt of random ids reuses nothing. */
+ * but doesn't wander from topic to topic. A prompt of random ids reuses nothing.
+ *
+ * With both routings the output rows of pieces of text are zero: their logits are never the
+ * largest, so that no special token ends a measurement early. */
 #include "synth/table.h"
 
 #include <math.h>
@@ -46,7 +50,7 @@
 /* Deviation of the logits: about where greedy decoding and sampling at temperature 1 pick alike. */
 #define LOGIT_STD 5.0
 /* What all layers together add to the residual stream, relative to the embedding's energy. */
-#define LAYERS_ENERGY 0.15
+#define LAYERS_ENERGY (MFI_SYNTH_ENERGY_LAYERS + MFI_SYNTH_ENERGY_LAST)
 #define STAY_ODDS     15.0 /* topic kept : topic left */
 
 /* The median of the largest of n normal numbers is about this. */
@@ -61,6 +65,7 @@ void mfi_synth_tables_init(mfi_synth_tables *t, const mfi_synth_shape *s, bool s
 {
     double n = s->hidden;
     *t = (mfi_synth_tables){.seed = seed, .hidden = s->hidden, .n_vocab = s->n_vocab};
+    t->token_share = 1;
     t->embed_token = 1;
     t->out_token = (float)(LOGIT_STD / sqrt(n));
     if (!skewed)
@@ -72,6 +77,7 @@ void mfi_synth_tables_init(mfi_synth_tables *t, const mfi_synth_shape *s, bool s
     t->topic_cols = MFI_MAX(1, n_blocks * 3 / 4) * block;
     double nt = t->topic_cols, nu = n - nt;
     double share = 1 - 0.78 * pow((double)s->top_k / s->n_experts, 0.44);
+    t->token_share = (float)(1 - share);
     double et = sqrt(share * n / nt), eu = sqrt((1 - share) * n / nu);
     t->embed_topic = (float)et;
     t->embed_token = (float)eu;
@@ -83,9 +89,14 @@ void mfi_synth_tables_init(mfi_synth_tables *t, const mfi_synth_shape *s, bool s
     t->out_token = (float)(LOGIT_STD * rms / sqrt(nu * (eu * eu + LAYERS_ENERGY)));
 }
 
+static bool is_text(const mfi_synth_tables *t, uint32_t id)
+{
+    return id < t->n_text || id >= t->n_vocab - t->n_special;
+}
+
 uint32_t mfi_synth_topic(const mfi_synth_tables *t, uint32_t id)
 {
-    if (t->n_topics == 0 || id < t->n_text || id >= t->n_vocab - t->n_special)
+    if (t->n_topics == 0 || is_text(t, id))
         return 0;
     return (uint32_t)(mfi_fill_word(t->seed ^ STREAM_CHOICE, id) % t->n_topics);
 }
@@ -101,6 +112,18 @@ static void group_codes(uint64_t key, uint64_t index, uint8_t *codes)
             codes[16 * k + 8 + j] = byte >> 4;
         }
     }
+}
+
+/* Codes of a group of a row; `row` is the topic's number in its columns. One group in four of an
+ * output row is the token's embedding negated, so that no token follows itself. */
+static void row_codes(const mfi_synth_tables *t, bool embed, bool topic, uint64_t row,
+                      uint32_t group, uint8_t *codes)
+{
+    bool negated = !embed && !topic && group % 4 == 3;
+    uint64_t stream = topic ? STREAM_TOPIC : embed || negated ? STREAM_TOKEN : STREAM_OUT;
+    group_codes(mfi_fill_word(t->seed, stream), row * (t->hidden / GROUP) + group, codes);
+    for (int i = 0; i < GROUP && negated; i++)
+        codes[i] = 15 - codes[i];
 }
 
 static void put_f16(unsigned char *out, double x)
@@ -191,9 +214,6 @@ void mfi_synth_table_run(const mfi_synth_tables *t, mfi_synth_fill which, mfi_qt
     if (type.kind == MFI_Q_GGML)
         mfi_ggml_block(type.bits, &n_elements, &n_bytes);
     bool embed = which == MFI_FILL_EMBED;
-    uint64_t own_key = mfi_fill_word(t->seed, embed ? STREAM_TOKEN : STREAM_OUT);
-    uint64_t topic_key = mfi_fill_word(t->seed, STREAM_TOPIC);
-    uint32_t n_groups = t->hidden / GROUP;
     unsigned char *p = out;
     for (uint64_t row = first; row < first + n; row++) {
         uint32_t topic = mfi_synth_topic(t, (uint32_t)row);
@@ -201,11 +221,12 @@ void mfi_synth_table_run(const mfi_synth_tables *t, mfi_synth_fill which, mfi_qt
             uint8_t codes[256];
             bool shared = col < t->topic_cols;
             for (uint32_t g = 0; g < n_elements / GROUP; g++)
-                group_codes(shared ? topic_key : own_key,
-                            (shared ? topic : row) * n_groups + col / GROUP + g,
-                            codes + (size_t)g * GROUP);
+                row_codes(t, embed, shared, shared ? topic : row, col / GROUP + g,
+                          codes + (size_t)g * GROUP);
             double rms = shared ? (embed ? t->embed_topic : t->out_topic)
                                 : (embed ? t->embed_token : t->out_token);
+            if (!embed && is_text(t, (uint32_t)row))
+                rms = 0;
             put(type, codes, rms, p);
         }
     }

@@ -13,6 +13,7 @@ typedef struct mfi_synth_tables {
     uint32_t n_special;
     uint32_t n_topics;   /* 0: uniform routing */
     uint32_t topic_cols; /* the first columns, which are the topic's; the others are the token's */
+    float token_share;   /* of the embedding's energy: what isn't the topic's */
     float embed_topic, embed_token, out_topic, out_token; /* root mean squares of an element */
 } mfi_synth_tables;
 

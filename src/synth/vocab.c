@@ -20,7 +20,7 @@ enum { TOKEN_NORMAL = 1, TOKEN_CONTROL = 3 }; /* of tokenizer.ggml.token_type */
 
 static uint32_t n_merges(uint32_t n_vocab)
 {
-    return MFI_MIN(N_MERGES_MAX, n_vocab / 32); /* tiny vocabularies keep room for the rest */
+    return MFI_MIN(N_MERGES_MAX, n_vocab / 128); /* tiny vocabularies keep room for the rest */
 }
 
 uint32_t mfi_synth_n_text(uint32_t n_vocab)

@@ -30,7 +30,8 @@ FLOAT_MODEL = os.path.join(ORACLE, "models", "pocket-dictionary") if ORACLE else
 SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
-COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "synth", "inspect"]
+COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "synth", "inspect", "chat",
+            "template", "families", "completion"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -47,6 +48,15 @@ OPTIONS = {
     "eval": ENGINE + ["-n", "--predict", "--limit", "--trace", "--no-progress"],
     "convert": ["--quant", "--group-size", "--dense-bits", "--memory", "-t", "--threads",
                 "--no-progress", "-h", "--help"],
+    "chat": [o for o in ENGINE if o != "--json"] + [
+        "-sys", "--system-prompt", "-n", "--predict", "-s", "--seed", "--temp", "--top-k", "--top-p",
+        "--min-p", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n",
+        "-l", "--logit-bias", "--ignore-eos", "--trace", "--no-progress", "--jsonl", "--simple-io",
+        "--no-history"],
+    "template": ["-m", "--model", "--chat-template", "-f", "--file", "--jsonl", "--keep-going", "-h",
+                 "--help"],
+    "families": ["--json", "-h", "--help"],
+    "completion": ["-h", "--help"],
     "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
               "--output", "--no-progress", "-h", "--help"],
