@@ -7,6 +7,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 CMAKE_ARGS ?=
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .PHONY: all demo check packages check-packages install clean
 
@@ -27,9 +28,12 @@ demo: packages
 check: packages
 	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS)
 	cmake --build $(BUILD)
-	ctest --test-dir $(BUILD) --output-on-failure
+	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+	@sed -n 's/^skipped: /skipped: /p' $(BUILD)/Testing/Temporary/LastTest.log | sort | uniq -c
 
-install: all
+install: packages
+	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS)
+	cmake --build $(BUILD)
 	cmake --install $(BUILD)
 
 clean:

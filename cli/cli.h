@@ -50,6 +50,10 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
 /* Opens the engine or reports why not. */
 int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, mf_engine **engine);
 
+/* The model's sampling defaults with the command line's wishes over them. Draws and prints a seed
+ * where one is needed and none is named. Returns the exit code. */
+int cli_choose_sampling(const cli_args *args, const mf_engine *engine, mf_sampling *sampling);
+
 /* Each returns the exit code. */
 int cli_run(const cli_args *args);
 int cli_logits(const cli_args *args);
@@ -57,6 +61,12 @@ int cli_tokenize(const cli_args *args);
 int cli_plan(const cli_args *args);
 int cli_eval(const cli_args *args);
 int cli_convert(const cli_args *args);
+int cli_inspect(const cli_args *args);
+int cli_imatrix(const cli_args *args);
 int cli_synth(const cli_args *args);
+int cli_chat_run(const cli_args *args, cli_env_fn env);
+int cli_template(const cli_args *args);
+int cli_families(const cli_args *args);
+int cli_completion(const cli_args *args);
 
 #endif

@@ -1,10 +1,27 @@
-/* `moeflux convert`: quantises a model folder. The library writes beside OUT and renames at the
- * end. */
+/* `moeflux convert`: quantises a model into a folder (MLX) or a GGUF file. The library writes
+ * beside OUT and renames at the end. */
 #include <string.h>
 #include <sys/stat.h>
 
 #include "cli.h"
 #include "size.h"
+
+/* NULL, or what doesn't go together. */
+static const char *mismatch(const cli_args *args, bool mlx)
+{
+    const char *out = args->positional[1];
+    size_t len = strlen(out);
+    bool gguf = len > 5 && strcmp(out + len - 5, ".gguf") == 0;
+    if (mlx && gguf)
+        return "MLX types are written into a folder, but OUT ends in .gguf";
+    if (!mlx && !gguf)
+        return "this type is written into a GGUF file: OUT must end in .gguf";
+    if (!mlx && (args->group_size || args->dense_bits))
+        return "--group-size and --dense-bits are for MLX types";
+    if (mlx && args->imatrix)
+        return "--imatrix is for GGUF types";
+    return NULL;
+}
 
 int cli_convert(const cli_args *args)
 {
@@ -13,6 +30,10 @@ int cli_convert(const cli_args *args)
     cli_progress progress;
     uint64_t group_size = 0, dense_bits = 0;
     struct stat st;
+    bool mlx = strncmp(args->quant, "mlx", strlen("mlx")) == 0;
+    const char *wrong = mismatch(args, mlx);
+    if (wrong)
+        return cli_usage_error("--quant %s: %s", args->quant, wrong);
     if (lstat(args->positional[1], &st) == 0)
         return cli_error(CLI_EXIT_RUNTIME, "%s exists already", args->positional[1]);
     if (args->group_size)
@@ -22,7 +43,12 @@ int cli_convert(const cli_args *args)
     mf_convert_options_default(&options);
     options.in_path = args->positional[0];
     options.out_path = args->positional[1];
-    options.bits = (uint32_t)(args->quant[strlen("mlx")] - '0');
+    if (mlx)
+        options.bits = (uint32_t)(args->quant[strlen("mlx")] - '0');
+    else
+        options.type = args->quant;
+    options.imatrix_path = args->imatrix;
+    options.n_threads = (uint32_t)args->threads;
     options.dense_bits = (uint32_t)dense_bits;
     options.group_size = (uint32_t)group_size;
     options.memory_bytes = args->memory;

@@ -94,13 +94,7 @@ void cli_help_all(mfi_buf *out)
                 "  --version    the version\n\n"
                 "environment: MOEFLUX_ARG_<OPTION> gives an option's default where the command's\n"
                 "help names it (MOEFLUX_ARG_THREADS=4); the command line wins.\n\n"
-                "exit codes:\n"
-                "  0    done\n"
-                "  1    failed while running, or nobody reads standard output any more\n"
-                "  2    the command line can't be followed\n"
-                "  3    the model is missing, invalid or not supported\n"
-                "  4    not enough memory or disk space for what was asked\n"
-                "  5    reading the model failed after it was opened\n"
-                "  130  interrupted (SIGINT; a second one kills at once)\n"
-                "  143  terminated (SIGTERM)\n");
+                "exit codes:\n");
+    for (size_t i = 0; cli_exit_texts[i].text; i++)
+        mfi_buf_fmt(out, "  %-3d  %s\n", cli_exit_texts[i].code, cli_exit_texts[i].text);
 }

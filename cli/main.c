@@ -37,6 +37,15 @@ static int print_help(cli_command_id command)
     return code;
 }
 
+static int print_man(void)
+{
+    mfi_buf text = {0};
+    cli_man_page(&text);
+    int code = cli_print(&text);
+    mfi_buf_free(&text);
+    return code;
+}
+
 static int unknown_command(const char *name)
 {
     if (name[0] == '-')
@@ -51,6 +60,8 @@ static int help(int argc, const char *const *argv)
 {
     if (argc == 0)
         return print_help(CLI_N_COMMANDS);
+    if (argc == 1 && strcmp(argv[0], "--man") == 0)
+        return print_man();
     if (argc > 1)
         return cli_usage_error("help takes one command");
     cli_command_id command = cli_command_find(argv[0]);
@@ -72,8 +83,20 @@ static int dispatch(const cli_args *args)
         return cli_eval(args);
     case CLI_CONVERT:
         return cli_convert(args);
+    case CLI_INSPECT:
+        return cli_inspect(args);
+    case CLI_IMATRIX:
+        return cli_imatrix(args);
     case CLI_SYNTH:
         return cli_synth(args);
+    case CLI_CHAT:
+        return cli_chat_run(args, environment);
+    case CLI_TEMPLATE:
+        return cli_template(args);
+    case CLI_FAMILIES:
+        return cli_families(args);
+    case CLI_COMPLETION:
+        return cli_completion(args);
     case CLI_N_COMMANDS:
         break;
     }
@@ -103,8 +126,7 @@ int main(int argc, char **argv)
     fill_standard_fds();
     cli_signals_install();
     if (argc < 2)
-        return cli_usage_error("a command is missing: run, logits, tokenize, plan, eval, convert, "
-                               "synth");
+        return cli_usage_error("a command is missing");
     const char *name = argv[1];
     if (strcmp(name, "--version") == 0) {
         mfi_buf text = {0};

@@ -10,9 +10,15 @@
 #define PLAN     (1u << CLI_PLAN)
 #define EVAL     (1u << CLI_EVAL)
 #define CONVERT  (1u << CLI_CONVERT)
+#define IMATRIX  (1u << CLI_IMATRIX)
 #define SYNTH    (1u << CLI_SYNTH)
-#define ENGINE   (RUN | LOGITS | PLAN | EVAL)
-#define ALL      (ENGINE | TOKENIZE | CONVERT | SYNTH)
+#define CHAT     (1u << CLI_CHAT)
+#define TEMPLATE (1u << CLI_TEMPLATE)
+#define FAMILIES (1u << CLI_FAMILIES)
+#define INSPECT  (1u << CLI_INSPECT)
+#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX)
+#define ANSWERS  (RUN | CHAT)
+#define ALL      UINT32_MAX
 
 const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_RUN] =
@@ -74,16 +80,45 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .positional = {"FILE.jsonl"},
             .n_required = 1,
         },
+    [CLI_INSPECT] =
+        {
+            .name = "inspect",
+            .usage = "-m MODEL [--tensor NAME --f32 OUT] [--json]",
+            .summary = "show what a model's files hold",
+            .notes =
+                "MODEL may also be given without -m; its family need not be known. Shows metadata, "
+                "tensors with type, shape, bytes, file and offset, bytes by role, and which family "
+                "was recognised and why, or why none. With --tensor it decodes that tensor instead "
+                "and writes it to OUT as little-endian float32; OUT appears whole or not at all.",
+            .positional = {"MODEL"},
+        },
     [CLI_CONVERT] =
         {
             .name = "convert",
-            .usage = "IN OUT --quant mlx4 [options]",
-            .summary = "quantise a model folder into MLX-style safetensors",
-            .notes = "IN is a folder with float weights, OUT the folder to make, which must not "
+            .usage = "IN OUT --quant TYPE [options]",
+            .summary = "quantise a model into MLX-style safetensors or a GGUF file",
+            .notes = "IN is a model: for MLX a folder with float weights, for GGUF any that can be "
+                     "read. OUT is the folder or, ending in .gguf, the file to make; it must not "
                      "exist. It "
-                     "appears whole at the end; when interrupted nothing is left behind.",
+                     "appears whole at the end; when interrupted nothing is left behind. Rows that "
+                     "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
+                     "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
+                     "q6_k.",
             .positional = {"IN", "OUT"},
             .n_required = 2,
+        },
+    [CLI_IMATRIX] =
+        {
+            .name = "imatrix",
+            .usage = "-m MODEL -f TEXT -o FILE [options]",
+            .summary = "collect which columns of the weights matter for a text",
+            .notes =
+                "The text is evaluated in pieces of --ctx-size tokens (512), and the squares of "
+                "what enters each matrix are summed by column, for routed experts each on their "
+                "own. FILE, in llama.cpp's layout, is what `convert --imatrix` weights the "
+                "rounding with; it must not exist. Text like that the model will meet, of some ten "
+                "thousand tokens, is enough for most experts to be seen.\n"
+                "Example:  moeflux imatrix -m models/big -f sample.txt -o big.imatrix.gguf",
         },
     [CLI_SYNTH] =
         {
@@ -102,6 +137,66 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "Example:  moeflux synth --arch qwen3_moe --shape 30b-a3b --quant q4_k --layers 4 "
                 "-o small.gguf",
         },
+    [CLI_CHAT] =
+        {
+            .name = "chat",
+            .usage = "-m MODEL [options]",
+            .summary = "talk with a model over several turns",
+            .notes =
+                "Answers go to standard output, everything else to standard error. On a terminal "
+                "lines are edited, with history; a paste of several lines is one message. Without "
+                "one, a line is a message, and the first failure ends the program.\n"
+                "A line that ends with a backslash goes on in the next one; so does a message that "
+                "begins with three double quotes, until three more end a line. A line that begins "
+                "with a slash is a command (/help lists them), with two slashes a message that "
+                "begins with one.\n"
+                "Ctrl-C stops the answer; at the prompt a second one leaves, as Ctrl-D does. What "
+                "was evaluated is not evaluated again; where that can't be helped, after /system "
+                "for instance, standard error says so. Every answer of a program has a seed of its "
+                "own: the seed, the seed plus one, and so on.\n"
+                "--jsonl: a JSON string a line in is a message, as it is; an object a line out.\n"
+                "Example:  moeflux chat -m models/pocket-dictionary",
+        },
+    [CLI_TEMPLATE] =
+        {
+            .name = "template",
+            .usage = "(-m MODEL | --chat-template FILE) [--jsonl] [options]",
+            .summary = "render a chat template with variables given as JSON",
+            .notes =
+                "The input is an object: messages, tools, add_generation_prompt and whatever else "
+                "the template looks at. What is absent is undefined, which is not the same as "
+                "null; of a model folder bos_token and its like are added. Plain: the whole input "
+                "is one object, and its text is printed as it is. --jsonl: every line is an object "
+                "and gives a JSON string; the first line that can't be rendered ends the program "
+                "with exit code 1.",
+        },
+    [CLI_FAMILIES] =
+        {
+            .name = "families",
+            .usage = "[--json]",
+            .summary = "list the model families, their formats and what they are held against",
+        },
+    [CLI_COMPLETION] =
+        {
+            .name = "completion",
+            .usage = "bash|zsh|fish",
+            .summary = "print a completion script for a shell",
+            .notes = "For one session:  source <(moeflux completion bash)",
+            .positional = {"SHELL"},
+            .n_required = 1,
+        },
+};
+
+const cli_exit_text cli_exit_texts[] = {
+    {0, "done"},
+    {1, "failed while running, or nobody reads standard output any more"},
+    {2, "the command line can't be followed"},
+    {3, "the model is missing, invalid or not supported"},
+    {4, "not enough memory or disk space for what was asked"},
+    {5, "reading the model failed after it was opened"},
+    {130, "interrupted (SIGINT; a second one kills at once)"},
+    {143, "terminated (SIGTERM)"},
+    {0, NULL},
 };
 
 #define AT(member) .offset = offsetof(cli_args, member)
@@ -115,7 +210,7 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "DIR",
-     .help = "model folder"},
+     .help = "model folder or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      TOKENIZE,
@@ -123,7 +218,27 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "PATH",
-     .help = "model folder or a tokenizer.json"},
+     .help = "model folder, a tokenizer.json or a GGUF file"},
+    {{"-m", "--model"},
+     CLI_STRING,
+     INSPECT,
+     .env = true,
+     AT(model),
+     .arg = "PATH",
+     .help = "model folder or a GGUF file"},
+    {{"-m", "--model"},
+     CLI_STRING,
+     TEMPLATE,
+     .env = true,
+     AT(model),
+     .arg = "PATH",
+     .help = "model folder or GGUF file whose chat template is rendered"},
+    {{"--chat-template"},
+     CLI_STRING,
+     TEMPLATE,
+     AT(chat_template),
+     .arg = "FILE",
+     .help = "render the template in FILE"},
     {{"-p", "--prompt"}, CLI_STRING, RUN, AT(prompt), .arg = "TEXT", .help = "the prompt"},
     {{"-p", "--prompt"}, CLI_STRING, TOKENIZE, AT(prompt), .arg = "TEXT", .help = "the text"},
     {{"-f", "--file"},
@@ -139,9 +254,23 @@ const cli_option cli_options[] = {
      .arg = "FILE",
      .help = "read FILE; - is standard input",
      .fallback = "-"},
+    {{"-f", "--file"},
+     CLI_STRING,
+     TEMPLATE,
+     AT(file),
+     .arg = "FILE",
+     .help = "read the variables from FILE; - is standard input",
+     .fallback = "-"},
+    {{"-f", "--file"},
+     CLI_STRING,
+     IMATRIX,
+     IMATRIX,
+     AT(file),
+     .arg = "FILE",
+     .help = "the text, as it is (no chat template); - is standard input"},
     {{"-sys", "--system-prompt"},
      CLI_STRING,
-     RUN,
+     ANSWERS,
      AT(system),
      .arg = "TEXT",
      .help = "a system message before the prompt"},
@@ -163,6 +292,34 @@ const cli_option cli_options[] = {
      TOKENIZE,
      AT(jsonl),
      .help = "a JSON string a line in, a JSON array of ids a line out"},
+    {{"--jsonl"},
+     CLI_FLAG,
+     TEMPLATE,
+     AT(jsonl),
+     .help = "an object a line in, a JSON string a line out"},
+    {{"--jsonl"},
+     CLI_FLAG,
+     CHAT,
+     AT(jsonl),
+     .help = "a JSON string a line in, an object a line out"},
+    {{"--keep-going"},
+     CLI_FLAG,
+     TEMPLATE,
+     AT(keep_going),
+     .help = "print null for a line that can't be rendered and go on; the exit code is still 1"},
+    {{"--simple-io"},
+     CLI_FLAG,
+     CHAT,
+     .env = true,
+     AT(simple_io),
+     .help = "no line editing, also on a terminal"},
+    {{"--no-history"},
+     CLI_FLAG,
+     CHAT,
+     .env = true,
+     AT(no_history),
+     .help = "neither read nor write the file of lines typed, "
+             "$XDG_STATE_HOME/moeflux/history or ~/.local/state/moeflux/history"},
     {{"--special"},
      CLI_FLAG,
      TOKENIZE,
@@ -177,6 +334,18 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "OUT",
      .help = "write the logits to OUT"},
+    {{"--tensor"},
+     CLI_STRING,
+     INSPECT,
+     AT(tensor),
+     .arg = "NAME",
+     .help = "decode this tensor; goes with --f32"},
+    {{"--f32"},
+     CLI_STRING,
+     INSPECT,
+     AT(f32),
+     .arg = "OUT",
+     .help = "write the tensor to OUT as little-endian float32"},
     {{"-o", "--output"},
      CLI_STRING,
      SYNTH,
@@ -184,22 +353,33 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "FILE",
      .help = "the GGUF file to make"},
+    {{"-o", "--output"},
+     CLI_STRING,
+     IMATRIX,
+     IMATRIX,
+     AT(output),
+     .arg = "FILE",
+     .help = "the importance matrix to make"},
     {{"--hidden"},
      CLI_STRING,
      LOGITS,
      AT(hidden),
      .arg = "OUT",
      .help = "write the hidden states to OUT"},
-    {{"--json"}, CLI_FLAG, ENGINE, AT(json), .help = "one JSON object on standard output"},
+    {{"--json"},
+     CLI_FLAG,
+     (ENGINE & ~CHAT) | FAMILIES | INSPECT,
+     AT(json),
+     .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | SYNTH,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
     {{"--trace"},
      CLI_STRING,
-     RUN | LOGITS | EVAL,
+     RUN | LOGITS | EVAL | CHAT,
      AT(trace),
      .arg = "FILE",
      .help = "write every choice of experts to FILE as JSON lines"},
@@ -207,7 +387,7 @@ const cli_option cli_options[] = {
     /* ---- length and sampling ---- */
     {{"-n", "--predict", "--n-predict"},
      CLI_INT,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(predict),
      -1,
@@ -256,7 +436,7 @@ const cli_option cli_options[] = {
      .fallback = "0"},
     {{"-s", "--seed"},
      CLI_SEED,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(seed),
      .arg = "N",
@@ -264,7 +444,7 @@ const cli_option cli_options[] = {
      .fallback = "-1"},
     {{"--temp", "--temperature"},
      CLI_FLOAT,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(temp),
      0,
@@ -274,7 +454,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 0.8"},
     {{"--top-k"},
      CLI_INT,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(top_k),
      0,
@@ -284,7 +464,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 40"},
     {{"--top-p"},
      CLI_FLOAT,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(top_p),
      0,
@@ -294,7 +474,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 0.95"},
     {{"--min-p"},
      CLI_FLOAT,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(min_p),
      0,
@@ -304,7 +484,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 0.05"},
     {{"--repeat-penalty"},
      CLI_FLOAT,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(repeat_penalty),
      1e-6,
@@ -314,7 +494,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 1"},
     {{"--presence-penalty"},
      CLI_FLOAT,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(presence_penalty),
      -1e6,
@@ -324,7 +504,7 @@ const cli_option cli_options[] = {
      .fallback = "0"},
     {{"--frequency-penalty"},
      CLI_FLOAT,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(frequency_penalty),
      -1e6,
@@ -334,7 +514,7 @@ const cli_option cli_options[] = {
      .fallback = "0"},
     {{"--repeat-last-n"},
      CLI_INT,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(repeat_last_n),
      -1,
@@ -344,14 +524,14 @@ const cli_option cli_options[] = {
      .fallback = "64"},
     {{"-l", "--logit-bias"},
      CLI_BIAS,
-     RUN,
+     ANSWERS,
      AT(bias),
      .arg = "ID+B",
      .help = "add B to the logit of token ID (15043+1, 15043-1.5; 15043-inf forbids it); may be "
              "repeated"},
     {{"--ignore-eos"},
      CLI_FLAG,
-     RUN,
+     ANSWERS,
      .env = true,
      AT(ignore_eos),
      .help = "go on after the end token"},
@@ -362,9 +542,16 @@ const cli_option cli_options[] = {
      CONVERT,
      CONVERT,
      AT(quant),
-     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8",
+     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|bf16|f16|f32",
      .arg = "TYPE",
-     .help = "MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, mlx6, mlx8"},
+     .help = "into a folder, MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, "
+             "mlx6, mlx8; into a .gguf file: q8_0, q6_k, q4_k, q4_0, bf16, f16, f32"},
+    {{"--imatrix"},
+     CLI_STRING,
+     CONVERT,
+     AT(imatrix),
+     .arg = "FILE",
+     .help = "importance matrix that weights the rounding of q4_0, q4_k and q6_k"},
     {{"--group-size"},
      CLI_CHOICE,
      CONVERT,
@@ -479,7 +666,8 @@ const cli_option cli_options[] = {
      1,
      MFI_MAX_THREADS,
      .arg = "N",
-     .help = "accepted as everywhere; conversion uses one thread so far"},
+     .help = "threads that encode for GGUF; the file doesn't depend on it",
+     .fallback = "one a processor this process may use"},
     {{"--io-threads"},
      CLI_INT,
      ENGINE,
@@ -524,4 +712,5 @@ const cli_option cli_options[] = {
 };
 
 const size_t cli_n_options = MFI_ARRAY_LEN(cli_options);
-_Static_assert(MFI_ARRAY_LEN(cli_options) <= 64, "cli_args.given has a bit an option");
+_Static_assert(MFI_ARRAY_LEN(cli_options) <= CLI_MAX_OPTIONS,
+               "cli_args.given has a place an option");

@@ -106,7 +106,7 @@ const char *cli_command_suggest(const char *name)
 bool cli_given(const cli_args *args, size_t offset)
 {
     for (size_t i = 0; i < cli_n_options; i++)
-        if ((args->given >> i & 1) && cli_options[i].offset == offset)
+        if (args->given[i] && cli_options[i].offset == offset)
             return true;
     return false;
 }
@@ -245,7 +245,7 @@ static bool store(cli_args *args, const cli_option *option, const char *name, co
         break;
     case CLI_SEED:
         if (strcmp(text, "-1") == 0) { /* one is drawn, also where the environment names one */
-            args->given &= ~((uint64_t)1 << (option - cli_options));
+            args->given[option - cli_options] = false;
             return true;
         }
         ok = cli_parse_u64(text, (uint64_t *)(void *)at);
@@ -256,7 +256,7 @@ static bool store(cli_args *args, const cli_option *option, const char *name, co
     }
     if (!ok)
         return bad_value(option, name, text, message);
-    args->given |= (uint64_t)1 << (option - cli_options);
+    args->given[option - cli_options] = true;
     return true;
 }
 
@@ -334,7 +334,7 @@ static bool check_required(cli_args *args, bool model_from_flag, mfi_buf *messag
     if (args->n_positional < command->n_required)
         return fail(message, "%s is missing; usage: moeflux %s %s",
                     command->positional[args->n_positional], command->name, command->usage);
-    if (args->command == CLI_PLAN) {
+    if (args->command == CLI_PLAN || args->command == CLI_INSPECT) {
         if (args->n_positional && model_from_flag)
             return fail(message, "the model is given twice, by --model and as '%s'",
                         args->positional[0]);
@@ -345,7 +345,7 @@ static bool check_required(cli_args *args, bool model_from_flag, mfi_buf *messag
     }
     for (size_t i = 0; i < cli_n_options; i++) {
         const cli_option *option = &cli_options[i];
-        if (!(option->required >> args->command & 1) || (args->given >> i & 1))
+        if (!(option->required >> args->command & 1) || args->given[i])
             continue;
         if (option->names[1])
             return fail(message, "%s/%s %s is required", option->names[0], option->names[1],

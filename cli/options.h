@@ -13,7 +13,13 @@ typedef enum cli_command_id {
     CLI_PLAN,
     CLI_EVAL,
     CLI_CONVERT,
+    CLI_IMATRIX,
     CLI_SYNTH,
+    CLI_CHAT,
+    CLI_TEMPLATE,
+    CLI_FAMILIES,
+    CLI_COMPLETION,
+    CLI_INSPECT,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -27,6 +33,16 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_commands[CLI_N_COMMANDS];
+
+/* What exit codes mean; ends with a NULL text. */
+typedef struct cli_exit_text {
+    int code;
+    const char *text;
+} cli_exit_text;
+
+extern const cli_exit_text cli_exit_texts[];
+
+#define CLI_MAN_DATE "November 23, 2026" /* of the manual page */
 
 typedef enum cli_kind {
     CLI_FLAG,   /* bool */
@@ -56,17 +72,19 @@ typedef struct cli_option {
 } cli_option;
 
 extern const cli_option cli_options[];
-extern const size_t cli_n_options; /* at most 64 */
+extern const size_t cli_n_options;
+#define CLI_MAX_OPTIONS 160 /* rows of the table */
 
 typedef struct cli_args {
     cli_command_id command;
-    uint64_t given; /* bits by index in cli_options */
+    bool given[CLI_MAX_OPTIONS]; /* by index in cli_options */
     const char *positional[2];
     size_t n_positional;
     bool help, raw, json, jsonl, special, ignore_eos, no_progress;
-    const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace;
-    const char *activations, *isa, *quant, *group_size, *dense_bits;
-    const char *arch, *shape, *routing;
+    bool keep_going, simple_io, no_history;
+    const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
+    const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
+    const char *arch, *shape, *routing, *chat_template;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
@@ -102,6 +120,12 @@ const char *cli_command_suggest(const char *name);
 /* Help texts, ready to print. */
 void cli_help_command(cli_command_id command, mfi_buf *out);
 void cli_help_all(mfi_buf *out);
+
+/* The manual page (mdoc), of all commands. */
+void cli_man_page(mfi_buf *out);
+
+/* A completion script for "bash", "zsh" or "fish"; false for another shell. */
+bool cli_completion_script(const char *shell, mfi_buf *out);
 
 /* "MOEFLUX_ARG_CTX_SIZE" for --ctx-size; empty if the option takes none. */
 void cli_env_name(const cli_option *option, char name[64]);

@@ -43,7 +43,7 @@ int cli_outfile_open(cli_outfile *file, const char *path)
     struct stat st;
     bool there = stat(path, &st) == 0;
     /* Through symbolic links, so that the rename replaces what they point to. */
-    file->path = there ? realpath(path, NULL) : strdup(path);
+    file->path = there && S_ISREG(st.st_mode) ? realpath(path, NULL) : strdup(path);
     if (!file->path)
         return cli_write_failed(path, errno);
     if (!there || S_ISREG(st.st_mode))

@@ -11,4 +11,22 @@ void cli_signals_install(void);
 /* The exit code that the pending signal asks for (130, 143), or 0. */
 int cli_signal_code(void);
 
+/* ---- for programs that talk with people ---- */
+
+/* From now on SIGINT may come any number of times and is taken note of by
+ * cli_signal_take_interrupt; only a third one while nobody does kills. Returns false if the system
+ * has no pipe for it. */
+bool cli_signals_interactive(void);
+
+/* True if SIGINT came since the last call; it isn't pending any more then. */
+bool cli_signal_take_interrupt(void);
+
+/* The same for SIGWINCH and SIGCONT. */
+bool cli_signal_take_resize(void);
+bool cli_signal_take_continue(void);
+
+/* Waits until fd can be read (true) or a signal has come (false). Without interactive signals it
+ * doesn't wait: the read does. */
+bool cli_signals_wait(int fd);
+
 #endif

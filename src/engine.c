@@ -25,6 +25,7 @@ struct mf_engine {
     mfi_forward *forward;
     mfi_gen_config gen;
     mfi_session_host host;
+    mfi_imatrix *imatrix; /* NULL: none is collected */
 };
 
 void mf_engine_options_default(mf_engine_options *options)
@@ -33,16 +34,6 @@ void mf_engine_options_default(mf_engine_options *options)
 }
 
 /* ---- opening, step by step ---- */
-
-static mf_status open_tokenizer(mf_engine *e, mf_error *err)
-{
-    char *path = mfi_path_join(mfi_catalog_path(e->catalog), "tokenizer.json");
-    if (!path)
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a path");
-    bool there = mfi_file_exists(path);
-    free(path);
-    return there ? mf_tokenizer_open(&e->tokenizer, mfi_catalog_path(e->catalog), err) : MF_OK;
-}
 
 /* Everything up to the plan: reads headers and text files, allocates no planned memory. */
 static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
@@ -60,12 +51,18 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
         return mfi_fail(err, MF_ERR_ARGUMENT, "no model given");
     if (!mfi_isa_parse(o->isa, &po.isa))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)", o->isa);
+    uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
-    MFI_TRY(open_tokenizer(e, err));
+    MFI_TRY(mfi_model_tokenizer_open(&e->tokenizer, e->catalog, err));
     MFI_TRY(mfi_gen_config_read(&e->gen, e->catalog, e->tokenizer, err));
     mfi_vmem_trim_heap();
     mfi_machine_read(&e->machine);
+    /* Reading headers and the tokenizer takes memory that is free again by now, but the budget bounds
+     * that, too. What the application did before is its own affair. */
+    uint64_t peak = mfi_process_rss_peak();
+    e->machine.open_peak_bytes = peak > peak_before ? peak : 0;
+    po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
     e->planned = true;
     return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
 }
@@ -120,7 +117,12 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                s->top_k, err));
     MFI_TRY(open_store(e, slots, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
-    e->host = (mfi_session_host){.plan = &e->plan,
+    if (o->collect_imatrix) {
+        MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
+        mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
+    }
+    e->host = (mfi_session_host){.model_path = mfi_catalog_path(e->catalog),
+                                 .plan = &e->plan,
                                  .forward = e->forward,
                                  .tokenizer = e->tokenizer,
                                  .eos = e->gen.eos,
@@ -150,6 +152,7 @@ void mf_engine_close(mf_engine **engine)
     if (!e)
         return;
     mfi_forward_close(&e->forward);
+    mfi_imatrix_close(&e->imatrix);
     mfi_store_close(&e->store);
     mfi_trace_close(&e->trace, NULL);
     if (e->io)
@@ -215,17 +218,80 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
                         .slot_bytes = e->plan.n_slots * e->plan.slot_stride,
                         .n_slots = e->plan.n_slots,
                         .n_experts_total = e->plan.n_experts_total,
-                        .expert_bytes_total = e->plan.expert_bytes_total};
+                        .expert_bytes_total = e->plan.expert_bytes_total,
+                        .tokens_evaluated = mfi_forward_n_tokens(e->forward)};
 }
 
 void mf_engine_stats_reset(mf_engine *e)
 {
     mfi_store_stats_reset(e->store);
+    mfi_forward_n_tokens_reset(e->forward);
 }
 
 mfi_session_host *mfi_engine_session_host(mf_engine *e)
 {
     return &e->host;
+}
+
+/* ---- importance matrix ---- */
+
+/* Makes of a piece's progress the whole's. */
+typedef struct piece_progress {
+    mf_progress_fn fn;
+    void *user;
+    uint64_t before, total;
+} piece_progress;
+
+static bool report_piece(void *user, const char *what, const char *unit, uint64_t done,
+                         uint64_t total)
+{
+    const piece_progress *p = user;
+    (void)what, (void)total;
+    return !p->fn || p->fn(p->user, "collecting", unit, p->before + done, p->total);
+}
+
+static mf_status collect(mf_engine *e, mf_session *session, const int32_t *tokens, size_t n,
+                         uint32_t chunk, piece_progress *progress, mf_error *err)
+{
+    for (size_t at = 0; at < n; at += chunk) {
+        size_t len = MFI_MIN(n - at, (size_t)chunk);
+        mf_session_reset(session);
+        MFI_TRY(mf_session_eval(session, tokens + at, len, NULL, err));
+        mfi_imatrix_count(e->imatrix, chunk);
+        progress->before = at + len;
+        if (!report_piece(progress, NULL, "tokens", 0, 0))
+            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled after %zu of %zu tokens", at + len,
+                            n);
+    }
+    return MF_OK;
+}
+
+mf_status mf_imatrix_collect(mf_engine *engine, const int32_t *tokens, size_t n_tokens,
+                             uint32_t chunk, mf_error *err)
+{
+    mf_session *session = NULL;
+    if (!engine->imatrix)
+        return mfi_fail(err, MF_ERR_STATE, "the engine was not opened with collect_imatrix");
+    if (chunk == 0 || chunk > engine->plan.ctx)
+        chunk = engine->plan.ctx;
+    MFI_TRY(mf_session_open(&session, engine, err));
+    mfi_session_host *host = &engine->host;
+    piece_progress progress = {host->progress, host->progress_user, 0, n_tokens};
+    host->progress = report_piece;
+    host->progress_user = &progress;
+    mf_status status = collect(engine, session, tokens, n_tokens, chunk, &progress, err);
+    host->progress = progress.fn;
+    host->progress_user = progress.user;
+    mf_session_close(&session);
+    return status;
+}
+
+mf_status mf_imatrix_write(const mf_engine *engine, const char *path, const char *dataset,
+                           mf_error *err)
+{
+    if (!engine->imatrix)
+        return mfi_fail(err, MF_ERR_STATE, "the engine was not opened with collect_imatrix");
+    return mfi_imatrix_write(engine->imatrix, path, dataset ? dataset : "", err);
 }
 
 /* ---- plan only ---- */

@@ -1,5 +1,6 @@
-/* What lies beside the weights: sampling defaults and end tokens. Called at open; pure but for reading
- * the files. */
+/* What lies beside the weights: sampling defaults and end tokens. Called at open; pure but for
+ * reading the files. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +47,25 @@ static void lay_over(mfi_gen_config *c, const mfi_json *root)
     add_eos(c, mfi_json_get(root, "eos_token_id"));
 }
 
+/* What GGUF files say of sampling. */
+static void lay_over_meta(mfi_gen_config *c, const mfi_json *meta)
+{
+    static const char *const eos[] = {"eos", "eot", "eom"};
+    char key[64];
+    int64_t top_k;
+    number(meta, "general.sampling.temp", &c->sampling.temperature);
+    number(meta, "general.sampling.top_p", &c->sampling.top_p);
+    number(meta, "general.sampling.min_p", &c->sampling.min_p);
+    number(meta, "general.sampling.penalty_repeat", &c->sampling.repeat_penalty);
+    if (mfi_json_i64(mfi_json_get(meta, "general.sampling.top_k"), &top_k) && top_k >= 0 &&
+        top_k <= INT32_MAX)
+        c->sampling.top_k = (int32_t)top_k;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(eos); i++) {
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", eos[i]);
+        add_eos(c, mfi_json_get(meta, key));
+    }
+}
+
 mf_status mfi_gen_config_read(mfi_gen_config *c, const mfi_catalog *catalog,
                               const mf_tokenizer *tokenizer, mf_error *err)
 {
@@ -66,6 +86,7 @@ mf_status mfi_gen_config_read(mfi_gen_config *c, const mfi_catalog *catalog,
     const mfi_json *config = mfi_catalog_config(catalog);
     add_eos(c, mfi_json_get(config, "eos_token_id"));
     add_eos(c, mfi_json_get(mfi_json_get(config, "text_config"), "eos_token_id"));
+    lay_over_meta(c, mfi_catalog_meta(catalog));
     /* Chat models end a turn with this token even where the files name only the end of text. */
     int32_t im_end = tokenizer ? mfi_tokenizer_id(tokenizer, "<|im_end|>") : -1;
     if (im_end >= 0 && c->n_eos < MFI_ARRAY_LEN(c->eos))

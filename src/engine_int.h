@@ -16,6 +16,26 @@ mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *progr
                                 mfi_expert_table *table, mfi_expert_part **parts,
                                 uint32_t **layers, mf_error *err);
 
+/* ---- engine_tokenizer.c ---- */
+
+/* The model's tokenizer; *tokenizer stays as it is if the model has none. */
+mf_status mfi_model_tokenizer_open(mf_tokenizer **tokenizer, const mfi_catalog *catalog,
+                                   mf_error *err);
+
+/* ---- engine_imatrix.c: what enters each matrix, summed up ---- */
+
+typedef struct mfi_imatrix mfi_imatrix;
+
+uint64_t mfi_imatrix_bytes(const mfi_model *model); /* that collecting takes, at most */
+mf_status mfi_imatrix_open(mfi_imatrix **imatrix, const mfi_model *model,
+                           const mfi_program *program, mf_error *err);
+void mfi_imatrix_close(mfi_imatrix **imatrix);
+void mfi_imatrix_tap(void *imatrix, uint32_t op, const mfi_step *step, mfi_backend *backend);
+/* One more piece, of `chunk` tokens at most, has been evaluated: for the file's reader to know. */
+void mfi_imatrix_count(mfi_imatrix *imatrix, uint32_t chunk);
+mf_status mfi_imatrix_write(const mfi_imatrix *imatrix, const char *path, const char *dataset,
+                            mf_error *err);
+
 /* ---- engine_config.c: what lies beside the weights ---- */
 
 typedef struct mfi_gen_config {

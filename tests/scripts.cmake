@@ -1,13 +1,67 @@
-# Tests that drive the built programs from outside. They need Python 3 and nothing beside its library.
+# Tests that drive the built programs from outside, and tests of the tree itself. They need Python 3 and
+# nothing beside its library.
 find_package(Python3 COMPONENTS Interpreter)
 
 if(Python3_FOUND AND TARGET moeflux_cli)
   # Apart, so that the part which needs a model shows up as skipped where there is none.
-  foreach(part Usage Tokenizer Model Convert)
+  foreach(part Usage Tokenizer Inspect Model Convert)
     string(TOLOWER ${part} name)
     add_test(NAME cli_${name}
              COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/test_cli.py -v ${part})
-    set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600 ENVIRONMENT
+    set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
       "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
   endforeach()
 endif()
+
+# The same for the files beside it: file, part, name.
+if(Python3_FOUND AND TARGET moeflux_cli)
+  foreach(item "test_chat Piped chat_piped" "test_chat Terminal chat_terminal"
+               "test_template Own template" "test_template Oracle template_oracle"
+               "test_texts Texts texts" "test_texts Lint texts_lint")
+    string(REPLACE " " ";" item ${item})
+    list(GET item 0 file)
+    list(GET item 1 part)
+    list(GET item 2 name)
+    add_test(NAME cli_${name}
+             COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/${file}.py -v ${part})
+    set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
+      "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
+  endforeach()
+endif()
+
+if(Python3_FOUND)
+  add_test(NAME tree_tidy COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/tidy.py)
+  find_program(MF_CXX NAMES c++ g++ clang++)
+  add_test(NAME tree_headers
+           COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/tree/headers.py
+                   ${PROJECT_SOURCE_DIR}/include/moeflux ${CMAKE_C_COMPILER} ${MF_CXX})
+endif()
+
+# What is installed; a sanitizer's build has symbols and memory of its own and isn't.
+if(Python3_FOUND AND NOT MF_SANITIZE)
+  add_test(NAME tree_symbols
+           COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/tree/symbols.py
+                   $<TARGET_FILE:moeflux> $<TARGET_FILE:moeflux_static> ${CMAKE_NM}
+                   ${PROJECT_SOURCE_DIR}/include/moeflux)
+endif()
+if(TARGET moeflux_cli AND NOT MF_SANITIZE)
+  set(model ${PROJECT_SOURCE_DIR}/models/pocket-dictionary)
+  add_test(NAME tree_install
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/tree/install.sh ${PROJECT_BINARY_DIR} ${model})
+  set_tests_properties(tree_install PROPERTIES ENVIRONMENT "CC=${CMAKE_C_COMPILER}")
+  add_test(NAME demo
+           COMMAND ${PROJECT_SOURCE_DIR}/tools/demo.sh $<TARGET_FILE:moeflux_cli> ${model})
+endif()
+foreach(name tree_symbols tree_install)
+  if(TEST ${name})
+    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
+  endif()
+endforeach()
+
+# For ThreadSanitizer: what has more than one thread. `ctest -L threads`
+foreach(name test_pool test_io_fake test_io_threads test_store test_identity test_reference
+        test_tokenizer test_convert test_weight_map test_machine test_trace cli_convert)
+  if(TEST ${name})
+    set_property(TEST ${name} APPEND PROPERTY LABELS threads)
+  endif()
+endforeach()

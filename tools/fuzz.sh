@@ -1,27 +1,43 @@
 #!/bin/sh
 # Runs every fuzz target of a build for some seconds each, starting from the seeds kept in the project.
-# Usage: fuzz.sh BUILD SECONDS
+# Usage: fuzz.sh BUILD SECONDS [JOBS [SEED]]; JOBS targets at a time (1), SEED of libFuzzer (0: another
+# each time). Logs, and inputs that fail, are left in BUILD.
 set -eu
+
+run_one() {
+    target=$1
+    name=$(basename "$target")
+    log="$build/$name.log"
+    corpus=$(mktemp -d)
+    status=0
+    "$target" -max_total_time="$seconds" -seed="$seed" -timeout=20 -rss_limit_mb=2048 \
+        -print_final_stats=1 -artifact_prefix="$build/$name-" \
+        "$corpus" "$top/tests/fuzz/seeds/${name#fuzz_}" >"$log" 2>&1 || status=$?
+    rm -rf "$corpus"
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    if [ "$status" -ne 0 ]; then
+        tail -n 40 "$log"
+        echo "FAILED $name: status $status (log and input in $build)"
+        return 1
+    fi
+    echo "ok     $name: $runs runs"
+}
+
+if [ "$1" = --one ]; then
+    build=$2 seconds=$3 seed=$4 top=$5
+    run_one "$6"
+    exit
+fi
+
 build=$1
 seconds=$2
+jobs=${3:-1}
+seed=${4:-0}
 top=$(cd "$(dirname "$0")/.." && pwd)
-failed=0
-n=0
-for target in "$build"/tests/fuzz/fuzz_*; do
-    [ -x "$target" ] && [ -f "$target" ] || continue
-    name=$(basename "$target")
-    seeds="$top/tests/fuzz/seeds/${name#fuzz_}"
-    corpus=$(mktemp -d)
-    n=$((n + 1))
-    if ! "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-        -artifact_prefix="$build/$name-" "$corpus" "$seeds" >"$build/$name.log" 2>&1; then
-        echo "FAILED $name (log and input in $build)"
-        tail -n 30 "$build/$name.log"
-        failed=1
-    else
-        echo "ok     $name: $(grep -o 'stat::number_of_executed_units: *[0-9]*' "$build/$name.log" | grep -o '[0-9]*$') runs"
-    fi
-    rm -rf "$corpus"
-done
-[ "$n" -gt 0 ] || { echo "no fuzz targets in $build" >&2; exit 1; }
-exit "$failed"
+targets=$(find "$build/tests/fuzz" -maxdepth 1 -type f -name 'fuzz_*' -perm -u+x 2>/dev/null | sort)
+[ -n "$targets" ] || {
+    echo "no fuzz targets in $build" >&2
+    exit 1
+}
+printf '%s\0' "$targets" | tr '\n' '\0' |
+    xargs -0 -n 1 -P "$jobs" "$top/tools/fuzz.sh" --one "$build" "$seconds" "$seed" "$top"

@@ -10,10 +10,10 @@ import numpy as np
 
 HEAD = """/* Written by tools/gen_iq_tables.py; don't edit.
  *
- * The lists that the IQ types of GGUF index: which combinations of 8 (iq1, iq2) or 4 (iq3) levels can
- * be written at all. Each was chosen once, by the type's author, as the points that trained weights
- * need most, and follows from no formula: it is part of the format. An entry is the levels' numbers,
- * of two bits (iq1, iq2) or three, element 0 in the lowest. Constants; any thread. */
+ * The lists that the IQ types of GGUF index: which combinations of 8 (iq1, iq2) or 4 (iq3) levels
+ * can be written at all. Each was chosen once, by the type's author, as the points that trained
+ * weights need most, and follows from no formula: it is part of the format. An entry is the levels'
+ * numbers, of two bits (iq1, iq2) or three, element 0 in the lowest. Constants; any thread. */
 #include "quant/ggml_iq_tables.h"
 """
 

@@ -62,12 +62,12 @@ static mfi_mat matrix_at(const bench *b, mfi_qtype type, uint32_t index, uint64_
     mfi_mat w = {.type = type, .rows = b->rows, .cols = b->cols};
     *bytes = 0;
     for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
-        *bytes += mfi_quant_row_bytes(type, p, b->cols) * b->rows;
+        *bytes += mfi_quant_plane_bytes(type, p, b->rows, b->cols);
     uint64_t n_places = b->pool_bytes / *bytes;
     const char *at = (const char *)b->pool.base + index % (n_places ? n_places : 1) * *bytes;
     for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++) {
         w.planes[p] = at;
-        at += mfi_quant_row_bytes(type, p, b->cols) * b->rows;
+        at += mfi_quant_plane_bytes(type, p, b->rows, b->cols);
     }
     return w;
 }
@@ -90,17 +90,34 @@ static double time_product(const bench *b, const mfi_kernels *k, mfi_qtype type,
     return best;
 }
 
-static void bench_products(const bench *b)
+/* Those whose rows can have this many columns. */
+static size_t list_types(uint32_t cols, mfi_qtype types[80])
 {
     static const uint8_t bits[] = {2, 3, 4, 5, 6, 8};
-    mfi_qtype types[9] = {mfi_qtype_float(MFI_Q_F32), mfi_qtype_float(MFI_Q_F16),
-                          mfi_qtype_float(MFI_Q_BF16)};
-    for (size_t i = 0; i < 6; i++)
-        types[3 + i] = (mfi_qtype){MFI_Q_MLX, bits[i], MFI_Q_BF16, 64};
+    size_t n = 0, kept = 0;
+    for (int kind = MFI_Q_F32; kind <= MFI_Q_BF16; kind++)
+        types[n++] = mfi_qtype_float((mfi_qkind)kind);
+    for (size_t i = 0; i < MFI_ARRAY_LEN(bits); i++)
+        types[n++] = (mfi_qtype){MFI_Q_MLX, bits[i], MFI_Q_BF16, 64};
+    for (uint8_t number = 0; number < 64; number++)
+        if (mfi_ggml_decoder(number))
+            types[n++] = (mfi_qtype){.kind = MFI_Q_GGML, .bits = number};
+    types[n++] = (mfi_qtype){MFI_Q_FP8, 8, MFI_Q_F32, 0};
+    types[n++] = (mfi_qtype){.kind = MFI_Q_MXFP4};
+    for (size_t i = 0; i < n; i++)
+        if (mfi_quant_cols_ok(types[i], cols))
+            types[kept++] = types[i];
+    return kept;
+}
+
+static void bench_products(const bench *b)
+{
+    mfi_qtype types[80];
+    size_t n_types = list_types(b->cols, types);
     printf("%-32s %-5s %-4s %10s %9s %9s %9s\n", "weights", "level", "x", "GB/s n=1", "GF/s n=1",
            "GF/s n=8", "GF/s n=64");
-    for (size_t i = 0; i < MFI_ARRAY_LEN(types); i++) {
-        for (int q8 = 0; q8 <= (types[i].kind == MFI_Q_MLX); q8++) {
+    for (size_t i = 0; i < n_types; i++) {
+        for (int q8 = 0; q8 <= !mfi_qtype_is_float(types[i]); q8++) {
             for (int isa = 0; isa <= (int)mfi_cpu_isa(); isa++) {
                 const mfi_kernels *k = mfi_kernels_get((mfi_isa)isa);
                 uint64_t bytes;

@@ -1,14 +1,15 @@
 #!/bin/sh
 # Makes sure that what the build and the tests need is there. Installs Debian packages only where some
-# are missing and this user may; otherwise prints the line that does it.
+# are missing and this user may; otherwise prints the line that does it. Usage: packages.sh [PACKAGE...]
+# with further ones that are wanted.
 set -eu
 
 packages="cmake ninja-build gcc pkg-config libc6-dev libpcre2-dev libutf8proc-dev libjson-c-dev
-          libcmocka-dev python3 xz-utils"
+          libcmocka-dev libedit-dev python3 xz-utils $*"
 
 if [ "$(uname)" = Darwin ]; then
     command -v cmake >/dev/null && command -v ninja >/dev/null && exit 0
-    echo "install: brew install cmake ninja pkg-config pcre2 utf8proc json-c cmocka xz" >&2
+    echo "install: brew install cmake ninja pkg-config pcre2 utf8proc json-c cmocka libedit xz" >&2
     exit 1
 fi
 if ! command -v dpkg-query >/dev/null; then
@@ -38,6 +39,7 @@ if [ "$(id -u)" = 0 ]; then
 elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
     sudo="sudo"
 else
+    [ "$still" = " libedit-dev" ] && exit 0 # only the line editor of `chat` needs it
     echo "missing packages; install them with:" >&2
     echo "  sudo apt-get install -y$still" >&2
     exit 1

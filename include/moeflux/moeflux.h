@@ -75,14 +75,14 @@ typedef struct mf_tokenizer mf_tokenizer;
 
 /* How activations enter products with quantised weights. Float weights always see float activations. */
 typedef enum mf_activations {
-    MF_ACTIVATIONS_AUTO = 0, /* per weight type, by the figures in docs/numerics.md */
+    MF_ACTIVATIONS_AUTO = 0, /* by the type of each weight: see docs/numerics.md */
     MF_ACTIVATIONS_F32 = 1,
     MF_ACTIVATIONS_Q8 = 2 /* 8 bits in blocks of 32 */
 } mf_activations;
 
 typedef struct mf_engine_options {
     size_t struct_size;
-    const char *model_path;      /* a model folder */
+    const char *model_path;      /* a model folder, or a GGUF file (of a split one the first) */
     uint64_t memory_bytes;       /* bound for the whole process; 0: from cgroup and free memory */
     uint32_t ctx;                /* positions a session can hold; 0: chosen by the plan */
     uint32_t n_threads;          /* compute threads; 0: one a processor this process may use */
@@ -92,6 +92,7 @@ typedef struct mf_engine_options {
     mf_activations activations;
     const char *isa;             /* "c", "avx2"; NULL or "auto": the best this machine has */
     const char *trace_path;      /* write every expert choice here as JSON lines; NULL: no trace */
+    bool collect_imatrix;        /* evaluations sum up what mf_imatrix_write writes */
     mf_progress_fn progress;     /* may be NULL */
     void *progress_user;
 } mf_engine_options;
@@ -113,7 +114,7 @@ typedef struct mf_model_info {
     uint32_t ctx;           /* positions a session of this engine can hold */
     uint32_t n_threads, chunk;
     char isa[16];           /* kernels in use */
-    char activations[8];    /* "f32" or "q8": what quantised weights meet */
+    char activations[8];    /* "q8" if some weights meet 8-bit activations, else "f32" */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
@@ -131,6 +132,7 @@ typedef struct mf_stats {
     uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */
     uint32_t n_slots, n_experts_total;
     uint64_t expert_bytes_total;       /* all routed experts on the drive */
+    uint64_t tokens_evaluated;         /* that went through the layers, prompts and answers */
 } mf_stats;
 
 MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
@@ -144,9 +146,26 @@ MF_API void mf_engine_stats_reset(mf_engine *engine);
 MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
                                void *user, mf_error *err);
 
+/* ---- inspection ----------------------------------------------------------------------------- */
+
+/* Writes what a model's files hold: metadata, tensors with type, shape, bytes, file and offset, bytes by
+ * role where the family is known, and which family was recognised and why, or why none. As text for
+ * people or, with `json`, as one JSON object. Any model whose files can be read will do. */
+MF_API mf_status mf_inspect_write(const char *path, bool json, mf_write_fn write, void *user,
+                                  mf_error *err);
+
+/* Decodes a tensor of the model at `path` and hands its elements to `write` as little-endian float32,
+ * row by row, in pieces of at most 256 KiB. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for integers. */
+MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, mf_write_fn write,
+                                    void *user, mf_error *err);
+
+/* Writes the table of model families, the formats each is read from and what results were compared
+ * with, for people or, with `json`, as one JSON object. */
+MF_API mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_error *err);
+
 /* ---- tokenizer and chat --------------------------------------------------------------------- */
 
-/* `path` is a model folder or a tokenizer.json. */
+/* `path` is a model folder, a tokenizer.json or a GGUF file. */
 MF_API mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err);
 MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
 
@@ -174,6 +193,20 @@ typedef struct mf_chat_message {
 MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
                                 size_t n_messages, bool add_generation_prompt, char **text,
                                 size_t *len, mf_error *err);
+
+/* A chat template by itself: no tokenizer, no weights. `path` is a model folder or a GGUF
+ * file, whose named special tokens (bos_token, ...) the template then sees, or a file with the template's text. Constructs that
+ * are not understood are MF_ERR_UNSUPPORTED and named with their line. Immutable after open; may be
+ * used by several threads. */
+typedef struct mf_template mf_template;
+MF_API mf_status mf_template_open(mf_template **chat_template, const char *path, mf_error *err);
+MF_API void mf_template_close(mf_template **chat_template);
+
+/* Renders with the members of a JSON object as variables (messages, tools, add_generation_prompt,
+ * ...); a member that is absent is undefined, which is not the same as null. *text is allocated,
+ * NUL-terminated and released with mf_free. MF_ERR_ARGUMENT if the template itself fails. */
+MF_API mf_status mf_template_render(const mf_template *chat_template, const char *vars_json,
+                                    size_t vars_len, char **text, size_t *len, mf_error *err);
 
 MF_API void mf_free(void *p);
 
@@ -214,8 +247,19 @@ MF_API void mf_session_close(mf_session **session);
 /* Forgets everything; the session is as after open. */
 MF_API void mf_session_reset(mf_session *session);
 
-/* Tokens evaluated so far. */
+/* Tokens evaluated so far, and which they are: [mf_session_length], valid until the next call that
+ * changes the timeline. */
 MF_API size_t mf_session_length(const mf_session *session);
+MF_API const int32_t *mf_session_tokens(const mf_session *session);
+
+/* Prepares the timeline for tokens[0..n_tokens), a conversation that went on or was changed: keeps
+ * what both begin with and forgets the rest. Evaluates nothing: tokens[*n_kept..n_tokens) are left to
+ * mf_session_eval or mf_session_generate. A model with recurrent layers can't be taken back to an
+ * earlier token, so that unless the whole timeline is kept all of it is forgotten, and *n_kept is 0.
+ * The last token counts as kept only if its logits are at hand. A failed session is reset.
+ * MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before. */
+MF_API mf_status mf_session_sync(mf_session *session, const int32_t *tokens, size_t n_tokens,
+                                 size_t *n_kept, mf_error *err);
 
 typedef struct mf_eval_outputs {
     size_t struct_size;
@@ -266,12 +310,16 @@ MF_API mf_status mf_session_generate(mf_session *session, const mf_generate_opti
 
 typedef struct mf_convert_options {
     size_t struct_size;
-    const char *in_path;  /* a model folder with float weights */
-    const char *out_path; /* the folder to make; must not exist */
+    const char *in_path;  /* a model: for MLX a folder with float weights, for GGUF any readable one */
+    const char *out_path; /* the folder or file to make; must not exist */
+    /* GGUF: "f32", "f16", "bf16", "q8_0", "q6_k", "q4_k" or "q4_0"; NULL: MLX as follows */
+    const char *type;
     uint32_t bits;        /* 2, 3, 4, 5, 6 or 8 */
     uint32_t dense_bits;  /* for everything but routed experts; 0: as `bits` */
     uint32_t group_size;  /* 32, 64 or 128; 0: 64 */
     uint64_t memory_bytes; /* bound for buffers; 0: 256 MiB */
+    const char *imatrix_path; /* GGUF: weights the rounding of q4_0, q4_k, q6_k; may be NULL */
+    uint32_t n_threads;   /* GGUF: that encode; 0: one a processor this process may use */
     mf_progress_fn progress;
     void *progress_user;
 } mf_convert_options;
@@ -279,7 +327,7 @@ typedef struct mf_convert_options {
 MF_API void mf_convert_options_default(mf_convert_options *options);
 
 /* Writes MLX-style safetensors: every matrix quantised (affine), routers and shared-expert gates at
- * 8 bits, the rest as stored. Written beside out_path and renamed at the end: out_path appears whole or not
+ * 8 bits, the rest as stored; or, with `type`, a GGUF file as llama.cpp reads it. Written beside out_path and renamed at the end: out_path appears whole or not
  * at all, also when interrupted through `progress`. */
 MF_API mf_status mf_convert(const mf_convert_options *options, mf_error *err);
 
@@ -309,6 +357,20 @@ MF_API void mf_synth_options_default(mf_synth_options *options);
  * engine and others on the same file. It appears whole at the end. MF_ERR_DISK_FULL, with what is
  * needed, before anything is written. */
 MF_API mf_status mf_synth(const mf_synth_options *options, mf_error *err);
+
+/* ---- importance matrix ---------------------------------------------------------------------- */
+
+/* Evaluates tokens in pieces of `chunk` (0 or too many: what the context holds), each from an empty
+ * timeline, and sums up the squares of what enters every matrix, by column. The engine was opened with
+ * collect_imatrix and has no session. May be called again; what other sessions of the engine evaluate
+ * is summed, too. */
+MF_API mf_status mf_imatrix_collect(mf_engine *engine, const int32_t *tokens, size_t n_tokens,
+                                    uint32_t chunk, mf_error *err);
+
+/* Writes the sums to a file in llama.cpp's GGUF layout, under the names that weights have in GGUF;
+ * mf_convert reads it. `path` must not exist; `dataset` is a remark, which may be NULL. */
+MF_API mf_status mf_imatrix_write(const mf_engine *engine, const char *path, const char *dataset,
+                                  mf_error *err);
 
 #ifdef __cplusplus
 }

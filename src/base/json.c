@@ -182,6 +182,9 @@ mf_status mfi_json_parse_file(const char *path, uint64_t max_bytes, mfi_json **r
         return fail_errno(err, path, "open");
     mfi_buf text = {0};
     mf_status status = read_whole(fd, path, max_bytes, &text, err);
+#ifdef POSIX_FADV_DONTNEED
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* the page cache isn't ours to fill */
+#endif
     close(fd);
     if (status == MF_OK)
         status = mfi_json_parse(text.data, text.len, path, root, err);
@@ -342,5 +345,62 @@ void mfi_json_put_f64(mfi_buf *out, double v)
         mfi_buf_str(out, at + strlen(point));
     } else {
         mfi_buf_str(out, text);
+    }
+}
+
+static void put_number(mfi_buf *out, const mfi_json *v)
+{
+    json_object *number = to_c(v);
+    int64_t i = json_object_get_int64(number);
+    if (i == INT64_MAX) /* or clamped to it */
+        mfi_buf_fmt(out, "%" PRIu64, json_object_get_uint64(number));
+    else
+        mfi_buf_fmt(out, "%" PRId64, i);
+}
+
+static void put_children(mfi_buf *out, const mfi_json *v)
+{
+    bool is_object = mfi_json_typeof(v) == MFI_JSON_OBJECT;
+    mfi_buf_str(out, is_object ? "{" : "[");
+    for (size_t i = 0; i < mfi_json_len(v); i++) {
+        const char *key = NULL;
+        const mfi_json *child = is_object ? mfi_json_member(v, i, &key) : mfi_json_at(v, i);
+        if (i)
+            mfi_buf_str(out, ",");
+        if (is_object) {
+            mfi_json_put_str(out, key, strlen(key));
+            mfi_buf_str(out, ":");
+        }
+        mfi_json_put(out, child); /* as deep as the parser let it be */
+    }
+    mfi_buf_str(out, is_object ? "}" : "]");
+}
+
+void mfi_json_put(mfi_buf *out, const mfi_json *v)
+{
+    size_t len;
+    const char *text;
+    bool set = false;
+    switch (mfi_json_typeof(v)) {
+    case MFI_JSON_NULL:
+        mfi_buf_str(out, "null");
+        break;
+    case MFI_JSON_BOOL:
+        mfi_json_bool(v, &set);
+        mfi_buf_str(out, set ? "true" : "false");
+        break;
+    case MFI_JSON_INT:
+        put_number(out, v);
+        break;
+    case MFI_JSON_FLOAT:
+        mfi_json_put_f64(out, json_object_get_double(to_c(v)));
+        break;
+    case MFI_JSON_STRING:
+        text = mfi_json_str(v, &len);
+        mfi_json_put_str(out, text, len);
+        break;
+    case MFI_JSON_ARRAY:
+    case MFI_JSON_OBJECT:
+        put_children(out, v);
     }
 }

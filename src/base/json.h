@@ -87,5 +87,7 @@ mf_status mfi_json_span_parse(mfi_json_span v, mfi_json **root, mf_error *err);
 void mfi_json_put_str(mfi_buf *out, const char *str, size_t len);
 /* Shortest decimal that reads back to the same double; null if not finite. */
 void mfi_json_put_f64(mfi_buf *out, double v);
+/* Appends a tree's value on one line, members in their order. */
+void mfi_json_put(mfi_buf *out, const mfi_json *v);
 
 #endif

@@ -26,7 +26,7 @@
 #define MFI_MAX_GGUF_KEYS 65536
 #define MFI_MAX_GGUF_KEY_BYTES 65535
 #define MFI_MAX_GGUF_NAME_BYTES 512 /* of a tensor */
-#define MFI_MAX_GGUF_ARRAY 4096 /* elements that the metadata tree holds; longer arrays stay in the file */
+#define MFI_MAX_GGUF_ARRAY 4096 /* elements in the metadata tree; longer ones stay in the file */
 #define MFI_MAX_GGUF_ELEMENTS ((uint64_t)1 << 20) /* that the tree holds of all arrays */
 #define MFI_MAX_GGUF_META_BYTES ((uint64_t)32 << 20) /* of the tree's text */
 #define MFI_MAX_PATTERN_BYTES 16384 /* of a pre-tokeniser, before rewriting */
@@ -44,7 +44,8 @@
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
 
-/* Weights of at most this many bits meet 8-bit activations by default (docs/numerics.md). */
+/* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md, those
+ * whose own error is ten times what the activations add. */
 #define MFI_Q8_AUTO_MAX_BITS 4
 
 _Static_assert(MFI_MAX_EXPERTS <= UINT16_MAX, "expert ids are uint16_t");

@@ -5,6 +5,7 @@
  * work. After open it allocates nothing and can't fail. */
 #include "base/pool.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -18,6 +19,9 @@
 #include "base/clock.h"
 #include "base/limits.h"
 
+/* Kernels use less than 32 KiB. Less than a huge page, or a system that is set to give them to
+ * everybody would make every stack 2 MiB. */
+#define STACK_BYTES ((size_t)512 << 10)
 #define SPIN_NS    50000 /* about what a sleep and a wake-up cost together */
 #define CACHE_LINE 128   /* two lines: processors prefetch them in pairs */
 
@@ -144,16 +148,21 @@ static void *worker_main(void *arg)
 static int start_workers(mfi_pool *pool)
 {
     sigset_t all, before;
+    pthread_attr_t attr;
+    int e = pthread_attr_init(&attr);
+    if (e != 0)
+        return e;
+    pthread_attr_setstacksize(&attr, MFI_MAX(STACK_BYTES, (size_t)PTHREAD_STACK_MIN));
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int e = 0;
     for (uint32_t i = 1; i < pool->n_workers && e == 0; i++) {
         pool->workers[i] = (pool_worker){.pool = pool, .index = i};
-        e = pthread_create(&pool->workers[i].thread, NULL, worker_main, &pool->workers[i]);
+        e = pthread_create(&pool->workers[i].thread, &attr, worker_main, &pool->workers[i]);
         if (e == 0)
             pool->n_started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
     return e;
 }
 

@@ -1,4 +1,5 @@
-/* mf_convert: from a folder with float weights to one with MLX-quantised weights.
+/* mf_convert: from a folder with float weights to one with MLX-quantised weights (GGUF files are
+ * gguf_convert.c's).
  *
  * Checks the options, makes the plan, and drives encoding shard by shard into a staging folder that
  * becomes the output in one step; whatever goes wrong, it is removed. Called on the caller's
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 
 #include "convert/encode.h"
+#include "convert/gguf_convert.h"
 #include "convert/sidecar.h"
 #include "format/format.h"
 
@@ -33,6 +35,13 @@ static mf_status check_options(const mf_convert_options *o, mf_error *err)
         return mfi_fail(err, MF_ERR_ARGUMENT, "in_path: no model given");
     if (!o->out_path || !o->out_path[0])
         return mfi_fail(err, MF_ERR_ARGUMENT, "out_path: no output given");
+    if (o->n_threads > MFI_MAX_THREADS)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "n_threads: %" PRIu32 " are more than %d",
+                        o->n_threads, MFI_MAX_THREADS);
+    if (o->type)
+        return MF_OK;
+    if (o->imatrix_path)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "imatrix_path: for GGUF types only");
     if (!bits_ok(o->bits))
         return mfi_fail(err, MF_ERR_ARGUMENT, "bits: %" PRIu32 " is none of 2, 3, 4, 5, 6, 8",
                         o->bits);
@@ -102,6 +111,8 @@ static mf_status run(job *j, const mf_convert_options *o, uint64_t shard_bytes, 
 mf_status mfi_convert(const mf_convert_options *options, uint64_t shard_bytes, mf_error *err)
 {
     MFI_TRY(check_options(options, err));
+    if (options->type)
+        return mfi_convert_gguf(options, err);
     job j = {0};
     mf_status status = run(&j, options, shard_bytes, err);
     mfi_stage_close(&j.stage);

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "os/file.h"
-
 #define BUFFER_BYTES  (64 * MFI_KIB)
 #define VERSION       3
 #define HEADER_BYTES  24 /* magic, version, number of tensors, number of keys */
@@ -199,6 +197,19 @@ void mfi_gguf_put_str(mfi_gguf_out *g, const char *bytes, size_t len)
 {
     take(g, MFI_GGUF_STRING);
     put_string(g, bytes, len);
+}
+
+mf_status mfi_gguf_key_copy(mfi_gguf_out *g, const char *key, mfi_gguf_type type,
+                            const mfi_file *file, uint64_t offset, uint64_t len, mf_error *err)
+{
+    char piece[4096];
+    put_key(g, key, type);
+    for (uint64_t n; len > 0; len -= n, offset += n) {
+        n = MFI_MIN(len, sizeof piece);
+        MFI_TRY(mfi_file_read(file, piece, n, offset, err));
+        put(g, piece, n);
+    }
+    return MF_OK;
 }
 
 /* ---- tensors ---- */

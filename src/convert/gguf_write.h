@@ -15,6 +15,7 @@
 
 #include "base/limits.h"
 #include "format/gguf_read.h" /* mfi_gguf_type */
+#include "os/file.h"
 #include "os/out.h"
 #include "quant/quant.h"
 
@@ -60,6 +61,11 @@ void mfi_gguf_put_i32(mfi_gguf_out *g, int32_t value);
 void mfi_gguf_put_f32(mfi_gguf_out *g, float value);
 void mfi_gguf_put_bool(mfi_gguf_out *g, bool value);
 void mfi_gguf_put_str(mfi_gguf_out *g, const char *bytes, size_t len);
+
+/* A key whose value, of that type, stands in another GGUF file: `len` bytes from `offset` on (of
+ * arrays element type and count, too). */
+mf_status mfi_gguf_key_copy(mfi_gguf_out *g, const char *key, mfi_gguf_type type,
+                            const mfi_file *file, uint64_t offset, uint64_t len, mf_error *err);
 
 /* Ends the metadata, writes the tensors' table, reserves the file's space and sets where each
  * tensor's bytes go: in the order given, each at a multiple of MFI_GGUF_ALIGN. Returns the first

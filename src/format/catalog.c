@@ -227,6 +227,12 @@ mfi_dtype mfi_catalog_dtype(const mfi_catalog *catalog, uint32_t id)
     return (mfi_dtype)catalog->dtypes[id];
 }
 
+void mfi_catalog_cut_name(mfi_catalog *catalog, uint32_t id, size_t name_len)
+{
+    MFI_ASSERT(id < catalog->n_tensors && name_len <= strlen(mfi_catalog_name(catalog, id)));
+    catalog->names[catalog->tensors[id].name + name_len] = 0;
+}
+
 mf_status mfi_catalog_drop(mfi_catalog *catalog, const bool *drop, mf_error *err)
 {
     uint32_t n = 0, names_len = 0;

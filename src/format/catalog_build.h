@@ -8,6 +8,8 @@
 typedef enum mfi_dtype {
     MFI_DTYPE_FLOAT, /* BF16, F16, F32: told apart by the qtype */
     MFI_DTYPE_U32,
+    MFI_DTYPE_U8,
+    MFI_DTYPE_F8_E4M3,
     MFI_DTYPE_OTHER
 } mfi_dtype;
 
@@ -29,6 +31,9 @@ mf_status mfi_catalog_add(mfi_catalog *catalog, const mfi_tensor *tensor, mfi_dt
 
 mfi_tensor *mfi_catalog_edit(mfi_catalog *catalog, uint32_t id);
 mfi_dtype mfi_catalog_dtype(const mfi_catalog *catalog, uint32_t id);
+/* Shortens the name to its first name_len bytes, which no other tensor has. Finding and listing
+ * know it after the next mfi_catalog_drop only. */
+void mfi_catalog_cut_name(mfi_catalog *catalog, uint32_t id, size_t name_len);
 /* Takes the tensors out for which drop[id] is true; the ids of the others move down. */
 mf_status mfi_catalog_drop(mfi_catalog *catalog, const bool *drop, mf_error *err);
 /* No two tensors from id `first` on may share a byte; all lie in one file and have one plane. Bytes
@@ -40,10 +45,24 @@ void mfi_catalog_finish(mfi_catalog *catalog);
 /* The file's name without its folder. */
 const char *mfi_catalog_file_name(const mfi_catalog *catalog, uint32_t file);
 
-/* Refuses quantisations that are not supported, by config.json alone (mlx.c). */
-mf_status mfi_mlx_check(mfi_catalog *catalog, mf_error *err);
-/* Joins MLX triples into logical tensors as config.json's "quantization" says. */
-mf_status mfi_mlx_fold(mfi_catalog *catalog, mf_error *err);
+/* ---- quantisation of safetensors folders ---- */
+
+#define MFI_QUANT_SUPPORTED                                                                        \
+    "supported are floats (bf16, f16, f32), MLX affine (2, 3, 4, 5, 6, 8 bit; groups of 32, 64, "  \
+    "128), FP8 (E4M3 in blocks of 128 x 128) and MXFP4"
+
+/* Refuses quantisations that are not supported, by config.json alone (quantization.c). */
+mf_status mfi_quantization_check(const mfi_catalog *catalog, mf_error *err);
+/* Joins the parts of quantised tensors into logical ones, as config.json says. */
+mf_status mfi_quantization_fold(mfi_catalog *catalog, mf_error *err);
+
+/* The same for one way to quantise each; `section` is the object in config.json, NULL for MLX if
+ * there is none. */
+mf_status mfi_mlx_check(const mfi_catalog *catalog, const mfi_json *section, mf_error *err);
+mf_status mfi_mlx_fold(mfi_catalog *catalog, const mfi_json *section, mf_error *err);
+mf_status mfi_fp8_check(const mfi_catalog *catalog, const mfi_json *section, mf_error *err);
+mf_status mfi_fp8_fold(mfi_catalog *catalog, mf_error *err);
+mf_status mfi_mxfp4_fold(mfi_catalog *catalog, mf_error *err);
 
 /* Adds the tensors of one safetensors file (safetensors.c). */
 mf_status mfi_safetensors_add(mfi_catalog *catalog, const char *path, mf_error *err);

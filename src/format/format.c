@@ -34,16 +34,23 @@ static mf_status open_gguf(mfi_catalog **catalog, const char *path, const char *
 }
 
 /* A file that isn't called so may still be GGUF. */
-static mf_status open_file(mfi_catalog **catalog, const char *path, bool meta_only, mf_error *err)
+static mf_status sniff(const char *path, bool *gguf, mf_error *err)
 {
     mfi_file file;
     MFI_TRY(mfi_file_open(&file, path, err));
     char magic[4];
-    bool gguf =
+    *gguf =
         ends_with(path, ".gguf") ||
         (file.size >= sizeof magic && mfi_file_read(&file, magic, sizeof magic, 0, NULL) == MF_OK &&
          memcmp(magic, "GGUF", 4) == 0);
     mfi_file_close(&file);
+    return MF_OK;
+}
+
+static mf_status open_file(mfi_catalog **catalog, const char *path, bool meta_only, mf_error *err)
+{
+    bool gguf;
+    MFI_TRY(sniff(path, &gguf, err));
     if (gguf)
         return open_gguf(catalog, path, path, meta_only, err);
     if (ends_with(path, ".safetensors"))
@@ -139,11 +146,12 @@ static mf_status add_tensors(mfi_catalog *catalog, const char *path, mf_error *e
 
 static mf_status fill(mfi_catalog *catalog, const char *path, mf_error *err)
 {
-    MFI_TRY(mfi_mlx_check(catalog, err)); /* before the user waits for files that are of no use */
+    /* before the user waits for files that are of no use */
+    MFI_TRY(mfi_quantization_check(catalog, err));
     MFI_TRY(add_tensors(catalog, path, err));
     if (mfi_catalog_n_tensors(catalog) == 0)
         return mfi_fail(err, MF_ERR_EMPTY_MANIFEST, "%s: its files hold no tensors", path);
-    MFI_TRY(mfi_mlx_fold(catalog, err));
+    MFI_TRY(mfi_quantization_fold(catalog, err));
     mfi_catalog_finish(catalog);
     return MF_OK;
 }
@@ -195,4 +203,17 @@ mf_status mfi_format_open_meta(mfi_catalog **catalog, const char *path, mf_error
         return open_file(catalog, path, true, err);
     MFI_TRY(open_gguf_folder(catalog, path, true, &found, err));
     return found ? MF_OK : mfi_fail(err, MF_ERR_FILE_MISSING, "%s: holds no GGUF file", path);
+}
+
+bool mfi_format_is_gguf(const char *path)
+{
+    struct stat st;
+    gguf_names names = {0};
+    bool gguf = false;
+    if (stat(path, &st) != 0)
+        return false;
+    if (!S_ISDIR(st.st_mode))
+        return sniff(path, &gguf, NULL) == MF_OK && gguf;
+    return !holds_safetensors(path) && mfi_dir_each_file(path, see_name, &names, NULL) == MF_OK &&
+           (names.first[0] || names.late_shard);
 }

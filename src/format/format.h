@@ -27,5 +27,7 @@
 mf_status mfi_format_open(mfi_catalog **catalog, const char *path, mf_error *err);
 /* GGUF only: the metadata of the first file, without tensors. */
 mf_status mfi_format_open_meta(mfi_catalog **catalog, const char *path, mf_error *err);
+/* True if mfi_format_open would take the path for GGUF. */
+bool mfi_format_is_gguf(const char *path);
 
 #endif

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/hash.h"
-#include "text/unicode.h"
+#include "base/utf8.h"
 
 typedef struct key_hash {
     uint64_t hash;

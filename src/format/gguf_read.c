@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "text/unicode.h"
+#include "base/utf8.h"
+
 
 static const struct {
     const char *name;

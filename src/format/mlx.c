@@ -1,16 +1,11 @@
-/* MLX quantisation: finds in config.json how the model is quantised, and joins each packed X.weight
- * with its X.scales and X.biases into one logical tensor. Also the place that refuses other
- * quantisations. Called at open only; touches no tensor data. */
+/* MLX quantisation: reads config.json's section about it, and joins each packed X.weight with its
+ * X.scales and X.biases into one logical tensor. Called at open only; touches no tensor data. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "format/catalog_build.h"
-
-#define SUPPORTED                                                                                  \
-    "supported are floats (bf16, f16, f32) and MLX affine (2, 3, 4, 5, 6, 8 bit; groups of 32, "   \
-    "64, 128)"
 
 /* What config.json says about one module. */
 typedef struct quant_param {
@@ -25,7 +20,8 @@ typedef struct short_override {
 } short_override;
 
 typedef struct mlx {
-    mfi_catalog *catalog;
+    const mfi_catalog *catalog;
+    mfi_catalog *building;  /* the same, to be written; NULL while config.json is checked */
     const mfi_json *config; /* "quantization", or NULL */
     quant_param standard;
     short_override *overrides; /* [n_overrides] by path */
@@ -37,7 +33,8 @@ typedef struct mlx {
 
 static mf_status unsupported(const mlx *m, const char *what, const char *value)
 {
-    return mfi_fail(m->err, MF_ERR_UNSUPPORTED, "%s/config.json: %s \"%.80s\"; " SUPPORTED,
+    return mfi_fail(m->err, MF_ERR_UNSUPPORTED,
+                    "%s/config.json: %s \"%.80s\"; " MFI_QUANT_SUPPORTED,
                     mfi_catalog_path(m->catalog), what, value);
 }
 
@@ -65,7 +62,7 @@ static mf_status read_param(const mlx *m, const mfi_json *v, const char *where, 
     if (bits < 2 || bits > 8 || bits == 7 || (group != 32 && group != 64 && group != 128))
         return mfi_fail(m->err, MF_ERR_UNSUPPORTED,
                         "%s/config.json: quantization of %.200s with %" PRId64
-                        " bits in groups of %" PRId64 "; " SUPPORTED,
+                        " bits in groups of %" PRId64 "; " MFI_QUANT_SUPPORTED,
                         mfi_catalog_path(m->catalog), where, bits, group);
     param->quantised = true;
     return MF_OK;
@@ -134,32 +131,20 @@ static mf_status module_param(const mlx *m, quant_param *param)
     return v ? read_param(m, v, path, param) : MF_OK;
 }
 
-/* Finds the MLX section, or refuses what isn't one. */
-static mf_status read_config(mlx *m)
+static mf_status read_config(mlx *m, const mfi_json *section)
 {
-    const mfi_json *config = mfi_catalog_config(m->catalog);
-    const mfi_json *q = mfi_json_get(config, "quantization");
-    if (!q)
-        q = mfi_json_get(config, "quantization_config");
-    if (!q)
-        q = mfi_json_get(mfi_json_get(config, "text_config"), "quantization_config");
-    if (!q)
+    if (!section)
         return MF_OK;
-    if (mfi_json_typeof(q) != MFI_JSON_OBJECT)
-        return mfi_fail(m->err, MF_ERR_FORMAT, "%s/config.json: quantization is not an object",
-                        mfi_catalog_path(m->catalog));
-    const char *method = mfi_json_str(mfi_json_get(q, "quant_method"), NULL);
-    if (method)
-        return unsupported(m, "quantization method", method);
-    const char *mode = mfi_json_str(mfi_json_get(q, "mode"), NULL);
+    const char *mode = mfi_json_str(mfi_json_get(section, "mode"), NULL);
     if (mode && strcmp(mode, "affine") != 0)
         return unsupported(m, "quantization mode", mode);
-    if (!mfi_json_has(q, "bits") || !mfi_json_has(q, "group_size"))
-        return mfi_fail(m->err, MF_ERR_UNSUPPORTED,
-                        "%s/config.json: a quantization without bits and group_size; " SUPPORTED,
-                        mfi_catalog_path(m->catalog));
-    m->config = q;
-    MFI_TRY(read_param(m, q, "the model", &m->standard));
+    if (!mfi_json_has(section, "bits") || !mfi_json_has(section, "group_size"))
+        return mfi_fail(
+            m->err, MF_ERR_UNSUPPORTED,
+            "%s/config.json: a quantization without bits and group_size; " MFI_QUANT_SUPPORTED,
+            mfi_catalog_path(m->catalog));
+    m->config = section;
+    MFI_TRY(read_param(m, section, "the model", &m->standard));
     return read_overrides(m);
 }
 
@@ -208,7 +193,7 @@ static mf_status check_part(const mlx *m, uint32_t id, const mfi_tensor *weight,
 
 static mf_status fold(mlx *m, uint32_t id, uint32_t scales_id, const quant_param *param)
 {
-    mfi_tensor *weight = mfi_catalog_edit(m->catalog, id);
+    mfi_tensor *weight = mfi_catalog_edit(m->building, id);
     uint32_t biases_id = find_part(m, ".biases");
     if (biases_id == MFI_TENSOR_NONE)
         return mfi_fail(m->err, MF_ERR_TENSOR_MISSING, "%s: tensor %.200s.biases is missing",
@@ -277,18 +262,18 @@ static mf_status fold_one(mlx *m, uint32_t id)
     return fold(m, id, scales_id, &param);
 }
 
-mf_status mfi_mlx_check(mfi_catalog *catalog, mf_error *err)
+mf_status mfi_mlx_check(const mfi_catalog *catalog, const mfi_json *section, mf_error *err)
 {
     mlx m = {.catalog = catalog, .err = err};
-    mf_status status = read_config(&m);
+    mf_status status = read_config(&m, section);
     free(m.overrides);
     return status;
 }
 
-mf_status mfi_mlx_fold(mfi_catalog *catalog, mf_error *err)
+mf_status mfi_mlx_fold(mfi_catalog *catalog, const mfi_json *section, mf_error *err)
 {
-    mlx m = {.catalog = catalog, .err = err};
-    mf_status status = read_config(&m);
+    mlx m = {.catalog = catalog, .building = catalog, .err = err};
+    mf_status status = read_config(&m, section);
     uint32_t n = mfi_catalog_n_tensors(catalog);
     if (status == MF_OK && !(m.drop = calloc((size_t)n + 1, sizeof *m.drop)))
         status = no_memory(&m);

@@ -22,6 +22,11 @@ struct mfi_forward {
     uint32_t n_held;
     mfi_expert_work *work;     /* [n_held_max] */
     uint32_t last_row;         /* of LOGITS: where the last token's are */
+    uint64_t n_tokens;         /* evaluated */
+    bool (*tick)(void *user, uint32_t n_layers); /* may be NULL */
+    void *tick_user;
+    mfi_tap_fn tap; /* may be NULL */
+    void *tap_user;
 };
 
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
@@ -66,6 +71,42 @@ void mfi_forward_close(mfi_forward **forward)
     free(f->work);
     free(f);
     *forward = NULL;
+}
+
+void mfi_forward_on_layer(mfi_forward *f, bool (*tick)(void *user, uint32_t n_layers), void *user)
+{
+    f->tick = tick;
+    f->tick_user = user;
+}
+
+uint64_t mfi_forward_n_tokens(const mfi_forward *f)
+{
+    return f->n_tokens;
+}
+
+void mfi_forward_n_tokens_reset(mfi_forward *f)
+{
+    f->n_tokens = 0;
+}
+
+void mfi_forward_tap(mfi_forward *f, mfi_tap_fn tap, void *user)
+{
+    f->tap = tap;
+    f->tap_user = user;
+}
+
+/* Runs ops [first, first + n). */
+static mf_status run_ops(mfi_forward *f, uint32_t first, uint32_t n, const mfi_step *step,
+                         mf_error *err)
+{
+    if (!f->tap)
+        return f->backend->run(f->backend, first, n, step, err);
+    for (uint32_t i = first; i < first + n; i++) {
+        MFI_TRY(f->backend->run(f->backend, i, 1, step, err));
+        MFI_TRY(f->backend->sync(f->backend, err));
+        f->tap(f->tap_user, i, step, f->backend);
+    }
+    return MF_OK;
 }
 
 /* ---- routing ---- */
@@ -155,7 +196,7 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
         }
         step->work = f->work;
         step->n_work = n;
-        MFI_TRY(f->backend->run(f->backend, op, 1, step, err));
+        MFI_TRY(run_ops(f, op, 1, step, err));
         release_ready(f);
     }
     return MF_OK;
@@ -174,7 +215,7 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
     step->pair_of = f->pair_of;
     mf_status status = acquire_more(f, layer, err);
     if (status == MF_OK)
-        status = f->backend->run(f->backend, after_route, op - after_route, step, err);
+        status = run_ops(f, after_route, op - after_route, step, err);
     if (status == MF_OK)
         status = run_experts(f, op, step, err);
     if (status != MF_OK)
@@ -193,13 +234,16 @@ static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step
         while (f->p->ops[experts].code != MFI_OP_EXPERTS)
             experts++;
         MFI_ASSERT(experts < end);
-        MFI_TRY(f->backend->run(f->backend, start, i + 1 - start, step, err));
+        MFI_TRY(run_ops(f, start, i + 1 - start, step, err));
         MFI_TRY(f->backend->sync(f->backend, err));
         MFI_TRY(run_layer_experts(f, i + 1, experts, step, err));
+        if (f->tick && !f->tick(f->tick_user, f->p->ops[experts].layer + 1))
+            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u",
+                            f->p->ops[experts].layer);
         start = i = experts + 1;
     }
     if (start < end)
-        MFI_TRY(f->backend->run(f->backend, start, end - start, step, err));
+        MFI_TRY(run_ops(f, start, end - start, step, err));
     return MF_OK;
 }
 
@@ -248,6 +292,7 @@ mf_status mfi_forward_run(mfi_forward *f, const int32_t *tokens, uint32_t n, uin
     const mfi_program *p = f->p;
     mfi_step step = {.n_tok = n, .pos = pos, .tokens = tokens, .mem = mem};
     bool hidden = want == MFI_WANT_ALL && outputs->on_hidden;
+    f->n_tokens += n;
     if (!hidden) {
         MFI_TRY(run_span(f, 0, p->head_first, &step, err));
     } else {

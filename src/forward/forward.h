@@ -30,6 +30,21 @@ mf_status mfi_forward_run(mfi_forward *forward, const int32_t *tokens, uint32_t 
                           const mfi_layer_mem *mem, mfi_want want, const mf_eval_outputs *outputs,
                           size_t index0, mf_error *err);
 
+/* Calls `tick` after each layer's experts, with the number of layers done; returning false ends the
+ * run with MF_ERR_CANCELLED. NULL: nobody is called. */
+void mfi_forward_on_layer(mfi_forward *forward, bool (*tick)(void *user, uint32_t n_layers),
+                          void *user);
+
+/* Calls `tap` after each op that has run, with the op's index and its inputs still in their buffers: the
+ * importance matrix is made so. Ops then run one by one; the results are the same. NULL: nobody is
+ * called. */
+typedef void (*mfi_tap_fn)(void *user, uint32_t op, const mfi_step *step, mfi_backend *backend);
+void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
+
+/* Tokens that runs were asked to evaluate, since open or the last reset. */
+uint64_t mfi_forward_n_tokens(const mfi_forward *forward);
+void mfi_forward_n_tokens_reset(mfi_forward *forward);
+
 /* Logits [n_vocab] of the last token of the last run that wanted any; valid until the next run. */
 const float *mfi_forward_logits(const mfi_forward *forward);
 

@@ -28,8 +28,7 @@ typedef struct mfi_io_req {
 
 typedef struct mfi_io_stats {
     uint64_t n_reads, bytes;
-    uint64_t cached_bytes; /* of these, served from page cache that was there before us */
-    uint64_t dropped_bytes; /* page cache that we filled and dropped again */
+    uint64_t dropped_bytes; /* page cache that we dropped, where the system doesn't do that itself */
 } mfi_io_stats;
 
 typedef struct mfi_io mfi_io;
@@ -43,10 +42,15 @@ struct mfi_io { /* first member of every implementation */
     void (*close)(mfi_io *io); /* waits for what is under way */
 };
 
-/* Readers in threads. `files[i]` must outlive the engine. page_cache_bytes bounds the page cache that
- * our buffered reads leave behind: what was not resident before a read is dropped again once more
- * than that has gathered (0: dropped at once). Readers start lazily and sleep when idle. */
+/* Page cache that a reader needs at least. */
+#define MFI_IO_READER_CACHE_BYTES (64 * MFI_KIB)
+
+/* Readers in threads. `files[i]` must outlive the engine. page_cache_bytes, MFI_IO_READER_CACHE_BYTES a
+ * reader or more, bounds the page cache that our buffered reads take while they last; afterwards it
+ * holds what it held before. Readers start lazily and sleep when idle. */
 mf_status mfi_io_threads_open(mfi_io **io, const mfi_file *const *files, uint32_t n_files,
                               uint32_t n_threads, uint64_t page_cache_bytes, mf_error *err);
+/* For tests, before the first read: behaves as on a system that lacks RWF_DONTCACHE, mincore. */
+void mfi_io_threads_pretend(mfi_io *io, bool no_dontcache, bool no_mincore);
 
 #endif

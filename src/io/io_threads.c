@@ -1,13 +1,15 @@
 /* Reader threads behind io.h. Owns the readers, the queue of requests and the list of those that
  * finished; one mutex guards them all. Requests are caller-owned links: submit, poll and wait
  * allocate nothing, except that submit starts readers as the first requests come. The engine's
- * caller is one thread; files are only read. It never changes what a request reads: buffered pread,
+ * caller is one thread; files are only read. It never changes what a request reads: buffered reads,
  * in pieces.
  *
- * Page cache: where the system can say so (RWF_NOWAIT), bytes that come at once were cached before
- * us and stay. Everything else is ours: its pages go to a ring, and the oldest are dropped once
- * more than page_cache_bytes gathered, the rest at close. What readers are reading just now (a
- * piece each) comes on top. */
+ * Page cache: what was there before us stays, what comes because of us goes again with each piece.
+ * Linux 6.14 does that itself (RWF_DONTCACHE), filesystem by filesystem. Elsewhere mincore() says
+ * before a piece which of its pages are missing, and these are dropped after it. Its first and last
+ * page are dropped in any case: a neighbour may be reading them, too, and take them for foreign.
+ * (Asking by RWF_NOWAIT doesn't work: the question starts the read, and what a fast drive has
+ * delivered by the time of the answer counts as cached.) */
 #include "io/io.h"
 
 #include <errno.h>
@@ -19,137 +21,122 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
 
-#define STACK_BYTES ((size_t)256 << 10)
-#define PIECE_BYTES ((uint64_t)1 << 20) /* larger ones read no faster, and each is slack */
-#define N_OURS      4096
+#define STACK_BYTES     ((size_t)256 << 10)
+#define PIECE_BYTES_MAX ((uint64_t)1 << 20) /* larger ones read no faster */
+#define N_RUNS          8                   /* of missing pages in a piece that are told apart */
 
-typedef struct cache_range {
-    uint32_t file;
+typedef struct page_run {
     uint64_t begin, end; /* bytes, on page borders */
-} cache_range;
+} page_run;
 
 typedef struct io_threads {
     mfi_io base;
     const mfi_file **files; /* [n_files]; the array is ours, the files aren't */
     uint32_t n_files, n_threads;
-    uint64_t page_bytes, page_cache_bytes;
-    atomic_bool no_nowait; /* the system or a filesystem refused RWF_NOWAIT */
+    uint64_t page_bytes, piece_bytes;
+    atomic_bool no_dontcache; /* the system or a filesystem refused RWF_DONTCACHE */
+    bool no_mincore;          /* tests: as if it told nothing */
 
     pthread_mutex_t lock; /* guards everything below */
+    void **maps; /* [n_files] for mincore, never touched; NULL: not asked yet, MAP_FAILED: can't */
     pthread_cond_t work, done;
     mfi_io_req *queue_head, *queue_tail, *done_head, *done_tail;
     uint32_t n_queued, n_under_way; /* under way: submitted and not handed back */
     uint32_t n_started, n_idle;
     bool stop;
     mfi_io_stats stats;
-    uint64_t ours_bytes;
-    uint32_t ours_first, n_ours;
-    cache_range ours[N_OURS]; /* a ring, oldest first */
 
     pthread_t threads[]; /* [n_threads] */
 } io_threads;
 
 /* ---- page cache ---- */
 
-static void drop(const io_threads *t, const cache_range *range)
+static void drop(const mfi_file *file, page_run run)
 {
 #ifdef POSIX_FADV_DONTNEED
-    posix_fadvise(t->files[range->file]->fd, (off_t)range->begin,
-                  (off_t)(range->end - range->begin), POSIX_FADV_DONTNEED);
+    posix_fadvise(file->fd, (off_t)run.begin, (off_t)(run.end - run.begin), POSIX_FADV_DONTNEED);
 #else
-    (void)t, (void)range;
+    (void)file, (void)run; /* F_NOCACHE leaves nothing behind */
 #endif
 }
 
-static cache_range pop_oldest(io_threads *t)
+/* The file's mapping, which says what is cached, or MAP_FAILED. The kernel tells only owners and
+ * those who may write; to others it says that everything is cached. */
+static void *map_file(io_threads *t, uint32_t file)
 {
-    cache_range range = t->ours[t->ours_first];
-    t->ours_first = (t->ours_first + 1) % N_OURS;
-    t->n_ours--;
-    t->ours_bytes -= range.end - range.begin;
-    t->stats.dropped_bytes += range.end - range.begin;
-    return range;
-}
-
-/* Dropping leaves partly covered pages alone, so ranges are widened to page borders. A page that
- * two ranges share is counted twice: more is dropped, never less. */
-static void note_ours(io_threads *t, uint32_t file, uint64_t offset, uint64_t len)
-{
-#ifdef POSIX_FADV_DONTNEED
-    cache_range range = {file, offset & ~(t->page_bytes - 1),
-                         mfi_align_up(offset + len, t->page_bytes)};
-    cache_range oldest;
+    const mfi_file *f = t->files[file];
     pthread_mutex_lock(&t->lock);
-    if (t->n_ours == N_OURS) {
-        oldest = pop_oldest(t);
-        pthread_mutex_unlock(&t->lock);
-        drop(t, &oldest);
-        pthread_mutex_lock(&t->lock);
-    }
-    /* Another reader may have filled the place meanwhile: then this range goes at once. */
-    if (t->n_ours == N_OURS) {
-        t->stats.dropped_bytes += range.end - range.begin;
-        pthread_mutex_unlock(&t->lock);
-        drop(t, &range);
-        return;
-    }
-    t->ours[(t->ours_first + t->n_ours++) % N_OURS] = range;
-    t->ours_bytes += range.end - range.begin;
-    while (t->ours_bytes > t->page_cache_bytes) {
-        oldest = pop_oldest(t);
-        pthread_mutex_unlock(&t->lock);
-        drop(t, &oldest);
-        pthread_mutex_lock(&t->lock);
+    void *map = t->maps[file];
+    if (!map) {
+        struct stat st;
+        map = MAP_FAILED;
+        if (!t->no_mincore && f->size > 0 && fstat(f->fd, &st) == 0 &&
+            (st.st_uid == geteuid() || access(f->path, W_OK) == 0))
+            map = mmap(NULL, (size_t)f->size, PROT_NONE, MAP_SHARED, f->fd, 0);
+        t->maps[file] = map;
     }
     pthread_mutex_unlock(&t->lock);
-#else
-    (void)t, (void)file, (void)offset, (void)len; /* F_NOCACHE leaves nothing behind */
-#endif
+    return map;
+}
+
+/* Lists the page runs of [offset, offset + len) that shall be dropped after reading, at most
+ * N_RUNS: the last one then takes in what follows. Where nothing can be known, that is everything.
+ */
+static uint32_t find_runs(io_threads *t, uint32_t file, uint64_t offset, uint64_t len,
+                          page_run runs[N_RUNS])
+{
+    uint64_t page = t->page_bytes, begin = offset & ~(page - 1);
+    uint64_t end = mfi_align_up(offset + len, page);
+    unsigned char vec[PIECE_BYTES_MAX / 4096 + 1];
+    void *map = map_file(t, file);
+    runs[0] = (page_run){begin, end};
+    if (map == MAP_FAILED || end > mfi_align_up(t->files[file]->size, page) ||
+        (end - begin) / page > sizeof vec ||
+        mincore((char *)map + begin, (size_t)(end - begin), (void *)vec) != 0)
+        return 1;
+    uint32_t n = 0;
+    bool in_run = false;
+    for (uint64_t at = begin; at < end; at += page) {
+        bool drops = !(vec[(at - begin) / page] & 1) || at == begin || at + page == end;
+        if (drops && !in_run && n < N_RUNS)
+            runs[n++].begin = at;
+        if (drops)
+            runs[n - 1].end = at + page;
+        in_run = drops;
+    }
+    return n;
 }
 
 /* ---- reading, on a reader's thread ---- */
 
-/* The bytes at the range's begin that the page cache holds, copied to dst. Asked once a piece: the
- * question itself makes the kernel read ahead what was missing, so a second answer would count our
- * own pages. */
-static uint64_t read_cached(io_threads *t, int fd, void *dst, uint64_t len, uint64_t offset)
-{
-#if defined(__linux__) && defined(RWF_NOWAIT)
-    if (atomic_load_explicit(&t->no_nowait, memory_order_relaxed))
-        return 0;
-    struct iovec iov = {dst, (size_t)len};
-    ssize_t n = preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
-    if (n < 0 && errno != EAGAIN && errno != EINTR)
-        atomic_store_explicit(&t->no_nowait, true, memory_order_relaxed);
-    return n > 0 ? (uint64_t)n : 0;
-#else
-    (void)t, (void)fd, (void)dst, (void)len, (void)offset;
-    return 0;
-#endif
-}
-
 /* Reads exactly [offset, offset + len). EIO is tried once more: drives and network filesystems do
  * recover. `retried` is the request's. */
-static mf_status read_piece(const mfi_file *file, char *dst, uint64_t len, uint64_t offset,
-                            bool *retried, mf_error *err)
+static mf_status read_piece(io_threads *t, const mfi_file *file, char *dst, uint64_t len,
+                            uint64_t offset, bool *retried, mf_error *err)
 {
     while (len > 0) {
-        ssize_t n = pread(file->fd, dst, (size_t)len, (off_t)offset);
+        bool quiet = !atomic_load_explicit(&t->no_dontcache, memory_order_relaxed);
+        ssize_t n = quiet ? mfi_file_read_quietly(file, dst, (size_t)len, offset)
+                          : pread(file->fd, dst, (size_t)len, (off_t)offset);
         if (n > 0) {
             dst += n;
             len -= (uint64_t)n;
             offset += (uint64_t)n;
         } else if (n == 0) {
             return mfi_fail(err, MF_ERR_FILE_TRUNCATED,
-                            "%s: ends before offset %" PRIu64 ", where %" PRIu64
-                            " bytes are needed",
-                            file->path, offset + len, len);
+                            "%s: ends at offset %" PRIu64 ", where %" PRIu64
+                            " more bytes are needed",
+                            file->path, offset, len);
+        } else if (quiet && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+            atomic_store_explicit(&t->no_dontcache, true, memory_order_relaxed);
+            return MF_ERR_UNSUPPORTED; /* for the caller, who looks at the page cache first */
         } else if (errno == EIO && !*retried) {
             *retried = true;
         } else if (errno != EINTR) {
@@ -161,7 +148,22 @@ static mf_status read_piece(const mfi_file *file, char *dst, uint64_t len, uint6
     return MF_OK;
 }
 
-static mf_status read_request(io_threads *t, mfi_io_req *req, uint64_t *cached_bytes)
+/* The same where we have to look after the page cache ourselves. */
+static mf_status read_piece_and_drop(io_threads *t, uint32_t file, char *dst, uint64_t len,
+                                     uint64_t offset, bool *retried, uint64_t *dropped_bytes,
+                                     mf_error *err)
+{
+    page_run runs[N_RUNS];
+    uint32_t n = find_runs(t, file, offset, len, runs);
+    mf_status status = read_piece(t, t->files[file], dst, len, offset, retried, err);
+    for (uint32_t i = 0; i < n; i++) { /* also after a failure: a part may have been read */
+        drop(t->files[file], runs[i]);
+        *dropped_bytes += runs[i].end - runs[i].begin;
+    }
+    return status;
+}
+
+static mf_status read_request(io_threads *t, mfi_io_req *req, uint64_t *dropped_bytes)
 {
     const mfi_file *file = t->files[req->file];
     uint64_t at = 0;
@@ -174,16 +176,13 @@ static mf_status read_request(io_threads *t, mfi_io_req *req, uint64_t *cached_b
     while (at < req->len) {
         char *dst = (char *)req->dst + at;
         uint64_t offset = req->offset + at;
-        uint64_t len = MFI_MIN(PIECE_BYTES, req->len - at);
-        uint64_t cached = read_cached(t, file->fd, dst, len, offset);
-        *cached_bytes += cached;
-        mf_status status = MF_OK;
-        if (cached < len) {
-            status = read_piece(file, dst + cached, len - cached, offset + cached, &retried,
-                                &req->error);
-            /* Also after a failure: a part may have been read. */
-            note_ours(t, req->file, offset + cached, len - cached);
-        }
+        uint64_t len = MFI_MIN(t->piece_bytes - offset % t->page_bytes, req->len - at);
+        mf_status status = MF_ERR_UNSUPPORTED;
+        if (!atomic_load_explicit(&t->no_dontcache, memory_order_relaxed))
+            status = read_piece(t, file, dst, len, offset, &retried, &req->error);
+        if (status == MF_ERR_UNSUPPORTED)
+            status = read_piece_and_drop(t, req->file, dst, len, offset, &retried, dropped_bytes,
+                                         &req->error);
         if (status != MF_OK)
             return status;
         at += len;
@@ -219,14 +218,14 @@ static void serve_one(io_threads *t)
     mfi_io_req *req = pop(&t->queue_head);
     t->n_queued--;
     pthread_mutex_unlock(&t->lock);
-    uint64_t cached_bytes = 0;
+    uint64_t dropped_bytes = 0;
     req->error.status = MF_OK;
     req->error.message[0] = 0;
-    req->status = read_request(t, req, &cached_bytes);
+    req->status = read_request(t, req, &dropped_bytes);
     req->done_ns = mfi_clock_ns();
     pthread_mutex_lock(&t->lock);
     t->stats.n_reads++;
-    t->stats.cached_bytes += cached_bytes;
+    t->stats.dropped_bytes += dropped_bytes;
     if (req->status == MF_OK)
         t->stats.bytes += req->len;
     push(&t->done_head, &t->done_tail, req);
@@ -346,28 +345,15 @@ static void io_close(mfi_io *io)
     pthread_mutex_unlock(&t->lock);
     for (uint32_t i = 0; i < t->n_started; i++)
         pthread_join(t->threads[i], NULL);
-    while (t->n_ours > 0) {
-        cache_range range = pop_oldest(t);
-        drop(t, &range);
-    }
     pthread_cond_destroy(&t->done);
     pthread_cond_destroy(&t->work);
     pthread_mutex_destroy(&t->lock);
+    for (uint32_t i = 0; i < t->n_files; i++)
+        if (t->maps[i] && t->maps[i] != MAP_FAILED)
+            munmap(t->maps[i], (size_t)t->files[i]->size);
+    free(t->maps);
     free(t->files);
     free(t);
-}
-
-/* The kernel shall read what is asked for and no more. */
-static void advise(const mfi_file *file)
-{
-#if defined(__APPLE__)
-    fcntl(file->fd, F_NOCACHE, 1);
-    fcntl(file->fd, F_RDAHEAD, 0);
-#elif defined(POSIX_FADV_RANDOM)
-    posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
-#else
-    (void)file;
-#endif
 }
 
 mf_status mfi_io_threads_open(mfi_io **io, const mfi_file *const *files, uint32_t n_files,
@@ -381,24 +367,32 @@ mf_status mfi_io_threads_open(mfi_io **io, const mfi_file *const *files, uint32_
                         MFI_MAX_FILES);
     io_threads *t = calloc(1, sizeof *t + n_threads * sizeof *t->threads);
     const mfi_file **copy = calloc(n_files ? n_files : 1, sizeof *copy);
-    if (!t || !copy) {
+    void **maps = calloc(n_files ? n_files : 1, sizeof *maps);
+    if (!t || !copy || !maps) {
         free(t);
         free(copy);
+        free(maps);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u reader threads", n_threads);
     }
     t->base = (mfi_io){io_submit, io_poll, io_wait, io_stats, io_close};
     t->files = copy;
+    t->maps = maps;
     t->n_files = n_files;
     t->n_threads = n_threads;
     t->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    t->page_cache_bytes = page_cache_bytes;
+    uint64_t piece = page_cache_bytes / n_threads & ~(t->page_bytes - 1);
+    t->piece_bytes = MFI_MAX(MFI_MIN(piece, PIECE_BYTES_MAX), MFI_IO_READER_CACHE_BYTES);
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->work, NULL);
     pthread_cond_init(&t->done, NULL);
-    for (uint32_t i = 0; i < n_files; i++) {
-        copy[i] = files[i];
-        advise(files[i]);
-    }
+    memcpy(copy, files, n_files * sizeof *copy);
     *io = &t->base;
     return MF_OK;
+}
+
+void mfi_io_threads_pretend(mfi_io *io, bool no_dontcache, bool no_mincore)
+{
+    io_threads *t = (io_threads *)io;
+    atomic_store(&t->no_dontcache, no_dontcache);
+    t->no_mincore = no_mincore;
 }

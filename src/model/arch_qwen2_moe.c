@@ -44,7 +44,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 {
     mfi_shape *s = &model->shape;
     s->norm_top_k = false;
-    mfi_json_bool(mfi_config_get(c, "norm_topk_prob"), &s->norm_top_k);
+    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->norm_top_k, err));
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "qkv_bias", true, err));
     MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));
@@ -53,6 +53,13 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     MFI_TRY(mfi_config_experts(c, s, err));
     return mfi_config_u32(c, "shared_expert_intermediate_size", -1, 1, 1 << 20, &s->shared_width, err);
 }
+
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32",
+     "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face transformers"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed", "the block types; no model of this family yet"},
+    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+};
 
 const mfi_arch mfi_arch_qwen2_moe = {
     .name = "qwen2_moe",
@@ -63,4 +70,6 @@ const mfi_arch mfi_arch_qwen2_moe = {
     .ffn = MFI_RECIPE(mfi_ops_moe_shared, moe_names),
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
 };

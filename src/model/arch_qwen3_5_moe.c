@@ -49,6 +49,14 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     return mfi_config_hybrid(c, s->n_layers, model->mixer, err);
 }
 
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32",
+     "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face transformers"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
+     "tiny models: logits, every layer's hidden states and greedy tokens of mlx-lm"},
+    {"GGUF", "tiny F32 models, one with grouped-query attention: logits of llama.cpp"},
+};
+
 const mfi_arch mfi_arch_qwen3_5_moe = {
     .name = "qwen3_5_moe",
     .model_types = model_types,
@@ -59,4 +67,6 @@ const mfi_arch mfi_arch_qwen3_5_moe = {
     .ffn = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_hybrid_moe),
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_centred),
     .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
 };

@@ -34,13 +34,20 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     mfi_shape *s = &model->shape;
     /* Hugging Face's default is false, llama.cpp's for this family true; published files say true. */
     s->norm_top_k = c->gguf_arch != NULL;
-    mfi_json_bool(mfi_config_get(c, "norm_topk_prob"), &s->norm_top_k);
+    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->norm_top_k, err));
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
     return mfi_config_experts(c, s, err);
 }
+
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32",
+     "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face transformers"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed", "the block types; no model of this family yet"},
+    {"GGUF", "tiny models in 18 file types, one in shards: logits of llama.cpp"},
+};
 
 const mfi_arch mfi_arch_qwen3_moe = {
     .name = "qwen3_moe",
@@ -51,4 +58,6 @@ const mfi_arch mfi_arch_qwen3_moe = {
     .ffn = MFI_RECIPE(mfi_ops_moe, moe_names),
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
 };

@@ -36,7 +36,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     mfi_shape *s = &model->shape;
     s->attn_gate = true;
     s->norm_top_k = true;
-    mfi_json_bool(mfi_config_get(c, "norm_topk_prob"), &s->norm_top_k);
+    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->norm_top_k, err));
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e7, 0.25, err));
@@ -45,6 +45,13 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     MFI_TRY(mfi_config_u32(c, "shared_expert_intermediate_size", -1, 1, 1 << 20, &s->shared_width, err));
     return mfi_config_hybrid(c, s->n_layers, model->mixer, err);
 }
+
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32",
+     "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face transformers"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed", "the block types; no model of this family yet"},
+    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+};
 
 const mfi_arch mfi_arch_qwen3_next = {
     .name = "qwen3_next",
@@ -56,4 +63,6 @@ const mfi_arch mfi_arch_qwen3_next = {
     .ffn = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_hybrid_moe),
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_centred),
     .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
 };

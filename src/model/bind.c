@@ -198,14 +198,21 @@ static void decide_tiling(binder *b)
 
 /* ---- experts ---- */
 
+/* n experts of `rows` rows, which are read `slice` rows at a time. */
 static mf_status check_expert_tensor(binder *b, uint32_t id, uint64_t n, uint64_t rows,
-                                     uint64_t cols, mf_error *err)
+                                     uint64_t cols, uint64_t slice, mf_error *err)
 {
     const mfi_tensor *t = mfi_catalog_tensor(b->model->catalog, id);
     if (mfi_tensor_rows(t) != n * rows || mfi_tensor_cols(t) != cols)
         return wrong_shape(b, id, n * rows, cols, err);
+    if (n * rows > UINT32_MAX)
+        return mfi_fail(err, MF_ERR_LIMIT, "%s: tensor %s has more than %u rows", tensor_path(b, t),
+                        mfi_catalog_name(b->model->catalog, id), UINT32_MAX);
     if (!mfi_quant_multiplies(t->type))
         return wrong_type(b, id, "of a type that can be multiplied", err);
+    for (uint32_t p = 0; p < mfi_quant_n_planes(t->type); p++)
+        if (slice != n * rows && slice % mfi_quant_rows_per_row(t->type, p) != 0)
+            return wrong_type(b, id, "of a type whose rows can be taken apart here", err);
     return MF_OK;
 }
 
@@ -228,7 +235,7 @@ static mf_status bind_stacked(binder *b, uint32_t layer, const char *const names
         if (id == MFI_TENSOR_NONE)
             return missing(b, name, err);
         proj_shape(s, p, &rows, &cols);
-        MFI_TRY(check_expert_tensor(b, id, s->n_experts, rows, cols, err));
+        MFI_TRY(check_expert_tensor(b, id, s->n_experts, rows, cols, rows, err));
         for (uint32_t e = 0; e < s->n_experts; e++)
             out[e * MFI_EXPERT_PROJS + p] = (mfi_expert_src){id, e * rows};
     }
@@ -246,8 +253,9 @@ static mf_status bind_fused(binder *b, uint32_t layer, uint32_t gate_up, const c
     uint32_t down = lookup(b, name);
     if (down == MFI_TENSOR_NONE)
         return missing(b, name, err);
-    MFI_TRY(check_expert_tensor(b, gate_up, s->n_experts, 2 * (uint64_t)s->expert_width, s->hidden, err));
-    MFI_TRY(check_expert_tensor(b, down, s->n_experts, s->hidden, s->expert_width, err));
+    MFI_TRY(check_expert_tensor(b, gate_up, s->n_experts, 2 * (uint64_t)s->expert_width, s->hidden,
+                                s->expert_width, err));
+    MFI_TRY(check_expert_tensor(b, down, s->n_experts, s->hidden, s->expert_width, s->hidden, err));
     for (uint32_t e = 0; e < s->n_experts; e++) {
         mfi_expert_src *src = out + (size_t)e * MFI_EXPERT_PROJS;
         src[MFI_EXPERT_GATE] = (mfi_expert_src){gate_up, e * 2 * s->expert_width};
@@ -271,7 +279,7 @@ static mf_status bind_each(binder *b, uint32_t layer, mf_error *err)
             if (id == MFI_TENSOR_NONE)
                 return missing(b, name, err);
             proj_shape(s, p, &rows, &cols);
-            MFI_TRY(check_expert_tensor(b, id, 1, rows, cols, err));
+            MFI_TRY(check_expert_tensor(b, id, 1, rows, cols, rows, err));
             out[e * MFI_EXPERT_PROJS + p] = (mfi_expert_src){id, 0};
         }
     }

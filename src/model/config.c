@@ -102,10 +102,39 @@ mf_status mfi_config_u32(const mfi_config *config, const char *key, int64_t fall
     return MF_OK;
 }
 
+/* A number in [min, max] over *out; absent (or null): as it was. */
+static mf_status read_number(const mfi_config *config, const mfi_json *v, const char *key, double min,
+                             double max, double *out, mf_error *err)
+{
+    char name[192];
+    double n;
+    if (mfi_json_typeof(v) == MFI_JSON_NULL)
+        return MF_OK;
+    if (!mfi_json_f64(v, &n))
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: %s is not a number", config->path,
+                        shown_key(config, key, name, sizeof name));
+    if (!(n >= min && n <= max))
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: %s is %g; from %g to %g is possible", config->path,
+                        shown_key(config, key, name, sizeof name), n, min, max);
+    *out = n;
+    return MF_OK;
+}
+
+mf_status mfi_config_flag(const mfi_config *config, const char *key, bool *out, mf_error *err)
+{
+    char name[192];
+    const mfi_json *v = mfi_config_get(config, key);
+    if (mfi_json_typeof(v) != MFI_JSON_NULL && !mfi_json_bool(v, out))
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: %s is neither true nor false", config->path,
+                        shown_key(config, key, name, sizeof name));
+    return MF_OK;
+}
+
 mf_status mfi_config_require(const mfi_config *config, const char *key, bool want, mf_error *err)
 {
-    bool value;
-    if (mfi_json_bool(mfi_config_get(config, key), &value) && value != want)
+    bool value = want;
+    MFI_TRY(mfi_config_flag(config, key, &value, err));
+    if (value != want)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: %s %s is not supported", config->path,
                         key, value ? "true" : "false");
     return MF_OK;
@@ -126,8 +155,8 @@ mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err)
 
 mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, mf_error *err)
 {
-    const char *key = mfi_config_has(c, "num_experts") ? "num_experts" : "num_local_experts";
-    MFI_TRY(mfi_config_u32(c, c->gguf_arch ? "num_experts" : key, -1, 1, MFI_MAX_EXPERTS, &s->n_experts, err));
+    bool local = mfi_config_has(c, "num_local_experts") && !mfi_config_has(c, "num_experts");
+    MFI_TRY(mfi_config_u32(c, local ? "num_local_experts" : "num_experts", -1, 1, MFI_MAX_EXPERTS, &s->n_experts, err));
     MFI_TRY(mfi_config_u32(c, "num_experts_per_tok", -1, 1, MFI_MAX_TOP_K, &s->top_k, err));
     MFI_TRY(mfi_config_u32(c, "moe_intermediate_size", -1, 1, 1 << 20, &s->expert_width, err));
     if (s->top_k > s->n_experts)
@@ -151,13 +180,17 @@ mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, doubl
     const char *type = mfi_json_str(type_json, NULL);
     if (type && strcmp(type, "default") != 0 && strcmp(type, "none") != 0)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: rope type '%s' (known here: default)", c->path, type);
-    s->rope_theta = theta;
-    if (!mfi_json_f64(mfi_json_get(rope, "rope_theta"), &s->rope_theta))
-        mfi_json_f64(mfi_config_get(c, "rope_theta"), &s->rope_theta);
-    if (!mfi_json_f64(mfi_json_get(rope, "partial_rotary_factor"), &partial))
-        mfi_json_f64(mfi_config_get(c, "partial_rotary_factor"), &partial);
-    double n_rot = (double)s->head_dim * partial;
-    mfi_json_f64(mfi_config_get(c, "rope_dims"), &n_rot);
+    const char *in_rope[] = {"rope_theta", "partial_rotary_factor"};
+    double values[2] = {theta, partial}, dims = 0;
+    for (int i = 0; i < 2; i++) {
+        const mfi_json *v = mfi_json_get(rope, in_rope[i]);
+        v = mfi_json_typeof(v) == MFI_JSON_NULL ? mfi_config_get(c, in_rope[i]) : v;
+        MFI_TRY(read_number(c, v, in_rope[i], i ? 0 : 1, i ? 1 : 1e30, &values[i], err));
+    }
+    s->rope_theta = values[0];
+    double n_rot = (double)s->head_dim * values[1];
+    MFI_TRY(read_number(c, mfi_config_get(c, "rope_dims"), "rope_dims", 0, MFI_MAX_HEAD_DIM, &dims, err));
+    n_rot = dims > 0 ? dims : n_rot;
     if (!(s->rope_theta > 1) || !(n_rot >= 2) || n_rot > s->head_dim || (uint32_t)n_rot % 2 != 0)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: %g rotary dimensions of %u with base %g are impossible",
                         c->path, n_rot, s->head_dim, s->rope_theta);
@@ -190,12 +223,13 @@ mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
 mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err)
 {
     double eps = 1e-6;
-    mfi_json_f64(mfi_config_get(c, "rms_norm_eps"), &eps);
+    MFI_TRY(read_number(c, mfi_config_get(c, "rms_norm_eps"), "rms_norm_eps", 0, 1, &eps, err));
     s->eps = (float)eps;
-    const char *act = mfi_json_str(mfi_config_get(c, "hidden_act"), NULL);
-    if (act && strcmp(act, "silu") != 0)
+    const mfi_json *act_json = mfi_config_get(c, "hidden_act");
+    const char *act = mfi_json_str(act_json, NULL);
+    if (mfi_json_typeof(act_json) != MFI_JSON_NULL && (!act || strcmp(act, "silu") != 0))
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: hidden_act '%s' (known: silu)",
-                        c->path, act);
+                        c->path, act ? act : "?");
     return mfi_config_require(c, "attention_bias", false, err);
 }
 

@@ -16,6 +16,8 @@ bool mfi_config_has(const mfi_config *config, const char *key);
 /* An integer in [min, max]; `fallback` if absent (negative: MF_ERR_FORMAT). */
 mf_status mfi_config_u32(const mfi_config *config, const char *key, int64_t fallback, uint32_t min,
                          uint32_t max, uint32_t *out, mf_error *err);
+/* Leaves *out where the flag is absent; MF_ERR_FORMAT if it is none. */
+mf_status mfi_config_flag(const mfi_config *config, const char *key, bool *out, mf_error *err);
 /* MF_ERR_UNSUPPORTED if the flag is there and not as wanted. */
 mf_status mfi_config_require(const mfi_config *config, const char *key, bool want, mf_error *err);
 

@@ -97,9 +97,10 @@ static mf_status read_shape(mfi_model *model, const mfi_config *c, mf_error *err
         MFI_TRY(read_gguf_sizes(model, c, err));
     } else {
         MFI_TRY(mfi_config_u32(c, "vocab_size", -1, 1, MFI_MAX_VOCAB, &s->n_vocab, err));
-        if (!mfi_json_bool(mfi_config_get(c, "tie_word_embeddings"), &model->tied))
-            mfi_json_bool(mfi_json_get(mfi_catalog_config(model->catalog), "tie_word_embeddings"),
-                          &model->tied);
+        mfi_config outer = *c;
+        outer.root = mfi_catalog_config(model->catalog);
+        MFI_TRY(mfi_config_flag(&outer, "tie_word_embeddings", &model->tied, err));
+        MFI_TRY(mfi_config_flag(c, "tie_word_embeddings", &model->tied, err));
     }
     model->mixer = calloc(s->n_layers, sizeof *model->mixer); /* all attention, unless the family says */
     if (!model->mixer)

@@ -102,6 +102,11 @@ typedef struct mfi_recipe {
 typedef struct mfi_model mfi_model;
 typedef struct mfi_config mfi_config; /* config.h */
 
+/* A way the family is stored in, and what our results on it were compared with. */
+typedef struct mfi_evidence {
+    const char *format, *against;
+} mfi_evidence;
+
 /* A family. */
 typedef struct mfi_arch {
     const char *name;
@@ -110,6 +115,8 @@ typedef struct mfi_arch {
     mfi_recipe begin, mixer[MFI_N_MIXERS], ffn, head;
     /* Fills the shape and the layers' mixer kinds. */
     mf_status (*read_config)(mfi_model *model, const mfi_config *config, mf_error *err);
+    const mfi_evidence *evidence; /* [n_evidence] for people: `moeflux families` */
+    uint32_t n_evidence;
 } mfi_arch;
 
 /* Where a resident weight comes from. */

@@ -7,7 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
+
+#if defined(__linux__) && !defined(RWF_DONTCACHE)
+#define RWF_DONTCACHE 0x80 /* Linux 6.14 */
+#endif
+
+#define PIECE_BYTES ((size_t)256 << 10) /* what is in the page cache while it is read */
 
 static uint64_t mtime_ns(const struct stat *st)
 {
@@ -23,6 +30,19 @@ static mf_status fail_errno(mf_error *err, const char *path, const char *verb)
     int e = errno;
     mf_status status = e == ENOENT || e == ENOTDIR ? MF_ERR_FILE_MISSING : MF_ERR_IO;
     return mfi_fail(err, status, "%s: can't %s: %s", path, verb, strerror(e));
+}
+
+/* The kernel shall read what is asked for and no more: pages read ahead would be nobody's to drop. */
+static void advise(int fd)
+{
+#if defined(__APPLE__)
+    fcntl(fd, F_NOCACHE, 1);
+    fcntl(fd, F_RDAHEAD, 0);
+#elif defined(POSIX_FADV_RANDOM)
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+#else
+    (void)fd;
+#endif
 }
 
 mf_status mfi_file_open(mfi_file *file, const char *path, mf_error *err)
@@ -46,6 +66,7 @@ mf_status mfi_file_open(mfi_file *file, const char *path, mf_error *err)
         close(fd);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
     }
+    advise(fd);
     *file = (mfi_file){.fd = fd,
                        .size = (uint64_t)st.st_size,
                        .dev = (uint64_t)st.st_dev,
@@ -64,28 +85,59 @@ void mfi_file_close(mfi_file *file)
     *file = (mfi_file){.fd = -1};
 }
 
+ssize_t mfi_file_read_quietly(const mfi_file *file, void *dst, size_t len, uint64_t offset)
+{
+#ifdef RWF_DONTCACHE
+    struct iovec iov = {dst, len};
+    return preadv2(file->fd, &iov, 1, (off_t)offset, RWF_DONTCACHE);
+#else
+    (void)file, (void)dst, (void)len, (void)offset;
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+static void drop(const mfi_file *file, uint64_t begin, uint64_t end)
+{
+#ifdef POSIX_FADV_DONTNEED
+    begin &= ~(uint64_t)4095; /* partly covered pages would stay */
+    posix_fadvise(file->fd, (off_t)begin, (off_t)(mfi_align_up(end, 65536) - begin),
+                  POSIX_FADV_DONTNEED);
+#else
+    (void)file, (void)begin, (void)end; /* F_NOCACHE leaves nothing behind */
+#endif
+}
+
 mf_status mfi_file_read(const mfi_file *file, void *dst, size_t len, uint64_t offset, mf_error *err)
 {
     char *p = dst;
     size_t left = len;
     uint64_t at = offset;
-    while (left > 0) {
-        ssize_t n = pread(file->fd, p, left, (off_t)at);
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            return mfi_fail(err, MF_ERR_IO, "%s: reading %zu bytes at offset %" PRIu64 ": %s",
-                            file->path, left, at, strerror(errno));
+    bool quiet = true;
+    mf_status status = MF_OK;
+    while (left > 0 && status == MF_OK) {
+        size_t piece = MFI_MIN(left, PIECE_BYTES);
+        ssize_t n = quiet ? mfi_file_read_quietly(file, p, piece, at)
+                          : pread(file->fd, p, piece, (off_t)at);
+        if (n > 0) {
+            if (!quiet)
+                drop(file, at, at + (uint64_t)n);
+            p += n;
+            left -= (size_t)n;
+            at += (uint64_t)n;
+        } else if (n == 0) {
+            status = mfi_fail(
+                err, MF_ERR_FILE_TRUNCATED,
+                "%s: ends at offset %" PRIu64 ", but %zu bytes are needed at offset %" PRIu64,
+                file->path, at, len, offset);
+        } else if (quiet && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+            quiet = false;
+        } else if (errno != EINTR) {
+            status = mfi_fail(err, MF_ERR_IO, "%s: reading %zu bytes at offset %" PRIu64 ": %s",
+                              file->path, left, at, strerror(errno));
         }
-        if (n == 0)
-            return mfi_fail(err, MF_ERR_FILE_TRUNCATED,
-                            "%s: ends at offset %" PRIu64 ", but %zu bytes are needed at offset %" PRIu64,
-                            file->path, at, len, offset);
-        p += n;
-        left -= (size_t)n;
-        at += (uint64_t)n;
     }
-    return MF_OK;
+    return status;
 }
 
 mf_status mfi_file_check(const mfi_file *file, mf_error *err)

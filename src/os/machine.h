@@ -11,6 +11,8 @@ typedef struct mfi_machine {
     uint64_t cgroup_limit;   /* smallest limit on the path to the root; UINT64_MAX: none */
     uint64_t cgroup_used;    /* where that limit stands, less page cache that would go first; 0 if none */
     uint64_t rss_bytes;      /* of this process now */
+    uint64_t open_peak_bytes; /* most that was resident while the model was opened, if that was a new
+                               * peak of this process; else 0. Not read here: the engine knows */
 } mfi_machine;
 
 void mfi_machine_read(mfi_machine *machine);

@@ -10,7 +10,7 @@
 typedef struct emitter {
     mfi_program *p;
     const mfi_model *model;
-    bool q8;
+    uint32_t q8_bits; /* as mfi_plan_emit has it */
     uint32_t cap_ops;
     uint32_t *index; /* [1 + n_layers][MFI_N_ROLES] program weight of a role */
     uint8_t phases[MFI_N_BUFS]; /* bit set of the phases that use a buffer */
@@ -55,8 +55,9 @@ static const struct {
  * saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks of 32. */
 static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
 {
-    return e->q8 && (type.kind == MFI_Q_MLX || type.kind == MFI_Q_GGML) && role != MFI_ROLE_ROUTER &&
-           role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
+    bool fine = type.kind == MFI_Q_MLX ? type.bits <= e->q8_bits
+                                       : type.kind == MFI_Q_GGML && e->q8_bits == UINT8_MAX; /* asked for */
+    return fine && role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
 }
 
 static void add_weight(emitter *e, uint32_t row, mfi_role role)
@@ -104,7 +105,11 @@ static mf_status add_weights(emitter *e, mf_error *err)
 
 /* ---- experts ---- */
 
-static void place_experts(emitter *e)
+/* Offsets in a slot and the lengths of reads are 32 bits; with this limit, all sums over experts,
+ * layers, positions and rows fit 64 (limits.h bounds each factor, and the files the tensors). */
+#define EXPERT_BYTES_MAX ((uint64_t)UINT32_MAX - ALIGN)
+
+static mf_status place_experts(emitter *e, mf_error *err)
 {
     const mfi_shape *s = &e->model->shape;
     for (uint32_t layer = 0; layer < s->n_layers; layer++) {
@@ -117,9 +122,14 @@ static void place_experts(emitter *e)
             m->rows = proj == MFI_EXPERT_DOWN ? s->hidden : s->expert_width;
             m->cols = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
             for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++) {
+                uint64_t bytes = mfi_quant_plane_bytes(m->type, p, m->rows, m->cols);
+                if (bytes > EXPERT_BYTES_MAX || l->bytes + bytes > EXPERT_BYTES_MAX)
+                    return mfi_fail(err, MF_ERR_LIMIT,
+                                    "%s: layer %u: an expert of %u x %u has more than 4 GiB",
+                                    mfi_catalog_path(e->model->catalog), layer, s->hidden,
+                                    s->expert_width);
                 m->offset[p] = (uint32_t)l->bytes;
-                l->bytes = mfi_align_up(
-                    l->bytes + mfi_quant_plane_bytes(m->type, p, m->rows, m->cols), ALIGN);
+                l->bytes = mfi_align_up(l->bytes + bytes, ALIGN);
             }
         }
         l->q8_in = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_GATE].type, s->hidden) &&
@@ -127,6 +137,7 @@ static void place_experts(emitter *e)
         l->q8_mid = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_DOWN].type, s->expert_width);
         e->p->slot_bytes = MFI_MAX(e->p->slot_bytes, l->bytes);
     }
+    return MF_OK;
 }
 
 /* ---- ops ---- */
@@ -286,11 +297,11 @@ static void place_state(emitter *e)
 }
 
 mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
-                        uint32_t n_logit_rows, bool q8, mf_error *err)
+                        uint32_t n_logit_rows, uint32_t q8_bits, mf_error *err)
 {
     const mfi_shape *s = &model->shape;
     *program = (mfi_program){.shape = *s, .chunk = chunk, .n_logit_rows = n_logit_rows};
-    emitter e = {.p = program, .model = model, .q8 = q8};
+    emitter e = {.p = program, .model = model, .q8_bits = q8_bits};
     e.cap_ops = 64 * (s->n_layers + 2); /* recipes have fewer than 32 ops, each with one QUANTIZE */
     e.index = malloc((size_t)(1 + s->n_layers) * MFI_N_ROLES * sizeof *e.index);
     program->ops = calloc(e.cap_ops, sizeof *program->ops);
@@ -302,8 +313,9 @@ mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t c
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the program of %u layers", s->n_layers);
     if (status == MF_OK)
         status = add_weights(&e, err);
+    if (status == MF_OK)
+        status = place_experts(&e, err);
     if (status == MF_OK) {
-        place_experts(&e);
         emit_ops(&e);
         place_buffers(&e);
         place_state(&e);

@@ -6,16 +6,19 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the process grows by after the plan stands, beside what is planned: stacks that are used, stdio,
- * pages of code and libraries that run for the first time. Measured below 1.5 MiB with 4 threads. */
-#define PROCESS_GROWTH_BYTES (3 * MFI_MIB / 2)
-#define THREAD_BYTES (64 * MFI_KIB)
+#include "io/io.h"
+
+/* What the process grows by after the plan stands, beside what is planned: stdio, pages of code and
+ * libraries that run for the first time, small tables of the application. Measured: 0.2 MiB. */
+#define PROCESS_GROWTH_BYTES MFI_MIB
+/* Of a stack what is touched (20 KiB of kernels, 4 of the C library) and the kernel's part. */
+#define THREAD_BYTES (48 * MFI_KIB)
 #define CHUNK_AUTO_MAX 256
 #define CTX_AUTO_MAX 8192
 #define CTX_AUTO_MIN 512
 
 typedef struct sizes { /* of one candidate (ctx, chunk) */
-    uint64_t kv, state, scratch, fixed; /* fixed: everything but slots */
+    uint64_t kv, state, scratch;
 } sizes;
 
 static const char *mib(uint64_t bytes, char *text, size_t cap)
@@ -45,6 +48,8 @@ static void choose_budget(mfi_plan *plan, const mfi_machine *m, const mfi_plan_o
     }
     /* A tenth stays free, so that this machine doesn't start to reclaim because of us. */
     plan->budget_bytes = m->rss_bytes + room / 10 * 9;
+    /* Code that others have in memory, too, is resident here and charged to them. */
+    plan->budget_bytes = MFI_MIN(plan->budget_bytes, m->cgroup_limit);
     snprintf(plan->budget_reason, sizeof plan->budget_reason, "nine tenths of %s (%s), with the %s in use", why,
              mib(room, a, sizeof a), mib(m->rss_bytes, b, sizeof b));
 }
@@ -58,24 +63,46 @@ static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_
              o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
 }
 
-/* Float weights always meet float activations, and left to us everything but MLX types does, too; see
- * docs/numerics.md for the figures behind auto. */
-static void choose_activations(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o)
+/* What readers hold while they read. */
+static uint64_t page_cache_min(const mfi_plan *plan)
 {
-    const mfi_catalog *c = model->catalog;
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < model->shape.n_layers * model->shape.n_experts * MFI_EXPERT_PROJS; i++) {
-        mfi_qtype t = mfi_catalog_tensor(c, model->experts[i].tensor)->type;
-        if (t.kind == MFI_Q_MLX)
-            bits = t.bits;
+    return MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+}
+
+/* By the type of each weight: in a model of several, fine weights keep float activations. Float weights
+ * always do. See docs/numerics.md for the figures behind auto. */
+static void choose_activations(mfi_plan *plan, const mfi_plan_options *o)
+{
+    plan->q8_bits = o->activations == MF_ACTIVATIONS_Q8    ? UINT8_MAX
+                    : o->activations == MF_ACTIVATIONS_F32 ? 0
+                                                           : MFI_Q8_AUTO_MAX_BITS;
+}
+
+/* What became of the choice with this model's weights. */
+static void explain_activations(mfi_plan *plan, const mfi_plan_options *o)
+{
+    const mfi_program *p = &plan->program;
+    bool quantised = false;
+    plan->q8 = false;
+    for (uint32_t i = 0; i < p->n_weights; i++) {
+        quantised |= !mfi_qtype_is_float(p->weights[i].type);
+        plan->q8 |= p->weights[i].q8;
     }
-    plan->q8 = o->activations == MF_ACTIVATIONS_Q8 ||
-               (o->activations == MF_ACTIVATIONS_AUTO && bits != 0 && bits <= MFI_Q8_AUTO_MAX_BITS);
-    snprintf(plan->activations_reason, sizeof plan->activations_reason, "%s",
-             o->activations != MF_ACTIVATIONS_AUTO ? "as asked"
-             : bits == 0                           ? "weights of these types meet float activations"
-             : plan->q8 ? "8-bit rounding of activations stays below the error of these weights"
-                        : "these weights are finer than 8-bit activations");
+    for (uint32_t i = 0; i < p->shape.n_layers; i++) {
+        quantised |= !mfi_qtype_is_float(p->experts[i].proj[0].type);
+        plan->q8 |= p->experts[i].q8_in || p->experts[i].q8_mid;
+    }
+    char *reason = plan->activations_reason;
+    if (!quantised)
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "float weights meet float activations");
+    else if (o->activations != MF_ACTIVATIONS_AUTO)
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "as asked");
+    else if (plan->q8)
+        snprintf(reason, MFI_PLAN_REASON_BYTES,
+                 "where weights have up to %u bits: it costs less than a tenth of what they do",
+                 MFI_Q8_AUTO_MAX_BITS);
+    else
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "these weights are finer than 8-bit activations, or not measured with them");
 }
 
 /* ---- sizes ---- */
@@ -91,8 +118,11 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
     }
 }
 
-#define PART_BYTES 24 /* where one plane of one matrix of an expert lies */
-#define SLOT_TABLE_BYTES 256 /* bookkeeping of a slot in store and policy */
+#define PART_BYTES 24       /* where one plane of one matrix of an expert lies */
+#define SLOT_TABLE_BYTES 64 /* bookkeeping of a slot in store and policy */
+#define PAIR_TABLE_BYTES 8  /* forward: a (token, rank) choice, and where it stands */
+#define LAYER_TABLE_BYTES 256 /* a session's and the store's, beside the program */
+#define SAMPLER_TOKEN_BYTES 16
 
 static uint32_t held_max(const mfi_shape *shape, uint32_t n_slots)
 {
@@ -104,15 +134,23 @@ uint32_t mfi_plan_held_max(const mfi_plan *plan)
     return held_max(&plan->program.shape, plan->n_slots);
 }
 
-static uint64_t table_bytes(const mfi_model *model, uint32_t n_slots)
+/* The program itself, with what backends keep beside it. */
+static uint64_t program_bytes(const mfi_program *p)
 {
-    const mfi_shape *s = &model->shape;
+    uint64_t layers = p->shape.n_layers;
+    return p->n_ops * (uint64_t)sizeof *p->ops + p->n_weights * (sizeof *p->weights + 64) +
+           layers * (sizeof *p->experts + sizeof *p->state + LAYER_TABLE_BYTES);
+}
+
+static uint64_t table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slots)
+{
+    const mfi_shape *s = &p->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
     uint64_t reqs = (uint64_t)held_max(s, n_slots) * MFI_MAX_PARTS;
-    /* Parts and index of every expert, requests, slots; the sampler's 16 bytes a token of the
-     * vocabulary; the forward pass's lists. */
-    return experts * (MFI_MAX_PARTS * PART_BYTES + 8) + reqs * 1024 +
-           (uint64_t)n_slots * SLOT_TABLE_BYTES + (uint64_t)s->n_vocab * 16 + 128 * MFI_KIB;
+    return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + 8) +
+           reqs * (sizeof(mfi_io_req) + 16) + (uint64_t)n_slots * SLOT_TABLE_BYTES +
+           (uint64_t)p->chunk * s->top_k * PAIR_TABLE_BYTES + (uint64_t)ctx * sizeof(int32_t) +
+           (uint64_t)s->n_vocab * SAMPLER_TOKEN_BYTES + 64 * MFI_KIB;
 }
 
 static uint64_t process_bytes(const mfi_plan *plan, const mfi_machine *m)
@@ -121,11 +159,21 @@ static uint64_t process_bytes(const mfi_plan *plan, const mfi_machine *m)
            (uint64_t)(plan->n_threads + plan->n_io_threads) * THREAD_BYTES;
 }
 
-static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
-                            const mfi_program *p, const sizes *z, uint32_t n_slots)
+/* Everything but slots, for n_slots of them. */
+static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
+                            const sizes *z, uint32_t ctx, uint32_t n_slots)
 {
     return process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv + z->state +
-           z->scratch + table_bytes(model, n_slots);
+           z->scratch + plan->other_bytes + table_bytes(p, ctx, n_slots);
+}
+
+/* The least that a plan with this context and program takes. */
+static uint64_t least_bytes(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                            const mfi_program *p, uint32_t ctx)
+{
+    sizes z;
+    measure(model, p, ctx, &z);
+    return fixed_bytes(plan, m, p, &z, ctx, p->shape.top_k) + p->shape.top_k * plan->slot_stride;
 }
 
 static uint32_t n_experts_total(const mfi_model *model)
@@ -135,8 +183,13 @@ static uint32_t n_experts_total(const mfi_model *model)
 
 /* ---- decisions ---- */
 
-/* The largest context up to the model's (8192 at most, unless asked) whose KV takes at most a quarter of what the resident
- * part leaves. */
+static uint32_t ctx_least(const mfi_model *model)
+{
+    return MFI_MIN(model->ctx_model, CTX_AUTO_MIN);
+}
+
+/* The largest context up to the model's (8192 at most, unless asked) whose KV takes at most a quarter
+ * of what the least that everything else needs leaves. `p` has the smallest chunk. */
 static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                        const mfi_plan_options *o, const mfi_program *p)
 {
@@ -145,12 +198,11 @@ static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine
         snprintf(plan->ctx_reason, sizeof plan->ctx_reason, "as asked");
         return;
     }
-    uint64_t base = process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes;
+    uint64_t base = least_bytes(plan, model, m, p, 0);
     uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / 4 : 0;
-    uint32_t most = MFI_MIN(model->ctx_model, CTX_AUTO_MAX), least = MFI_MIN(most, CTX_AUTO_MIN);
+    uint32_t most = MFI_MIN(model->ctx_model, CTX_AUTO_MAX), least = ctx_least(model);
     uint32_t ctx = most;
-    sizes z;
-    for (measure(model, p, ctx, &z); z.kv > room && ctx > least; measure(model, p, ctx, &z))
+    while (ctx > least && least_bytes(plan, model, m, p, ctx) - base > room)
         ctx = MFI_MAX(ctx / 2, least);
     plan->ctx = ctx;
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason, "%s; the model was made for %u; -c sets it",
@@ -158,62 +210,54 @@ static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine
              model->ctx_model);
 }
 
-/* The largest chunk whose scratch takes at most an eighth of what the rest leaves: a prompt reads each
- * expert once a chunk, so long chunks read less, but every byte of scratch is a byte less of cache. */
+/* The largest chunk whose scratch takes at most an eighth of what the least of the rest leaves: a
+ * prompt reads each expert once a chunk, so long chunks read less, but every byte of scratch is a byte
+ * less of cache. */
 static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                               const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
 {
-    uint32_t chunk = o->chunk ? o->chunk : MFI_MIN(CHUNK_AUTO_MAX, plan->ctx);
-    for (;;) {
+    /* plan->program has the smallest chunk. */
+    uint64_t base = least_bytes(plan, model, m, &plan->program, plan->ctx);
+    uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / 8 : 0;
+    uint32_t most = o->chunk ? o->chunk : MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), chunk = most;
+    for (; !o->chunk; chunk = MFI_MAX(chunk / 2, 1)) {
         mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->q8, err));
-        sizes z;
-        measure(model, &plan->program, plan->ctx, &z);
-        uint64_t rest = fixed_bytes(plan, model, m, &plan->program, &z, model->shape.top_k) - z.scratch;
-        uint64_t room = plan->budget_bytes > rest ? (plan->budget_bytes - rest) / 8 : 0;
-        if (o->chunk || chunk == 1 || z.scratch <= room)
+        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->q8_bits, err));
+        if (chunk == 1 || least_bytes(plan, model, m, &plan->program, plan->ctx) <= base + room)
             break;
-        chunk = MFI_MAX(chunk / 2, 1);
     }
     plan->chunk = chunk;
     snprintf(plan->chunk_reason, sizeof plan->chunk_reason, "%s",
-             o->chunk                                      ? "as asked"
-             : chunk == MFI_MIN(CHUNK_AUTO_MAX, plan->ctx) ? "longer gains little"
-                                                           : "scratch kept to an eighth of what is free");
+             o->chunk        ? "as asked"
+             : chunk == most ? "longer gains little"
+                             : "scratch kept to an eighth of what is free");
     return MF_OK;
 }
 
-/* What the tightest plan with these options takes: shortest automatic context, chunk of one, one token's
- * experts of a layer. */
-static mf_status find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
-                            const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
+/* What the tightest plan with these options takes: shortest automatic context, chunk of one, one
+ * token's experts of a layer; and what opening took already. `p` has the smallest chunk. */
+static void find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                       const mfi_plan_options *o, const mfi_program *p)
 {
-    mfi_program p;
-    MFI_TRY(mfi_plan_emit(&p, model, o->chunk ? o->chunk : 1, n_logit_rows, plan->q8, err));
-    uint32_t least = MFI_MIN(MFI_MIN(model->ctx_model, CTX_AUTO_MAX), CTX_AUTO_MIN);
-    sizes z;
-    measure(model, &p, o->ctx ? o->ctx : least, &z);
-    uint32_t n_slots = model->shape.top_k;
     uint64_t cache = plan->page_cache_bytes;
-    plan->page_cache_bytes = MFI_PAGE_CACHE_BYTES_MIN;
-    uint64_t floor = fixed_bytes(plan, model, m, &p, &z, n_slots) + n_slots * plan->slot_stride;
+    plan->page_cache_bytes = page_cache_min(plan);
+    uint64_t floor = least_bytes(plan, model, m, p, o->ctx ? o->ctx : ctx_least(model));
     plan->page_cache_bytes = cache;
-    /* A round number with a 64th for the page cache's share, so that what is printed works when
-     * typed back in, even though the process differs by some pages from run to run. */
-    plan->floor_bytes = mfi_align_up(floor + floor / 64, MFI_MIB);
-    mfi_program_free(&p);
-    return MF_OK;
+    /* A round number with the page cache's share, so that what is printed works when typed back in,
+     * even though the process differs by some pages from run to run. */
+    floor += MFI_MIN(floor / 64, MFI_PAGE_CACHE_BYTES_MAX);
+    plan->floor_bytes = mfi_align_up(MFI_MAX(floor, m->open_peak_bytes), MFI_MIB);
 }
 
 static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machine *m, const sizes *z)
 {
     char a[32];
     uint32_t total = n_experts_total(model), top_k = model->shape.top_k;
-    uint64_t least = fixed_bytes(plan, model, m, &plan->program, z, 0);
+    uint64_t least = fixed_bytes(plan, m, &plan->program, z, plan->ctx, 0);
     uint64_t room = plan->budget_bytes > least ? plan->budget_bytes - least : 0;
     uint32_t n = (uint32_t)MFI_MIN(room / plan->slot_stride, total);
     /* Tables grow with the slots, by far less than the slots. */
-    while (n > 0 && fixed_bytes(plan, model, m, &plan->program, z, n) + n * plan->slot_stride >
+    while (n > 0 && fixed_bytes(plan, m, &plan->program, z, plan->ctx, n) + n * plan->slot_stride >
                         plan->budget_bytes)
         n--;
     plan->n_slots = n;
@@ -257,7 +301,7 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
     }
 }
 
-static void fill_items(mfi_plan *plan, const mfi_model *model, const mfi_machine *m, const sizes *z)
+static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
 {
     uint64_t *b = plan->bytes;
     b[MFI_PLAN_PROCESS] = process_bytes(plan, m);
@@ -266,17 +310,19 @@ static void fill_items(mfi_plan *plan, const mfi_model *model, const mfi_machine
     b[MFI_PLAN_KV] = z->kv;
     b[MFI_PLAN_STATE] = z->state;
     b[MFI_PLAN_SCRATCH] = z->scratch;
-    b[MFI_PLAN_TABLES] = table_bytes(model, plan->n_slots);
+    b[MFI_PLAN_TABLES] = plan->other_bytes + table_bytes(&plan->program, plan->ctx, plan->n_slots);
     b[MFI_PLAN_SLOTS] = plan->n_slots * plan->slot_stride;
     char(*r)[MFI_PLAN_REASON_BYTES] = plan->reason;
     snprintf(r[MFI_PLAN_PROCESS], sizeof *r, "resident now %.1f MiB (code, libraries, tokenizer, catalog) and room for stacks",
              (double)m->rss_bytes / (double)MFI_MIB);
-    snprintf(r[MFI_PLAN_CACHE], sizeof *r, "left behind by our own reads at most; older is dropped");
+    snprintf(r[MFI_PLAN_CACHE], sizeof *r, "what our own reads hold while they last; nothing stays");
     snprintf(r[MFI_PLAN_DENSE], sizeof *r, "every token uses it: embedding, mixers, routers, shared experts, head");
     snprintf(r[MFI_PLAN_KV], sizeof *r, "%u positions, reserved at open, touched as the context grows", plan->ctx);
     snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
-    snprintf(r[MFI_PLAN_TABLES], sizeof *r, "where each expert lies, slots, sampler");
+    snprintf(r[MFI_PLAN_TABLES], sizeof *r,
+             "the program, where each expert lies, slots, sampler, the tokens of the context%s",
+             plan->other_bytes ? ", sums of an importance matrix" : "");
 }
 
 static mf_status check_options(const mfi_model *model, const mfi_plan_options *o, mf_error *err)
@@ -288,6 +334,9 @@ static mf_status check_options(const mfi_model *model, const mfi_plan_options *o
                         o->ctx, model->ctx_model);
     if (o->chunk > MFI_MAX_CHUNK)
         return mfi_fail(err, MF_ERR_LIMIT, "chunk of %u: at most %u", o->chunk, MFI_MAX_CHUNK);
+    if (o->n_logit_rows > MFI_MAX_CHUNK)
+        return mfi_fail(err, MF_ERR_LIMIT, "%u rows of logits at once: at most %u", o->n_logit_rows,
+                        MFI_MAX_CHUNK);
     if (o->n_threads > MFI_MAX_THREADS || o->n_io_threads > MFI_MAX_IO_THREADS)
         return mfi_fail(err, MF_ERR_LIMIT, "%u threads and %u readers: at most %u and %u",
                         o->n_threads, o->n_io_threads, MFI_MAX_THREADS, MFI_MAX_IO_THREADS);
@@ -297,28 +346,30 @@ static mf_status check_options(const mfi_model *model, const mfi_plan_options *o
 mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
                         const mfi_plan_options *options, mf_error *err)
 {
-    *plan = (mfi_plan){.isa = options->isa};
+    *plan = (mfi_plan){.isa = options->isa, .other_bytes = options->other_bytes};
     MFI_TRY(check_options(model, options, err));
     uint32_t n_logit_rows = options->n_logit_rows ? options->n_logit_rows : 1;
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
-    choose_activations(plan, model, options);
+    choose_activations(plan, options);
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
-        MFI_MIN(MFI_MAX(plan->budget_bytes / 64, MFI_PAGE_CACHE_BYTES_MIN), MFI_PAGE_CACHE_BYTES_MAX);
+        MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
 
-    MFI_TRY(mfi_plan_emit(&plan->program, model, 1, n_logit_rows, plan->q8, err));
+    uint32_t chunk_least = options->chunk ? options->chunk : 1;
+    MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->q8_bits, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
     choose_ctx(plan, model, machine, options, &plan->program);
-    MFI_TRY(find_floor(plan, model, machine, options, n_logit_rows, err));
+    find_floor(plan, model, machine, options, &plan->program);
     MFI_TRY(choose_chunk(plan, model, machine, options, n_logit_rows, err));
+    explain_activations(plan, options);
     count_token_bytes(plan, model);
 
     sizes z;
     measure(model, &plan->program, plan->ctx, &z);
     choose_slots(plan, model, machine, &z);
-    fill_items(plan, model, machine, &z);
-    plan->fits = plan->n_slots >= model->shape.top_k;
+    fill_items(plan, machine, &z);
+    plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->floor_bytes;
     if (!plan->fits) {
         return mfi_fail(err, MF_ERR_BUDGET,
                         "%s: a budget of %.1f MiB can't hold it; the smallest that works with these "

@@ -15,6 +15,7 @@ typedef struct mfi_plan_options {
     uint64_t memory_bytes; /* 0: from the machine */
     uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
     uint32_t n_logit_rows; /* 0: 1 */
+    uint64_t other_bytes;  /* that the engine takes beside what is planned here */
     mf_activations activations;
     mfi_isa isa;
 } mfi_plan_options;
@@ -40,12 +41,14 @@ typedef struct mfi_plan {
     uint64_t floor_bytes; /* smallest budget that works with these options */
     bool fits;
     uint64_t bytes[MFI_PLAN_N_ITEMS];
+    uint64_t other_bytes; /* as asked for; counted among the tables */
     char reason[MFI_PLAN_N_ITEMS][MFI_PLAN_REASON_BYTES];
     char budget_reason[MFI_PLAN_REASON_BYTES], ctx_reason[MFI_PLAN_REASON_BYTES],
         chunk_reason[MFI_PLAN_REASON_BYTES], threads_reason[MFI_PLAN_REASON_BYTES],
         activations_reason[MFI_PLAN_REASON_BYTES];
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
-    bool q8; /* activations meet quantised weights in 8 bits */
+    uint32_t q8_bits; /* quantised weights of at most this many bits meet 8-bit activations */
+    bool q8;          /* some do */
     mfi_isa isa;
     uint64_t slot_stride;          /* slot_bytes, page-aligned */
     uint64_t expert_bytes_total;   /* all routed experts on the drive */
@@ -67,8 +70,9 @@ uint32_t mfi_plan_held_max(const mfi_plan *plan);
 void mfi_plan_print(const mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
                     bool json, mfi_buf *out);
 
-/* Builds the program for a chunk size; sizes of dense, scratch and slot regions follow (emit.c). */
+/* Builds the program for a chunk size; sizes of dense, scratch and slot regions follow (emit.c).
+ * Weights of at most q8_bits bits take 8-bit activations. */
 mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
-                        uint32_t n_logit_rows, bool q8, mf_error *err);
+                        uint32_t n_logit_rows, uint32_t q8_bits, mf_error *err);
 
 #endif

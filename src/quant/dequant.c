@@ -160,6 +160,19 @@ static void mxfp4_row(const uint8_t *codes, const uint8_t *exponents, uint64_t n
     }
 }
 
+void mfi_dequant_row_wide(mfi_qtype type, const void *const planes[], uint64_t n, float *out)
+{
+    if (type.kind != MFI_Q_MLX) {
+        mfi_dequant_row(type, planes, n, out);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        float scale = load_float(type.scale, planes[1], i / type.group);
+        float bias = load_float(type.scale, planes[2], i / type.group);
+        out[i] = (float)load_code(planes[0], i, type.bits) * scale + bias;
+    }
+}
+
 void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out)
 {
     switch (type.kind) {

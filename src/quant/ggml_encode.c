@@ -116,21 +116,16 @@ static float symmetric_search(const float *x, const float *w, int n, float lo)
     float e = extreme(x, n), best = -1, scale = 0, hi = -lo - 1;
     if (e == 0)
         return 0;
-    for (int k = -9; k <= 14; k++) {
+    for (int k = -9; k <= 14; k += 2) { /* four times the work gains 0.2 % */
         /* Round the code of the largest element: -lo with its sign, or, with k > 9, hi. */
         float top = k <= 9 ? lo + 0.1f * (float)k : hi + 0.1f * (float)(k - 12);
         float inv = top / e, xq, qq;
         if (!isfinite(inv))
             continue;
-        for (int pass = 0; pass < 2; pass++) {
-            symmetric_sums(x, w, n, inv, lo, hi, &xq, &qq);
-            if (!(qq > 0) || xq == 0)
-                break;
-            if (xq * xq / qq > best) {
-                best = xq * xq / qq;
-                scale = xq / qq;
-            }
-            inv = qq / xq; /* and the codes that are nearest with that scale */
+        symmetric_sums(x, w, n, inv, lo, hi, &xq, &qq);
+        if (qq > 0 && xq != 0 && xq * xq / qq > best) {
+            best = xq * xq / qq;
+            scale = xq / qq;
         }
     }
     return best < 0 ? e / lo : scale;
@@ -311,7 +306,7 @@ static void q4_search(const float *x, const float *w, float *scale, float *min)
     q4_sums s;
     double least = INFINITY;
     q4_fixed_sums(x, w, &s);
-    for (int k = -10; k <= 10; k++) {
+    for (int k = -10; k <= 10; k += 2) {
         float inv = (15 + 0.12f * (float)k) / (hi - lo), m = -lo, a;
         for (int pass = 0; pass < 2 && isfinite(inv); pass++) {
             q4_code_sums(x, w, inv, m, &s);

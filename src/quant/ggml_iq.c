@@ -142,16 +142,16 @@ void mfi_ggml_iq1_m(const uint8_t *block, float *out)
     }
 }
 
-static const int8_t iq4_curve[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                     1,    13,   25,  38,  53,  69,  89,  113};
+const int8_t mfi_iq4_curve[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                  1,    13,   25,  38,  53,  69,  89,  113};
 
 /* 18 bytes: scale, nibbles: element i low, element i + 16 high. */
 void mfi_ggml_iq4_nl(const uint8_t *block, float *out)
 {
     float d = mfi_load_f16(block);
     for (int i = 0; i < 16; i++) {
-        out[i] = d * (float)iq4_curve[block[2 + i] & 15];
-        out[i + 16] = d * (float)iq4_curve[block[2 + i] >> 4];
+        out[i] = d * (float)mfi_iq4_curve[block[2 + i] & 15];
+        out[i + 16] = d * (float)mfi_iq4_curve[block[2 + i] >> 4];
     }
 }
 
@@ -166,8 +166,8 @@ void mfi_ggml_iq4_xs(const uint8_t *block, float *out)
         int scale = (int)((block[4 + s / 2] >> s % 2 * 4 & 15) | (high >> 2 * s & 3) << 4);
         float dl = d * (float)(scale - 32);
         for (int i = 0; i < 16; i++) {
-            out[i] = dl * (float)iq4_curve[q[i] & 15];
-            out[i + 16] = dl * (float)iq4_curve[q[i] >> 4];
+            out[i] = dl * (float)mfi_iq4_curve[q[i] & 15];
+            out[i + 16] = dl * (float)mfi_iq4_curve[q[i] >> 4];
         }
     }
 }

@@ -17,38 +17,17 @@ void mfi_ggml_q2_k(const uint8_t *block, float *out)
 }
 
 /* 110 bytes: [0] third bits: bit j of byte i is element 32 j + i; [32] codes of two bits as in
- * q2_K; [96] 16 scales of six bits; [108] scale. A third bit that is clear takes 4 off. Of scale s,
- * the low four bits are nibble s / 8 of byte s % 8, the high two are bits 2 (s / 4) of byte 8 + s
- * % 4. */
+ * q2_K; [96] 16 scales of six bits; [108] scale. A third bit that is clear takes 4 off. */
 void mfi_ggml_q3_k(const uint8_t *block, float *out)
 {
     float d = mfi_load_f16(block + 108);
-    const uint8_t *scales = block + 96;
     for (int s = 0; s < 16; s++) {
         const uint8_t *q = block + 32 + s / 8 * 32 + s % 2 * 16, *high = block + s % 2 * 16;
         int shift = s / 2 % 4 * 2, bit = s / 2;
-        int code = (scales[s % 8] >> s / 8 * 4 & 15) | (scales[8 + s % 4] >> s / 4 * 2 & 3) << 4;
-        float scale = d * (float)(code - 32);
+        float scale = d * (float)(mfi_ggml_q3_scale(block + 96, s) - 32);
         for (int i = 0; i < 16; i++)
             *out++ = scale * (float)((q[i] >> shift & 3) - (high[i] >> bit & 1 ? 0 : 4));
     }
-}
-
-/* Scale and minimum of sub-block s, six bits each, from the 12 bytes that q4_K and q5_K have: bytes
- * 0-3 and 4-7 hold the first four of each in their low six bits; the low four bits of the others
- * are in bytes 8-11, the high two on top of the first eight bytes. */
-static void scale_min(const uint8_t *p, int s, float *scale, float *min)
-{
-    int sc, m;
-    if (s < 4) {
-        sc = p[s] & 63;
-        m = p[s + 4] & 63;
-    } else {
-        sc = (p[s + 4] & 15) | (p[s - 4] >> 6) << 4;
-        m = p[s + 4] >> 4 | (p[s] >> 6) << 4;
-    }
-    *scale = (float)sc;
-    *min = (float)m;
 }
 
 /* 144 bytes: scale, minimum, [4] sub-scales and minima, [16] nibbles: 32 bytes hold 64 elements,
@@ -59,7 +38,7 @@ void mfi_ggml_q4_k(const uint8_t *block, float *out)
     for (int s = 0; s < 8; s++) {
         const uint8_t *q = block + 16 + s / 2 * 32;
         int shift = s % 2 * 4;
-        scale_min(block + 4, s, &scale, &min);
+        mfi_ggml_scale_min(block + 4, s, &scale, &min);
         scale *= d;
         min *= dmin;
         for (int i = 0; i < 32; i++)
@@ -75,7 +54,7 @@ void mfi_ggml_q5_k(const uint8_t *block, float *out)
     for (int s = 0; s < 8; s++) {
         const uint8_t *q = block + 48 + s / 2 * 32;
         int shift = s % 2 * 4;
-        scale_min(block + 4, s, &scale, &min);
+        mfi_ggml_scale_min(block + 4, s, &scale, &min);
         scale *= d;
         min *= dmin;
         for (int i = 0; i < 32; i++)

@@ -11,7 +11,7 @@
  *   plane 0  one byte an element,  plane 1  one scale of `scale` type for each 128 x 128 block;
  *   value = e4m3 * scale
  * MXFP4 in safetensors (gpt-oss) has two:
- *   plane 0  16 bytes for each 32 elements, low nibble first,  plane 1  one E8M0 exponent byte each;
+ *   plane 0  16 bytes for each 32 elements, low nibble first,  plane 1  one E8M0 exponent each;
  *   value = e2m1 * 2^(exponent - 127); exponent 255 is NaN
  */
 #ifndef MFI_QUANT_QUANT_H
@@ -92,10 +92,13 @@ uint16_t mfi_f32_to_bf16(float f);
 float mfi_e4m3_to_f32(uint8_t b); /* 0x7f and 0xff are NaN; there is no infinity */
 
 /* Decodes n elements starting at element 0 of a row into out; n is whole blocks of GGML types and
- * MXFP4. planes[] point at that row (FP8: at its row of scales) and need no alignment. MLX types give the very bits of mx.dequantize, which computes in the type of the scales:
- * the product is rounded to it, then the sum, and the result is widened. (Matrix kernels multiply with
- * q * scale + bias in float, which is nearer to the stored value; see kernels/kernels.h.) */
+ * MXFP4. planes[] point at that row (FP8: at its row of scales), unaligned. MLX types give
+ * the very bits of mx.dequantize, which computes in the type of the scales: the product is rounded
+ * to it, then the sum, and the result is widened. (Matrix kernels multiply with q * scale + bias in
+ * float, which is nearer to the stored value; see kernels/kernels.h.) */
 void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
+/* The same, but MLX types as matrix kernels take them: q * scale + bias in float. */
+void mfi_dequant_row_wide(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
 
 /* True for the types that rows can be encoded as: the floats, q4_0, q8_0, q4_K and q6_K. */
 bool mfi_quant_can_encode(mfi_qtype type);

@@ -1,5 +1,6 @@
 /* Generating: prompt, then sample, show, evaluate, until something ends it. Runs on the engine's
  * thread; the callbacks run there, too. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,6 +62,12 @@ static mf_status decode(generation *g, mf_error *err)
     g->result->stop = MF_STOP_LENGTH;
     while (left != 0) {
         id = mfi_sampler_next(g->sampler, mf_session_logits(g->session));
+        /* The sampler takes a NaN only where there is nothing else. */
+        if (isnan(mf_session_logits(g->session)[id]))
+            return mfi_fail(err, MF_ERR_FORMAT,
+                            "%s: after %zu tokens the model's output is not a number: its weights "
+                            "are damaged, or outside what float32 can compute with",
+                            g->host->model_path, mf_session_length(g->session));
         if (is_eos(g->host, id) && !g->o->ignore_eos) {
             g->result->stop = MF_STOP_EOS;
             break;
@@ -88,7 +95,7 @@ static mf_status decode(generation *g, mf_error *err)
 static mf_status run(generation *g, mf_error *err)
 {
     uint64_t t0 = mfi_clock_ns();
-    const int32_t *past = mfi_session_tokens(g->session);
+    const int32_t *past = mf_session_tokens(g->session);
     for (size_t i = 0; i < mf_session_length(g->session); i++)
         mfi_sampler_accept(g->sampler, past[i]);
     if (g->o->n_prompt == 0 && !mf_session_logits(g->session))

@@ -5,6 +5,5 @@
 #include "session/session.h"
 
 const mfi_session_host *mfi_session_host_of(const mf_session *session);
-const int32_t *mfi_session_tokens(const mf_session *session); /* the timeline, [length] */
 
 #endif

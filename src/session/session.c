@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "os/vmem.h"
 
 #define KV_STEP 256 /* positions committed at a time */
+#define TICK_NS 100000000u /* between two reports of progress */
 
 struct mf_session {
     mfi_session_host *host;
@@ -89,6 +91,39 @@ void mf_session_reset(mf_session *s)
     s->has_logits = false;
 }
 
+/* KV can be cut at any position; a recurrent state holds all tokens or none. */
+static bool can_cut(const mf_session *s)
+{
+    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
+        if (s->plan->program.state[i].recurrent_bytes)
+            return false;
+    return true;
+}
+
+mf_status mf_session_sync(mf_session *s, const int32_t *tokens, size_t n_tokens, size_t *n_kept,
+                          mf_error *err)
+{
+    if (n_tokens > s->plan->ctx)
+        return mfi_fail(err, MF_ERR_CONTEXT, "%zu tokens don't fit into a context of %u", n_tokens,
+                        s->plan->ctx);
+    uint32_t same = 0;
+    while (same < s->length && same < n_tokens && s->tokens[same] == tokens[same])
+        same++;
+    if (s->broken)
+        same = 0;
+    /* Without logits after the last token, the last one has to be evaluated once more. */
+    if (same == n_tokens && same > 0 && !(s->has_logits && same == s->length))
+        same--;
+    if (same < s->length && can_cut(s) && !s->broken) {
+        s->length = same;
+        s->has_logits = false;
+    } else if (same < s->length || s->broken) {
+        mf_session_reset(s);
+    }
+    *n_kept = s->length;
+    return MF_OK;
+}
+
 size_t mf_session_length(const mf_session *s)
 {
     return s->length;
@@ -124,20 +159,41 @@ static mf_status check_tokens(const mf_session *s, const int32_t *tokens, size_t
     return MF_OK;
 }
 
+/* How far an evaluation of several tokens is, told from time to time while its layers are done. */
+typedef struct report {
+    const mf_session *s;
+    size_t at, len, n; /* tokens before this chunk, in it, in all */
+    uint64_t last_ns;
+} report;
+
+static bool tell(void *user, uint32_t n_layers)
+{
+    report *r = user;
+    const mfi_session_host *host = r->s->host;
+    uint64_t now_ns = mfi_clock_ns();
+    if (now_ns - r->last_ns < TICK_NS)
+        return true;
+    r->last_ns = now_ns;
+    size_t done = r->at + r->len * n_layers / r->s->plan->program.shape.n_layers;
+    return host->progress(host->progress_user, "prompt", "tokens", done, r->n);
+}
+
 static mf_status eval_chunks(mf_session *s, const int32_t *tokens, size_t n,
-                             const mf_eval_outputs *outputs, mf_error *err)
+                             const mf_eval_outputs *outputs, report *r, mf_error *err)
 {
     bool all = outputs && (outputs->on_logits || outputs->on_hidden);
-    bool report = s->host->progress && n > s->plan->chunk;
+    bool tell_chunks = s->host->progress && n > s->plan->chunk;
     for (size_t at = 0; at < n;) {
         uint32_t len = (uint32_t)MFI_MIN(n - at, s->plan->chunk);
+        r->at = at;
+        r->len = len;
         mfi_want want = all ? MFI_WANT_ALL : at + len == n ? MFI_WANT_LAST : MFI_WANT_NOTHING;
         MFI_TRY(mfi_forward_run(s->host->forward, tokens + at, len, s->length, s->mem, want, outputs,
                                 at, err));
         memcpy(s->tokens + s->length, tokens + at, len * sizeof *tokens);
         s->length += len;
         at += len;
-        if (report && !s->host->progress(s->host->progress_user, "prompt", "tokens", at, n) && at < n)
+        if (tell_chunks && !s->host->progress(s->host->progress_user, "prompt", "tokens", at, n) && at < n)
             return mfi_fail(err, MF_ERR_CANCELLED, "cancelled after %zu of %zu prompt tokens", at, n);
     }
     return MF_OK;
@@ -151,19 +207,22 @@ mf_status mf_session_eval(mf_session *s, const int32_t *tokens, size_t n_tokens,
         return MF_OK;
     MFI_TRY(commit_kv(s, s->length + (uint32_t)n_tokens, err));
     s->has_logits = false;
-    mf_status status = eval_chunks(s, tokens, n_tokens, outputs, err);
+    report r = {.s = s, .n = n_tokens, .last_ns = mfi_clock_ns()};
+    if (s->host->progress && n_tokens > 1)
+        mfi_forward_on_layer(s->host->forward, tell, &r);
+    mf_status status = eval_chunks(s, tokens, n_tokens, outputs, &r, err);
+    mfi_forward_on_layer(s->host->forward, NULL, NULL);
     s->broken = status != MF_OK;
     s->has_logits = status == MF_OK;
     return status;
 }
-
 
 const mfi_session_host *mfi_session_host_of(const mf_session *s)
 {
     return s->host;
 }
 
-const int32_t *mfi_session_tokens(const mf_session *s)
+const int32_t *mf_session_tokens(const mf_session *s)
 {
     return s->tokens;
 }

@@ -8,6 +8,7 @@
 
 /* What a session needs of its engine; filled by the engine, valid as long as it. */
 typedef struct mfi_session_host {
+    const char *model_path; /* for messages */
     const mfi_plan *plan;
     mfi_forward *forward;
     const mf_tokenizer *tokenizer; /* may be NULL */

@@ -392,18 +392,27 @@ static mf_status run(evaluator *ev, const mfi_node *node)
     return MF_OK;
 }
 
-mf_status mfi_template_render(const char *source, size_t len, const mfi_value *vars, mfi_buf *out,
-                              mf_error *err)
+mf_status mfi_template_run(const mfi_node *root, const mfi_value *vars, mfi_buf *out,
+                           mf_error *err)
 {
     MFI_ASSERT(vars->type == MFI_VALUE_MAP);
     mfi_arena arena = {0};
-    mfi_node *root = NULL;
     evaluator ev = {.arena = &arena, .vars = vars, .out = out, .out_begin = out->len, .err = err};
-    mf_status status = mfi_template_parse(&arena, source, len, &root, err);
-    if (status == MF_OK)
-        status = run(&ev, root);
+    mf_status status = run(&ev, root);
     if (status == MF_OK && out->failed)
         status = mfi_template_no_memory(err);
+    mfi_arena_free(&arena);
+    return status;
+}
+
+mf_status mfi_template_render(const char *source, size_t len, const mfi_value *vars, mfi_buf *out,
+                              mf_error *err)
+{
+    mfi_arena arena = {0};
+    mfi_node *root = NULL;
+    mf_status status = mfi_template_parse(&arena, source, len, &root, err);
+    if (status == MF_OK)
+        status = mfi_template_run(root, vars, out, err);
     mfi_arena_free(&arena);
     return status;
 }

@@ -86,6 +86,10 @@ struct mfi_node {
     mfi_value value;
 };
 
+/* Evaluates the tree; the rest as mfi_template_render. Memory is taken from an arena of its own. */
+mf_status mfi_template_run(const mfi_node *root, const mfi_value *vars, mfi_buf *out,
+                           mf_error *err);
+
 /* *root is the first statement, or NULL if there is none. */
 mf_status mfi_template_parse(mfi_arena *arena, const char *source, size_t len, mfi_node **root,
                              mf_error *err);

@@ -22,10 +22,8 @@ static mf_status open_file(mf_tokenizer *tokenizer, const char *file, mf_error *
     return status;
 }
 
-mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err)
+mf_status mfi_tokenizer_open_json(mf_tokenizer **tokenizer, const char *path, mf_error *err)
 {
-    if (!tokenizer || !path)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "mf_tokenizer_open: NULL argument");
     mf_tokenizer *t = calloc(1, sizeof *t);
     char *inside = mfi_path_join(path, "tokenizer.json");
     char *dir = strdup(path);
@@ -36,7 +34,7 @@ mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error
         status = open_file(t, inside, err);
     } else {
         char *slash = strrchr(dir, '/');
-        strcpy(slash ? slash + 1 : dir, ""); /* the folder it lies in */
+        *(slash ? slash + 1 : dir) = '\0'; /* the folder it lies in */
         status = open_file(t, path, err);
     }
     if (status == MF_OK)

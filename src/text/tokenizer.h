@@ -9,8 +9,17 @@
 
 #include "base/status.h"
 
-/* struct mf_tokenizer, mf_tokenizer_open, _close, _encode, _piece, _n_vocab, mf_chat_render and
+/* struct mf_tokenizer, mf_tokenizer_close, _encode, _piece, _n_vocab, mf_chat_render and
  * mf_tokenizer_has_chat_template of the public header are implemented in src/text; further: */
+
+/* Opens a folder with tokenizer.json, or that file. mf_tokenizer_open (engine_tokenizer.c) knows
+ * other forms, too, and so does mf_template_open. */
+mf_status mfi_tokenizer_open_json(mf_tokenizer **tokenizer, const char *path, mf_error *err);
+/* Opens what lies in a folder, or a file with the template's text. */
+mf_status mfi_template_open_files(mf_template **chat_template, const char *path, mf_error *err);
+/* Takes the tokenizer over, also on failure. */
+mf_status mfi_template_open_tokenizer(mf_template **chat_template, mf_tokenizer *tokenizer,
+                                      const char *what, mf_error *err);
 
 /* The id of a token by its exact text (added tokens included), or -1. */
 int32_t mfi_tokenizer_id(const mf_tokenizer *tokenizer, const char *text);

@@ -47,4 +47,24 @@ mf_status mfi_tokenizer_read(mf_tokenizer *tokenizer, const char *json, size_t l
 /* Reads tokenizer_config.json and chat_template.jinja in the folder, as far as they are there. */
 mf_status mfi_tokenizer_read_config(mf_tokenizer *tokenizer, const char *dir, mf_error *err);
 
+/* ---- merges (merges.c) ---- */
+
+typedef struct mfi_merge_reader {
+    mf_tokenizer *tokenizer; /* with its vocabulary; its table has room */
+    mfi_buf text[2], joined; /* text: the caller's scratch */
+    uint32_t rank;           /* of the next merge; counted by the caller */
+    mf_error *err;
+} mfi_merge_reader;
+
+mf_status mfi_merge_add(mfi_merge_reader *r, const char *left, size_t left_len, const char *right,
+                        size_t right_len);
+/* "left right" */
+mf_status mfi_merge_add_joined(mfi_merge_reader *r, const char *text, size_t len);
+/* "merges: entry 17 ..." */
+mf_status mfi_merge_fail(mfi_merge_reader *r, const char *why);
+void mfi_merge_reader_free(mfi_merge_reader *r);
+
+/* Fills bpe.byte_id; false if the vocabulary lacks bytes. */
+bool mfi_tokenizer_find_bytes(mf_tokenizer *tokenizer);
+
 #endif

@@ -71,57 +71,8 @@ static mf_status check_model(const member *model, mf_error *err)
     return MF_OK;
 }
 
-typedef struct merge_reader {
-    mf_tokenizer *tokenizer;
-    mfi_buf scratch[2];
-    mfi_buf joined;
-    uint32_t rank;
-    mf_error *err;
-} merge_reader;
-
-static mf_status bad_merge(merge_reader *r, const char *why)
-{
-    return mfi_fail(r->err, MF_ERR_FORMAT, "merges: entry %u %s", r->rank, why);
-}
-
-/* One side of a merge: its id, or -1 if it is no byte-level text and so never met. */
-static mf_status find_side(merge_reader *r, const char *text, size_t len, int32_t *id)
-{
-    char bytes[MFI_MAX_TOKEN_BYTES];
-    size_t n;
-    if (len > MFI_MAX_TOKEN_BYTES)
-        return bad_merge(r, "is too long");
-    if (!mfi_byte_level_decode(text, len, bytes, &n)) {
-        *id = -1;
-        return MF_OK;
-    }
-    *id = mfi_vocab_find(&r->tokenizer->vocab, bytes, n, MFI_TOKEN_BYTES);
-    return *id < 0 ? bad_merge(r, "is not in the vocabulary") : MF_OK;
-}
-
-static mf_status add_merge(merge_reader *r, const char *left, size_t left_len, const char *right,
-                           size_t right_len)
-{
-    const mfi_vocab *vocab = &r->tokenizer->vocab;
-    int32_t a, b;
-    MFI_TRY(find_side(r, left, left_len, &a));
-    MFI_TRY(find_side(r, right, right_len, &b));
-    if (a < 0 || b < 0)
-        return MF_OK;
-    r->joined.len = 0;
-    mfi_buf_append(&r->joined, vocab->pool.data + vocab->tokens[a].offset, vocab->tokens[a].len);
-    mfi_buf_append(&r->joined, vocab->pool.data + vocab->tokens[b].offset, vocab->tokens[b].len);
-    if (r->joined.failed)
-        return mfi_fail(r->err, MF_ERR_NO_MEMORY, "merges: out of memory");
-    int32_t id = mfi_vocab_find(vocab, r->joined.data, r->joined.len, MFI_TOKEN_BYTES);
-    if (id < 0)
-        return bad_merge(r, "makes a token that is not in the vocabulary");
-    mfi_bpe_add(&r->tokenizer->bpe, (uint32_t)a, (uint32_t)b, r->rank, (uint32_t)id);
-    return MF_OK;
-}
-
 /* "a b" or ["a", "b"] */
-static mf_status read_merge(merge_reader *r, mfi_json_span entry)
+static mf_status read_merge(mfi_merge_reader *r, mfi_json_span entry)
 {
     const char *left, *right;
     size_t left_len, right_len;
@@ -130,22 +81,14 @@ static mf_status read_merge(merge_reader *r, mfi_json_span entry)
         mfi_json_span a, b, more;
         if (!mfi_json_array_next(&it, &a) || !mfi_json_array_next(&it, &b) ||
             mfi_json_array_next(&it, &more) ||
-            !mfi_span_text(a, &r->scratch[0], &left, &left_len) ||
-            !mfi_span_text(b, &r->scratch[1], &right, &right_len))
-            return bad_merge(r, "is not a pair of strings");
-        return add_merge(r, left, left_len, right, right_len);
+            !mfi_span_text(a, &r->text[0], &left, &left_len) ||
+            !mfi_span_text(b, &r->text[1], &right, &right_len))
+            return mfi_merge_fail(r, "is not a pair of strings");
+        return mfi_merge_add(r, left, left_len, right, right_len);
     }
-    if (!mfi_span_text(entry, &r->scratch[0], &left, &left_len))
-        return bad_merge(r, "is not a string");
-    const char *space = memchr(left, ' ', left_len);
-    if (!space)
-        return bad_merge(r, "has no space");
-    right = space + 1;
-    right_len = left_len - (size_t)(right - left);
-    left_len = (size_t)(space - left);
-    if (memchr(right, ' ', right_len))
-        return bad_merge(r, "has two spaces");
-    return add_merge(r, left, left_len, right, right_len);
+    if (!mfi_span_text(entry, &r->text[0], &left, &left_len))
+        return mfi_merge_fail(r, "is not a string");
+    return mfi_merge_add_joined(r, left, left_len);
 }
 
 static mf_status read_merges(mf_tokenizer *tokenizer, mfi_json_span merges, mf_error *err)
@@ -158,14 +101,12 @@ static mf_status read_merges(mf_tokenizer *tokenizer, mfi_json_span merges, mf_e
     while (mfi_json_array_next(&it, &entry))
         n++;
     MFI_TRY(mfi_bpe_open(&tokenizer->bpe, n, err));
-    merge_reader r = {.tokenizer = tokenizer, .err = err};
+    mfi_merge_reader r = {.tokenizer = tokenizer, .err = err};
     mf_status status = MF_OK;
     it = mfi_json_span_iter(merges);
     for (; status == MF_OK && mfi_json_array_next(&it, &entry); r.rank++)
         status = read_merge(&r, entry);
-    mfi_buf_free(&r.scratch[0]);
-    mfi_buf_free(&r.scratch[1]);
-    mfi_buf_free(&r.joined);
+    mfi_merge_reader_free(&r);
     return status;
 }
 
@@ -190,12 +131,7 @@ static mf_status read_model(mf_tokenizer *tokenizer, mfi_json_span object, uint3
     tokenizer->ignore_merges = is_true(model[MODEL_IGNORE_MERGES].value);
     MFI_TRY(mfi_vocab_open(&tokenizer->vocab, model[MODEL_VOCAB].value, n_min, err));
     MFI_TRY(read_merges(tokenizer, model[MODEL_MERGES].value, err));
-    bool complete = true;
-    for (int b = 0; b < 256; b++) {
-        char byte = (char)b;
-        tokenizer->bpe.byte_id[b] = mfi_vocab_find(&tokenizer->vocab, &byte, 1, MFI_TOKEN_BYTES);
-        complete &= tokenizer->bpe.byte_id[b] >= 0;
-    }
+    bool complete = mfi_tokenizer_find_bytes(tokenizer);
     if (!complete && is_set(model[MODEL_UNK].value))
         return unsupported(err, "model", "unk_token with a vocabulary that lacks bytes");
     return MF_OK;

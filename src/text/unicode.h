@@ -6,6 +6,7 @@
 #define MFI_TEXT_UNICODE_H
 
 #include "base/defs.h"
+#include "base/utf8.h"
 
 typedef enum mfi_category {
     MFI_CAT_LU,
@@ -59,14 +60,5 @@ bool mfi_unicode_is_word(uint32_t cp);
 
 /* True if NFC leaves the character alone and text can be normalised in parts cut before it. */
 bool mfi_unicode_is_inert(uint32_t cp);
-
-/* Decodes the character at p, p < end; returns its length, or 0 if it is not valid UTF-8. */
-size_t mfi_utf8_decode(const char *p, const char *end, uint32_t *cp);
-/* Decodes the character that ends at p in valid UTF-8, begin < p; returns its length. */
-size_t mfi_utf8_decode_before(const char *begin, const char *p, uint32_t *cp);
-/* Writes 1 to 4 bytes; returns how many. cp must be a scalar value. */
-size_t mfi_utf8_encode(uint32_t cp, char dst[4]);
-/* The offset of the first byte that is not valid UTF-8, or len. */
-size_t mfi_utf8_check(const char *text, size_t len);
 
 #endif

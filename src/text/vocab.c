@@ -104,14 +104,12 @@ static mf_status survey(mfi_json_span object, uint32_t *n_entries, uint32_t *n_i
     return MF_OK;
 }
 
-static mf_status add_entry(mfi_vocab *vocab, mfi_json_span key, int64_t id, mfi_buf *scratch,
-                           mf_error *err)
+mf_status mfi_vocab_put(mfi_vocab *vocab, int64_t id, const char *text, size_t len, bool *repeats,
+                        mf_error *err)
 {
-    const char *text;
-    size_t len, n_bytes;
+    size_t n_bytes;
     char bytes[MFI_MAX_TOKEN_BYTES];
-    if (!mfi_span_text(key, scratch, &text, &len))
-        return mfi_fail(err, MF_ERR_FORMAT, "vocab: entry for id %lld has no text", (long long)id);
+    MFI_ASSERT(id >= 0 && id < vocab->n);
     if (len > MFI_MAX_TOKEN_BYTES)
         return mfi_fail(err, MF_ERR_LIMIT, "vocab: id %lld is longer than %d bytes", (long long)id,
                         MFI_MAX_TOKEN_BYTES);
@@ -125,14 +123,30 @@ static mf_status add_entry(mfi_vocab *vocab, mfi_json_span key, int64_t id, mfi_
         flags = MFI_TOKEN_BYTES;
     }
     uint32_t tag, *slot = index_slot(vocab, text, len, flags, &tag);
-    if (*slot) /* "a" and "\u0061" */
-        return mfi_fail(err, MF_ERR_FORMAT, "vocab: two entries like that of id %lld",
-                        (long long)id);
+    *repeats = *slot != 0;
     *token = (mfi_token){.offset = (uint32_t)vocab->pool.len,
                          .len = (uint16_t)len,
                          .flags = (uint16_t)(MFI_TOKEN_PRESENT | flags)};
     mfi_buf_append(&vocab->pool, text, len);
-    *slot = ((uint32_t)id + 1) | tag;
+    if (!*repeats)
+        *slot = ((uint32_t)id + 1) | tag;
+    if (vocab->pool.len > UINT32_MAX) /* offsets have 32 bits */
+        return mfi_fail(err, MF_ERR_LIMIT, "vocab: more than 4 GiB of text");
+    return vocab->pool.failed ? mfi_fail(err, MF_ERR_NO_MEMORY, "vocab: out of memory") : MF_OK;
+}
+
+static mf_status add_entry(mfi_vocab *vocab, mfi_json_span key, int64_t id, mfi_buf *scratch,
+                           mf_error *err)
+{
+    const char *text;
+    size_t len;
+    bool repeats;
+    if (!mfi_span_text(key, scratch, &text, &len))
+        return mfi_fail(err, MF_ERR_FORMAT, "vocab: entry for id %lld has no text", (long long)id);
+    MFI_TRY(mfi_vocab_put(vocab, id, text, len, &repeats, err));
+    if (repeats) /* "a" and "\u0061" */
+        return mfi_fail(err, MF_ERR_FORMAT, "vocab: two entries like that of id %lld",
+                        (long long)id);
     return MF_OK;
 }
 
@@ -151,6 +165,20 @@ static mf_status fill(mfi_vocab *vocab, mfi_json_span object, mf_error *err)
     return status;
 }
 
+mf_status mfi_vocab_open_empty(mfi_vocab *vocab, uint32_t n_ids, uint32_t n_entries, mf_error *err)
+{
+    *vocab = (mfi_vocab){.n = n_ids, .n_index = 16};
+    while (vocab->n_index < n_entries + n_entries / 2)
+        vocab->n_index *= 2;
+    vocab->tokens = calloc(n_ids ? n_ids : 1, sizeof *vocab->tokens);
+    vocab->index = calloc(vocab->n_index, sizeof *vocab->index);
+    mfi_buf_append(&vocab->pool, "", 0);
+    if (vocab->tokens && vocab->index && !vocab->pool.failed)
+        return MF_OK;
+    mfi_vocab_close(vocab);
+    return mfi_fail(err, MF_ERR_NO_MEMORY, "vocab: no memory for %u entries", n_entries);
+}
+
 mf_status mfi_vocab_open(mfi_vocab *vocab, mfi_json_span object, uint32_t n_min, mf_error *err)
 {
     *vocab = (mfi_vocab){0};
@@ -158,20 +186,8 @@ mf_status mfi_vocab_open(mfi_vocab *vocab, mfi_json_span object, uint32_t n_min,
     if (!object.text || mfi_json_span_type(object) != MFI_JSON_OBJECT)
         return mfi_fail(err, MF_ERR_FORMAT, "vocab: not an object");
     MFI_TRY(survey(object, &n_entries, &n_ids, err));
-    vocab->n = n_ids;
-    vocab->n_index = 16;
-    while (vocab->n_index < n_entries + n_entries / 2)
-        vocab->n_index *= 2;
-    vocab->tokens = calloc(n_ids ? n_ids : 1, sizeof *vocab->tokens);
-    vocab->index = calloc(vocab->n_index, sizeof *vocab->index);
-    mfi_buf_append(&vocab->pool, "", 0);
-    mf_status status = MF_OK;
-    if (!vocab->tokens || !vocab->index)
-        vocab->pool.failed = true;
-    else
-        status = fill(vocab, object, err);
-    if (status == MF_OK && vocab->pool.failed)
-        status = mfi_fail(err, MF_ERR_NO_MEMORY, "vocab: no memory for %u entries", n_entries);
+    MFI_TRY(mfi_vocab_open_empty(vocab, n_ids, n_entries, err));
+    mf_status status = fill(vocab, object, err);
     if (status != MF_OK)
         mfi_vocab_close(vocab);
     return status;

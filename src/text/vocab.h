@@ -29,6 +29,12 @@ typedef struct mfi_vocab {
 /* Reads the model's "vocab" object; text in the byte-level alphabet is stored as the bytes it
  * stands for, other text as it is. Room is made for ids below n_min. */
 mf_status mfi_vocab_open(mfi_vocab *vocab, mfi_json_span object, uint32_t n_min, mf_error *err);
+/* Room for ids below n_ids, of which n_entries are to be put. */
+mf_status mfi_vocab_open_empty(mfi_vocab *vocab, uint32_t n_ids, uint32_t n_entries, mf_error *err);
+/* Enters text under an id below n that has none. *repeats: another id has this text, too, and stays
+ * the one that is found. */
+mf_status mfi_vocab_put(mfi_vocab *vocab, int64_t id, const char *text, size_t len, bool *repeats,
+                        mf_error *err);
 void mfi_vocab_close(mfi_vocab *vocab);
 uint64_t mfi_vocab_bytes(const mfi_vocab *vocab);
 

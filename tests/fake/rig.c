@@ -155,3 +155,13 @@ mf_status mft_rig_eval(mft_rig *r, const int32_t *ids, uint32_t n, float *logits
     }
     return MF_OK;
 }
+
+mf_status mft_rig_step(mft_rig *r, const int32_t *ids, uint32_t n, uint32_t pos, mf_error *err)
+{
+    return mfi_forward_run(r->forward, ids, n, pos, r->mem, MFI_WANT_LAST, NULL, 0, err);
+}
+
+const float *mft_rig_logits(const mft_rig *r)
+{
+    return mfi_forward_logits(r->forward);
+}

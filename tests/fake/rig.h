@@ -29,4 +29,8 @@ mfi_io *mft_rig_io(mft_rig *rig);
 /* Evaluates n tokens from an empty state in chunks; logits [n][vocab] may be NULL. */
 mf_status mft_rig_eval(mft_rig *rig, const int32_t *ids, uint32_t n, float *logits, mf_error *err);
 
+/* Evaluates tokens (at most a chunk) at a position of the state as it is; the last one's logits. */
+mf_status mft_rig_step(mft_rig *rig, const int32_t *ids, uint32_t n, uint32_t pos, mf_error *err);
+const float *mft_rig_logits(const mft_rig *rig); /* [n_vocab], until the next evaluation */
+
 #endif

@@ -20,6 +20,8 @@ static const char *const configs[] = {
     "{}",
     "{\"quantization\":{\"group_size\":64,\"bits\":4}}",
     ("{\"quantization\":{\"group_size\":32,\"bits\":3," OVERRIDES "}}"),
+    "{\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128,128]}}",
+    "{\"quantization_config\":{\"quant_method\":\"mxfp4\"}}",
 };
 
 static void check(bool ok)

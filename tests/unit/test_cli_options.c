@@ -129,8 +129,9 @@ static void good_lines_are_accepted(void **state)
     accepts(CLI_RUN, "--help"); /* without what is required otherwise */
     for (int id = 0; id < CLI_N_COMMANDS; id++) {
         const cli_command_id command = (cli_command_id)id;
-        assert_non_null(cli_option_find("-t", 2, command));
-        assert_non_null(cli_option_find("--threads", 9, command));
+        bool computes = command <= CLI_CONVERT || command == CLI_CHAT || command == CLI_IMATRIX;
+        assert_int_equal(cli_option_find("-t", 2, command) != NULL, computes);
+        assert_int_equal(cli_option_find("--threads", 9, command) != NULL, computes);
         assert_non_null(cli_option_find("--help", 6, command));
     }
 }
@@ -185,7 +186,7 @@ static void environment_is_below_flags(void **state)
 static void help_names_every_option(void **state)
 {
     (void)state;
-    assert_true(cli_n_options <= 64);
+    assert_true(cli_n_options <= 128);
     for (int id = 0; id < CLI_N_COMMANDS; id++) {
         mfi_buf text = {0};
         cli_help_command((cli_command_id)id, &text);

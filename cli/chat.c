@@ -1,0 +1,288 @@
+/* A turn of a chat; see chat.h. Main thread only.
+ *
+ * The whole conversation is rendered every turn, since only the template knows how its parts go
+ * together. The session's tokens stay exactly as they were evaluated and sampled: where the
+ * rendered text begins with what they stand for, only the rest is tokenised and evaluated.
+ * Otherwise (the system message changed, the template leaves out earlier reasoning) all of it is
+ * tokenised anew, the session keeps what it can, and what has to be evaluated once more is told. */
+#include "chat.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "signals.h"
+#include "summary.h"
+
+typedef struct turn {
+    cli_chat *chat;
+    int32_t *ids; /* [n_ids] the conversation up to where the answer begins */
+    size_t n_ids, n_kept;
+    mf_generate_result result;
+    uint64_t n_evaluated; /* by the engine's own count */
+    uint64_t seed;
+    char last; /* byte written, 0: none */
+} turn;
+
+void cli_chat_reset(cli_chat *chat)
+{
+    mf_session_reset(chat->session);
+    chat->timeline.len = 0;
+}
+
+static uint64_t evaluated(const cli_chat *chat)
+{
+    mf_stats stats = {.struct_size = sizeof stats};
+    mf_engine_stats(chat->engine, &stats);
+    return stats.tokens_evaluated;
+}
+
+/* ---- from the conversation to tokens ---- */
+
+static bool continues(const mfi_buf *timeline, const char *text, size_t len)
+{
+    return timeline->len && timeline->len < len &&
+           memcmp(timeline->data, text, timeline->len) == 0 &&
+           ((unsigned char)text[timeline->len] & 0xc0) != 0x80; /* not within a character */
+}
+
+/* Puts the timeline's tokens in front of t->ids. */
+static bool put_timeline_first(turn *t)
+{
+    size_t n_past = mf_session_length(t->chat->session);
+    int32_t *all = malloc((n_past + t->n_ids + 1) * sizeof *all);
+    if (!all)
+        return false;
+    memcpy(all, mf_session_tokens(t->chat->session), n_past * sizeof *all);
+    if (t->n_ids)
+        memcpy(all + n_past, t->ids, t->n_ids * sizeof *all);
+    mf_free(t->ids);
+    t->ids = all; /* from malloc, as the library's */
+    t->n_ids += n_past;
+    return true;
+}
+
+static mf_status encode(turn *t, const char *text, size_t len, mf_error *err)
+{
+    const mf_tokenizer *tokenizer = mf_engine_tokenizer(t->chat->engine);
+    size_t from = continues(&t->chat->timeline, text, len) ? t->chat->timeline.len : 0;
+    mf_status status =
+        mf_tokenizer_encode(tokenizer, text + from, len - from, false, &t->ids, &t->n_ids, err);
+    if (status == MF_OK && from && !put_timeline_first(t))
+        status = MF_ERR_NO_MEMORY;
+    return status;
+}
+
+/* Makes the session ready for t->ids and says what has to be evaluated once more. */
+static mf_status sync_session(turn *t, mf_error *err)
+{
+    cli_chat *chat = t->chat;
+    const cli_conversation *c = &chat->conversation;
+    size_t n_before = mf_session_length(chat->session);
+    mf_status status = mf_session_sync(chat->session, t->ids, t->n_ids, &t->n_kept, err);
+    if (status != MF_OK)
+        return status;
+    bool past = c->n > 2 || (c->n == 2 && strcmp(c->messages[0].role, "system") != 0);
+    if (past && (t->n_kept < n_before || !n_before))
+        fprintf(stderr, "rebuilding %zu tokens\n", t->n_ids - t->n_kept);
+    return MF_OK;
+}
+
+static mf_status prepare(turn *t, mf_error *err)
+{
+    cli_chat *chat = t->chat;
+    const cli_conversation *c = &chat->conversation;
+    char *text = NULL;
+    size_t len;
+    mf_status status = mf_chat_render(mf_engine_tokenizer(chat->engine), c->messages, c->n, true,
+                                      &text, &len, err);
+    if (status == MF_OK)
+        status = encode(t, text, len, err);
+    if (status == MF_OK)
+        status = sync_session(t, err);
+    if (status == MF_OK) {
+        chat->timeline.len = 0;
+        mfi_buf_append(&chat->timeline, text, len);
+    }
+    mf_free(text);
+    return status;
+}
+
+/* ---- the answer ---- */
+
+static bool on_token(void *user, int32_t id, const char *bytes, size_t len)
+{
+    turn *t = user;
+    cli_chat *chat = t->chat;
+    (void)id;
+    cli_progress_clear(&chat->progress);
+    if (cli_signal_code())
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (bytes[i]) /* a message is a C string */
+            mfi_buf_append(&chat->answer, &bytes[i], 1);
+    if (chat->answer.failed)
+        return false;
+    if (chat->args->jsonl)
+        return true;
+    if (len)
+        t->last = bytes[len - 1];
+    return cli_output_write(&chat->out, bytes, len) && cli_output_flush(&chat->out);
+}
+
+static mf_status generate(turn *t, mf_error *err)
+{
+    cli_chat *chat = t->chat;
+    mf_generate_options options;
+    uint64_t before = evaluated(chat);
+    mf_generate_options_default(&options);
+    options.prompt = t->ids + t->n_kept;
+    options.n_prompt = t->n_ids - t->n_kept;
+    options.max_tokens = chat->args->predict;
+    options.ignore_eos = chat->args->ignore_eos;
+    options.sampling = chat->sampling;
+    options.sampling.seed = t->seed = chat->sampling.seed + chat->n_answers++;
+    options.on_token = on_token;
+    options.user = t;
+    t->result.struct_size = sizeof t->result;
+    mf_status status = mf_session_generate(chat->session, &options, &t->result, err);
+    cli_progress_clear(&chat->progress);
+    t->n_evaluated = evaluated(chat) - before;
+    return status;
+}
+
+/* The text of what was generated and evaluated, also where it isn't shown. */
+static void extend_timeline(turn *t)
+{
+    cli_chat *chat = t->chat;
+    const int32_t *tokens = mf_session_tokens(chat->session);
+    for (size_t i = t->n_ids; i < mf_session_length(chat->session); i++) {
+        size_t len;
+        const char *piece =
+            mf_tokenizer_piece(mf_engine_tokenizer(chat->engine), tokens[i], true, &len);
+        mfi_buf_append(&chat->timeline, piece, len);
+    }
+}
+
+/* ---- what it was ---- */
+
+static double per_second(double n, uint64_t ns)
+{
+    return ns ? n * 1e9 / (double)ns : 0;
+}
+
+static double decode_rate(const turn *t)
+{
+    return t->result.n_generated > 1
+               ? per_second((double)(t->result.n_generated - 1), t->result.decode_ns)
+               : 0;
+}
+
+static void put_json(const turn *t, mfi_buf *out)
+{
+    const cli_chat *chat = t->chat;
+    const mf_generate_result *r = &t->result;
+    mfi_buf_str(out, "{\"schema\":1,\"text\":");
+    mfi_json_put_str(out, chat->answer.data ? chat->answer.data : "", chat->answer.len);
+    mfi_buf_fmt(
+        out,
+        ",\"stop\":\"%s\",\"context_tokens\":%zu,\"reused_tokens\":%zu,\"prompt_tokens\":%zu,"
+        "\"generated_tokens\":%zu,\"evaluated_tokens\":%llu,\"seed\":%llu,",
+        cli_stop_name(r->stop), mf_session_length(chat->session), t->n_kept, r->n_prompt,
+        r->n_generated, (unsigned long long)t->n_evaluated, (unsigned long long)t->seed);
+    mfi_buf_fmt(out, "\"timings\":{\"prompt_ns\":%llu,\"decode_ns\":%llu}}\n",
+                (unsigned long long)r->prompt_ns, (unsigned long long)r->decode_ns);
+}
+
+static void tell_cost(const turn *t)
+{
+    mf_model_info info = {.struct_size = sizeof info};
+    mf_engine_info(t->chat->engine, &info);
+    if (t->result.stop == MF_STOP_CANCELLED)
+        fputs("(stopped)\n", stderr);
+    else if (t->result.stop == MF_STOP_LENGTH)
+        fprintf(stderr, "(cut after %zu tokens: --predict)\n", t->result.n_generated);
+    else if (t->result.stop == MF_STOP_CONTEXT)
+        fprintf(stderr,
+                "(cut: the context of %u tokens is full; /clear begins anew, -c makes it larger)\n",
+                info.ctx);
+    fprintf(stderr,
+            "[ Context: %zu of %u | Prompt: %zu new, %.1f t/s | Generation: %zu, %.1f t/s ]\n",
+            mf_session_length(t->chat->session), info.ctx, t->result.n_prompt,
+            per_second((double)t->result.n_prompt, t->result.prompt_ns), t->result.n_generated,
+            decode_rate(t));
+}
+
+/* Ends the answer on standard output; what that costs is for standard error. */
+static int finish(turn *t)
+{
+    cli_chat *chat = t->chat;
+    if (chat->args->jsonl) {
+        mfi_buf line = {0};
+        put_json(t, &line);
+        bool failed = line.failed;
+        if (!failed)
+            cli_output_write(&chat->out, line.data, line.len);
+        mfi_buf_free(&line);
+        if (failed)
+            return cli_error(CLI_EXIT_ROOM, "out of memory");
+    } else if (!t->last || t->last != '\n') {
+        cli_output_write(&chat->out, "\n", 1);
+    }
+    cli_output_flush(&chat->out);
+    if (!chat->args->jsonl)
+        tell_cost(t);
+    return CLI_EXIT_OK;
+}
+
+/* Reports why a turn came to nothing. */
+static int turn_failed(turn *t, mf_status status, const mf_error *err)
+{
+    cli_chat *chat = t->chat;
+    cli_progress_clear(&chat->progress);
+    if (t->last && t->last != '\n') {
+        cli_output_write(&chat->out, "\n", 1);
+        cli_output_flush(&chat->out);
+    }
+    if (status == MF_ERR_CONTEXT)
+        return cli_error(CLI_EXIT_RUNTIME, "%s; /clear begins anew, -c N makes it larger",
+                         err->message);
+    if (status == MF_ERR_CANCELLED && chat->interactive && cli_signal_code() == CLI_EXIT_SIGINT) {
+        fputs("(stopped before the answer; the message is not kept)\n", stderr);
+        return CLI_EXIT_RUNTIME;
+    }
+    return cli_report(status, err, CLI_RUNNING);
+}
+
+int cli_chat_turn(cli_chat *chat, const char *text, size_t len)
+{
+    turn t = {.chat = chat};
+    mf_error err = {0};
+    if (strnlen(text, len) != len)
+        return cli_error(CLI_EXIT_RUNTIME, "the message has a NUL byte at offset %zu",
+                         strnlen(text, len));
+    if (!cli_conversation_add(&chat->conversation, "user", text, len))
+        return cli_error(CLI_EXIT_ROOM, "out of memory");
+    chat->answer.len = 0;
+    mf_status status = prepare(&t, &err);
+    bool ran = status == MF_OK;
+    if (ran)
+        status = generate(&t, &err);
+    int code = CLI_EXIT_OK;
+    if (status == MF_OK &&
+        !cli_conversation_add(&chat->conversation, "assistant",
+                              chat->answer.data ? chat->answer.data : "", chat->answer.len))
+        status = MF_ERR_NO_MEMORY;
+    if (status == MF_OK && !chat->answer.failed) {
+        extend_timeline(&t);
+        code = finish(&t);
+    } else {
+        code = turn_failed(&t, status == MF_OK ? MF_ERR_NO_MEMORY : status, &err);
+        cli_conversation_pop(&chat->conversation);
+        if (ran)
+            cli_chat_reset(chat);
+    }
+    mf_free(t.ids);
+    return code;
+}

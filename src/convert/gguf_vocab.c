@@ -1,0 +1,356 @@
+/* A tokenizer's files as GGUF metadata: see gguf_keys.h. Called by the converter's driver once a
+ * file. Everything read is foreign. Texts stay in the alphabets they are stored in, which are those
+ * of the format: byte-level for the model's entries, plain for added ones. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "convert/gguf_keys.h"
+#include "os/file.h"
+
+enum { TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4, TOKEN_UNUSED = 5 };
+
+/* Pre-tokenisers by the name that readers of GGUF know them by. NULL: GPT-2's, built into
+ * "ByteLevel".
+ */
+static const struct {
+    const char *name, *pattern;
+} pre_names[] = {
+    {"qwen2", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+              "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {"qwen35", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}"
+               "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {"llama-bpe", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
+                  "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {"gpt-2", NULL},
+};
+
+typedef struct vocab {
+    mfi_gguf_out *out;
+    const char *path; /* tokenizer.json */
+    char *json;
+    size_t len;
+    mfi_json_span model; /* its parts: */
+    mfi_json_span vocab, merges, added;
+    struct token {
+        mfi_json_span text; /* with its quotes; .text NULL: nothing has this id */
+        int32_t type;
+    } * tokens; /* [n] */
+    uint32_t n;
+    mfi_buf scratch;
+    mf_error *err;
+} vocab;
+
+static mf_status bad(const vocab *v, const char *what)
+{
+    return mfi_fail(v->err, MF_ERR_FORMAT, "%s: %s", v->path, what);
+}
+
+static mf_status no_memory(const vocab *v)
+{
+    return mfi_fail(v->err, MF_ERR_NO_MEMORY, "%s: out of memory", v->path);
+}
+
+/* The decoded text of a span, valid until the next call; NULL if it is no string or memory ran out.
+ */
+static const char *decoded(vocab *v, mfi_json_span span)
+{
+    v->scratch.len = 0;
+    mfi_buf_append(&v->scratch, "", 0);
+    if (!span.text || !mfi_json_span_str(span, &v->scratch) || v->scratch.failed)
+        return NULL;
+    return v->scratch.data;
+}
+
+/* ---- reading ---- */
+
+static mf_status set_token(vocab *v, int64_t id, mfi_json_span text, int32_t type)
+{
+    if (id < 0 || id >= (int64_t)v->n)
+        return mfi_fail(v->err, MF_ERR_FORMAT,
+                        "%s: token %.*s has the id %" PRId64 ", but the model has %" PRIu32
+                        " rows of embeddings",
+                        v->path, (int)MFI_MIN(text.len, (size_t)60), text.text, id, v->n);
+    v->tokens[id].text = text;
+    v->tokens[id].type = type;
+    return MF_OK;
+}
+
+static mf_status read_tokens(vocab *v)
+{
+    mfi_json_span key, value;
+    int64_t id;
+    if (!v->vocab.text || mfi_json_span_type(v->vocab) != MFI_JSON_OBJECT)
+        return bad(v, "model.vocab is not an object");
+    for (mfi_json_iter it = mfi_json_span_iter(v->vocab);
+         mfi_json_object_next(&it, &key, &value);) {
+        if (!mfi_json_span_i64(value, &id))
+            return bad(v, "model.vocab has an id that is not an integer");
+        MFI_TRY(set_token(v, id, key, TOKEN_NORMAL));
+    }
+    if (!v->added.text || mfi_json_span_type(v->added) != MFI_JSON_ARRAY)
+        return MF_OK;
+    for (mfi_json_iter it = mfi_json_span_iter(v->added); mfi_json_array_next(&it, &value);) {
+        if (mfi_json_span_type(value) != MFI_JSON_OBJECT)
+            return bad(v, "added_tokens has an entry that is not an object");
+        mfi_json_span special = mfi_json_span_get(value, "special");
+        mfi_json_span content = mfi_json_span_get(value, "content");
+        mfi_json_span number = mfi_json_span_get(value, "id");
+        if (!number.text || !mfi_json_span_i64(number, &id) || !content.text ||
+            mfi_json_span_type(content) != MFI_JSON_STRING)
+            return bad(v, "added_tokens has an entry without id and content");
+        MFI_TRY(
+            set_token(v, id, content,
+                      special.text && special.text[0] == 't' ? TOKEN_CONTROL : TOKEN_USER_DEFINED));
+    }
+    return MF_OK;
+}
+
+/* The pattern of the first "Split", or NULL; *byte_level: a ByteLevel with a pattern of its own. */
+static const mfi_json *find_split(const mfi_json *pre, bool *byte_level)
+{
+    const char *type = mfi_json_str(mfi_json_get(pre, "type"), NULL);
+    if (type && strcmp(type, "Split") == 0)
+        return mfi_json_get(mfi_json_get(pre, "pattern"), "Regex");
+    if (type && strcmp(type, "ByteLevel") == 0) {
+        bool use = true;
+        mfi_json_bool(mfi_json_get(pre, "use_regex"), &use);
+        *byte_level |= use;
+    }
+    const mfi_json *list = mfi_json_get(pre, "pretokenizers"), *found = NULL;
+    for (size_t i = 0; i < mfi_json_len(list) && !found; i++) {
+        const mfi_json *item = mfi_json_at(list, i);
+        if (!mfi_json_has(item, "pretokenizers")) /* no nesting */
+            found = find_split(item, byte_level);
+    }
+    return found;
+}
+
+static mf_status put_pre(vocab *v)
+{
+    mfi_json_span span = mfi_json_span_get(mfi_json_root(v->json, v->len), "pre_tokenizer");
+    mfi_json *pre = NULL;
+    bool byte_level = false;
+    if (span.text)
+        MFI_TRY(mfi_json_span_parse(span, &pre, v->err));
+    const char *pattern = mfi_json_str(find_split(pre, &byte_level), NULL), *name = NULL;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(pre_names) && !name; i++)
+        if (pattern && pre_names[i].pattern ? strcmp(pattern, pre_names[i].pattern) == 0
+                                            : !pattern && !pre_names[i].pattern && byte_level)
+            name = pre_names[i].name;
+    mf_status status = MF_OK;
+    if (name)
+        mfi_gguf_key_str(v->out, "tokenizer.ggml.pre", name);
+    else
+        status = mfi_fail(v->err, MF_ERR_UNSUPPORTED,
+                          "%s: GGUF knows pre-tokenisers by name, and has none known here for "
+                          "\"%.200s\"",
+                          v->path, pattern ? pattern : "(no pattern)");
+    mfi_json_free(&pre);
+    return status;
+}
+
+/* ---- writing ---- */
+
+static mf_status put_tokens(vocab *v)
+{
+    char unused[32];
+    mfi_gguf_array(v->out, "tokenizer.ggml.tokens", MFI_GGUF_STRING, v->n);
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (!v->tokens[i].text.text) {
+            int n = snprintf(unused, sizeof unused, "[PAD%" PRIu32 "]", i);
+            mfi_gguf_put_str(v->out, unused, (size_t)n);
+        } else if (!decoded(v, v->tokens[i].text)) {
+            return no_memory(v);
+        } else {
+            mfi_gguf_put_str(v->out, v->scratch.data, v->scratch.len);
+        }
+    }
+    mfi_gguf_array(v->out, "tokenizer.ggml.token_type", MFI_GGUF_INT32, v->n);
+    for (uint32_t i = 0; i < v->n; i++)
+        mfi_gguf_put_i32(v->out, v->tokens[i].type);
+    return MF_OK;
+}
+
+/* "a b", whether it is stored so or as ["a", "b"]. */
+static mf_status decode_merge(vocab *v, mfi_json_span entry)
+{
+    mfi_json_span a, b, more;
+    if (mfi_json_span_type(entry) == MFI_JSON_STRING)
+        return decoded(v, entry) ? MF_OK : no_memory(v);
+    if (mfi_json_span_type(entry) != MFI_JSON_ARRAY)
+        return bad(v, "model.merges has an entry that is no pair");
+    mfi_json_iter it = mfi_json_span_iter(entry);
+    if (!mfi_json_array_next(&it, &a) || !mfi_json_array_next(&it, &b) ||
+        mfi_json_array_next(&it, &more) || mfi_json_span_type(a) != MFI_JSON_STRING ||
+        mfi_json_span_type(b) != MFI_JSON_STRING)
+        return bad(v, "model.merges has an entry that is no pair of strings");
+    if (!decoded(v, a))
+        return no_memory(v);
+    mfi_buf_append(&v->scratch, " ", 1);
+    mfi_json_span_str(b, &v->scratch);
+    return v->scratch.failed ? no_memory(v) : MF_OK;
+}
+
+static mf_status put_merges(vocab *v)
+{
+    mfi_json_span entry;
+    uint64_t n = 0;
+    if (!v->merges.text || mfi_json_span_type(v->merges) != MFI_JSON_ARRAY)
+        return bad(v, "model.merges is not an array");
+    for (mfi_json_iter it = mfi_json_span_iter(v->merges); mfi_json_array_next(&it, &entry);)
+        n++;
+    mfi_gguf_array(v->out, "tokenizer.ggml.merges", MFI_GGUF_STRING, n);
+    for (mfi_json_iter it = mfi_json_span_iter(v->merges); mfi_json_array_next(&it, &entry);) {
+        MFI_TRY(decode_merge(v, entry));
+        mfi_gguf_put_str(v->out, v->scratch.data, v->scratch.len);
+    }
+    return MF_OK;
+}
+
+static mf_status read_json(const char *dir, const char *name, mfi_json **root, mf_error *err)
+{
+    char *path = mfi_path_join(dir, name);
+    mf_status status = MF_OK;
+    if (!path)
+        status = mfi_fail(err, MF_ERR_NO_MEMORY, "%s/%s: out of memory", dir, name);
+    else if (mfi_file_exists(path))
+        status = mfi_json_parse_file(path, MFI_MAX_CONFIG_BYTES, root, err);
+    free(path);
+    return status;
+}
+
+/* The id of a token that is named by its text, or -1. */
+static int64_t find_token(vocab *v, const char *text)
+{
+    for (uint32_t i = v->n; text && i-- > 0;) /* special ones stand last */
+        if (v->tokens[i].text.text && mfi_json_span_is(v->tokens[i].text, text))
+            return i;
+    return -1;
+}
+
+static void put_special(vocab *v, const mfi_json *config, const mfi_json *numbers, const char *name,
+                        const char *number, const char *key)
+{
+    const mfi_json *text = mfi_json_get(config, name);
+    if (mfi_json_has(text, "content"))
+        text = mfi_json_get(text, "content");
+    int64_t id = find_token(v, mfi_json_str(text, NULL));
+    const mfi_json *value = mfi_json_get(numbers, number);
+    if (mfi_json_len(value) > 0)
+        value = mfi_json_at(value, 0);
+    if (id < 0 && (!mfi_json_i64(value, &id) || id >= (int64_t)v->n))
+        id = -1;
+    if (id >= 0)
+        mfi_gguf_key_u32(v->out, key, (uint32_t)id);
+}
+
+static mf_status put_template(vocab *v, const char *dir, const mfi_json *config)
+{
+    char *path = mfi_path_join(dir, "chat_template.jinja"), *text = NULL;
+    size_t len = 0;
+    if (!path)
+        return no_memory(v);
+    mf_status status = MF_OK;
+    if (mfi_file_exists(path))
+        status = mfi_file_read_all(path, MFI_MAX_TEMPLATE_BYTES, &text, &len, v->err);
+    free(path);
+    const mfi_json *value = mfi_json_get(config, "chat_template");
+    for (size_t i = 0; i < mfi_json_len(value); i++) { /* several, of which "default" counts */
+        const mfi_json *item = mfi_json_at(value, i);
+        const char *name = mfi_json_str(mfi_json_get(item, "name"), NULL);
+        if (name && strcmp(name, "default") == 0) {
+            value = mfi_json_get(item, "template");
+            break;
+        }
+    }
+    const char *from = text ? text : mfi_json_str(value, &len);
+    if (status == MF_OK && from)
+        mfi_gguf_key_strn(v->out, "tokenizer.chat_template", from, len);
+    free(text);
+    return status;
+}
+
+static mf_status put_named(vocab *v, const mfi_model *model)
+{
+    const char *dir = mfi_catalog_path(model->catalog);
+    const mfi_json *root = mfi_catalog_config(model->catalog);
+    const mfi_json *text = mfi_json_get(root, "text_config");
+    const mfi_json *numbers = mfi_json_has(text, "eos_token_id") ? text : root;
+    mfi_json *config = NULL;
+    bool add_bos = false;
+    MFI_TRY(read_json(dir, "tokenizer_config.json", &config, v->err));
+    put_special(v, config, numbers, "bos_token", "bos_token_id", "tokenizer.ggml.bos_token_id");
+    put_special(v, config, numbers, "eos_token", "eos_token_id", "tokenizer.ggml.eos_token_id");
+    put_special(v, config, numbers, "pad_token", "pad_token_id", "tokenizer.ggml.padding_token_id");
+    mfi_json_bool(mfi_json_get(config, "add_bos_token"), &add_bos);
+    mfi_gguf_key_bool(v->out, "tokenizer.ggml.add_bos_token", add_bos);
+    mf_status status = put_template(v, dir, config);
+    mfi_json_free(&config);
+    return status;
+}
+
+/* ---- */
+
+static mf_status open_json(vocab *v)
+{
+    MFI_TRY(mfi_file_read_all(v->path, MFI_MAX_JSON_BYTES, &v->json, &v->len, v->err));
+    MFI_TRY(mfi_json_scan(v->json, v->len, v->path, v->err));
+    mfi_json_span root = mfi_json_root(v->json, v->len), key, value;
+    if (mfi_json_span_type(root) != MFI_JSON_OBJECT)
+        return bad(v, "not an object");
+    v->model = mfi_json_span_get(root, "model");
+    v->added = mfi_json_span_get(root, "added_tokens");
+    if (!v->model.text || mfi_json_span_type(v->model) != MFI_JSON_OBJECT)
+        return bad(v, "no model");
+    mfi_json_span type = {0};
+    for (mfi_json_iter it = mfi_json_span_iter(v->model);
+         mfi_json_object_next(&it, &key, &value);) {
+        if (mfi_json_span_is(key, "vocab"))
+            v->vocab = value;
+        else if (mfi_json_span_is(key, "merges"))
+            v->merges = value;
+        else if (mfi_json_span_is(key, "type"))
+            type = value;
+    }
+    if (type.text && !mfi_json_span_is(type, "BPE"))
+        return mfi_fail(v->err, MF_ERR_UNSUPPORTED,
+                        "%s: only byte-level BPE can be written to GGUF", v->path);
+    v->tokens = calloc(v->n, sizeof *v->tokens);
+    if (!v->tokens)
+        return no_memory(v);
+    for (uint32_t i = 0; i < v->n; i++)
+        v->tokens[i].type = TOKEN_UNUSED;
+    return MF_OK;
+}
+
+static mf_status put_vocab(vocab *v, const mfi_model *model)
+{
+    MFI_TRY(open_json(v));
+    MFI_TRY(read_tokens(v));
+    mfi_gguf_key_str(v->out, "tokenizer.ggml.model", "gpt2");
+    MFI_TRY(put_pre(v));
+    MFI_TRY(put_tokens(v));
+    MFI_TRY(put_merges(v));
+    return put_named(v, model);
+}
+
+mf_status mfi_gk_vocab(mfi_gguf_out *out, const mfi_model *model, mf_error *err)
+{
+    char *path = mfi_path_join(mfi_catalog_path(model->catalog), "tokenizer.json");
+    if (!path)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "tokenizer.json: out of memory");
+    mf_status status = MF_OK;
+    if (mfi_file_exists(path)) {
+        vocab v = {.out = out, .path = path, .n = model->shape.n_vocab, .err = err};
+        status = put_vocab(&v, model);
+        mfi_buf_free(&v.scratch);
+        free(v.tokens);
+        free(v.json);
+    } else {
+        mfi_gguf_key_str(out, "tokenizer.ggml.model", "none");
+    }
+    free(path);
+    return status;
+}
