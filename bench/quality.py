@@ -24,8 +24,7 @@ def main():
     cases = [("bf16", args.float_model, ["--activations", "f32"]),
              ("shipped", benchlib.SHIPPED, ["--activations", "f32"]),
              ("shipped", benchlib.SHIPPED, ["--activations", "q8"]),
-             ("shipped", benchlib.SHIPPED, []),
-             ("shipped", benchlib.SHIPPED, ["--memory", "18M", "-c", "512"])]
+             ("shipped", benchlib.SHIPPED, [])]
 
     def run(case):
         name, model, options = case
