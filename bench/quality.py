@@ -7,8 +7,8 @@ FLOAT_MODEL is the bfloat16 checkpoint that models/pocket-dictionary was convert
 transformers' counts on the same file are in results/pocket-dictionary-hf.json (tools/hf_eval.py).
 """
 import argparse
+import concurrent.futures
 import os
-import time
 
 import benchlib
 
@@ -18,6 +18,7 @@ def main():
     benchlib.add_arguments(ap, "quality.json")
     ap.add_argument("float_model")
     ap.add_argument("--eval", default=os.path.join(benchlib.SHIPPED, "eval.jsonl"))
+    ap.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     args = ap.parse_args()
 
     cases = [("bf16", args.float_model, ["--activations", "f32"]),
@@ -25,14 +26,18 @@ def main():
              ("shipped", benchlib.SHIPPED, ["--activations", "q8"]),
              ("shipped", benchlib.SHIPPED, []),
              ("shipped", benchlib.SHIPPED, ["--memory", "18M", "-c", "512"])]
-    runs = []
-    for name, model, options in cases:
-        command = [args.bin, "eval", "-m", model, args.eval, "--json", "--no-progress"] + options
-        start = time.monotonic()
-        result = benchlib.run_json(command)
-        runs.append({"weights": name, "options": " ".join(options), **result,
-                     "seconds": round(time.monotonic() - start, 1)})
-        print(runs[-1])
+
+    def run(case):
+        name, model, options = case
+        command = [args.bin, "eval", "-m", model, args.eval, "--json", "--no-progress", "-t", "1"]
+        result = {"weights": name, "options": " ".join(options),
+                  **benchlib.run_json(command + options)}
+        print(result, flush=True)
+        return result
+
+    # The answers don't depend on the number of threads, so: one each, side by side.
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        runs = list(pool.map(run, cases))
     benchlib.record(args, "exact answers to eval.jsonl",
                     "greedy, chat template, an answer counts if its bytes equal the expected ones",
                     eval=os.path.basename(args.eval), runs=runs)

@@ -84,8 +84,8 @@ static int render(job *j, const mf_tokenizer *tokenizer, bool chat, char **rende
                       CLI_RUNNING);
 }
 
-/* A prompt far longer than the context is refused before it is encoded, which would take more memory
- * than the plan knows of. Normalisation may shorten a text to a third. */
+/* A prompt far longer than the context is refused before it is encoded, which would take more
+ * memory than the plan knows of. Normalisation may shorten a text to a third. */
 static int check_length(const job *j, const mf_tokenizer *tokenizer)
 {
     mf_model_info info = {.struct_size = sizeof info};

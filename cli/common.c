@@ -119,7 +119,8 @@ int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, 
         mf_engine_stats(*engine, &stats);
         if (stats.peak_bytes > args->memory) {
             mf_engine_close(engine);
-            return cli_error(CLI_EXIT_ROOM, "reading the input took more than --memory: at least %" PRIu64 "M",
+            return cli_error(CLI_EXIT_ROOM,
+                             "reading the input took more than --memory: at least %" PRIu64 "M",
                              stats.peak_bytes / MFI_MIB + 1);
         }
     }

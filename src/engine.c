@@ -1,5 +1,5 @@
-/* The engine: the one place that knows every module. Opens them in order, hands each what it needs as
- * plain data, and closes them in reverse. Called from the application's thread. */
+/* The engine: the one place that knows every module. Opens them in order, hands each what it needs
+ * as plain data, and closes them in reverse. Called from the application's thread. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +50,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (!o->model_path)
         return mfi_fail(err, MF_ERR_ARGUMENT, "no model given");
     if (!mfi_isa_parse(o->isa, &po.isa))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)", o->isa);
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
+                        o->isa);
     uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
@@ -58,8 +59,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     MFI_TRY(mfi_gen_config_read(&e->gen, e->catalog, e->tokenizer, err));
     mfi_vmem_trim_heap();
     mfi_machine_read(&e->machine);
-    /* Reading headers and the tokenizer takes memory that is free again by now, but the budget bounds
-     * that, too. What the application did before is its own affair. */
+    /* Reading headers and the tokenizer takes memory that is free again by now, but the budget
+     * bounds that, too. What the application did before is its own affair. */
     uint64_t peak = mfi_process_rss_peak();
     e->machine.open_peak_bytes = peak > peak_before ? peak : 0;
     po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
@@ -75,7 +76,8 @@ static mf_status open_io(mf_engine *e, mf_error *err)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u files", n);
     for (uint32_t i = 0; i < n; i++)
         e->files[i] = mfi_catalog_file(e->catalog, i);
-    return mfi_io_threads_open(&e->io, e->files, n, e->plan.n_io_threads, e->plan.page_cache_bytes, err);
+    return mfi_io_threads_open(&e->io, e->files, n, e->plan.n_io_threads, e->plan.page_cache_bytes,
+                               err);
 }
 
 static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **slots, mf_error *err)
@@ -99,7 +101,8 @@ static mf_status open_store(mf_engine *e, void *slots, mf_error *err)
                                .io = e->io,
                                .trace = e->trace,
                                .n_refs_max = mfi_plan_held_max(&e->plan)};
-    MFI_TRY(mfi_load_expert_table(e->model, &e->plan.program, &config.table, &e->parts, &e->layers, err));
+    MFI_TRY(mfi_load_expert_table(e->model, &e->plan.program, &config.table, &e->parts, &e->layers,
+                                  err));
     return mfi_store_open(&e->store, &config, err);
 }
 

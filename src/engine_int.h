@@ -13,8 +13,8 @@ mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog,
 
 /* The byte ranges of every expert; *parts and *layers are allocated. */
 mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *program,
-                                mfi_expert_table *table, mfi_expert_part **parts,
-                                uint32_t **layers, mf_error *err);
+                                mfi_expert_table *table, mfi_expert_part **parts, uint32_t **layers,
+                                mf_error *err);
 
 /* ---- engine_tokenizer.c ---- */
 
@@ -44,7 +44,8 @@ typedef struct mfi_gen_config {
     uint32_t n_eos;
 } mfi_gen_config;
 
-/* Reads generation_config.json and the end tokens; a missing file is no error, a malformed one is. */
+/* Reads generation_config.json and the end tokens; a missing file is no error, a malformed one is.
+ */
 mf_status mfi_gen_config_read(mfi_gen_config *config, const mfi_catalog *catalog,
                               const mf_tokenizer *tokenizer, mf_error *err);
 

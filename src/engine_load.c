@@ -1,5 +1,5 @@
-/* Loading: resident weights into the dense region, and the table of where experts lie. Called once at
- * open, on the engine's thread. Weights are read with explicit reads into planned memory, a few
+/* Loading: resident weights into the dense region, and the table of where experts lie. Called once
+ * at open, on the engine's thread. Weights are read with explicit reads into planned memory, a few
  * requests at a time, never through a mapping. */
 #include <inttypes.h>
 #include <math.h>
@@ -11,7 +11,7 @@
 _Static_assert(sizeof(mfi_expert_part) == 24, "the plan counts PART_BYTES");
 
 #define PIECE_BYTES ((uint64_t)1 << 20)
-#define N_REQS 8
+#define N_REQS      8
 
 typedef struct loader {
     const mfi_catalog *catalog;
@@ -123,7 +123,8 @@ static mf_status load_columns(loader *l, const mfi_program_weight *w, char *dst,
         MFI_TRY(read_plane(l, w, row, n, &raw, err));
         for (uint32_t c = 0; c < w->cols;) {
             uint32_t src, run = MFI_MIN(mfi_map_source(l->shape, w->map, c, &src), w->cols - c);
-            uint64_t to = mfi_quant_row_bytes(w->type, 0, c), from = mfi_quant_row_bytes(w->type, 0, src);
+            uint64_t to = mfi_quant_row_bytes(w->type, 0, c),
+                     from = mfi_quant_row_bytes(w->type, 0, src);
             uint64_t bytes = mfi_quant_row_bytes(w->type, 0, run);
             for (uint32_t r = 0; r < n; r++)
                 memcpy(dst + (row + r) * row_bytes + to, raw + r * row_bytes + from, bytes);
@@ -145,8 +146,10 @@ static mf_status load_weight(loader *l, const mfi_program_weight *w, char *dense
         uint64_t row_bytes = mfi_quant_row_bytes(t->type, p, w->cols);
         for (uint32_t r = 0; r < w->rows;) {
             uint32_t src, run = MFI_MIN(mfi_map_source(l->shape, w->map, r, &src), w->rows - r);
-            /* Only unmapped weights have planes whose rows stand for several, and those are one run. */
-            MFI_TRY(read_extent(l, mfi_tensor_extent(t, p, src, run), dense + w->offset[p] + r * row_bytes, err));
+            /* Only unmapped weights have planes whose rows stand for several, and those are one
+             * run. */
+            MFI_TRY(read_extent(l, mfi_tensor_extent(t, p, src, run),
+                                dense + w->offset[p] + r * row_bytes, err));
             r += run;
         }
     }
@@ -177,8 +180,8 @@ mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog,
 }
 
 mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *program,
-                                mfi_expert_table *table, mfi_expert_part **parts,
-                                uint32_t **layers, mf_error *err)
+                                mfi_expert_table *table, mfi_expert_part **parts, uint32_t **layers,
+                                mf_error *err)
 {
     const mfi_shape *s = &model->shape;
     size_t n = (size_t)s->n_layers * s->n_experts;

@@ -4,7 +4,7 @@ find_package(Python3 COMPONENTS Interpreter)
 
 if(Python3_FOUND AND TARGET moeflux_cli)
   # Apart, so that the part which needs a model shows up as skipped where there is none.
-  foreach(part Usage Tokenizer Inspect Model Convert)
+  foreach(part Usage Tokenizer Model Convert)
     string(TOLOWER ${part} name)
     add_test(NAME cli_${name}
              COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/test_cli.py -v ${part})
@@ -21,7 +21,7 @@ endif()
 if(Python3_FOUND AND TARGET moeflux_cli)
   foreach(item "test_chat Piped chat_piped" "test_chat Terminal chat_terminal"
                "test_template Own template" "test_template Oracle template_oracle"
-               "test_texts Texts texts" "test_texts Lint texts_lint")
+               "test_inspect Inspect inspect" "test_texts Texts texts" "test_texts Lint texts_lint")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)

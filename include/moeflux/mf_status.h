@@ -1,7 +1,7 @@
 /* Status codes of moeflux: one list from which names, numbers and strings derive.
  *
- * Numbers are stable within a major version and grouped: -1.. the caller, -10.. files, -20.. what is
- * in them, -30.. room, -40.. devices. 0 is success; every failure is negative.
+ * Numbers are stable within a major version and grouped: -1.. the caller, -10.. files, -20.. what
+ * is in them, -30.. room, -40.. devices. 0 is success; every failure is negative.
  */
 #ifndef MF_STATUS_H
 #define MF_STATUS_H

@@ -7,9 +7,9 @@
  *
  * Rules that hold for every function:
  *   - The library never exits, never prints and reads no environment variable.
- *   - A function that can fail returns mf_status and takes an mf_error, which may be NULL. On failure
- *     the message names the file, tensor, layer, expert or offset concerned. Output arguments are
- *     untouched on failure unless said otherwise.
+ *   - A function that can fail returns mf_status and takes an mf_error, which may be NULL. On
+ * failure the message names the file, tensor, layer, expert or offset concerned. Output arguments
+ * are untouched on failure unless said otherwise.
  *   - `open` functions write a handle that the matching `close` releases and sets to NULL; closing
  *     NULL is allowed.
  *   - Option structs are filled by their `default` function first, which also sets struct_size.
@@ -60,7 +60,8 @@ MF_API const char *mf_status_text(mf_status status);
 
 /* Called at most a few times a second from the calling thread during long steps (loading weights,
  * prompts, conversion). `what` names the step; done <= total, in `unit` ("bytes", "tokens").
- * Returning false cancels the operation: it ends with MF_ERR_CANCELLED and leaves nothing behind. */
+ * Returning false cancels the operation: it ends with MF_ERR_CANCELLED and leaves nothing behind.
+ */
 typedef bool (*mf_progress_fn)(void *user, const char *what, const char *unit, uint64_t done,
                                uint64_t total);
 
@@ -73,7 +74,8 @@ typedef struct mf_engine mf_engine;
 typedef struct mf_session mf_session;
 typedef struct mf_tokenizer mf_tokenizer;
 
-/* How activations enter products with quantised weights. Float weights always see float activations. */
+/* How activations enter products with quantised weights. Float weights always see float
+ * activations. */
 typedef enum mf_activations {
     MF_ACTIVATIONS_AUTO = 0, /* by the type of each weight: see docs/numerics.md */
     MF_ACTIVATIONS_F32 = 1,
@@ -82,39 +84,39 @@ typedef enum mf_activations {
 
 typedef struct mf_engine_options {
     size_t struct_size;
-    const char *model_path;      /* a model folder, or a GGUF file (of a split one the first) */
-    uint64_t memory_bytes;       /* bound for the whole process; 0: from cgroup and free memory */
-    uint32_t ctx;                /* positions a session can hold; 0: chosen by the plan */
-    uint32_t n_threads;          /* compute threads; 0: one a processor this process may use */
-    uint32_t n_io_threads;       /* readers; 0: chosen by the plan */
-    uint32_t chunk;              /* prompt tokens evaluated together; 0: chosen by the plan */
-    uint32_t n_logit_rows;       /* rows of logits wanted at once; 0: 1 */
+    const char *model_path; /* a model folder, or a GGUF file (of a split one the first) */
+    uint64_t memory_bytes;  /* bound for the whole process; 0: from cgroup and free memory */
+    uint32_t ctx;           /* positions a session can hold; 0: chosen by the plan */
+    uint32_t n_threads;     /* compute threads; 0: one a processor this process may use */
+    uint32_t n_io_threads;  /* readers; 0: chosen by the plan */
+    uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
+    uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     mf_activations activations;
-    const char *isa;             /* "c", "avx2"; NULL or "auto": the best this machine has */
-    const char *trace_path;      /* write every expert choice here as JSON lines; NULL: no trace */
-    bool collect_imatrix;        /* evaluations sum up what mf_imatrix_write writes */
-    mf_progress_fn progress;     /* may be NULL */
+    const char *isa;         /* "c", "avx2"; NULL or "auto": the best this machine has */
+    const char *trace_path;  /* write every expert choice here as JSON lines; NULL: no trace */
+    bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
+    mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_engine_options;
 
 MF_API void mf_engine_options_default(mf_engine_options *options);
 
-/* Opens a model: reads its headers, makes the plan, allocates what the plan says, loads the resident
- * weights. MF_ERR_BUDGET carries the smallest workable budget in its message. */
+/* Opens a model: reads its headers, makes the plan, allocates what the plan says, loads the
+ * resident weights. MF_ERR_BUDGET carries the smallest workable budget in its message. */
 MF_API mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options,
                                 mf_error *err);
 MF_API void mf_engine_close(mf_engine **engine);
 
 typedef struct mf_model_info {
     size_t struct_size;
-    char family[64];        /* "qwen3_5_moe" */
-    char weights[64];       /* "bf16", "mlx 4-bit group 64", ... : the type most weight bytes have */
+    char family[64];  /* "qwen3_5_moe" */
+    char weights[64]; /* "bf16", "mlx 4-bit group 64", ... : the type most weight bytes have */
     uint32_t n_layers, hidden, n_vocab, n_experts, top_k;
-    uint32_t ctx_model;     /* positions the model was made for */
-    uint32_t ctx;           /* positions a session of this engine can hold */
+    uint32_t ctx_model; /* positions the model was made for */
+    uint32_t ctx;       /* positions a session of this engine can hold */
     uint32_t n_threads, chunk;
-    char isa[16];           /* kernels in use */
-    char activations[8];    /* "q8" if some weights meet 8-bit activations, else "f32" */
+    char isa[16];        /* kernels in use */
+    char activations[8]; /* "q8" if some weights meet 8-bit activations, else "f32" */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
@@ -126,13 +128,13 @@ MF_API const mf_tokenizer *mf_engine_tokenizer(const mf_engine *engine);
 typedef struct mf_stats {
     size_t struct_size;
     uint64_t expert_hits, expert_misses, expert_evictions;
-    uint64_t expert_bytes_read;  /* asked of the operating system for experts */
-    uint64_t stall_ns;           /* time that compute waited for experts */
+    uint64_t expert_bytes_read;        /* asked of the operating system for experts */
+    uint64_t stall_ns;                 /* time that compute waited for experts */
     uint64_t budget_bytes, peak_bytes; /* peak: highest resident set of this process */
     uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */
     uint32_t n_slots, n_experts_total;
-    uint64_t expert_bytes_total;       /* all routed experts on the drive */
-    uint64_t tokens_evaluated;         /* that went through the layers, prompts and answers */
+    uint64_t expert_bytes_total; /* all routed experts on the drive */
+    uint64_t tokens_evaluated;   /* that went through the layers, prompts and answers */
 } mf_stats;
 
 MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
@@ -140,22 +142,24 @@ MF_API void mf_engine_stats_reset(mf_engine *engine);
 
 /* ---- plan ----------------------------------------------------------------------------------- */
 
-/* Makes the plan that mf_engine_open would follow, without loading weights, and writes it as a table
- * for people or, with `json`, as one JSON object. A budget that can't hold is written too and then
- * returned as MF_ERR_BUDGET. */
+/* Makes the plan that mf_engine_open would follow, without loading weights, and writes it as a
+ * table for people or, with `json`, as one JSON object. A budget that can't hold is written too and
+ * then returned as MF_ERR_BUDGET. */
 MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
                                void *user, mf_error *err);
 
 /* ---- inspection ----------------------------------------------------------------------------- */
 
-/* Writes what a model's files hold: metadata, tensors with type, shape, bytes, file and offset, bytes by
- * role where the family is known, and which family was recognised and why, or why none. As text for
- * people or, with `json`, as one JSON object. Any model whose files can be read will do. */
+/* Writes what a model's files hold: metadata, tensors with type, shape, bytes, file and offset,
+ * bytes by role where the family is known, and which family was recognised and why, or why none. As
+ * text for people or, with `json`, as one JSON object. Any model whose files can be read will do.
+ */
 MF_API mf_status mf_inspect_write(const char *path, bool json, mf_write_fn write, void *user,
                                   mf_error *err);
 
-/* Decodes a tensor of the model at `path` and hands its elements to `write` as little-endian float32,
- * row by row, in pieces of at most 256 KiB. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for integers. */
+/* Decodes a tensor of the model at `path` and hands its elements to `write` as little-endian
+ * float32, row by row, in pieces of at most 256 KiB. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for
+ * integers. */
 MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, mf_write_fn write,
                                     void *user, mf_error *err);
 
@@ -169,14 +173,14 @@ MF_API mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_
 MF_API mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err);
 MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
 
-/* Encodes `len` bytes of UTF-8 (NUL bytes allowed; invalid UTF-8 is MF_ERR_ARGUMENT with the offset).
- * Added tokens inside the text are always recognised; add_special adds what the tokenizer's
- * post-processor adds. *ids is allocated; release with mf_free. */
+/* Encodes `len` bytes of UTF-8 (NUL bytes allowed; invalid UTF-8 is MF_ERR_ARGUMENT with the
+ * offset). Added tokens inside the text are always recognised; add_special adds what the
+ * tokenizer's post-processor adds. *ids is allocated; release with mf_free. */
 MF_API mf_status mf_tokenizer_encode(const mf_tokenizer *tokenizer, const char *text, size_t len,
                                      bool add_special, int32_t **ids, size_t *n_ids, mf_error *err);
 
-/* The bytes of one token as they appear in text (not necessarily whole characters); valid as long as
- * the tokenizer. Unknown ids give length 0. Special (control) tokens give their text only with
+/* The bytes of one token as they appear in text (not necessarily whole characters); valid as long
+ * as the tokenizer. Unknown ids give length 0. Special (control) tokens give their text only with
  * `special`. */
 MF_API const char *mf_tokenizer_piece(const mf_tokenizer *tokenizer, int32_t id, bool special,
                                       size_t *len);
@@ -188,16 +192,16 @@ typedef struct mf_chat_message {
     const char *content; /* UTF-8 */
 } mf_chat_message;
 
-/* Renders messages with the model's chat template into *text (allocated, NUL-terminated, release with
- * mf_free). MF_ERR_UNSUPPORTED if there is no template or it can't be rendered yet. */
+/* Renders messages with the model's chat template into *text (allocated, NUL-terminated, release
+ * with mf_free). MF_ERR_UNSUPPORTED if there is no template or it can't be rendered yet. */
 MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
                                 size_t n_messages, bool add_generation_prompt, char **text,
                                 size_t *len, mf_error *err);
 
 /* A chat template by itself: no tokenizer, no weights. `path` is a model folder or a GGUF
- * file, whose named special tokens (bos_token, ...) the template then sees, or a file with the template's text. Constructs that
- * are not understood are MF_ERR_UNSUPPORTED and named with their line. Immutable after open; may be
- * used by several threads. */
+ * file, whose named special tokens (bos_token, ...) the template then sees, or a file with the
+ * template's text. Constructs that are not understood are MF_ERR_UNSUPPORTED and named with their
+ * line. Immutable after open; may be used by several threads. */
 typedef struct mf_template mf_template;
 MF_API mf_status mf_template_open(mf_template **chat_template, const char *path, mf_error *err);
 MF_API void mf_template_close(mf_template **chat_template);
@@ -253,21 +257,21 @@ MF_API size_t mf_session_length(const mf_session *session);
 MF_API const int32_t *mf_session_tokens(const mf_session *session);
 
 /* Prepares the timeline for tokens[0..n_tokens), a conversation that went on or was changed: keeps
- * what both begin with and forgets the rest. Evaluates nothing: tokens[*n_kept..n_tokens) are left to
- * mf_session_eval or mf_session_generate. A model with recurrent layers can't be taken back to an
- * earlier token, so that unless the whole timeline is kept all of it is forgotten, and *n_kept is 0.
- * The last token counts as kept only if its logits are at hand. A failed session is reset.
+ * what both begin with and forgets the rest. Evaluates nothing: tokens[*n_kept..n_tokens) are left
+ * to mf_session_eval or mf_session_generate. A model with recurrent layers can't be taken back to
+ * an earlier token, so that unless the whole timeline is kept all of it is forgotten, and *n_kept
+ * is 0. The last token counts as kept only if its logits are at hand. A failed session is reset.
  * MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before. */
 MF_API mf_status mf_session_sync(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  size_t *n_kept, mf_error *err);
 
 typedef struct mf_eval_outputs {
     size_t struct_size;
-    /* Called for every token in order with its logits [n_vocab]; NULL: only the last row is computed
-     * and kept for mf_session_logits. Returning false cancels. */
+    /* Called for every token in order with its logits [n_vocab]; NULL: only the last row is
+     * computed and kept for mf_session_logits. Returning false cancels. */
     bool (*on_logits)(void *user, size_t index, const float *logits, size_t n_vocab);
-    /* Called for layer 0 (after the embedding) to n_layers (after the last layer and the final norm)
-     * with each token's row [hidden]; NULL: not wanted. */
+    /* Called for layer 0 (after the embedding) to n_layers (after the last layer and the final
+     * norm) with each token's row [hidden]; NULL: not wanted. */
     bool (*on_hidden)(void *user, size_t layer, size_t index, const float *row, size_t hidden);
     void *user;
 } mf_eval_outputs;
@@ -286,7 +290,7 @@ typedef struct mf_generate_options {
     size_t struct_size;
     const int32_t *prompt; /* evaluated first; may be empty if the session has evaluated tokens */
     size_t n_prompt;
-    int64_t max_tokens;    /* -1: until the end token or the context is full */
+    int64_t max_tokens; /* -1: until the end token or the context is full */
     bool ignore_eos;
     mf_sampling sampling;
     /* Called for each token with its bytes, cut only at character borders; len may be 0.
@@ -310,16 +314,17 @@ MF_API mf_status mf_session_generate(mf_session *session, const mf_generate_opti
 
 typedef struct mf_convert_options {
     size_t struct_size;
-    const char *in_path;  /* a model: for MLX a folder with float weights, for GGUF any readable one */
+    const char
+        *in_path; /* a model: for MLX a folder with float weights, for GGUF any readable one */
     const char *out_path; /* the folder or file to make; must not exist */
     /* GGUF: "f32", "f16", "bf16", "q8_0", "q6_k", "q4_k" or "q4_0"; NULL: MLX as follows */
     const char *type;
-    uint32_t bits;        /* 2, 3, 4, 5, 6 or 8 */
-    uint32_t dense_bits;  /* for everything but routed experts; 0: as `bits` */
-    uint32_t group_size;  /* 32, 64 or 128; 0: 64 */
-    uint64_t memory_bytes; /* bound for buffers; 0: 256 MiB */
+    uint32_t bits;            /* 2, 3, 4, 5, 6 or 8 */
+    uint32_t dense_bits;      /* for everything but routed experts; 0: as `bits` */
+    uint32_t group_size;      /* 32, 64 or 128; 0: 64 */
+    uint64_t memory_bytes;    /* bound for buffers; 0: 256 MiB */
     const char *imatrix_path; /* GGUF: weights the rounding of q4_0, q4_k, q6_k; may be NULL */
-    uint32_t n_threads;   /* GGUF: that encode; 0: one a processor this process may use */
+    uint32_t n_threads;       /* GGUF: that encode; 0: one a processor this process may use */
     mf_progress_fn progress;
     void *progress_user;
 } mf_convert_options;
@@ -327,8 +332,9 @@ typedef struct mf_convert_options {
 MF_API void mf_convert_options_default(mf_convert_options *options);
 
 /* Writes MLX-style safetensors: every matrix quantised (affine), routers and shared-expert gates at
- * 8 bits, the rest as stored; or, with `type`, a GGUF file as llama.cpp reads it. Written beside out_path and renamed at the end: out_path appears whole or not
- * at all, also when interrupted through `progress`. */
+ * 8 bits, the rest as stored; or, with `type`, a GGUF file as llama.cpp reads it. Written beside
+ * out_path and renamed at the end: out_path appears whole or not at all, also when interrupted
+ * through `progress`. */
 MF_API mf_status mf_convert(const mf_convert_options *options, mf_error *err);
 
 /* ---- synthetic models ----------------------------------------------------------------------- */
@@ -340,30 +346,30 @@ typedef enum mf_routing {
 
 typedef struct mf_synth_options {
     size_t struct_size;
-    const char *arch;     /* "qwen3_moe"; a wrong one's message lists what there is */
-    const char *shape;    /* "30b-a3b"; likewise */
-    const char *quant;    /* q4_k, q4_0, q6_k, q8_0, mxfp4, bf16, f16 */
-    uint32_t n_layers;    /* the first so many; 0: all */
+    const char *arch;  /* "qwen3_moe"; a wrong one's message lists what there is */
+    const char *shape; /* "30b-a3b"; likewise */
+    const char *quant; /* q4_k, q4_0, q6_k, q8_0, mxfp4, bf16, f16 */
+    uint32_t n_layers; /* the first so many; 0: all */
     mf_routing routing;
-    uint64_t seed;        /* the same seed gives the same bytes */
-    const char *out_path; /* the GGUF file to make; must not exist */
+    uint64_t seed;           /* the same seed gives the same bytes */
+    const char *out_path;    /* the GGUF file to make; must not exist */
     mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_synth_options;
 
 MF_API void mf_synth_options_default(mf_synth_options *options);
 
-/* Writes a model of a published shape with random weights and a usable tokenizer, for measuring this
- * engine and others on the same file. It appears whole at the end. MF_ERR_DISK_FULL, with what is
- * needed, before anything is written. */
+/* Writes a model of a published shape with random weights and a usable tokenizer, for measuring
+ * this engine and others on the same file. It appears whole at the end. MF_ERR_DISK_FULL, with what
+ * is needed, before anything is written. */
 MF_API mf_status mf_synth(const mf_synth_options *options, mf_error *err);
 
 /* ---- importance matrix ---------------------------------------------------------------------- */
 
 /* Evaluates tokens in pieces of `chunk` (0 or too many: what the context holds), each from an empty
- * timeline, and sums up the squares of what enters every matrix, by column. The engine was opened with
- * collect_imatrix and has no session. May be called again; what other sessions of the engine evaluate
- * is summed, too. */
+ * timeline, and sums up the squares of what enters every matrix, by column. The engine was opened
+ * with collect_imatrix and has no session. May be called again; what other sessions of the engine
+ * evaluate is summed, too. */
 MF_API mf_status mf_imatrix_collect(mf_engine *engine, const int32_t *tokens, size_t n_tokens,
                                     uint32_t chunk, mf_error *err);
 

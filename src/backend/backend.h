@@ -14,11 +14,11 @@ typedef enum mfi_mem_kind {
 
 typedef struct mfi_backend mfi_backend;
 
-struct mfi_backend { /* first member of every implementation */
+struct mfi_backend {  /* first member of every implementation */
     const char *name; /* "cpu" */
 
-    /* Memory of a kind, once each. What the host may write to (CPU: all of it) is returned in *host, else
-     * NULL and `write` copies. */
+    /* Memory of a kind, once each. What the host may write to (CPU: all of it) is returned in
+     * *host, else NULL and `write` copies. */
     mf_status (*alloc)(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void **host,
                        mf_error *err);
     mf_status (*write)(mfi_backend *b, mfi_mem_kind kind, uint64_t offset, const void *src,

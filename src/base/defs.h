@@ -1,4 +1,5 @@
-/* Small things every module needs: checked arithmetic, alignment, array length. No types of ours. */
+/* Small things every module needs: checked arithmetic, alignment, array length. No types of ours.
+ */
 #ifndef MFI_BASE_DEFS_H
 #define MFI_BASE_DEFS_H
 
@@ -7,8 +8,8 @@
 #include <stdint.h>
 
 #define MFI_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define MFI_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MFI_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MFI_MIN(a, b)    ((a) < (b) ? (a) : (b))
+#define MFI_MAX(a, b)    ((a) > (b) ? (a) : (b))
 
 #define MFI_KIB ((uint64_t)1 << 10)
 #define MFI_MIB ((uint64_t)1 << 20)
@@ -16,7 +17,7 @@
 
 #if defined(__GNUC__)
 #define MFI_PRINTF(fmt_idx, args_idx) __attribute__((format(printf, fmt_idx, args_idx)))
-#define MFI_MUST_USE __attribute__((warn_unused_result))
+#define MFI_MUST_USE                  __attribute__((warn_unused_result))
 #else
 #define MFI_PRINTF(fmt_idx, args_idx)
 #define MFI_MUST_USE

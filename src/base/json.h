@@ -1,9 +1,9 @@
 /* JSON: json-c behind a strict gate.
  *
  * mfi_json_scan refuses what json-c lets through even in its strict mode: NaN and infinities, `1.`,
- * `01`, integers outside int64/uint64, raw control characters, bad UTF-8, lone surrogates, \u0000 in
- * keys, duplicate keys, depth over MFI_MAX_JSON_DEPTH, trailing bytes. Text that passed it can be read
- * in two ways:
+ * `01`, integers outside int64/uint64, raw control characters, bad UTF-8, lone surrogates, \u0000
+ * in keys, duplicate keys, depth over MFI_MAX_JSON_DEPTH, trailing bytes. Text that passed it can
+ * be read in two ways:
  *   - as a tree (mfi_json_parse), for small documents;
  *   - as a cursor over the text (mfi_json_object_next, mfi_json_array_next), for documents of many
  *     megabytes whose tree would cost ten times their size. Each value is a span of the text that
@@ -47,7 +47,8 @@ size_t mfi_json_len(const mfi_json *v); /* members of an object or array, else 0
 const mfi_json *mfi_json_at(const mfi_json *array, size_t i);
 /* Member i of an object in file order; *key is NUL-terminated and may be NULL-ed. */
 const mfi_json *mfi_json_member(const mfi_json *object, size_t i, const char **key);
-const char *mfi_json_str(const mfi_json *v, size_t *len); /* NULL if not a string; len may be NULL */
+const char *mfi_json_str(const mfi_json *v,
+                         size_t *len);              /* NULL if not a string; len may be NULL */
 bool mfi_json_i64(const mfi_json *v, int64_t *out); /* integers only; false if not one in range */
 bool mfi_json_f64(const mfi_json *v, double *out);  /* integers and floats */
 bool mfi_json_bool(const mfi_json *v, bool *out);
@@ -82,8 +83,8 @@ mf_status mfi_json_span_parse(mfi_json_span v, mfi_json **root, mf_error *err);
 
 /* ---- writing ---- */
 
-/* Appends a quoted string: escapes `"`, `\`, controls; other bytes as they are (the caller has valid
- * UTF-8). */
+/* Appends a quoted string: escapes `"`, `\`, controls; other bytes as they are (the caller has
+ * valid UTF-8). */
 void mfi_json_put_str(mfi_buf *out, const char *str, size_t len);
 /* Shortest decimal that reads back to the same double; null if not finite. */
 void mfi_json_put_f64(mfi_buf *out, double v);

@@ -1,51 +1,51 @@
-/* Every hard limit of the engine. Exceeding one is MF_ERR_LIMIT (or MF_ERR_FORMAT for foreign bytes),
- * never a clamp. */
+/* Every hard limit of the engine. Exceeding one is MF_ERR_LIMIT (or MF_ERR_FORMAT for foreign
+ * bytes), never a clamp. */
 #ifndef MFI_BASE_LIMITS_H
 #define MFI_BASE_LIMITS_H
 
 #include <stdint.h>
 
-#define MFI_MAX_LAYERS 1024
-#define MFI_MAX_EXPERTS 4096 /* a layer; ids are uint16_t */
-#define MFI_MAX_TOP_K 64
-#define MFI_MAX_HEAD_DIM 1024
-#define MFI_MAX_DIMS 4  /* of a tensor */
-#define MFI_MAX_PLANES 3 /* weights, scales, biases */
-#define MFI_MAX_DIM ((uint64_t)1 << 31)
-#define MFI_MAX_TENSORS ((uint32_t)1 << 22)
-#define MFI_MAX_FILES 4096 /* of a model */
-#define MFI_MAX_CTX ((uint32_t)1 << 24)
-#define MFI_MAX_CHUNK 4096
-#define MFI_MAX_THREADS 256
-#define MFI_MAX_IO_THREADS 64
-#define MFI_MAX_VOCAB ((uint32_t)1 << 24)
-#define MFI_MAX_REPEAT_LAST_N 65536 /* tokens a sampler's window holds; -1 (all) needs none */
-#define MFI_MAX_JSON_DEPTH 256
-#define MFI_MAX_JSON_BYTES ((uint64_t)1 << 30)
-#define MFI_MAX_CONFIG_BYTES ((uint64_t)64 << 20) /* of config.json */
-#define MFI_MAX_GGUF_KEYS 65536
-#define MFI_MAX_GGUF_KEY_BYTES 65535
-#define MFI_MAX_GGUF_NAME_BYTES 512 /* of a tensor */
-#define MFI_MAX_GGUF_ARRAY 4096 /* elements in the metadata tree; longer ones stay in the file */
-#define MFI_MAX_GGUF_ELEMENTS ((uint64_t)1 << 20) /* that the tree holds of all arrays */
-#define MFI_MAX_GGUF_META_BYTES ((uint64_t)32 << 20) /* of the tree's text */
-#define MFI_MAX_PATTERN_BYTES 16384 /* of a pre-tokeniser, before rewriting */
-#define MFI_MAX_PRETOK_STEPS 32
-#define MFI_MAX_TOKEN_BYTES 65535     /* of a vocabulary entry */
-#define MFI_MAX_ADDED_TOKEN_BYTES 1024 /* bounds the search for added tokens */
-#define MFI_MAX_ADDED_TOKENS 65536
-#define MFI_MAX_TEXT_BYTES ((uint64_t)1 << 30) /* of one call to encode */
-#define MFI_MAX_TEMPLATE_BYTES ((uint64_t)1 << 20)
-#define MFI_MAX_TEMPLATE_DEPTH 100       /* of nested blocks and expressions */
-#define MFI_MAX_TEMPLATE_STEPS 10000000u /* of one rendering */
+#define MFI_MAX_LAYERS             1024
+#define MFI_MAX_EXPERTS            4096 /* a layer; ids are uint16_t */
+#define MFI_MAX_TOP_K              64
+#define MFI_MAX_HEAD_DIM           1024
+#define MFI_MAX_DIMS               4 /* of a tensor */
+#define MFI_MAX_PLANES             3 /* weights, scales, biases */
+#define MFI_MAX_DIM                ((uint64_t)1 << 31)
+#define MFI_MAX_TENSORS            ((uint32_t)1 << 22)
+#define MFI_MAX_FILES              4096 /* of a model */
+#define MFI_MAX_CTX                ((uint32_t)1 << 24)
+#define MFI_MAX_CHUNK              4096
+#define MFI_MAX_THREADS            256
+#define MFI_MAX_IO_THREADS         64
+#define MFI_MAX_VOCAB              ((uint32_t)1 << 24)
+#define MFI_MAX_REPEAT_LAST_N      65536 /* tokens a sampler's window holds; -1 (all) needs none */
+#define MFI_MAX_JSON_DEPTH         256
+#define MFI_MAX_JSON_BYTES         ((uint64_t)1 << 30)
+#define MFI_MAX_CONFIG_BYTES       ((uint64_t)64 << 20) /* of config.json */
+#define MFI_MAX_GGUF_KEYS          65536
+#define MFI_MAX_GGUF_KEY_BYTES     65535
+#define MFI_MAX_GGUF_NAME_BYTES    512 /* of a tensor */
+#define MFI_MAX_GGUF_ARRAY         4096 /* elements in the metadata tree; longer ones stay in the file */
+#define MFI_MAX_GGUF_ELEMENTS      ((uint64_t)1 << 20)  /* that the tree holds of all arrays */
+#define MFI_MAX_GGUF_META_BYTES    ((uint64_t)32 << 20) /* of the tree's text */
+#define MFI_MAX_PATTERN_BYTES      16384                /* of a pre-tokeniser, before rewriting */
+#define MFI_MAX_PRETOK_STEPS       32
+#define MFI_MAX_TOKEN_BYTES        65535 /* of a vocabulary entry */
+#define MFI_MAX_ADDED_TOKEN_BYTES  1024  /* bounds the search for added tokens */
+#define MFI_MAX_ADDED_TOKENS       65536
+#define MFI_MAX_TEXT_BYTES         ((uint64_t)1 << 30) /* of one call to encode */
+#define MFI_MAX_TEMPLATE_BYTES     ((uint64_t)1 << 20)
+#define MFI_MAX_TEMPLATE_DEPTH     100       /* of nested blocks and expressions */
+#define MFI_MAX_TEMPLATE_STEPS     10000000u /* of one rendering */
 #define MFI_MAX_TEMPLATE_OUT_BYTES ((uint64_t)64 << 20)
-#define MFI_MAX_PARTS 9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
-#define MFI_MAX_HELD 128 /* experts that the forward pass holds or waits for at one time */
-#define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
-#define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
+#define MFI_MAX_PARTS              9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
+#define MFI_MAX_HELD               128 /* experts that the forward pass holds or waits for at one time */
+#define MFI_PAGE_CACHE_BYTES_MIN   ((uint64_t)256 << 10)
+#define MFI_PAGE_CACHE_BYTES_MAX   ((uint64_t)64 << 20) /* left behind by our own reads */
 
-/* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md, those
- * whose own error is ten times what the activations add. */
+/* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md,
+ * those whose own error is ten times what the activations add. */
 #define MFI_Q8_AUTO_MAX_BITS 4
 
 _Static_assert(MFI_MAX_EXPERTS <= UINT16_MAX, "expert ids are uint16_t");

@@ -22,8 +22,8 @@
 /* Kernels use less than 32 KiB. Less than a huge page, or a system that is set to give them to
  * everybody would make every stack 2 MiB. */
 #define STACK_BYTES ((size_t)512 << 10)
-#define SPIN_NS    50000 /* about what a sleep and a wake-up cost together */
-#define CACHE_LINE 128   /* two lines: processors prefetch them in pairs */
+#define SPIN_NS     50000 /* about what a sleep and a wake-up cost together */
+#define CACHE_LINE  128   /* two lines: processors prefetch them in pairs */
 
 typedef struct pool_worker {
     mfi_pool *pool;

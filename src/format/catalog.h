@@ -1,8 +1,8 @@
 /* The catalog: what a model's files hold, in one neutral form for every format.
  *
- * It knows bytes, not experts: logical tensors with an element type, dimensions (outermost first, as
- * Hugging Face writes them) and 1 to 3 planes, each a byte range of one file. A byte range for any
- * leading index follows by arithmetic, since the planes are row-major. Every range was checked
+ * It knows bytes, not experts: logical tensors with an element type, dimensions (outermost first,
+ * as Hugging Face writes them) and 1 to 3 planes, each a byte range of one file. A byte range for
+ * any leading index follows by arithmetic, since the planes are row-major. Every range was checked
  * against its file's size at open. Immutable after open; any thread may read. */
 #ifndef MFI_FORMAT_CATALOG_H
 #define MFI_FORMAT_CATALOG_H
@@ -56,8 +56,8 @@ typedef struct mfi_meta_array {
 /* False if there is no array of that key. */
 bool mfi_catalog_meta_array(const mfi_catalog *catalog, const char *key, mfi_meta_array *array);
 
-/* Rows below the leading index: for dims [E, r, c] and n_lead 1 a slice has r rows of c elements; for
- * n_lead 0 it is the whole tensor. Rows are counted over all dims but the last. */
+/* Rows below the leading index: for dims [E, r, c] and n_lead 1 a slice has r rows of c elements;
+ * for n_lead 0 it is the whole tensor. Rows are counted over all dims but the last. */
 uint64_t mfi_tensor_rows(const mfi_tensor *tensor);
 uint64_t mfi_tensor_cols(const mfi_tensor *tensor);
 uint64_t mfi_tensor_bytes(const mfi_tensor *tensor, uint32_t plane);

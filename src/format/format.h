@@ -20,10 +20,11 @@
  *   config.json or itself             MF_ERR_TENSOR_SHAPE, MF_ERR_TENSOR_MISSING
  *   no tensors at all                 MF_ERR_EMPTY_MANIFEST
  *   several models, or a later shard  MF_ERR_ARGUMENT
- * A file cut inside its header is MF_ERR_FORMAT, behind it MF_ERR_TENSOR_BOUNDS. Of model.safetensors
- * and an index the former is taken. Tensors of more than MFI_MAX_DIMS dims have the leading ones folded.
- * Files stay open for reading. Shard headers are read one at a time; nothing else is kept of them
- * than the catalog (about 100 bytes a tensor) and GGUF metadata without its long arrays. */
+ * A file cut inside its header is MF_ERR_FORMAT, behind it MF_ERR_TENSOR_BOUNDS. Of
+ * model.safetensors and an index the former is taken. Tensors of more than MFI_MAX_DIMS dims have
+ * the leading ones folded. Files stay open for reading. Shard headers are read one at a time;
+ * nothing else is kept of them than the catalog (about 100 bytes a tensor) and GGUF metadata
+ * without its long arrays. */
 mf_status mfi_format_open(mfi_catalog **catalog, const char *path, mf_error *err);
 /* GGUF only: the metadata of the first file, without tensors. */
 mf_status mfi_format_open_meta(mfi_catalog **catalog, const char *path, mf_error *err);

@@ -225,7 +225,7 @@ mf_status mfi_gguf_meta_read(mfi_gguf_reader *r, uint64_t n_kv, mfi_gguf_meta *m
 {
     meta->tree = NULL;
     meta->alignment = 32;
-    uint64_t at = r->at - 8; /* where the count stands */
+    uint64_t at = r->at - 8;          /* where the count stands */
     if (n_kv > mfi_gguf_left(r) / 13) /* a key's length, a type, a byte */
         return mfi_gguf_fail(r, MF_ERR_FORMAT, at,
                              "%" PRIu64

@@ -9,7 +9,6 @@
 
 #include "base/utf8.h"
 
-
 static const struct {
     const char *name;
     uint32_t n_bytes;

@@ -1,6 +1,6 @@
-/* The forward pass; see forward.h. Runs on the engine's thread. Expert outputs land in a row of their
- * own for every (token, rank) and are summed in rank order by the program, so that what is cached and
- * when reads finish never reaches the arithmetic. */
+/* The forward pass; see forward.h. Runs on the engine's thread. Expert outputs land in a row of
+ * their own for every (token, rank) and are summed in rank order by the program, so that what is
+ * cached and when reads finish never reaches the arithmetic. */
 #include "forward/forward.h"
 
 #include <stdlib.h>
@@ -11,18 +11,18 @@ struct mfi_forward {
     const mfi_program *p;
     mfi_backend *backend;
     mfi_store *store;
-    uint32_t n_held_max;       /* references at one time */
+    uint32_t n_held_max; /* references at one time */
     /* of one layer of one step */
-    mfi_pair *pairs;           /* [chunk * top_k] grouped by expert */
-    uint32_t *pair_of;         /* [chunk][top_k] */
-    uint32_t *count, *first;   /* [n_experts] pairs of an expert, and where they begin */
-    uint16_t *wanted;          /* [n_experts] the experts chosen, cached ones first */
-    uint32_t n_wanted, next;   /* wanted[next] is the first not asked for yet */
-    mfi_expert_ref *refs;      /* [n_held_max] */
+    mfi_pair *pairs;         /* [chunk * top_k] grouped by expert */
+    uint32_t *pair_of;       /* [chunk][top_k] */
+    uint32_t *count, *first; /* [n_experts] pairs of an expert, and where they begin */
+    uint16_t *wanted;        /* [n_experts] the experts chosen, cached ones first */
+    uint32_t n_wanted, next; /* wanted[next] is the first not asked for yet */
+    mfi_expert_ref *refs;    /* [n_held_max] */
     uint32_t n_held;
-    mfi_expert_work *work;     /* [n_held_max] */
-    uint32_t last_row;         /* of LOGITS: where the last token's are */
-    uint64_t n_tokens;         /* evaluated */
+    mfi_expert_work *work;                       /* [n_held_max] */
+    uint32_t last_row;                           /* of LOGITS: where the last token's are */
+    uint64_t n_tokens;                           /* evaluated */
     bool (*tick)(void *user, uint32_t n_layers); /* may be NULL */
     void *tick_user;
     mfi_tap_fn tap; /* may be NULL */
@@ -112,8 +112,8 @@ static mf_status run_ops(mfi_forward *f, uint32_t first, uint32_t n, const mfi_s
 /* ---- routing ---- */
 
 /* Groups the step's choices by expert (counting sort: tokens stay in order within an expert) and
- * lists the experts, cached ones first: they can be computed at once, and using them before anything
- * is read means that no read evicts them first. */
+ * lists the experts, cached ones first: they can be computed at once, and using them before
+ * anything is read means that no read evicts them first. */
 static void group_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, const uint16_t *ids)
 {
     uint32_t top_k = f->p->shape.top_k, n_experts = f->p->shape.n_experts;
@@ -203,8 +203,8 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
 }
 
 /* From after ROUTE to after EXPERTS: reads begin, what stands between is computed meanwhile. */
-static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_t op, mfi_step *step,
-                                   mf_error *err)
+static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_t op,
+                                   mfi_step *step, mf_error *err)
 {
     uint32_t layer = f->p->ops[op].layer, top_k = f->p->shape.top_k;
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_IDS);
@@ -224,7 +224,8 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
 }
 
 /* Runs ops [first, end), stopping at every router. */
-static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step *step, mf_error *err)
+static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step *step,
+                          mf_error *err)
 {
     uint32_t start = first;
     for (uint32_t i = first; i < end; i++) {
@@ -256,7 +257,8 @@ static mf_status give_hidden(mfi_forward *f, mfi_buf_id buf, size_t layer, uint3
     const float *rows = f->backend->view(f->backend, buf);
     uint32_t hidden = f->p->shape.hidden;
     for (uint32_t t = 0; t < n; t++)
-        if (!outputs->on_hidden(outputs->user, layer, index0 + t, rows + (size_t)t * hidden, hidden))
+        if (!outputs->on_hidden(outputs->user, layer, index0 + t, rows + (size_t)t * hidden,
+                                hidden))
             return mfi_fail(err, MF_ERR_CANCELLED, "cancelled while hidden states were written");
     return MF_OK;
 }
@@ -274,10 +276,12 @@ static mf_status run_head(mfi_forward *f, mfi_step *step, mfi_want want,
         MFI_TRY(f->backend->run(f->backend, p->head_first, p->n_ops - p->head_first, step, err));
         MFI_TRY(f->backend->sync(f->backend, err));
         if (want == MFI_WANT_ALL && outputs->on_hidden)
-            MFI_TRY(give_hidden(f, MFI_BUF_HN, p->shape.n_layers, step->n_head, outputs, index0 + row, err));
+            MFI_TRY(give_hidden(f, MFI_BUF_HN, p->shape.n_layers, step->n_head, outputs,
+                                index0 + row, err));
         const float *logits = f->backend->view(f->backend, MFI_BUF_LOGITS);
         for (uint32_t i = 0; want == MFI_WANT_ALL && outputs->on_logits && i < step->n_head; i++)
-            if (!outputs->on_logits(outputs->user, index0 + row + i, logits + (size_t)i * n_vocab, n_vocab))
+            if (!outputs->on_logits(outputs->user, index0 + row + i, logits + (size_t)i * n_vocab,
+                                    n_vocab))
                 return mfi_fail(err, MF_ERR_CANCELLED, "cancelled while logits were written");
         row += step->n_head;
     }

@@ -24,8 +24,8 @@ typedef enum mfi_want {
 } mfi_want;
 
 /* Evaluates n tokens (at most the plan's chunk) at positions pos...; ids must be below n_vocab.
- * `outputs` (with MFI_WANT_ALL) gets rows numbered from index0 on. On failure the sequence's state is
- * undefined and must be rebuilt. */
+ * `outputs` (with MFI_WANT_ALL) gets rows numbered from index0 on. On failure the sequence's state
+ * is undefined and must be rebuilt. */
 mf_status mfi_forward_run(mfi_forward *forward, const int32_t *tokens, uint32_t n, uint32_t pos,
                           const mfi_layer_mem *mem, mfi_want want, const mf_eval_outputs *outputs,
                           size_t index0, mf_error *err);
@@ -35,9 +35,9 @@ mf_status mfi_forward_run(mfi_forward *forward, const int32_t *tokens, uint32_t 
 void mfi_forward_on_layer(mfi_forward *forward, bool (*tick)(void *user, uint32_t n_layers),
                           void *user);
 
-/* Calls `tap` after each op that has run, with the op's index and its inputs still in their buffers: the
- * importance matrix is made so. Ops then run one by one; the results are the same. NULL: nobody is
- * called. */
+/* Calls `tap` after each op that has run, with the op's index and its inputs still in their
+ * buffers: the importance matrix is made so. Ops then run one by one; the results are the same.
+ * NULL: nobody is called. */
 typedef void (*mfi_tap_fn)(void *user, uint32_t op, const mfi_step *step, mfi_backend *backend);
 void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
 

@@ -19,8 +19,8 @@
 #include "os/cpu.h"
 #include "quant/quant.h"
 
-/* A weight matrix [rows][cols] in memory; plane p has rows of mfi_quant_row_bytes(type, p, cols), one
- * for every mfi_quant_rows_per_row rows. */
+/* A weight matrix [rows][cols] in memory; plane p has rows of mfi_quant_row_bytes(type, p, cols),
+ * one for every mfi_quant_rows_per_row rows. */
 typedef struct mfi_mat {
     mfi_qtype type;
     uint32_t rows, cols;
@@ -30,9 +30,9 @@ typedef struct mfi_mat {
 /* Activations in 8 bits: blocks of 32, x ~ d * q. */
 #define MFI_Q8_BLOCK 32
 typedef struct mfi_q8 {
-    int8_t *q;    /* [n_tok][cols] */
-    float *d;     /* [n_tok][cols/32] scale of a block */
-    float *s;     /* [n_tok][cols/32] d * sum of q of the block */
+    int8_t *q; /* [n_tok][cols] */
+    float *d;  /* [n_tok][cols/32] scale of a block */
+    float *s;  /* [n_tok][cols/32] d * sum of q of the block */
 } mfi_q8;
 
 typedef struct mfi_kernels {
@@ -94,9 +94,9 @@ typedef struct mfi_kernels {
                           uint16_t *ids, float *weights);
 } mfi_kernels;
 
-#define MFI_ATTN_BLOCK 64
+#define MFI_ATTN_BLOCK   64
 #define MFI_ATTN_DIM_MAX 1024
-#define MFI_GDN_DIM_MAX 1024
+#define MFI_GDN_DIM_MAX  1024
 
 /* The table for a level, which must not be above mfi_cpu_isa(). Static storage. */
 const mfi_kernels *mfi_kernels_get(mfi_isa isa);

@@ -6,33 +6,70 @@
 static const char *const model_types[] = {"qwen3_moe", NULL};
 
 static const mfi_name_rule attn_names[] = {
-    {MFI_ROLE_NORM_MIXER, MFI_DIM_1, MFI_DIM_HIDDEN, MFI_LOAD_F32, {{"input_layernorm.weight", 0}},
+    {MFI_ROLE_NORM_MIXER,
+     MFI_DIM_1,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_F32,
+     {{"input_layernorm.weight", 0}},
      {{"attn_norm.weight", 0}}},
-    {MFI_ROLE_ATTN_Q, MFI_DIM_Q, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"self_attn.q_proj.weight", 0}},
+    {MFI_ROLE_ATTN_Q,
+     MFI_DIM_Q,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.q_proj.weight", 0}},
      {{"attn_q.weight", 0}}},
-    {MFI_ROLE_ATTN_K, MFI_DIM_KV, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"self_attn.k_proj.weight", 0}},
+    {MFI_ROLE_ATTN_K,
+     MFI_DIM_KV,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.k_proj.weight", 0}},
      {{"attn_k.weight", 0}}},
-    {MFI_ROLE_ATTN_V, MFI_DIM_KV, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"self_attn.v_proj.weight", 0}},
+    {MFI_ROLE_ATTN_V,
+     MFI_DIM_KV,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.v_proj.weight", 0}},
      {{"attn_v.weight", 0}}},
-    {MFI_ROLE_ATTN_O, MFI_DIM_HIDDEN, MFI_DIM_ATTN, MFI_LOAD_MATRIX, {{"self_attn.o_proj.weight", 0}},
+    {MFI_ROLE_ATTN_O,
+     MFI_DIM_HIDDEN,
+     MFI_DIM_ATTN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.o_proj.weight", 0}},
      {{"attn_output.weight", 0}}},
-    {MFI_ROLE_ATTN_Q_NORM, MFI_DIM_1, MFI_DIM_HEAD, MFI_LOAD_F32, {{"self_attn.q_norm.weight", 0}},
+    {MFI_ROLE_ATTN_Q_NORM,
+     MFI_DIM_1,
+     MFI_DIM_HEAD,
+     MFI_LOAD_F32,
+     {{"self_attn.q_norm.weight", 0}},
      {{"attn_q_norm.weight", 0}}},
-    {MFI_ROLE_ATTN_K_NORM, MFI_DIM_1, MFI_DIM_HEAD, MFI_LOAD_F32, {{"self_attn.k_norm.weight", 0}},
+    {MFI_ROLE_ATTN_K_NORM,
+     MFI_DIM_1,
+     MFI_DIM_HEAD,
+     MFI_LOAD_F32,
+     {{"self_attn.k_norm.weight", 0}},
      {{"attn_k_norm.weight", 0}}},
 };
 
 static const mfi_name_rule moe_names[] = {
-    {MFI_ROLE_NORM_FFN, MFI_DIM_1, MFI_DIM_HIDDEN, MFI_LOAD_F32,
-     {{"post_attention_layernorm.weight", 0}}, {{"ffn_norm.weight", 0}}},
-    {MFI_ROLE_ROUTER, MFI_DIM_EXPERTS, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"mlp.gate.weight", 0}},
+    {MFI_ROLE_NORM_FFN,
+     MFI_DIM_1,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_F32,
+     {{"post_attention_layernorm.weight", 0}},
+     {{"ffn_norm.weight", 0}}},
+    {MFI_ROLE_ROUTER,
+     MFI_DIM_EXPERTS,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.gate.weight", 0}},
      {{"ffn_gate_inp.weight", 0}}},
 };
 
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
-    /* Hugging Face's default is false, llama.cpp's for this family true; published files say true. */
+    /* Hugging Face's default is false, llama.cpp's for this family true; published files say true.
+     */
     s->norm_top_k = c->gguf_arch != NULL;
     MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->norm_top_k, err));
     MFI_TRY(mfi_config_common(c, s, err));
@@ -43,9 +80,10 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 }
 
 static const mfi_evidence evidence[] = {
-    {"safetensors: bfloat16, float16, float32",
-     "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face transformers"},
-    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed", "the block types; no model of this family yet"},
+    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
+                                                "and greedy tokens of Hugging Face transformers"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
+     "the block types; no model of this family yet"},
     {"GGUF", "tiny models in 18 file types, one in shards: logits of llama.cpp"},
 };
 

@@ -8,8 +8,8 @@
 
 #include "model/model.h"
 
-/* What text models put in front of their names: alone, as part of a multimodal checkpoint, and as MLX
- * conversions of those have it. lm_head stands outside it. */
+/* What text models put in front of their names: alone, as part of a multimodal checkpoint, and as
+ * MLX conversions of those have it. lm_head stands outside it. */
 static const struct {
     const char *body, *head;
 } prefixes[] = {
@@ -24,7 +24,7 @@ typedef struct binder {
     const char *layers;      /* "layers." or "blk." */
     uint8_t *bound;          /* [n_tensors] */
     bool gguf;
-    bool transformed;        /* norms have their 1 added already: MLX (experts under switch_mlp), GGUF */
+    bool transformed; /* norms have their 1 added already: MLX (experts under switch_mlp), GGUF */
 } binder;
 
 /* ---- weights ---- */
@@ -57,9 +57,9 @@ static mf_status wrong_shape(const binder *b, uint32_t id, uint64_t rows, uint64
         snprintf(dims + n, sizeof dims - n, "%s%u", i ? ", " : "", t->dims[i]);
     }
     return mfi_fail(err, MF_ERR_TENSOR_SHAPE,
-                    "%s: tensor %s has shape [%s], but config.json asks for %" PRIu64 " rows of %" PRIu64,
-                    tensor_path(b, t), mfi_catalog_name(b->model->catalog, id), dims,
-                    rows, cols);
+                    "%s: tensor %s has shape [%s], but config.json asks for %" PRIu64
+                    " rows of %" PRIu64,
+                    tensor_path(b, t), mfi_catalog_name(b->model->catalog, id), dims, rows, cols);
 }
 
 static mf_status wrong_type(const binder *b, uint32_t id, const char *want, mf_error *err)
@@ -68,14 +68,13 @@ static mf_status wrong_type(const binder *b, uint32_t id, const char *want, mf_e
     char name[64];
     mfi_quant_name(t->type, name, sizeof name);
     return mfi_fail(err, MF_ERR_TENSOR_SHAPE, "%s: tensor %s is %s, but must be %s",
-                    tensor_path(b, t), mfi_catalog_name(b->model->catalog, id), name,
-                    want);
+                    tensor_path(b, t), mfi_catalog_name(b->model->catalog, id), name, want);
 }
 
 /* The tensor of a rule: the first of its names that is there. The others are looked up too, so that
  * a second copy counts as known. */
-static uint32_t find_rule(binder *b, const mfi_name_rule *rule, const char *prefix, mfi_row_map *map,
-                          char *first, size_t cap)
+static uint32_t find_rule(binder *b, const mfi_name_rule *rule, const char *prefix,
+                          mfi_row_map *map, char *first, size_t cap)
 {
     const mfi_name *names = b->gguf ? rule->gguf : rule->hf;
     uint32_t found = MFI_TENSOR_NONE;
@@ -174,9 +173,9 @@ static mf_status bind_outside(binder *b, const mfi_recipe *recipe, mf_error *err
     return MF_OK;
 }
 
-/* Tiled value heads are put in order while loading, so that the same weights give the same bits from
- * every format. That needs the columns of the output projection moved, which blocks wider than a
- * head don't allow: then all stays tiled, and the op knows. */
+/* Tiled value heads are put in order while loading, so that the same weights give the same bits
+ * from every format. That needs the columns of the output projection moved, which blocks wider than
+ * a head don't allow: then all stays tiled, and the op knows. */
 static void decide_tiling(binder *b)
 {
     mfi_shape *s = &b->model->shape;
@@ -222,7 +221,8 @@ static void proj_shape(const mfi_shape *s, uint32_t proj, uint32_t *rows, uint32
     *cols = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
 }
 
-/* All experts of a projection in one tensor: [E, rows, cols]. `format` takes the projection's name. */
+/* All experts of a projection in one tensor: [E, rows, cols]. `format` takes the projection's name.
+ */
 static mf_status bind_stacked(binder *b, uint32_t layer, const char *const names[MFI_EXPERT_PROJS],
                               mf_error *err)
 {
@@ -304,7 +304,8 @@ static mf_status check_uniform(binder *b, uint32_t layer, mf_error *err)
 
 static mf_status bind_experts(binder *b, uint32_t layer, mf_error *err)
 {
-    static const char *const mlx[] = {"mlp.switch_mlp.gate_proj.weight", "mlp.switch_mlp.up_proj.weight",
+    static const char *const mlx[] = {"mlp.switch_mlp.gate_proj.weight",
+                                      "mlp.switch_mlp.up_proj.weight",
                                       "mlp.switch_mlp.down_proj.weight"};
     static const char *const gguf[] = {"ffn_gate_exps.weight", "ffn_up_exps.weight",
                                        "ffn_down_exps.weight"};
@@ -313,7 +314,8 @@ static mf_status bind_experts(binder *b, uint32_t layer, mf_error *err)
              b->gguf ? "ffn_gate_up_exps.weight" : "mlp.experts.gate_up_proj");
     uint32_t fused = lookup(b, name);
     if (fused != MFI_TENSOR_NONE)
-        MFI_TRY(bind_fused(b, layer, fused, b->gguf ? gguf[MFI_EXPERT_DOWN] : "mlp.experts.down_proj", err));
+        MFI_TRY(bind_fused(b, layer, fused,
+                           b->gguf ? gguf[MFI_EXPERT_DOWN] : "mlp.experts.down_proj", err));
     else if (b->gguf || b->transformed)
         MFI_TRY(bind_stacked(b, layer, b->gguf ? gguf : mlx, err));
     else
@@ -331,8 +333,8 @@ static bool in_layers(const binder *b, const char *name)
     return strtoul(name + n, NULL, 10) < b->model->shape.n_layers;
 }
 
-/* A tensor inside the text layers that nothing bound would be left out of the sums: refuse. What stands
- * elsewhere (vision tower, multi-token prediction) belongs to other parts. */
+/* A tensor inside the text layers that nothing bound would be left out of the sums: refuse. What
+ * stands elsewhere (vision tower, multi-token prediction) belongs to other parts. */
 static mf_status check_all_bound(binder *b, mf_error *err)
 {
     const mfi_catalog *c = b->model->catalog;
@@ -343,9 +345,10 @@ static mf_status check_all_bound(binder *b, mf_error *err)
         b->model->n_ignored++;
         if (!in_layers(b, name) || strstr(name, "rotary_emb.inv_freq"))
             continue;
-        return mfi_fail(err, MF_ERR_UNSUPPORTED,
-                        "%s: tensor %s has no place in family %s; without it the result would be wrong",
-                        mfi_catalog_path(c), name, b->model->family);
+        return mfi_fail(
+            err, MF_ERR_UNSUPPORTED,
+            "%s: tensor %s has no place in family %s; without it the result would be wrong",
+            mfi_catalog_path(c), name, b->model->family);
     }
     return MF_OK;
 }
@@ -373,7 +376,8 @@ mf_status mfi_model_bind(mfi_model *model, mf_error *err)
     const mfi_shape *s = &model->shape;
     size_t n_weights = (size_t)(1 + s->n_layers) * MFI_N_ROLES;
     model->weights = malloc(n_weights * sizeof *model->weights);
-    model->experts = calloc((size_t)s->n_layers * s->n_experts * MFI_EXPERT_PROJS, sizeof *model->experts);
+    model->experts =
+        calloc((size_t)s->n_layers * s->n_experts * MFI_EXPERT_PROJS, sizeof *model->experts);
     binder b = {.model = model, .bound = calloc(mfi_catalog_n_tensors(model->catalog) + 1u, 1)};
     mf_status status = MF_OK;
     if (!model->weights || !model->experts || !b.bound)
@@ -400,4 +404,3 @@ mf_status mfi_model_bind(mfi_model *model, mf_error *err)
     free(b.bound);
     return status;
 }
-

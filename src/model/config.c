@@ -1,5 +1,5 @@
-/* Reading hyper-parameters: one set of names (Hugging Face's) over config.json and over GGUF metadata.
- * Called while a model is opened; pure look-ups. */
+/* Reading hyper-parameters: one set of names (Hugging Face's) over config.json and over GGUF
+ * metadata. Called while a model is opened; pure look-ups. */
 #include "model/config.h"
 
 #include <inttypes.h>
@@ -103,8 +103,8 @@ mf_status mfi_config_u32(const mfi_config *config, const char *key, int64_t fall
 }
 
 /* A number in [min, max] over *out; absent (or null): as it was. */
-static mf_status read_number(const mfi_config *config, const mfi_json *v, const char *key, double min,
-                             double max, double *out, mf_error *err)
+static mf_status read_number(const mfi_config *config, const mfi_json *v, const char *key,
+                             double min, double max, double *out, mf_error *err)
 {
     char name[192];
     double n;
@@ -135,8 +135,8 @@ mf_status mfi_config_require(const mfi_config *config, const char *key, bool wan
     bool value = want;
     MFI_TRY(mfi_config_flag(config, key, &value, err));
     if (value != want)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: %s %s is not supported", config->path,
-                        key, value ? "true" : "false");
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: %s %s is not supported",
+                        config->path, key, value ? "true" : "false");
     return MF_OK;
 }
 
@@ -146,7 +146,8 @@ mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err)
 {
     MFI_TRY(mfi_config_u32(c, "num_attention_heads", -1, 1, 4096, &s->n_head, err));
     MFI_TRY(mfi_config_u32(c, "num_key_value_heads", s->n_head, 1, 4096, &s->n_kv_head, err));
-    MFI_TRY(mfi_config_u32(c, "head_dim", s->hidden / s->n_head, 2, MFI_MAX_HEAD_DIM, &s->head_dim, err));
+    MFI_TRY(mfi_config_u32(c, "head_dim", s->hidden / s->n_head, 2, MFI_MAX_HEAD_DIM, &s->head_dim,
+                           err));
     if (s->n_head % s->n_kv_head != 0)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: %u attention heads don't divide over %u KV heads",
                         c->path, s->n_head, s->n_kv_head);
@@ -156,14 +157,16 @@ mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err)
 mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, mf_error *err)
 {
     bool local = mfi_config_has(c, "num_local_experts") && !mfi_config_has(c, "num_experts");
-    MFI_TRY(mfi_config_u32(c, local ? "num_local_experts" : "num_experts", -1, 1, MFI_MAX_EXPERTS, &s->n_experts, err));
+    MFI_TRY(mfi_config_u32(c, local ? "num_local_experts" : "num_experts", -1, 1, MFI_MAX_EXPERTS,
+                           &s->n_experts, err));
     MFI_TRY(mfi_config_u32(c, "num_experts_per_tok", -1, 1, MFI_MAX_TOP_K, &s->top_k, err));
     MFI_TRY(mfi_config_u32(c, "moe_intermediate_size", -1, 1, 1 << 20, &s->expert_width, err));
     if (s->top_k > s->n_experts)
-        return mfi_fail(err, MF_ERR_FORMAT, "%s: top-%u of %u experts is impossible", c->path, s->top_k,
-                        s->n_experts);
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: top-%u of %u experts is impossible", c->path,
+                        s->top_k, s->n_experts);
     if (mfi_json_len(mfi_config_get(c, "mlp_only_layers")) > 0)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: mlp_only_layers (dense layers)", c->path);
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: mlp_only_layers (dense layers)",
+                        c->path);
     uint32_t step;
     return mfi_config_u32(c, "decoder_sparse_step", 1, 1, 1, &step, err);
 }
@@ -174,12 +177,14 @@ mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, doubl
     const mfi_json *rope = mfi_config_get(c, "rope_parameters");
     if (mfi_json_typeof(rope) != MFI_JSON_OBJECT)
         rope = mfi_config_get(c, "rope_scaling");
-    const mfi_json *type_json = c->gguf_arch ? mfi_config_get(c, "rope_type") : mfi_json_get(rope, "rope_type");
+    const mfi_json *type_json =
+        c->gguf_arch ? mfi_config_get(c, "rope_type") : mfi_json_get(rope, "rope_type");
     if (!type_json)
         type_json = mfi_json_get(rope, "type");
     const char *type = mfi_json_str(type_json, NULL);
     if (type && strcmp(type, "default") != 0 && strcmp(type, "none") != 0)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: rope type '%s' (known here: default)", c->path, type);
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: rope type '%s' (known here: default)",
+                        c->path, type);
     const char *in_rope[] = {"rope_theta", "partial_rotary_factor"};
     double values[2] = {theta, partial}, dims = 0;
     for (int i = 0; i < 2; i++) {
@@ -189,11 +194,13 @@ mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, doubl
     }
     s->rope_theta = values[0];
     double n_rot = (double)s->head_dim * values[1];
-    MFI_TRY(read_number(c, mfi_config_get(c, "rope_dims"), "rope_dims", 0, MFI_MAX_HEAD_DIM, &dims, err));
+    MFI_TRY(read_number(c, mfi_config_get(c, "rope_dims"), "rope_dims", 0, MFI_MAX_HEAD_DIM, &dims,
+                        err));
     n_rot = dims > 0 ? dims : n_rot;
     if (!(s->rope_theta > 1) || !(n_rot >= 2) || n_rot > s->head_dim || (uint32_t)n_rot % 2 != 0)
-        return mfi_fail(err, MF_ERR_FORMAT, "%s: %g rotary dimensions of %u with base %g are impossible",
-                        c->path, n_rot, s->head_dim, s->rope_theta);
+        return mfi_fail(err, MF_ERR_FORMAT,
+                        "%s: %g rotary dimensions of %u with base %g are impossible", c->path,
+                        n_rot, s->head_dim, s->rope_theta);
     s->n_rot = (uint32_t)n_rot;
     return MF_OK;
 }
@@ -211,12 +218,13 @@ mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
             return mfi_fail(err, MF_ERR_FORMAT, "%s: ssm.inner_size %u over %u heads is impossible",
                             c->path, inner, s->gdn_v_heads);
     } else {
-        MFI_TRY(mfi_config_u32(c, "linear_value_head_dim", -1, 1, MFI_MAX_HEAD_DIM, &s->gdn_v_dim, err));
+        MFI_TRY(mfi_config_u32(c, "linear_value_head_dim", -1, 1, MFI_MAX_HEAD_DIM, &s->gdn_v_dim,
+                               err));
     }
     MFI_TRY(mfi_config_u32(c, "linear_conv_kernel_dim", 4, 1, 16, &s->conv_kernel, err));
     if (s->gdn_v_heads % s->gdn_k_heads != 0)
-        return mfi_fail(err, MF_ERR_FORMAT, "%s: %u value heads don't divide over %u key heads", c->path,
-                        s->gdn_v_heads, s->gdn_k_heads);
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: %u value heads don't divide over %u key heads",
+                        c->path, s->gdn_v_heads, s->gdn_k_heads);
     return MF_OK;
 }
 
@@ -241,7 +249,8 @@ mf_status mfi_config_hybrid(const mfi_config *c, uint32_t n_layers, uint8_t *mix
     const mfi_json *recurrent = mfi_config_get(c, "recurrent_layers");
     const mfi_json *types = c->gguf_arch ? recurrent : mfi_config_get(c, "layer_types");
     if (types && (mfi_json_typeof(types) != MFI_JSON_ARRAY || mfi_json_len(types) < n_layers))
-        return mfi_fail(err, MF_ERR_FORMAT, "%s: layer types must be given for %u layers", c->path, n_layers);
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: layer types must be given for %u layers", c->path,
+                        n_layers);
     for (uint32_t i = 0; i < n_layers; i++) {
         const mfi_json *v = mfi_json_at(types, i);
         const char *type = mfi_json_str(v, NULL);

@@ -22,11 +22,11 @@ mf_status mfi_config_flag(const mfi_config *config, const char *key, bool *out, 
 mf_status mfi_config_require(const mfi_config *config, const char *key, bool want, mf_error *err);
 
 /* Pieces that several families share. */
-mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err);    /* eps, activation */
+mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err); /* eps, activation */
 mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err); /* heads */
 mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
                           mf_error *err); /* theta, partial: where absent */
-mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, mf_error *err);   /* routed ones */
+mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, mf_error *err); /* routed ones */
 mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err);
 mf_status mfi_config_hybrid(const mfi_config *c, uint32_t n_layers, uint8_t *mixer, mf_error *err);
 

@@ -40,7 +40,8 @@ static mf_status recognise_gguf(mfi_model *model, mfi_config *c, mf_error *err)
     const mfi_json *meta = mfi_catalog_meta(model->catalog);
     const char *type = mfi_json_str(mfi_json_get(meta, "general.architecture"), NULL);
     if (!type)
-        return mfi_fail(err, MF_ERR_FORMAT, "%s: metadata general.architecture is missing", c->path);
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: metadata general.architecture is missing",
+                        c->path);
     model->arch = find_arch(type, true);
     if (!model->arch)
         return unknown_family(c->path, "general.architecture", type, err);
@@ -78,10 +79,12 @@ static mf_status read_gguf_sizes(mfi_model *model, const mfi_config *c, mf_error
     s->n_layers -= mtp; /* they stand behind the others and are left alone */
     uint32_t embed = mfi_catalog_find(model->catalog, "token_embd.weight");
     if (embed == MFI_TENSOR_NONE)
-        return mfi_fail(err, MF_ERR_TENSOR_MISSING, "%s: tensor token_embd.weight is missing", c->path);
+        return mfi_fail(err, MF_ERR_TENSOR_MISSING, "%s: tensor token_embd.weight is missing",
+                        c->path);
     uint64_t rows = mfi_tensor_rows(mfi_catalog_tensor(model->catalog, embed));
     if (rows == 0 || rows > MFI_MAX_VOCAB)
-        return mfi_fail(err, MF_ERR_TENSOR_SHAPE, "%s: tensor token_embd.weight has no possible vocabulary", c->path);
+        return mfi_fail(err, MF_ERR_TENSOR_SHAPE,
+                        "%s: tensor token_embd.weight has no possible vocabulary", c->path);
     s->n_vocab = (uint32_t)rows;
     model->tied = mfi_catalog_find(model->catalog, "output.weight") == MFI_TENSOR_NONE;
     return MF_OK;
@@ -92,7 +95,8 @@ static mf_status read_shape(mfi_model *model, const mfi_config *c, mf_error *err
     mfi_shape *s = &model->shape;
     MFI_TRY(mfi_config_u32(c, "num_hidden_layers", -1, 1, MFI_MAX_LAYERS, &s->n_layers, err));
     MFI_TRY(mfi_config_u32(c, "hidden_size", -1, 1, 1 << 20, &s->hidden, err));
-    MFI_TRY(mfi_config_u32(c, "max_position_embeddings", 32768, 1, MFI_MAX_CTX, &model->ctx_model, err));
+    MFI_TRY(mfi_config_u32(c, "max_position_embeddings", 32768, 1, MFI_MAX_CTX, &model->ctx_model,
+                           err));
     if (c->gguf_arch) {
         MFI_TRY(read_gguf_sizes(model, c, err));
     } else {
@@ -102,7 +106,8 @@ static mf_status read_shape(mfi_model *model, const mfi_config *c, mf_error *err
         MFI_TRY(mfi_config_flag(&outer, "tie_word_embeddings", &model->tied, err));
         MFI_TRY(mfi_config_flag(c, "tie_word_embeddings", &model->tied, err));
     }
-    model->mixer = calloc(s->n_layers, sizeof *model->mixer); /* all attention, unless the family says */
+    model->mixer =
+        calloc(s->n_layers, sizeof *model->mixer); /* all attention, unless the family says */
     if (!model->mixer)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u layers", s->n_layers);
     return model->arch->read_config(model, c, err);
@@ -115,8 +120,8 @@ mf_status mfi_model_open(mfi_model **out, const mfi_catalog *catalog, mf_error *
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a model description");
     model->catalog = catalog;
     mfi_config c = {.path = mfi_catalog_path(catalog)};
-    mf_status status = mfi_catalog_meta(catalog) ? recognise_gguf(model, &c, err)
-                                                 : recognise_hf(model, &c, err);
+    mf_status status =
+        mfi_catalog_meta(catalog) ? recognise_gguf(model, &c, err) : recognise_hf(model, &c, err);
     if (status == MF_OK) {
         snprintf(model->family, sizeof model->family, "%s", model->arch->name);
         status = read_shape(model, &c, err);

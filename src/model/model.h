@@ -1,8 +1,8 @@
 /* A model as data: shape, a recipe for each layer kind, and every role bound to catalog tensors.
  *
- * A family is one file (arch_*.c): a function that reads the shape from config.json, a name table and
- * recipes. It multiplies nothing. Binding checks every tensor's shape against the table once; after
- * that nobody sees a name. Immutable after open; the catalog must outlive it. */
+ * A family is one file (arch_*.c): a function that reads the shape from config.json, a name table
+ * and recipes. It multiplies nothing. Binding checks every tensor's shape against the table once;
+ * after that nobody sees a name. Immutable after open; the catalog must outlive it. */
 #ifndef MFI_MODEL_MODEL_H
 #define MFI_MODEL_MODEL_H
 
@@ -49,20 +49,20 @@ typedef enum mfi_dim {
     MFI_DIM_1,
     MFI_DIM_HIDDEN,
     MFI_DIM_VOCAB,
-    MFI_DIM_Q,        /* n_head * head_dim, doubled where gates ride along */
-    MFI_DIM_KV,       /* n_kv_head * head_dim */
-    MFI_DIM_ATTN,     /* n_head * head_dim */
-    MFI_DIM_HEAD,     /* head_dim */
-    MFI_DIM_ROT,      /* n_rot */
-    MFI_DIM_GDN_QKV,  /* 2 k_heads k_dim + v_heads v_dim */
-    MFI_DIM_GDN_V,    /* v_heads v_dim */
+    MFI_DIM_Q,         /* n_head * head_dim, doubled where gates ride along */
+    MFI_DIM_KV,        /* n_kv_head * head_dim */
+    MFI_DIM_ATTN,      /* n_head * head_dim */
+    MFI_DIM_HEAD,      /* head_dim */
+    MFI_DIM_ROT,       /* n_rot */
+    MFI_DIM_GDN_QKV,   /* 2 k_heads k_dim + v_heads v_dim */
+    MFI_DIM_GDN_V,     /* v_heads v_dim */
     MFI_DIM_GDN_HEADS, /* v_heads */
-    MFI_DIM_GDN_HEAD, /* v_dim */
-    MFI_DIM_CONV,     /* conv_kernel */
+    MFI_DIM_GDN_HEAD,  /* v_dim */
+    MFI_DIM_CONV,      /* conv_kernel */
     MFI_DIM_EXPERTS,
     MFI_DIM_TOP_K,
-    MFI_DIM_EXPERT,   /* expert_width */
-    MFI_DIM_SHARED    /* shared_width */
+    MFI_DIM_EXPERT, /* expert_width */
+    MFI_DIM_SHARED  /* shared_width */
 } mfi_dim;
 
 uint32_t mfi_dim_value(const mfi_shape *shape, mfi_dim dim);
@@ -71,7 +71,8 @@ typedef enum mfi_mixer { MFI_MIXER_ATTN, MFI_MIXER_GDN, MFI_N_MIXERS } mfi_mixer
 
 /* A name in a format's files, and in which order its rows stand there. */
 typedef struct mfi_name {
-    const char *name; /* what follows "layers.N." or "blk.N."; outside the layers, after the prefix */
+    const char
+        *name; /* what follows "layers.N." or "blk.N."; outside the layers, after the prefix */
     mfi_row_map map;
 } mfi_name;
 
@@ -80,7 +81,8 @@ typedef struct mfi_name {
 typedef struct mfi_name_rule {
     mfi_role role;
     mfi_dim rows, cols; /* vectors: rows 1 */
-    mfi_load load;      /* from Hugging Face's files; MLX and GGUF have norms and A_log transformed already */
+    mfi_load
+        load; /* from Hugging Face's files; MLX and GGUF have norms and A_log transformed already */
     mfi_name hf[2], gguf[2];
 } mfi_name_rule;
 
@@ -136,22 +138,24 @@ struct mfi_model {
     const mfi_arch *arch;
     const mfi_catalog *catalog;
     char family[64];
-    char reason[160];    /* how the family was recognised */
+    char reason[160]; /* how the family was recognised */
     mfi_shape shape;
     uint32_t ctx_model;
-    bool tied;           /* lm_head is the embedding */
-    uint8_t *mixer;      /* [n_layers] mfi_mixer */
+    bool tied;               /* lm_head is the embedding */
+    uint8_t *mixer;          /* [n_layers] mfi_mixer */
     mfi_weight_src *weights; /* [1 + n_layers][MFI_N_ROLES]; row 0: outside the layers */
     mfi_expert_src *experts; /* [n_layers][n_experts][MFI_EXPERT_PROJS] */
-    uint32_t n_ignored;  /* tensors that belong to other parts (vision, multi-token prediction) */
+    uint32_t n_ignored; /* tensors that belong to other parts (vision, multi-token prediction) */
 };
 
 /* Recognises the family, reads its shape and binds its tensors. MF_ERR_UNSUPPORTED names an unknown
- * family and lists the known ones; MF_ERR_TENSOR_MISSING and MF_ERR_TENSOR_SHAPE name the tensor. */
+ * family and lists the known ones; MF_ERR_TENSOR_MISSING and MF_ERR_TENSOR_SHAPE name the tensor.
+ */
 mf_status mfi_model_open(mfi_model **model, const mfi_catalog *catalog, mf_error *err);
 void mfi_model_close(mfi_model **model);
 
-extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe, mfi_arch_qwen2_moe;
+extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe,
+    mfi_arch_qwen2_moe;
 
 /* Families known, in the order they are tried and listed. */
 extern const mfi_arch *const mfi_archs[];
@@ -162,7 +166,8 @@ mf_status mfi_model_bind(mfi_model *model, mf_error *err);
 
 #define MFI_RECIPE(ops_, names_)                                                                   \
     {                                                                                              \
-        .ops = ops_, .n_ops = MFI_ARRAY_LEN(ops_), .names = names_, .n_names = MFI_ARRAY_LEN(names_) \
+        .ops = ops_, .n_ops = MFI_ARRAY_LEN(ops_), .names = names_,                                \
+        .n_names = MFI_ARRAY_LEN(names_)                                                           \
     }
 
 #endif

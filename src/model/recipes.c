@@ -1,5 +1,5 @@
-/* Recipes that several families share: data, no code. Names are those of the published checkpoints and
- * of llama.cpp's files. */
+/* Recipes that several families share: data, no code. Names are those of the published checkpoints
+ * and of llama.cpp's files. */
 #include "model/recipes.h"
 
 const mfi_recipe_op mfi_ops_begin[2] = {
@@ -18,11 +18,7 @@ const mfi_recipe_op mfi_ops_attn[6] = {
      .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},
      .w = {MFI_ROLE_ATTN_Q_NORM, MFI_ROLE_ATTN_K_NORM}},
     {.code = MFI_OP_ATTN, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_O}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_O},
-     .dst = {MFI_BUF_Y},
-     .w = {MFI_ROLE_ATTN_O},
-     .n = 1},
+    {.code = MFI_OP_MATMUL, .src = {MFI_BUF_O}, .dst = {MFI_BUF_Y}, .w = {MFI_ROLE_ATTN_O}, .n = 1},
     {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
 };
 
@@ -41,11 +37,7 @@ const mfi_recipe_op mfi_ops_attn_bias[7] = {
      .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},
      .w = {MFI_ROLE_NONE, MFI_ROLE_NONE}},
     {.code = MFI_OP_ATTN, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_O}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_O},
-     .dst = {MFI_BUF_Y},
-     .w = {MFI_ROLE_ATTN_O},
-     .n = 1},
+    {.code = MFI_OP_MATMUL, .src = {MFI_BUF_O}, .dst = {MFI_BUF_Y}, .w = {MFI_ROLE_ATTN_O}, .n = 1},
     {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
 };
 
@@ -56,10 +48,7 @@ const mfi_recipe_op mfi_ops_gdn[6] = {
      .dst = {MFI_BUF_QKV, MFI_BUF_Z, MFI_BUF_B, MFI_BUF_A},
      .w = {MFI_ROLE_GDN_QKV, MFI_ROLE_GDN_Z, MFI_ROLE_GDN_B, MFI_ROLE_GDN_A},
      .n = 4},
-    {.code = MFI_OP_GDN_CONV,
-     .src = {MFI_BUF_QKV},
-     .dst = {MFI_BUF_QKV},
-     .w = {MFI_ROLE_GDN_CONV}},
+    {.code = MFI_OP_GDN_CONV, .src = {MFI_BUF_QKV}, .dst = {MFI_BUF_QKV}, .w = {MFI_ROLE_GDN_CONV}},
     {.code = MFI_OP_GDN,
      .src = {MFI_BUF_QKV, MFI_BUF_Z, MFI_BUF_B, MFI_BUF_A},
      .dst = {MFI_BUF_O},
@@ -126,54 +115,124 @@ const mfi_recipe_op mfi_ops_head[2] = {
 /* ---- names ---- */
 
 #define LM_HEAD                                                                                    \
-    {MFI_ROLE_LM_HEAD, MFI_DIM_VOCAB, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"lm_head.weight", 0}},    \
-     {{"output.weight", 0}}}
+    {                                                                                              \
+        MFI_ROLE_LM_HEAD, MFI_DIM_VOCAB, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"lm_head.weight", 0}}, \
+        {                                                                                          \
+            {                                                                                      \
+                "output.weight", 0                                                                 \
+            }                                                                                      \
+        }                                                                                          \
+    }
 
 const mfi_name_rule mfi_names_begin[1] = {
-    {MFI_ROLE_EMBED, MFI_DIM_VOCAB, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"embed_tokens.weight", 0}},
+    {MFI_ROLE_EMBED,
+     MFI_DIM_VOCAB,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"embed_tokens.weight", 0}},
      {{"token_embd.weight", 0}}},
 };
 
 const mfi_name_rule mfi_names_head_plain[2] = {
-    {MFI_ROLE_NORM_OUT, MFI_DIM_1, MFI_DIM_HIDDEN, MFI_LOAD_F32, {{"norm.weight", 0}},
+    {MFI_ROLE_NORM_OUT,
+     MFI_DIM_1,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_F32,
+     {{"norm.weight", 0}},
      {{"output_norm.weight", 0}}},
     LM_HEAD,
 };
 
 const mfi_name_rule mfi_names_head_centred[2] = {
-    {MFI_ROLE_NORM_OUT, MFI_DIM_1, MFI_DIM_HIDDEN, MFI_LOAD_F32_PLUS1, {{"norm.weight", 0}},
+    {MFI_ROLE_NORM_OUT,
+     MFI_DIM_1,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_F32_PLUS1,
+     {{"norm.weight", 0}},
      {{"output_norm.weight", 0}}},
     LM_HEAD,
 };
 
 const mfi_name_rule mfi_names_hybrid_attn[7] = {
-    {MFI_ROLE_NORM_MIXER, MFI_DIM_1, MFI_DIM_HIDDEN, MFI_LOAD_F32_PLUS1,
-     {{"input_layernorm.weight", 0}}, {{"attn_norm.weight", 0}}},
-    {MFI_ROLE_ATTN_Q, MFI_DIM_Q, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"self_attn.q_proj.weight", 0}},
+    {MFI_ROLE_NORM_MIXER,
+     MFI_DIM_1,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_F32_PLUS1,
+     {{"input_layernorm.weight", 0}},
+     {{"attn_norm.weight", 0}}},
+    {MFI_ROLE_ATTN_Q,
+     MFI_DIM_Q,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.q_proj.weight", 0}},
      {{"attn_q.weight", 0}}},
-    {MFI_ROLE_ATTN_K, MFI_DIM_KV, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"self_attn.k_proj.weight", 0}},
+    {MFI_ROLE_ATTN_K,
+     MFI_DIM_KV,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.k_proj.weight", 0}},
      {{"attn_k.weight", 0}}},
-    {MFI_ROLE_ATTN_V, MFI_DIM_KV, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"self_attn.v_proj.weight", 0}},
+    {MFI_ROLE_ATTN_V,
+     MFI_DIM_KV,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.v_proj.weight", 0}},
      {{"attn_v.weight", 0}}},
-    {MFI_ROLE_ATTN_O, MFI_DIM_HIDDEN, MFI_DIM_ATTN, MFI_LOAD_MATRIX, {{"self_attn.o_proj.weight", 0}},
+    {MFI_ROLE_ATTN_O,
+     MFI_DIM_HIDDEN,
+     MFI_DIM_ATTN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.o_proj.weight", 0}},
      {{"attn_output.weight", 0}}},
-    {MFI_ROLE_ATTN_Q_NORM, MFI_DIM_1, MFI_DIM_HEAD, MFI_LOAD_F32_PLUS1,
-     {{"self_attn.q_norm.weight", 0}}, {{"attn_q_norm.weight", 0}}},
-    {MFI_ROLE_ATTN_K_NORM, MFI_DIM_1, MFI_DIM_HEAD, MFI_LOAD_F32_PLUS1,
-     {{"self_attn.k_norm.weight", 0}}, {{"attn_k_norm.weight", 0}}},
+    {MFI_ROLE_ATTN_Q_NORM,
+     MFI_DIM_1,
+     MFI_DIM_HEAD,
+     MFI_LOAD_F32_PLUS1,
+     {{"self_attn.q_norm.weight", 0}},
+     {{"attn_q_norm.weight", 0}}},
+    {MFI_ROLE_ATTN_K_NORM,
+     MFI_DIM_1,
+     MFI_DIM_HEAD,
+     MFI_LOAD_F32_PLUS1,
+     {{"self_attn.k_norm.weight", 0}},
+     {{"attn_k_norm.weight", 0}}},
 };
 
 const mfi_name_rule mfi_names_hybrid_moe[6] = {
-    {MFI_ROLE_NORM_FFN, MFI_DIM_1, MFI_DIM_HIDDEN, MFI_LOAD_F32_PLUS1,
-     {{"post_attention_layernorm.weight", 0}}, {{"post_attention_norm.weight", 0}}},
-    {MFI_ROLE_ROUTER, MFI_DIM_EXPERTS, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"mlp.gate.weight", 0}},
+    {MFI_ROLE_NORM_FFN,
+     MFI_DIM_1,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_F32_PLUS1,
+     {{"post_attention_layernorm.weight", 0}},
+     {{"post_attention_norm.weight", 0}}},
+    {MFI_ROLE_ROUTER,
+     MFI_DIM_EXPERTS,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.gate.weight", 0}},
      {{"ffn_gate_inp.weight", 0}}},
-    {MFI_ROLE_SHARED_GATE, MFI_DIM_SHARED, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX,
-     {{"mlp.shared_expert.gate_proj.weight", 0}}, {{"ffn_gate_shexp.weight", 0}}},
-    {MFI_ROLE_SHARED_UP, MFI_DIM_SHARED, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX,
-     {{"mlp.shared_expert.up_proj.weight", 0}}, {{"ffn_up_shexp.weight", 0}}},
-    {MFI_ROLE_SHARED_DOWN, MFI_DIM_HIDDEN, MFI_DIM_SHARED, MFI_LOAD_MATRIX,
-     {{"mlp.shared_expert.down_proj.weight", 0}}, {{"ffn_down_shexp.weight", 0}}},
-    {MFI_ROLE_SHARED_SCALE, MFI_DIM_1, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX,
-     {{"mlp.shared_expert_gate.weight", 0}}, {{"ffn_gate_inp_shexp.weight", 0}}},
+    {MFI_ROLE_SHARED_GATE,
+     MFI_DIM_SHARED,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.shared_expert.gate_proj.weight", 0}},
+     {{"ffn_gate_shexp.weight", 0}}},
+    {MFI_ROLE_SHARED_UP,
+     MFI_DIM_SHARED,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.shared_expert.up_proj.weight", 0}},
+     {{"ffn_up_shexp.weight", 0}}},
+    {MFI_ROLE_SHARED_DOWN,
+     MFI_DIM_HIDDEN,
+     MFI_DIM_SHARED,
+     MFI_LOAD_MATRIX,
+     {{"mlp.shared_expert.down_proj.weight", 0}},
+     {{"ffn_down_shexp.weight", 0}}},
+    {MFI_ROLE_SHARED_SCALE,
+     MFI_DIM_1,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.shared_expert_gate.weight", 0}},
+     {{"ffn_gate_inp_shexp.weight", 0}}},
 };

@@ -5,7 +5,8 @@
 #include "model/model.h"
 
 extern const mfi_recipe_op mfi_ops_begin[2];
-extern const mfi_recipe_op mfi_ops_attn[6];      /* q and k normed per head; gates if the shape has them */
+extern const mfi_recipe_op
+    mfi_ops_attn[6]; /* q and k normed per head; gates if the shape has them */
 extern const mfi_recipe_op mfi_ops_attn_bias[7]; /* biases on q, k, v; no norms */
 extern const mfi_recipe_op mfi_ops_gdn[6];
 extern const mfi_recipe_op mfi_ops_moe[5];        /* routed experts only */

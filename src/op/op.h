@@ -1,8 +1,8 @@
 /* The op vocabulary: what a forward pass is made of.
  *
- * Each op is defined for T tokens, so that one definition serves a single token and a prompt. Operands
- * are activation buffers (planned scratch, a fixed width a row), weights (an index into the
- * program's table) and, implicitly, the state of the sequence (KV, recurrent). Ops are coarse:
+ * Each op is defined for T tokens, so that one definition serves a single token and a prompt.
+ * Operands are activation buffers (planned scratch, a fixed width a row), weights (an index into
+ * the program's table) and, implicitly, the state of the sequence (KV, recurrent). Ops are coarse:
  * between two of them all workers meet. */
 #ifndef MFI_OP_OP_H
 #define MFI_OP_OP_H
@@ -15,20 +15,21 @@
     X(EMBED)      /* dst[0] = rows of w[0] for the step's tokens */                                \
     X(ROPE_TABLE) /* dst[0] = cosines, then sines, of every token's position */                    \
     X(RMSNORM)    /* dst[0] = rmsnorm(src[0]) * w[0] */                                            \
-    X(QUANTIZE)   /* the 8-bit form of src[0]'s first w[0] columns, beside it */                    \
+    X(QUANTIZE)   /* the 8-bit form of src[0]'s first w[0] columns, beside it */                   \
     X(MATMUL)     /* dst[i] = w[i] src[0], i < n */                                                \
     X(BIAS)       /* dst[i] += w[i], i < n */                                                      \
     X(ADD)        /* dst[0] += src[0] */                                                           \
     X(GLU)        /* dst[0] = silu(src[0]) * src[1] */                                             \
-    X(ATTN_PREP)  /* src: q (with gates), k, v, rope table; w: q norm, k norm, or none. Norms and */ \
+    X(ATTN_PREP)  /* src: q (with gates), k, v, rope table; w: q norm, k norm, or none. Norms and  \
+                   */                                                                              \
                   /* rotates q and k in place and appends k, v to the layer's cache */             \
-    X(ATTN)       /* dst[0] = causal attention of src[0] over the cache, times its sigmoid gates */ \
-    X(GDN_CONV)   /* src[0] in place: causal convolution and SiLU; w[0] taps */                    \
-    X(GDN)        /* src: qkv, z, b, a; w: -exp(A_log), dt_bias, norm; dst[0]: gated output */     \
-    X(ROUTE)      /* src[0] logits; dst[0] the ids (uint16_t), dst[1] the weights of the top-k */  \
-    X(EXPERTS)    /* src[0]: input; dst[0]: one output a (token, rank) pair, in pair order */      \
-    X(COMBINE)    /* dst[0] += sum over ranks of src[0] by weights src[1]; with n, on top of */       \
-                  /* sigmoid(src[3]) src[2]. src[2] is overwritten with the sum */
+    X(ATTN)     /* dst[0] = causal attention of src[0] over the cache, times its sigmoid gates */  \
+    X(GDN_CONV) /* src[0] in place: causal convolution and SiLU; w[0] taps */                      \
+    X(GDN)      /* src: qkv, z, b, a; w: -exp(A_log), dt_bias, norm; dst[0]: gated output */       \
+    X(ROUTE)    /* src[0] logits; dst[0] the ids (uint16_t), dst[1] the weights of the top-k */    \
+    X(EXPERTS)  /* src[0]: input; dst[0]: one output a (token, rank) pair, in pair order */        \
+    X(COMBINE)  /* dst[0] += sum over ranks of src[0] by weights src[1]; with n, on top of */      \
+                /* sigmoid(src[3]) src[2]. src[2] is overwritten with the sum */
 
 typedef enum mfi_op_code {
 #define MFI_OP_ENUM(name) MFI_OP_##name,
@@ -41,13 +42,13 @@ const char *mfi_op_name(mfi_op_code code);
 
 /* Activation buffers. Families use what they need; the plan sizes and places them. */
 #define MFI_BUF_LIST(X)                                                                            \
-    X(RES)     /* residual stream */                                                               \
-    X(H)       /* normed input of a block */                                                       \
-    X(ROPE)    /* cosines and sines */                                                             \
-    X(Q)       /* queries, gates interleaved per head where there are any */                       \
+    X(RES)  /* residual stream */                                                                  \
+    X(H)    /* normed input of a block */                                                          \
+    X(ROPE) /* cosines and sines */                                                                \
+    X(Q)    /* queries, gates interleaved per head where there are any */                          \
     X(K)                                                                                           \
     X(V)                                                                                           \
-    X(QKV)     /* Gated DeltaNet: q, k, v before and after the convolution */                      \
+    X(QKV) /* Gated DeltaNet: q, k, v before and after the convolution */                          \
     X(Z)                                                                                           \
     X(B)                                                                                           \
     X(A)                                                                                           \

@@ -9,34 +9,35 @@
 
 /* How a weight's stored elements become what ops use. */
 typedef enum mfi_load {
-    MFI_LOAD_MATRIX,   /* as stored: the kernels decode it */
-    MFI_LOAD_F32,      /* widened to float32 */
-    MFI_LOAD_F32_PLUS1, /* zero-centred norm weights: 1 + w */
+    MFI_LOAD_MATRIX,     /* as stored: the kernels decode it */
+    MFI_LOAD_F32,        /* widened to float32 */
+    MFI_LOAD_F32_PLUS1,  /* zero-centred norm weights: 1 + w */
     MFI_LOAD_F32_NEG_EXP /* A_log: -exp(w) */
 } mfi_load;
 
-/* Where the rows of a weight stand in its tensor, if not in order. Gated DeltaNet's projections come
- * packed by key head (Qwen3-Next) or with value heads dealt out over the key heads ("tiled": llama.cpp's
- * files of Qwen3.5); ops see one order only. */
+/* Where the rows of a weight stand in its tensor, if not in order. Gated DeltaNet's projections
+ * come packed by key head (Qwen3-Next) or with value heads dealt out over the key heads ("tiled":
+ * llama.cpp's files of Qwen3.5); ops see one order only. */
 typedef enum mfi_row_map {
     MFI_MAP_NONE,
-    MFI_MAP_QKVZ_QKV,   /* tensor: per key head q, k, its v heads, their z; weight: all q, all k, all v */
-    MFI_MAP_QKVZ_Z,     /* the same tensor; weight: all z */
-    MFI_MAP_BA_B,       /* tensor: per key head b of its v heads, then a */
+    MFI_MAP_QKVZ_QKV, /* tensor: per key head q, k, its v heads, their z; weight: all q, all k, all
+                         v */
+    MFI_MAP_QKVZ_Z,   /* the same tensor; weight: all z */
+    MFI_MAP_BA_B,     /* tensor: per key head b of its v heads, then a */
     MFI_MAP_BA_A,
-    MFI_MAP_TILED_QKV,  /* q and k in order, v heads tiled */
-    MFI_MAP_TILED_V,    /* rows of v heads, tiled */
+    MFI_MAP_TILED_QKV,   /* q and k in order, v heads tiled */
+    MFI_MAP_TILED_V,     /* rows of v heads, tiled */
     MFI_MAP_TILED_HEADS, /* one row, or one element of a vector, a v head */
-    MFI_MAP_TILED_COLS  /* columns of v heads, tiled */
+    MFI_MAP_TILED_COLS   /* columns of v heads, tiled */
 } mfi_row_map;
 
-/* A resident weight. Planes lie in the dense region, each aligned to 64 bytes; everything but MATRIX
- * is float32 in plane 0. */
+/* A resident weight. Planes lie in the dense region, each aligned to 64 bytes; everything but
+ * MATRIX is float32 in plane 0. */
 typedef struct mfi_program_weight {
     mfi_qtype type;
     uint32_t rows, cols;
-    bool q8;                         /* multiplies the 8-bit form of its input */
-    mfi_load load;                   /* how the loader fills it, and from which catalog tensor */
+    bool q8;       /* multiplies the 8-bit form of its input */
+    mfi_load load; /* how the loader fills it, and from which catalog tensor */
     mfi_row_map map;
     uint32_t tensor;
     uint64_t offset[MFI_MAX_PLANES]; /* in the dense region */
@@ -49,15 +50,20 @@ typedef enum mfi_buf_rows {
 } mfi_buf_rows;
 
 typedef struct mfi_program_buf {
-    uint32_t width;     /* floats a row; 0: not used */
+    uint32_t width; /* floats a row; 0: not used */
     uint32_t rows;
-    bool q8;            /* has an 8-bit form beside it */
-    uint64_t offset;    /* in the scratch region; aligned to 64 */
+    bool q8;                               /* has an 8-bit form beside it */
+    uint64_t offset;                       /* in the scratch region; aligned to 64 */
     uint64_t q_offset, d_offset, s_offset; /* of the 8-bit form: q, d, s (mfi_q8) */
 } mfi_program_buf;
 
 /* Where an expert's matrices lie in its slot; the same for all experts of a layer. */
-typedef enum mfi_expert_proj { MFI_EXPERT_GATE, MFI_EXPERT_UP, MFI_EXPERT_DOWN, MFI_EXPERT_PROJS } mfi_expert_proj;
+typedef enum mfi_expert_proj {
+    MFI_EXPERT_GATE,
+    MFI_EXPERT_UP,
+    MFI_EXPERT_DOWN,
+    MFI_EXPERT_PROJS
+} mfi_expert_proj;
 
 typedef struct mfi_expert_mat {
     mfi_qtype type;
@@ -84,8 +90,8 @@ typedef struct mfi_shape {
     bool norm_top_k;
 } mfi_shape;
 
-/* Row `row` of a mapped weight stands at row *src of its tensor, and so do the returned number of rows
- * after it. For TILED_COLS rows are columns. */
+/* Row `row` of a mapped weight stands at row *src of its tensor, and so do the returned number of
+ * rows after it. For TILED_COLS rows are columns. */
 uint32_t mfi_map_source(const mfi_shape *shape, mfi_row_map map, uint32_t row, uint32_t *src);
 /* Rows that the tensor of a mapped weight of `rows` rows has. */
 uint64_t mfi_map_tensor_rows(const mfi_shape *shape, mfi_row_map map, uint64_t rows);
@@ -105,8 +111,8 @@ typedef struct mfi_program {
     mfi_program_weight *weights;
     uint32_t n_weights;
     mfi_program_buf bufs[MFI_N_BUFS];
-    mfi_expert_layout *experts;  /* [n_layers] */
-    mfi_layer_state *state;      /* [n_layers] */
+    mfi_expert_layout *experts; /* [n_layers] */
+    mfi_layer_state *state;     /* [n_layers] */
     uint64_t dense_bytes, scratch_bytes, slot_bytes;
 } mfi_program;
 

@@ -30,7 +30,8 @@ static uint32_t packed_qkv(const mfi_shape *s, uint32_t row, uint32_t *src)
     return group_v - at % group_v;
 }
 
-/* Row of a half (0 or 1) of a tensor that has, per key head, two runs of `run` rows after `skip`. */
+/* Row of a half (0 or 1) of a tensor that has, per key head, two runs of `run` rows after `skip`.
+ */
 static uint32_t packed_half(uint32_t row, uint32_t skip, uint32_t run, uint32_t half, uint32_t *src)
 {
     *src = row / run * (skip + 2 * run) + skip + half * run + row % run;

@@ -1,4 +1,5 @@
-/* One execution of a program: what differs from call to call. Filled by forward, read by backends. */
+/* One execution of a program: what differs from call to call. Filled by forward, read by backends.
+ */
 #ifndef MFI_OP_STEP_H
 #define MFI_OP_STEP_H
 
@@ -17,19 +18,19 @@ typedef struct mfi_pair {
 
 /* One expert in memory and the pairs that chose it. */
 typedef struct mfi_expert_work {
-    const uint8_t *data;  /* its slot */
-    uint32_t first, n;    /* pairs[first .. first + n) */
+    const uint8_t *data; /* its slot */
+    uint32_t first, n;   /* pairs[first .. first + n) */
 } mfi_expert_work;
 
 typedef struct mfi_step {
-    uint32_t n_tok;          /* <= program chunk */
-    uint32_t pos;            /* of the first token */
-    const int32_t *tokens;   /* [n_tok] */
-    const mfi_layer_mem *mem; /* [n_layers] */
+    uint32_t n_tok;            /* <= program chunk */
+    uint32_t pos;              /* of the first token */
+    const int32_t *tokens;     /* [n_tok] */
+    const mfi_layer_mem *mem;  /* [n_layers] */
     uint32_t head_row, n_head; /* rows of the step that head ops work on */
     /* EXPERTS and COMBINE */
-    const mfi_pair *pairs;     /* [n_tok * top_k], grouped by expert; outputs lie in this order */
-    const uint32_t *pair_of;   /* [n_tok][top_k] where in pairs a (token, rank) stands */
+    const mfi_pair *pairs;   /* [n_tok * top_k], grouped by expert; outputs lie in this order */
+    const uint32_t *pair_of; /* [n_tok][top_k] where in pairs a (token, rank) stands */
     const mfi_expert_work *work;
     uint32_t n_work;
 } mfi_step;

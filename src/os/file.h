@@ -13,14 +13,14 @@ typedef struct mfi_file {
     char *path;
 } mfi_file;
 
-/* Opens a regular file for reading; the kernel is told not to read ahead. MF_ERR_FILE_MISSING, MF_ERR_IO
- * (with the reason). */
+/* Opens a regular file for reading; the kernel is told not to read ahead. MF_ERR_FILE_MISSING,
+ * MF_ERR_IO (with the reason). */
 mf_status mfi_file_open(mfi_file *file, const char *path, mf_error *err);
 void mfi_file_close(mfi_file *file);
 
-/* Reads exactly len bytes at offset. A file that ends earlier is MF_ERR_FILE_TRUNCATED with path and
- * offset; EINTR and short reads are retried. What the page cache didn't hold before it doesn't hold
- * afterwards, either; on systems that can't do that, nothing of the range. Thread-safe. */
+/* Reads exactly len bytes at offset. A file that ends earlier is MF_ERR_FILE_TRUNCATED with path
+ * and offset; EINTR and short reads are retried. What the page cache didn't hold before it doesn't
+ * hold afterwards, either; on systems that can't do that, nothing of the range. Thread-safe. */
 mf_status mfi_file_read(const mfi_file *file, void *dst, size_t len, uint64_t offset,
                         mf_error *err);
 
@@ -32,7 +32,8 @@ ssize_t mfi_file_read_quietly(const mfi_file *file, void *dst, size_t len, uint6
  * those at open. */
 mf_status mfi_file_check(const mfi_file *file, mf_error *err);
 
-/* The whole file in a new NUL-terminated buffer (release with free). MF_ERR_LIMIT if over max_bytes. */
+/* The whole file in a new NUL-terminated buffer (release with free). MF_ERR_LIMIT if over
+ * max_bytes. */
 mf_status mfi_file_read_all(const char *path, uint64_t max_bytes, char **text, size_t *len,
                             mf_error *err);
 

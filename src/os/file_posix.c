@@ -32,7 +32,8 @@ static mf_status fail_errno(mf_error *err, const char *path, const char *verb)
     return mfi_fail(err, status, "%s: can't %s: %s", path, verb, strerror(e));
 }
 
-/* The kernel shall read what is asked for and no more: pages read ahead would be nobody's to drop. */
+/* The kernel shall read what is asked for and no more: pages read ahead would be nobody's to drop.
+ */
 static void advise(int fd)
 {
 #if defined(__APPLE__)
@@ -126,10 +127,10 @@ mf_status mfi_file_read(const mfi_file *file, void *dst, size_t len, uint64_t of
             left -= (size_t)n;
             at += (uint64_t)n;
         } else if (n == 0) {
-            status = mfi_fail(
-                err, MF_ERR_FILE_TRUNCATED,
-                "%s: ends at offset %" PRIu64 ", but %zu bytes are needed at offset %" PRIu64,
-                file->path, at, len, offset);
+            status = mfi_fail(err, MF_ERR_FILE_TRUNCATED,
+                              "%s: ends at offset %" PRIu64
+                              ", but %zu bytes are needed at offset %" PRIu64,
+                              file->path, at, len, offset);
         } else if (quiet && (errno == EOPNOTSUPP || errno == ENOSYS)) {
             quiet = false;
         } else if (errno != EINTR) {
@@ -147,8 +148,8 @@ mf_status mfi_file_check(const mfi_file *file, mf_error *err)
         return fail_errno(err, file->path, "stat");
     if ((uint64_t)st.st_size != file->size)
         return mfi_fail(err, MF_ERR_FILE_CHANGED,
-                        "%s: size changed from %" PRIu64 " to %" PRIu64 " bytes while open", file->path,
-                        file->size, (uint64_t)st.st_size);
+                        "%s: size changed from %" PRIu64 " to %" PRIu64 " bytes while open",
+                        file->path, file->size, (uint64_t)st.st_size);
     if (mtime_ns(&st) != file->mtime_ns || (uint64_t)st.st_ino != file->ino ||
         (uint64_t)st.st_dev != file->dev)
         return mfi_fail(err, MF_ERR_FILE_CHANGED, "%s: was modified while open", file->path);
@@ -163,10 +164,12 @@ mf_status mfi_file_read_all(const char *path, uint64_t max_bytes, char **text, s
     mf_status status = MF_OK;
     char *data = NULL;
     if (file.size > max_bytes)
-        status = mfi_fail(err, MF_ERR_LIMIT, "%s: %" PRIu64 " bytes; at most %" PRIu64 " are accepted",
-                          path, file.size, max_bytes);
+        status =
+            mfi_fail(err, MF_ERR_LIMIT, "%s: %" PRIu64 " bytes; at most %" PRIu64 " are accepted",
+                     path, file.size, max_bytes);
     else if (!(data = malloc((size_t)file.size + 1)))
-        status = mfi_fail(err, MF_ERR_NO_MEMORY, "%s: no memory for %" PRIu64 " bytes", path, file.size);
+        status =
+            mfi_fail(err, MF_ERR_NO_MEMORY, "%s: no memory for %" PRIu64 " bytes", path, file.size);
     else
         status = mfi_file_read(&file, data, (size_t)file.size, 0, err);
     if (status == MF_OK) {

@@ -1,18 +1,21 @@
-/* Facts of the machine and of this process, read once at open and handed to the plan as a struct. */
+/* Facts of the machine and of this process, read once at open and handed to the plan as a struct.
+ */
 #ifndef MFI_OS_MACHINE_H
 #define MFI_OS_MACHINE_H
 
 #include "base/status.h"
 
 typedef struct mfi_machine {
-    uint32_t n_cpus;         /* this process may use (affinity, cgroup quota rounded up) */
-    uint64_t mem_total;      /* physical */
-    uint64_t mem_available;  /* free without pushing others out */
-    uint64_t cgroup_limit;   /* smallest limit on the path to the root; UINT64_MAX: none */
-    uint64_t cgroup_used;    /* where that limit stands, less page cache that would go first; 0 if none */
-    uint64_t rss_bytes;      /* of this process now */
-    uint64_t open_peak_bytes; /* most that was resident while the model was opened, if that was a new
-                               * peak of this process; else 0. Not read here: the engine knows */
+    uint32_t n_cpus;        /* this process may use (affinity, cgroup quota rounded up) */
+    uint64_t mem_total;     /* physical */
+    uint64_t mem_available; /* free without pushing others out */
+    uint64_t cgroup_limit;  /* smallest limit on the path to the root; UINT64_MAX: none */
+    uint64_t
+        cgroup_used; /* where that limit stands, less page cache that would go first; 0 if none */
+    uint64_t rss_bytes; /* of this process now */
+    uint64_t
+        open_peak_bytes; /* most that was resident while the model was opened, if that was a new
+                          * peak of this process; else 0. Not read here: the engine knows */
 } mfi_machine;
 
 void mfi_machine_read(mfi_machine *machine);

@@ -32,8 +32,8 @@ typedef struct mfi_stage {
 mf_status mfi_stage_open(mfi_stage *stage, const char *final, mf_error *err);
 /* Flushes the folder and gives it its final name, unless something has taken that meanwhile. */
 mf_status mfi_stage_commit(mfi_stage *stage, mf_error *err);
-/* The same for an output that is one file: gives the one called `name` in the folder the final name,
- * and removes the folder. */
+/* The same for an output that is one file: gives the one called `name` in the folder the final
+ * name, and removes the folder. */
 mf_status mfi_stage_commit_file(mfi_stage *stage, const char *name, mf_error *err);
 /* Removes the staging folder with the files in it, unless it was committed, and frees the names. */
 void mfi_stage_close(mfi_stage *stage);

@@ -37,7 +37,8 @@ mf_status mfi_vmem_commit(mfi_vmem *vm, size_t bytes, mf_error *err)
     MFI_ASSERT(want <= vm->reserved);
     if (want <= vm->committed)
         return MF_OK;
-    if (mprotect((char *)vm->base + vm->committed, want - vm->committed, PROT_READ | PROT_WRITE) != 0)
+    if (mprotect((char *)vm->base + vm->committed, want - vm->committed, PROT_READ | PROT_WRITE) !=
+        0)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "can't commit %zu bytes of memory: %s",
                         want - vm->committed, strerror(errno));
     vm->committed = want;

@@ -1,5 +1,5 @@
-/* From recipes to the program: layers unrolled, weights and buffers placed. Called by the plan, which
- * is pure: nothing here touches weights or files. */
+/* From recipes to the program: layers unrolled, weights and buffers placed. Called by the plan,
+ * which is pure: nothing here touches weights or files. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +12,7 @@ typedef struct emitter {
     const mfi_model *model;
     uint32_t q8_bits; /* as mfi_plan_emit has it */
     uint32_t cap_ops;
-    uint32_t *index; /* [1 + n_layers][MFI_N_ROLES] program weight of a role */
+    uint32_t *index;            /* [1 + n_layers][MFI_N_ROLES] program weight of a role */
     uint8_t phases[MFI_N_BUFS]; /* bit set of the phases that use a buffer */
     bool fresh_q8[MFI_N_BUFS];  /* the 8-bit form is up to date at this point */
 } emitter;
@@ -51,12 +51,13 @@ static const struct {
 
 /* ---- weights ---- */
 
-/* Routers and scalar gates keep float activations: a flipped expert costs more than the 8-bit product
- * saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks of 32. */
+/* Routers and scalar gates keep float activations: a flipped expert costs more than the 8-bit
+ * product saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks of 32. */
 static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
 {
-    bool fine = type.kind == MFI_Q_MLX ? type.bits <= e->q8_bits
-                                       : type.kind == MFI_Q_GGML && e->q8_bits == UINT8_MAX; /* asked for */
+    bool fine = type.kind == MFI_Q_MLX
+                    ? type.bits <= e->q8_bits
+                    : type.kind == MFI_Q_GGML && e->q8_bits == UINT8_MAX; /* asked for */
     return fine && role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
 }
 
@@ -124,10 +125,9 @@ static mf_status place_experts(emitter *e, mf_error *err)
             for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++) {
                 uint64_t bytes = mfi_quant_plane_bytes(m->type, p, m->rows, m->cols);
                 if (bytes > EXPERT_BYTES_MAX || l->bytes + bytes > EXPERT_BYTES_MAX)
-                    return mfi_fail(err, MF_ERR_LIMIT,
-                                    "%s: layer %u: an expert of %u x %u has more than 4 GiB",
-                                    mfi_catalog_path(e->model->catalog), layer, s->hidden,
-                                    s->expert_width);
+                    return mfi_fail(
+                        err, MF_ERR_LIMIT, "%s: layer %u: an expert of %u x %u has more than 4 GiB",
+                        mfi_catalog_path(e->model->catalog), layer, s->hidden, s->expert_width);
                 m->offset[p] = (uint32_t)l->bytes;
                 l->bytes = mfi_align_up(l->bytes + bytes, ALIGN);
             }
@@ -155,7 +155,8 @@ static mfi_op *push(emitter *e, mfi_op_code code, uint32_t layer, bool head)
     return op;
 }
 
-static void need_q8(emitter *e, uint32_t buf, uint32_t cols, uint32_t layer, bool head, uint32_t phase)
+static void need_q8(emitter *e, uint32_t buf, uint32_t cols, uint32_t layer, bool head,
+                    uint32_t phase)
 {
     if (e->fresh_q8[buf])
         return;
@@ -167,19 +168,22 @@ static void need_q8(emitter *e, uint32_t buf, uint32_t cols, uint32_t layer, boo
     e->fresh_q8[buf] = true;
 }
 
-static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t layer, uint32_t phase)
+static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t layer,
+                    uint32_t phase)
 {
     static const uint8_t n_src[MFI_N_OPS] = {
-        [MFI_OP_RMSNORM] = 1, [MFI_OP_MATMUL] = 1,  [MFI_OP_ADD] = 1,  [MFI_OP_GLU] = 2,
-        [MFI_OP_ATTN_PREP] = 4, [MFI_OP_ATTN] = 1, [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 4,
-        [MFI_OP_ROUTE] = 1,   [MFI_OP_EXPERTS] = 1, [MFI_OP_COMBINE] = 4};
+        [MFI_OP_RMSNORM] = 1,   [MFI_OP_MATMUL] = 1,  [MFI_OP_ADD] = 1,      [MFI_OP_GLU] = 2,
+        [MFI_OP_ATTN_PREP] = 4, [MFI_OP_ATTN] = 1,    [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 4,
+        [MFI_OP_ROUTE] = 1,     [MFI_OP_EXPERTS] = 1, [MFI_OP_COMBINE] = 4};
     static const uint8_t n_dst[MFI_N_OPS] = {
-        [MFI_OP_EMBED] = 1, [MFI_OP_ROPE_TABLE] = 1, [MFI_OP_RMSNORM] = 1, [MFI_OP_ADD] = 1,
+        [MFI_OP_EMBED] = 1, [MFI_OP_ROPE_TABLE] = 1, [MFI_OP_RMSNORM] = 1,  [MFI_OP_ADD] = 1,
         [MFI_OP_GLU] = 1,   [MFI_OP_ATTN] = 1,       [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 1,
         [MFI_OP_ROUTE] = 2, [MFI_OP_EXPERTS] = 1,    [MFI_OP_COMBINE] = 1};
-    static const uint8_t n_w[MFI_N_OPS] = {
-        [MFI_OP_EMBED] = 1, [MFI_OP_RMSNORM] = 1, [MFI_OP_ATTN_PREP] = 2, [MFI_OP_GDN_CONV] = 1,
-        [MFI_OP_GDN] = 3};
+    static const uint8_t n_w[MFI_N_OPS] = {[MFI_OP_EMBED] = 1,
+                                           [MFI_OP_RMSNORM] = 1,
+                                           [MFI_OP_ATTN_PREP] = 2,
+                                           [MFI_OP_GDN_CONV] = 1,
+                                           [MFI_OP_GDN] = 3};
     bool head = phase == PHASE_HEAD, matmul = r->code == MFI_OP_MATMUL;
     bool counted = matmul || r->code == MFI_OP_BIAS;
     uint32_t weights = counted ? r->n : n_w[r->code], dsts = counted ? r->n : n_dst[r->code];
@@ -310,7 +314,8 @@ mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t c
     program->state = calloc(s->n_layers, sizeof *program->state);
     mf_status status = MF_OK;
     if (!e.index || !program->ops || !program->layer_end || !program->experts || !program->state)
-        status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the program of %u layers", s->n_layers);
+        status =
+            mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the program of %u layers", s->n_layers);
     if (status == MF_OK)
         status = add_weights(&e, err);
     if (status == MF_OK)

@@ -12,10 +12,10 @@
  * libraries that run for the first time, small tables of the application. Measured: 0.2 MiB. */
 #define PROCESS_GROWTH_BYTES MFI_MIB
 /* Of a stack what is touched (20 KiB of kernels, 4 of the C library) and the kernel's part. */
-#define THREAD_BYTES (48 * MFI_KIB)
+#define THREAD_BYTES   (48 * MFI_KIB)
 #define CHUNK_AUTO_MAX 256
-#define CTX_AUTO_MAX 8192
-#define CTX_AUTO_MIN 512
+#define CTX_AUTO_MAX   8192
+#define CTX_AUTO_MIN   512
 
 typedef struct sizes { /* of one candidate (ctx, chunk) */
     uint64_t kv, state, scratch;
@@ -50,8 +50,9 @@ static void choose_budget(mfi_plan *plan, const mfi_machine *m, const mfi_plan_o
     plan->budget_bytes = m->rss_bytes + room / 10 * 9;
     /* Code that others have in memory, too, is resident here and charged to them. */
     plan->budget_bytes = MFI_MIN(plan->budget_bytes, m->cgroup_limit);
-    snprintf(plan->budget_reason, sizeof plan->budget_reason, "nine tenths of %s (%s), with the %s in use", why,
-             mib(room, a, sizeof a), mib(m->rss_bytes, b, sizeof b));
+    snprintf(plan->budget_reason, sizeof plan->budget_reason,
+             "nine tenths of %s (%s), with the %s in use", why, mib(room, a, sizeof a),
+             mib(m->rss_bytes, b, sizeof b));
 }
 
 static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_options *o)
@@ -69,8 +70,8 @@ static uint64_t page_cache_min(const mfi_plan *plan)
     return MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
 }
 
-/* By the type of each weight: in a model of several, fine weights keep float activations. Float weights
- * always do. See docs/numerics.md for the figures behind auto. */
+/* By the type of each weight: in a model of several, fine weights keep float activations. Float
+ * weights always do. See docs/numerics.md for the figures behind auto. */
 static void choose_activations(mfi_plan *plan, const mfi_plan_options *o)
 {
     plan->q8_bits = o->activations == MF_ACTIVATIONS_Q8    ? UINT8_MAX
@@ -102,7 +103,8 @@ static void explain_activations(mfi_plan *plan, const mfi_plan_options *o)
                  "where weights have up to %u bits: it costs less than a tenth of what they do",
                  MFI_Q8_AUTO_MAX_BITS);
     else
-        snprintf(reason, MFI_PLAN_REASON_BYTES, "these weights are finer than 8-bit activations, or not measured with them");
+        snprintf(reason, MFI_PLAN_REASON_BYTES,
+                 "these weights are finer than 8-bit activations, or not measured with them");
 }
 
 /* ---- sizes ---- */
@@ -118,10 +120,10 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
     }
 }
 
-#define PART_BYTES 24       /* where one plane of one matrix of an expert lies */
-#define SLOT_TABLE_BYTES 64 /* bookkeeping of a slot in store and policy */
-#define PAIR_TABLE_BYTES 8  /* forward: a (token, rank) choice, and where it stands */
-#define LAYER_TABLE_BYTES 256 /* a session's and the store's, beside the program */
+#define PART_BYTES          24  /* where one plane of one matrix of an expert lies */
+#define SLOT_TABLE_BYTES    64  /* bookkeeping of a slot in store and policy */
+#define PAIR_TABLE_BYTES    8   /* forward: a (token, rank) choice, and where it stands */
+#define LAYER_TABLE_BYTES   256 /* a session's and the store's, beside the program */
 #define SAMPLER_TOKEN_BYTES 16
 
 static uint32_t held_max(const mfi_shape *shape, uint32_t n_slots)
@@ -188,8 +190,8 @@ static uint32_t ctx_least(const mfi_model *model)
     return MFI_MIN(model->ctx_model, CTX_AUTO_MIN);
 }
 
-/* The largest context up to the model's (8192 at most, unless asked) whose KV takes at most a quarter
- * of what the least that everything else needs leaves. `p` has the smallest chunk. */
+/* The largest context up to the model's (8192 at most, unless asked) whose KV takes at most a
+ * quarter of what the least that everything else needs leaves. `p` has the smallest chunk. */
 static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                        const mfi_plan_options *o, const mfi_program *p)
 {
@@ -206,13 +208,14 @@ static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine
         ctx = MFI_MAX(ctx / 2, least);
     plan->ctx = ctx;
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason, "%s; the model was made for %u; -c sets it",
-             ctx == most ? "as long as is useful by default" : "KV kept to a quarter of what is free",
+             ctx == most ? "as long as is useful by default"
+                         : "KV kept to a quarter of what is free",
              model->ctx_model);
 }
 
 /* The largest chunk whose scratch takes at most an eighth of what the least of the rest leaves: a
- * prompt reads each expert once a chunk, so long chunks read less, but every byte of scratch is a byte
- * less of cache. */
+ * prompt reads each expert once a chunk, so long chunks read less, but every byte of scratch is a
+ * byte less of cache. */
 static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                               const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
 {
@@ -249,7 +252,8 @@ static void find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine
     plan->floor_bytes = mfi_align_up(MFI_MAX(floor, m->open_peak_bytes), MFI_MIB);
 }
 
-static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machine *m, const sizes *z)
+static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                         const sizes *z)
 {
     char a[32];
     uint32_t total = n_experts_total(model), top_k = model->shape.top_k;
@@ -265,10 +269,11 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
     if (plan->n_slots == total)
         snprintf(reason, MFI_PLAN_REASON_BYTES, "all %u experts fit: each is read once", total);
     else if (plan->n_slots < (uint64_t)model->shape.n_layers * top_k)
-        snprintf(reason, MFI_PLAN_REASON_BYTES,
-                 "%u of %u experts; less than one token's working set (%s), so the next token finds "
-                 "little of it",
-                 plan->n_slots, total, mib(plan->token_expert_bytes, a, sizeof a));
+        snprintf(
+            reason, MFI_PLAN_REASON_BYTES,
+            "%u of %u experts; less than one token's working set (%s), so the next token finds "
+            "little of it",
+            plan->n_slots, total, mib(plan->token_expert_bytes, a, sizeof a));
     else
         snprintf(reason, MFI_PLAN_REASON_BYTES, "%u of %u experts: all the room that is left",
                  plan->n_slots, total);
@@ -313,11 +318,15 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     b[MFI_PLAN_TABLES] = plan->other_bytes + table_bytes(&plan->program, plan->ctx, plan->n_slots);
     b[MFI_PLAN_SLOTS] = plan->n_slots * plan->slot_stride;
     char(*r)[MFI_PLAN_REASON_BYTES] = plan->reason;
-    snprintf(r[MFI_PLAN_PROCESS], sizeof *r, "resident now %.1f MiB (code, libraries, tokenizer, catalog) and room for stacks",
+    snprintf(r[MFI_PLAN_PROCESS], sizeof *r,
+             "resident now %.1f MiB (code, libraries, tokenizer, catalog) and room for stacks",
              (double)m->rss_bytes / (double)MFI_MIB);
-    snprintf(r[MFI_PLAN_CACHE], sizeof *r, "what our own reads hold while they last; nothing stays");
-    snprintf(r[MFI_PLAN_DENSE], sizeof *r, "every token uses it: embedding, mixers, routers, shared experts, head");
-    snprintf(r[MFI_PLAN_KV], sizeof *r, "%u positions, reserved at open, touched as the context grows", plan->ctx);
+    snprintf(r[MFI_PLAN_CACHE], sizeof *r,
+             "what our own reads hold while they last; nothing stays");
+    snprintf(r[MFI_PLAN_DENSE], sizeof *r,
+             "every token uses it: embedding, mixers, routers, shared experts, head");
+    snprintf(r[MFI_PLAN_KV], sizeof *r,
+             "%u positions, reserved at open, touched as the context grows", plan->ctx);
     snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
@@ -371,11 +380,12 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     fill_items(plan, machine, &z);
     plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->floor_bytes;
     if (!plan->fits) {
-        return mfi_fail(err, MF_ERR_BUDGET,
-                        "%s: a budget of %.1f MiB can't hold it; the smallest that works with these "
-                        "options is %" PRIu64 "M",
-                        mfi_catalog_path(model->catalog), (double)plan->budget_bytes / (double)MFI_MIB,
-                        plan->floor_bytes / MFI_MIB);
+        return mfi_fail(
+            err, MF_ERR_BUDGET,
+            "%s: a budget of %.1f MiB can't hold it; the smallest that works with these "
+            "options is %" PRIu64 "M",
+            mfi_catalog_path(model->catalog), (double)plan->budget_bytes / (double)MFI_MIB,
+            plan->floor_bytes / MFI_MIB);
     }
     return MF_OK;
 }

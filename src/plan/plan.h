@@ -1,8 +1,9 @@
 /* The plan: everything that is decided before anything is allocated.
  *
  * A pure function of the model's description, facts of the machine and options. It says what is
- * resident, how many expert slots there are, how large scratch, KV and state are, what a token costs in bytes, and
- * why; and it builds the program. What it can't fit it refuses, with the smallest budget that works. */
+ * resident, how many expert slots there are, how large scratch, KV and state are, what a token
+ * costs in bytes, and why; and it builds the program. What it can't fit it refuses, with the
+ * smallest budget that works. */
 #ifndef MFI_PLAN_PLAN_H
 #define MFI_PLAN_PLAN_H
 
@@ -12,10 +13,10 @@
 #include "os/machine.h"
 
 typedef struct mfi_plan_options {
-    uint64_t memory_bytes; /* 0: from the machine */
+    uint64_t memory_bytes;                        /* 0: from the machine */
     uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
-    uint32_t n_logit_rows; /* 0: 1 */
-    uint64_t other_bytes;  /* that the engine takes beside what is planned here */
+    uint32_t n_logit_rows;                        /* 0: 1 */
+    uint64_t other_bytes; /* that the engine takes beside what is planned here */
     mf_activations activations;
     mfi_isa isa;
 } mfi_plan_options;
@@ -26,10 +27,10 @@ typedef enum mfi_plan_item {
     MFI_PLAN_CACHE,   /* page cache left by our own reads */
     MFI_PLAN_DENSE,   /* resident weights */
     MFI_PLAN_KV,
-    MFI_PLAN_STATE,   /* recurrent */
+    MFI_PLAN_STATE, /* recurrent */
     MFI_PLAN_SCRATCH,
-    MFI_PLAN_TABLES,  /* store, sampler, expert table */
-    MFI_PLAN_SLOTS,   /* cached experts */
+    MFI_PLAN_TABLES, /* store, sampler, expert table */
+    MFI_PLAN_SLOTS,  /* cached experts */
     MFI_PLAN_N_ITEMS
 } mfi_plan_item;
 
@@ -50,10 +51,10 @@ typedef struct mfi_plan {
     uint32_t q8_bits; /* quantised weights of at most this many bits meet 8-bit activations */
     bool q8;          /* some do */
     mfi_isa isa;
-    uint64_t slot_stride;          /* slot_bytes, page-aligned */
-    uint64_t expert_bytes_total;   /* all routed experts on the drive */
-    uint64_t token_dense_bytes;    /* resident weight bytes that a token multiplies */
-    uint64_t token_expert_bytes;   /* routed expert bytes of a token: one token's working set */
+    uint64_t slot_stride;        /* slot_bytes, page-aligned */
+    uint64_t expert_bytes_total; /* all routed experts on the drive */
+    uint64_t token_dense_bytes;  /* resident weight bytes that a token multiplies */
+    uint64_t token_expert_bytes; /* routed expert bytes of a token: one token's working set */
     uint64_t page_cache_bytes;
 } mfi_plan;
 

@@ -5,16 +5,16 @@
 #include "plan/plan.h"
 
 static const char *const item_names[MFI_PLAN_N_ITEMS] = {
-    [MFI_PLAN_PROCESS] = "process", [MFI_PLAN_CACHE] = "page cache",
-    [MFI_PLAN_DENSE] = "dense weights", [MFI_PLAN_KV] = "KV cache",
+    [MFI_PLAN_PROCESS] = "process",       [MFI_PLAN_CACHE] = "page cache",
+    [MFI_PLAN_DENSE] = "dense weights",   [MFI_PLAN_KV] = "KV cache",
     [MFI_PLAN_STATE] = "recurrent state", [MFI_PLAN_SCRATCH] = "scratch",
-    [MFI_PLAN_TABLES] = "tables", [MFI_PLAN_SLOTS] = "expert slots"};
+    [MFI_PLAN_TABLES] = "tables",         [MFI_PLAN_SLOTS] = "expert slots"};
 
 static const char *const item_keys[MFI_PLAN_N_ITEMS] = {
     [MFI_PLAN_PROCESS] = "process_bytes", [MFI_PLAN_CACHE] = "page_cache_bytes",
-    [MFI_PLAN_DENSE] = "dense_bytes", [MFI_PLAN_KV] = "kv_bytes",
-    [MFI_PLAN_STATE] = "state_bytes", [MFI_PLAN_SCRATCH] = "scratch_bytes",
-    [MFI_PLAN_TABLES] = "tables_bytes", [MFI_PLAN_SLOTS] = "slots_bytes"};
+    [MFI_PLAN_DENSE] = "dense_bytes",     [MFI_PLAN_KV] = "kv_bytes",
+    [MFI_PLAN_STATE] = "state_bytes",     [MFI_PLAN_SCRATCH] = "scratch_bytes",
+    [MFI_PLAN_TABLES] = "tables_bytes",   [MFI_PLAN_SLOTS] = "slots_bytes"};
 
 static double to_mib(uint64_t bytes)
 {
@@ -44,8 +44,9 @@ static void print_table(const mfi_plan *plan, const mfi_model *model, mfi_buf *o
     mfi_quant_name(plan->program.experts[0].proj[0].type, type, sizeof type);
     mfi_buf_fmt(out, "model        %s\n", mfi_catalog_path(model->catalog));
     mfi_buf_fmt(out, "family       %s (%s)\n", model->family, model->reason);
-    mfi_buf_fmt(out, "shape        %u layers, hidden %u, vocabulary %u; %u experts a layer, top-%u, %s\n",
-                s->n_layers, s->hidden, s->n_vocab, s->n_experts, s->top_k, type);
+    mfi_buf_fmt(
+        out, "shape        %u layers, hidden %u, vocabulary %u; %u experts a layer, top-%u, %s\n",
+        s->n_layers, s->hidden, s->n_vocab, s->n_experts, s->top_k, type);
     mfi_buf_fmt(out, "budget       %.1f MiB (%s); smallest with these options %.1f MiB\n",
                 to_mib(plan->budget_bytes), plan->budget_reason, to_mib(plan->floor_bytes));
     mfi_buf_fmt(out, "context      %u (%s)\n", plan->ctx, plan->ctx_reason);
@@ -55,19 +56,25 @@ static void print_table(const mfi_plan *plan, const mfi_model *model, mfi_buf *o
     mfi_buf_fmt(out, "activations  %s (%s)\n", plan->q8 ? "q8" : "f32", plan->activations_reason);
     mfi_buf_fmt(out, "\n%-16s %12s  %s\n", "memory", "MiB", "why");
     for (uint32_t i = 0; i < MFI_PLAN_N_ITEMS; i++)
-        mfi_buf_fmt(out, "%-16s %12.1f  %s\n", item_names[i], to_mib(plan->bytes[i]), plan->reason[i]);
+        mfi_buf_fmt(out, "%-16s %12.1f  %s\n", item_names[i], to_mib(plan->bytes[i]),
+                    plan->reason[i]);
     mfi_buf_fmt(out, "%-16s %12.1f  of %.1f\n", "total", to_mib(total_bytes(plan)),
                 to_mib(plan->budget_bytes));
-    mfi_buf_fmt(out, "\na token multiplies %.2f MiB of resident weights and %.2f MiB of experts (%.1f MiB on the drive in all)\n",
+    mfi_buf_fmt(out,
+                "\na token multiplies %.2f MiB of resident weights and %.2f MiB of experts (%.1f "
+                "MiB on the drive in all)\n",
                 to_mib(plan->token_dense_bytes), to_mib(plan->token_expert_bytes),
                 to_mib(plan->expert_bytes_total));
-    mfi_buf_fmt(out, "if choices were uniform it would read %.2f MiB from the drive: with M GB/s of memory and D GB/s\n"
-                     "of drive at best 1000 / (%.2f / M + %.2f / D) tokens/s\n",
+    mfi_buf_fmt(out,
+                "if choices were uniform it would read %.2f MiB from the drive: with M GB/s of "
+                "memory and D GB/s\n"
+                "of drive at best 1000 / (%.2f / M + %.2f / D) tokens/s\n",
                 to_mib(uniform_miss_bytes(plan)),
                 (double)(plan->token_dense_bytes + plan->token_expert_bytes) / 1e6,
                 (double)uniform_miss_bytes(plan) / 1e6);
     if (!plan->fits)
-        mfi_buf_fmt(out, "\nDOES NOT FIT: give at least --memory %" PRIu64 "M\n", plan->floor_bytes / MFI_MIB);
+        mfi_buf_fmt(out, "\nDOES NOT FIT: give at least --memory %" PRIu64 "M\n",
+                    plan->floor_bytes / MFI_MIB);
 }
 
 static void put_str(mfi_buf *out, const char *key, const char *value)

@@ -6,7 +6,8 @@ static const struct {
     const char *name;
     uint16_t n_elements, n_bytes;
     mfi_block_decoder *decode;
-} blocks[] = { /* by type number */
+} blocks[] = {
+    /* by type number */
     /* clang-format off */
     [2] = {"q4_0", 32, 18, mfi_ggml_q4_0},
     [3] = {"q4_1", 32, 20, mfi_ggml_q4_1},

@@ -64,7 +64,8 @@ uint64_t mfi_quant_row_bytes(mfi_qtype type, uint32_t plane, uint64_t cols)
         MFI_ASSERT(mfi_ggml_block(type.bits, &n, &bytes));
         return cols / n * bytes;
     case MFI_Q_FP8:
-        return plane > 0 ? (cols + MFI_FP8_BLOCK - 1) / MFI_FP8_BLOCK * float_bytes(type.scale) : cols;
+        return plane > 0 ? (cols + MFI_FP8_BLOCK - 1) / MFI_FP8_BLOCK * float_bytes(type.scale)
+                         : cols;
     case MFI_Q_MXFP4:
         return plane > 0 ? cols / 32 : cols / 2;
     default:

@@ -1,13 +1,12 @@
 /* How weights are stored: one small value type that says everything about a tensor's element
  * encoding, and the byte arithmetic that follows from it.
  *
- * A matrix [rows][cols] is stored in 1 to 3 planes, each row-major with a fixed row size, so that any
- * row range of any plane is one byte range. Float types have one plane. MLX affine types have three:
- *   plane 0  weights: a little-endian bit stream of `bits` an element, rows of cols*bits/8 bytes
- *   plane 1  scales,  plane 2  biases: one of `scale` type per `group` elements of a row
- *   value = q * scale + bias   (mlx: mx.dequantize, mode affine)
- * GGML block types have one plane of whole blocks, 32 or 256 elements each (gguf files).
- * FP8 (E4M3 with block scales, DeepSeek) has two:
+ * A matrix [rows][cols] is stored in 1 to 3 planes, each row-major with a fixed row size, so that
+ * any row range of any plane is one byte range. Float types have one plane. MLX affine types have
+ * three: plane 0  weights: a little-endian bit stream of `bits` an element, rows of cols*bits/8
+ * bytes plane 1  scales,  plane 2  biases: one of `scale` type per `group` elements of a row value
+ * = q * scale + bias   (mlx: mx.dequantize, mode affine) GGML block types have one plane of whole
+ * blocks, 32 or 256 elements each (gguf files). FP8 (E4M3 with block scales, DeepSeek) has two:
  *   plane 0  one byte an element,  plane 1  one scale of `scale` type for each 128 x 128 block;
  *   value = e4m3 * scale
  * MXFP4 in safetensors (gpt-oss) has two:
@@ -24,18 +23,18 @@ typedef enum mfi_qkind {
     MFI_Q_F32,
     MFI_Q_F16,
     MFI_Q_BF16,
-    MFI_Q_MLX,  /* affine, see above */
-    MFI_Q_GGML, /* a GGML block type; its number stands in `bits` */
-    MFI_Q_FP8,  /* E4M3, scales of 128 x 128 blocks */
+    MFI_Q_MLX,   /* affine, see above */
+    MFI_Q_GGML,  /* a GGML block type; its number stands in `bits` */
+    MFI_Q_FP8,   /* E4M3, scales of 128 x 128 blocks */
     MFI_Q_MXFP4, /* E2M1 pairs and E8M0 exponents in planes of their own */
-    MFI_Q_OTHER /* stored elements that no kernel multiplies with: integers, bool, f64 */
+    MFI_Q_OTHER  /* stored elements that no kernel multiplies with: integers, bool, f64 */
 } mfi_qkind;
 
 typedef struct mfi_qtype {
-    uint8_t kind;   /* mfi_qkind */
-    uint8_t bits;   /* MLX: 2, 3, 4, 5, 6, 8; OTHER: bits an element; floats: 16 or 32; GGML: type */
-    uint8_t scale;  /* MLX, FP8: kind of scales and biases (F32, F16, BF16) */
-    uint8_t group;  /* MLX: 32, 64 or 128 */
+    uint8_t kind;  /* mfi_qkind */
+    uint8_t bits;  /* MLX: 2, 3, 4, 5, 6, 8; OTHER: bits an element; floats: 16 or 32; GGML: type */
+    uint8_t scale; /* MLX, FP8: kind of scales and biases (F32, F16, BF16) */
+    uint8_t group; /* MLX: 32, 64 or 128 */
 } mfi_qtype;
 
 #define MFI_FP8_BLOCK 128 /* rows and columns that share a scale */
@@ -102,19 +101,21 @@ void mfi_dequant_row_wide(mfi_qtype type, const void *const planes[], uint64_t n
 
 /* True for the types that rows can be encoded as: the floats, q4_0, q8_0, q4_K and q6_K. */
 bool mfi_quant_can_encode(mfi_qtype type);
-/* Encodes a row of n finite elements, whole blocks, as such a type. importance[n], which may be NULL,
- * are the weights (finite, not negative) of the squared errors of the columns; q8_0 and floats don't
- * need them. */
+/* Encodes a row of n finite elements, whole blocks, as such a type. importance[n], which may be
+ * NULL, are the weights (finite, not negative) of the squared errors of the columns; q8_0 and
+ * floats don't need them. */
 void mfi_quant_encode_row(mfi_qtype type, const float *x, const float *importance, uint64_t n,
                           void *out);
 
-/* Affine quantisation of one group of `group` elements, to the bit as mx.quantize does it on the CPU:
- * writes the codes (one byte each) and the scale and bias. The codes are chosen with the float32 scale;
- * what is written is rounded to `scale_kind` after that. NaN gets code 0 and doesn't move the range; if
- * the range overflows float32 the scale is infinite, so callers check what they get. */
+/* Affine quantisation of one group of `group` elements, to the bit as mx.quantize does it on the
+ * CPU: writes the codes (one byte each) and the scale and bias. The codes are chosen with the
+ * float32 scale; what is written is rounded to `scale_kind` after that. NaN gets code 0 and doesn't
+ * move the range; if the range overflows float32 the scale is infinite, so callers check what they
+ * get. */
 void mfi_mlx_quantize_group(const float *x, uint32_t group, uint32_t bits, mfi_qkind scale_kind,
                             uint8_t *codes, float *scale, float *bias);
-/* Packs n codes of `bits` into the little-endian bit stream of plane 0; n*bits must be a multiple of 32. */
+/* Packs n codes of `bits` into the little-endian bit stream of plane 0; n*bits must be a multiple
+ * of 32. */
 void mfi_mlx_pack(const uint8_t *codes, uint64_t n, uint32_t bits, void *plane0);
 
 #endif

@@ -2,8 +2,9 @@
  *
  * Order: bias, penalties, then greedy (temperature <= 0: highest logit, lowest id on ties), or
  * top-k, temperature, softmax, top-p, min-p, draw. Ties in the sorted order go to the lower id. The
- * draw is by inverse cumulative sum in that order, so the same seed gives the same tokens everywhere
- * that the logits are the same bits. NaN logits are never chosen. Allocates at open only. */
+ * draw is by inverse cumulative sum in that order, so the same seed gives the same tokens
+ * everywhere that the logits are the same bits. NaN logits are never chosen. Allocates at open
+ * only. */
 #ifndef MFI_SAMPLE_SAMPLER_H
 #define MFI_SAMPLE_SAMPLER_H
 

@@ -113,12 +113,11 @@ static mf_status run(generation *g, mf_error *err)
 mf_status mf_session_generate(mf_session *session, const mf_generate_options *options,
                               mf_generate_result *result, mf_error *err)
 {
-    generation g = {.session = session,
-                    .host = mfi_session_host_of(session),
-                    .o = options,
-                    .result = result};
+    generation g = {
+        .session = session, .host = mfi_session_host_of(session), .o = options, .result = result};
     *result = (mf_generate_result){.struct_size = sizeof *result, .n_prompt = options->n_prompt};
-    MFI_TRY(mfi_sampler_open(&g.sampler, &options->sampling, g.host->plan->program.shape.n_vocab, err));
+    MFI_TRY(
+        mfi_sampler_open(&g.sampler, &options->sampling, g.host->plan->program.shape.n_vocab, err));
     mf_status status = run(&g, err);
     mfi_sampler_close(&g.sampler);
     mfi_buf_free(&g.text);

@@ -1,5 +1,5 @@
-/* Sessions: state memory, appending tokens, generating. Runs on the engine's thread. State is reserved
- * at open; KV pages are committed in steps as the timeline grows. */
+/* Sessions: state memory, appending tokens, generating. Runs on the engine's thread. State is
+ * reserved at open; KV pages are committed in steps as the timeline grows. */
 #include "session/generate.h"
 
 #include <stdlib.h>
@@ -8,25 +8,26 @@
 #include "base/clock.h"
 #include "os/vmem.h"
 
-#define KV_STEP 256 /* positions committed at a time */
+#define KV_STEP 256        /* positions committed at a time */
 #define TICK_NS 100000000u /* between two reports of progress */
 
 struct mf_session {
     mfi_session_host *host;
     const mfi_plan *plan;
-    uint32_t length;     /* tokens evaluated */
-    bool broken;         /* an evaluation failed half-way: only reset helps */
+    uint32_t length; /* tokens evaluated */
+    bool broken;     /* an evaluation failed half-way: only reset helps */
     bool has_logits;
-    mfi_layer_mem *mem;  /* [n_layers] */
+    mfi_layer_mem *mem;       /* [n_layers] */
     mfi_vmem *kv, *recurrent; /* [n_layers] behind mem; unused ones are empty */
-    int32_t *tokens;     /* [ctx] the timeline */
+    int32_t *tokens;          /* [ctx] the timeline */
 };
 
 mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err)
 {
     mfi_session_host *host = mfi_engine_session_host(engine);
     if (host->busy)
-        return mfi_fail(err, MF_ERR_STATE, "this engine has a session already; its plan has room for one");
+        return mfi_fail(err, MF_ERR_STATE,
+                        "this engine has a session already; its plan has room for one");
     const mfi_program *p = &host->plan->program;
     uint32_t n_layers = p->shape.n_layers;
     mf_session *s = calloc(1, sizeof *s);
@@ -40,7 +41,8 @@ mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err
     s->tokens = calloc(host->plan->ctx, sizeof *s->tokens);
     mf_status status = MF_OK;
     if (!s->mem || !s->kv || !s->recurrent || !s->tokens)
-        status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a session of %u positions", s->plan->ctx);
+        status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a session of %u positions",
+                          s->plan->ctx);
     for (uint32_t i = 0; status == MF_OK && i < n_layers; i++) {
         const mfi_layer_state *st = &p->state[i];
         if (st->kv_pos_bytes)
@@ -139,7 +141,8 @@ static mf_status commit_kv(mf_session *s, uint32_t positions, mf_error *err)
     uint32_t want = MFI_MIN((uint32_t)mfi_align_up(positions, KV_STEP), s->plan->ctx);
     for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
         if (s->kv[i].base)
-            MFI_TRY(mfi_vmem_commit(&s->kv[i], (size_t)s->plan->program.state[i].kv_pos_bytes * want, err));
+            MFI_TRY(mfi_vmem_commit(&s->kv[i],
+                                    (size_t)s->plan->program.state[i].kv_pos_bytes * want, err));
     return MF_OK;
 }
 
@@ -150,12 +153,12 @@ static mf_status check_tokens(const mf_session *s, const int32_t *tokens, size_t
         return mfi_fail(err, MF_ERR_STATE, "an evaluation failed earlier; reset the session first");
     if (n > s->plan->ctx - s->length)
         return mfi_fail(err, MF_ERR_CONTEXT,
-                        "%zu tokens don't fit: %u of %u positions are taken (a larger context: -c)", n,
-                        s->length, s->plan->ctx);
+                        "%zu tokens don't fit: %u of %u positions are taken (a larger context: -c)",
+                        n, s->length, s->plan->ctx);
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= n_vocab)
-            return mfi_fail(err, MF_ERR_ARGUMENT, "token %zu is %d; the model has ids from 0 to %u", i,
-                            tokens[i], n_vocab - 1);
+            return mfi_fail(err, MF_ERR_ARGUMENT, "token %zu is %d; the model has ids from 0 to %u",
+                            i, tokens[i], n_vocab - 1);
     return MF_OK;
 }
 
@@ -188,13 +191,15 @@ static mf_status eval_chunks(mf_session *s, const int32_t *tokens, size_t n,
         r->at = at;
         r->len = len;
         mfi_want want = all ? MFI_WANT_ALL : at + len == n ? MFI_WANT_LAST : MFI_WANT_NOTHING;
-        MFI_TRY(mfi_forward_run(s->host->forward, tokens + at, len, s->length, s->mem, want, outputs,
-                                at, err));
+        MFI_TRY(mfi_forward_run(s->host->forward, tokens + at, len, s->length, s->mem, want,
+                                outputs, at, err));
         memcpy(s->tokens + s->length, tokens + at, len * sizeof *tokens);
         s->length += len;
         at += len;
-        if (tell_chunks && !s->host->progress(s->host->progress_user, "prompt", "tokens", at, n) && at < n)
-            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled after %zu of %zu prompt tokens", at, n);
+        if (tell_chunks && !s->host->progress(s->host->progress_user, "prompt", "tokens", at, n) &&
+            at < n)
+            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled after %zu of %zu prompt tokens", at,
+                            n);
     }
     return MF_OK;
 }

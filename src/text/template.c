@@ -392,8 +392,7 @@ static mf_status run(evaluator *ev, const mfi_node *node)
     return MF_OK;
 }
 
-mf_status mfi_template_run(const mfi_node *root, const mfi_value *vars, mfi_buf *out,
-                           mf_error *err)
+mf_status mfi_template_run(const mfi_node *root, const mfi_value *vars, mfi_buf *out, mf_error *err)
 {
     MFI_ASSERT(vars->type == MFI_VALUE_MAP);
     mfi_arena arena = {0};

@@ -80,8 +80,7 @@ static mf_status read_merge(mfi_merge_reader *r, mfi_json_span entry)
         mfi_json_iter it = mfi_json_span_iter(entry);
         mfi_json_span a, b, more;
         if (!mfi_json_array_next(&it, &a) || !mfi_json_array_next(&it, &b) ||
-            mfi_json_array_next(&it, &more) ||
-            !mfi_span_text(a, &r->text[0], &left, &left_len) ||
+            mfi_json_array_next(&it, &more) || !mfi_span_text(a, &r->text[0], &left, &left_len) ||
             !mfi_span_text(b, &r->text[1], &right, &right_len))
             return mfi_merge_fail(r, "is not a pair of strings");
         return mfi_merge_add(r, left, left_len, right, right_len);

@@ -79,7 +79,9 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
     mft_ok(b->alloc(b, MFI_MEM_SLOTS, r->plan.n_slots * r->plan.slot_stride, &slots, &err), &err);
     open_io(r, o);
     mfi_io *loading;
-    mft_ok(mfi_io_threads_open(&loading, r->files, mfi_catalog_n_files(r->catalog), 1, MFI_MIB, &err), &err);
+    mft_ok(
+        mfi_io_threads_open(&loading, r->files, mfi_catalog_n_files(r->catalog), 1, MFI_MIB, &err),
+        &err);
     mft_ok(mfi_load_dense(p, r->catalog, loading, dense, NULL, NULL, &err), &err);
     loading->close(loading);
     mft_ok(b->prepare(b, p, &err), &err);

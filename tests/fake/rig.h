@@ -13,7 +13,7 @@ typedef struct mft_rig_options {
     uint32_t chunk, n_threads, ctx;
     mf_activations activations;
     mfi_isa isa;
-    bool fake_io; /* else reader threads */
+    bool fake_io;            /* else reader threads */
     mft_io_fake_config fake; /* files are filled in */
 } mft_rig_options;
 

@@ -1,7 +1,7 @@
 /* What all tests include: cmocka with what it needs, and the way to skip visibly.
  *
- * A test that needs outside evidence calls mft_oracle("hf/mixtral"); where there is none it skips, and a
- * program whose tests all skipped exits with 77, which CTest shows as "Skipped". */
+ * A test that needs outside evidence calls mft_oracle("hf/mixtral"); where there is none it skips,
+ * and a program whose tests all skipped exits with 77, which CTest shows as "Skipped". */
 #ifndef MFT_SUPPORT_H
 #define MFT_SUPPORT_H
 
@@ -26,8 +26,8 @@
 #define MFT_SANITIZED 0
 #endif
 
-/* Path of a file or folder below oracle/ (or, with "../models/...", beside it) in static storage, or
- * NULL if this build has no oracle or it lacks it. */
+/* Path of a file or folder below oracle/ (or, with "../models/...", beside it) in static storage,
+ * or NULL if this build has no oracle or it lacks it. */
 const char *mft_oracle(const char *name);
 
 /* A path of a file that belongs to the project (tests/data/...), in static storage. */
@@ -37,7 +37,8 @@ const char *mft_source(const char *name);
 const char *mft_tmpdir(void);
 
 /* Runs the group and returns the exit status: 77 if every test was skipped. */
-#define mft_run(tests) mft_result(cmocka_run_group_tests(tests, NULL, NULL), sizeof(tests) / sizeof((tests)[0]))
+#define mft_run(tests)                                                                             \
+    mft_result(cmocka_run_group_tests(tests, NULL, NULL), sizeof(tests) / sizeof((tests)[0]))
 int mft_result(int n_failed, size_t n_tests);
 
 /* Instead of cmocka's skip(): prints why, and counts. */

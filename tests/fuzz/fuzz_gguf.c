@@ -1,6 +1,6 @@
 /* Any bytes as a GGUF file; if the first byte's top bit is set, as two shards cut at the middle.
  * Opening must end in a message or in a catalog whose every byte range lies inside its file, and
- * whose metadata arrays can be read to their ends. */
+ * which can be described; its tokenizer opens or says why not. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +79,34 @@ static void check_catalog(const mfi_catalog *catalog)
     }
 }
 
+static bool swallow(void *user, const char *bytes, size_t len)
+{
+    (void)bytes;
+    *(size_t *)user += len;
+    return true;
+}
+
+/* What stands above the catalog: a description for every file, a tokenizer or a message. */
+static void check_uses(const char *path)
+{
+    size_t n = 0;
+    mf_error err = {0};
+    check(mf_inspect_write(path, true, swallow, &n, &err) == MF_OK && n > 0);
+    mf_tokenizer *tokenizer = NULL;
+    if (mf_tokenizer_open(&tokenizer, path, &err) != MF_OK) {
+        check(!tokenizer && err.message[0]);
+        return;
+    }
+    int32_t *ids;
+    size_t n_ids;
+    if (mf_tokenizer_encode(tokenizer, "ab <e>a", 7, true, &ids, &n_ids, &err) == MF_OK) {
+        for (size_t i = 0; i < n_ids; i++)
+            check(ids[i] >= 0 && ids[i] < mf_tokenizer_n_vocab(tokenizer));
+        mf_free(ids);
+    }
+    mf_tokenizer_close(&tokenizer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
@@ -100,6 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (status == MF_OK) {
         check_catalog(catalog);
         mfi_catalog_close(&catalog);
+        check_uses(path);
     } else {
         check(!catalog && err.message[0] && err.status == status);
     }

@@ -1,5 +1,5 @@
-/* The same weights give the same bits from Hugging Face's folder and from the BF16 GGUF that convert
- * writes of it, which has llama.cpp's norms, decays and head order. */
+/* The same weights give the same bits from Hugging Face's folder and from the BF16 GGUF that
+ * convert writes of it, which has llama.cpp's norms, decays and head order. */
 #include "fake/support.h"
 
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* The answer never depends on the machine's state: logits are the same bytes for every number of
  * slots, threads, chunk and order of completion; and a failed read is an error with a name, after
- * which the engine still works. Quantised tiny models everywhere, float ones where the oracle is. */
+ * which the engine still works. Quantised tiny models everywhere, float ones where the oracle is.
+ */
 #include "fake/rig.h"
 #include "fake/support.h"
 
@@ -8,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define N_IDS 70
-#define N_SEEDS (MFT_SANITIZED ? 40 : 300)
+#define N_IDS     70
+#define N_SEEDS   (MFT_SANITIZED ? 40 : 300)
 #define N_FAILING (MFT_SANITIZED ? 30 : 100) /* seeds of readers that fail now and then */
 
 static void make_ids(int32_t *ids, uint32_t n_vocab)
@@ -34,7 +35,7 @@ static float *logits_of(const mft_rig_options *o, mfi_store_stats *stats)
 }
 
 typedef struct model_facts {
-    size_t bytes;           /* of the logits */
+    size_t bytes;            /* of the logits */
     uint32_t top_k, n_total; /* experts of a token and layer, of the model */
 } model_facts;
 
@@ -44,7 +45,8 @@ static model_facts facts_of(const char *folder)
     mft_rig_default(&o, folder);
     mft_rig *rig = mft_rig_open(&o);
     const mfi_shape *s = mft_rig_shape(rig);
-    model_facts f = {(size_t)N_IDS * s->n_vocab * sizeof(float), s->top_k, s->n_layers * s->n_experts};
+    model_facts f = {(size_t)N_IDS * s->n_vocab * sizeof(float), s->top_k,
+                     s->n_layers * s->n_experts};
     mft_rig_close(rig);
     return f;
 }

@@ -1,8 +1,8 @@
 /* Tiny checkpoints against implementations that share no code with ours: Hugging Face transformers
  * (float weights) and mlx-lm (MLX-quantised ones). Logits, hidden states layer by layer, and greedy
- * continuation, at every ISA level of this machine, activations in float32. The bound is 2e-4 of the
- * spread (standard deviation) of what is compared; where the two best logits are closer than 1e-3,
- * either greedy token is right. */
+ * continuation, at every ISA level of this machine, activations in float32. The bound is 2e-4 of
+ * the spread (standard deviation) of what is compared; where the two best logits are closer than
+ * 1e-3, either greedy token is right. */
 #include "fake/support.h"
 #include "fake/tensors.h"
 
@@ -100,8 +100,8 @@ static void compare_forward(mf_engine *engine, mf_session *session, const mft_te
     free(c.hidden);
 }
 
-/* Feeds the reference's tokens and looks at what would be chosen: one near-tie then doesn't spoil what
- * follows. */
+/* Feeds the reference's tokens and looks at what would be chosen: one near-tie then doesn't spoil
+ * what follows. */
 static void compare_greedy(mf_session *session, const mft_tensors *x, uint32_t n_vocab)
 {
     mf_error err;
@@ -193,12 +193,9 @@ static void hf_qwen2_moe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mlx_4bit),
-        cmocka_unit_test(mlx_mixed),
-        cmocka_unit_test(hf_qwen3_5_moe),
-        cmocka_unit_test(hf_qwen3_next),
-        cmocka_unit_test(hf_qwen3_moe),
-        cmocka_unit_test(hf_qwen2_moe),
+        cmocka_unit_test(mlx_4bit),       cmocka_unit_test(mlx_mixed),
+        cmocka_unit_test(hf_qwen3_5_moe), cmocka_unit_test(hf_qwen3_next),
+        cmocka_unit_test(hf_qwen3_moe),   cmocka_unit_test(hf_qwen2_moe),
     };
     return mft_run(tests);
 }

@@ -1,4 +1,5 @@
-/* GGUF models against llama.cpp: logits within the oracle's limits, argmax where its gap is wide enough.
+/* GGUF models against llama.cpp: logits within the oracle's limits, argmax where its gap is wide
+ * enough.
  *
  * With float activations the comparison is with llama.cpp on the same weights decoded to float32
  * (f32_activations), or with its plain logits where the weights are F32: NMSE at most 1e-6 for F32
@@ -95,11 +96,13 @@ static void check_argmax(const capture *c, const mfi_json *expected, const mfi_j
         assert_true(mfi_json_i64(mfi_json_at(argmax, t), &want));
         mfi_json_f64(mfi_json_at(gaps, t), &gap);
         if ((int64_t)best != want && gap > least_gap)
-            fail_msg("position %zu: token %zu instead of %lld (gap %g)", t, best, (long long)want, gap);
+            fail_msg("position %zu: token %zu instead of %lld (gap %g)", t, best, (long long)want,
+                     gap);
     }
 }
 
-static void eval(const char *path, mf_activations activations, const int32_t *ids, size_t n, capture *c)
+static void eval(const char *path, mf_activations activations, const int32_t *ids, size_t n,
+                 capture *c)
 {
     mf_error err;
     mf_engine *engine = NULL;
@@ -180,7 +183,8 @@ static void need_oracle(void)
 
 static void architectures(void **state)
 {
-    static const char *const names[] = {"qwen2moe", "qwen3moe", "qwen3next", "qwen35moe", "qwen35moe-gqa"};
+    static const char *const names[] = {"qwen2moe", "qwen3moe", "qwen3next", "qwen35moe",
+                                        "qwen35moe-gqa"};
     (void)state;
     need_oracle();
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -190,8 +194,8 @@ static void architectures(void **state)
 static void quantised_models(void **state)
 {
     static const char *const names[] = {
-        "BF16",  "F16",    "IQ1_S", "IQ2_S",  "IQ2_XXS", "IQ3_S",  "IQ3_XXS", "IQ4_XS", "MXFP4_MOE",
-        "NVFP4", "Q2_K",   "Q3_K_M", "Q4_0",  "Q4_K_M",  "Q5_K_M", "Q6_K",    "Q8_0"};
+        "BF16",  "F16",  "IQ1_S",  "IQ2_S", "IQ2_XXS", "IQ3_S",  "IQ3_XXS", "IQ4_XS", "MXFP4_MOE",
+        "NVFP4", "Q2_K", "Q3_K_M", "Q4_0",  "Q4_K_M",  "Q5_K_M", "Q6_K",    "Q8_0"};
     (void)state;
     need_oracle();
     check("models", "qwen3moe-F32", true);

@@ -4,8 +4,7 @@
 #include "op/program.h"
 
 /* 2 key heads of 3 rows, 6 value heads of 5 rows: 3 value heads a key head. */
-static const mfi_shape shape = {
-    .gdn_k_heads = 2, .gdn_v_heads = 6, .gdn_k_dim = 3, .gdn_v_dim = 5};
+static const mfi_shape shape = {.gdn_k_heads = 2, .gdn_v_heads = 6, .gdn_k_dim = 3, .gdn_v_dim = 5};
 
 /* Checks that rows [0, n) of a mapped weight stand where `want` says, run by run. */
 static void check(mfi_row_map map, const uint32_t *want, uint32_t n)

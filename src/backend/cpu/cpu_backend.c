@@ -7,14 +7,21 @@
 #include "backend/cpu/cpu_int.h"
 
 static mfi_cpu_op *const ops[MFI_N_OPS] = {
-    [MFI_OP_EMBED] = mfi_cpu_embed,         [MFI_OP_ROPE_TABLE] = mfi_cpu_rope_table,
-    [MFI_OP_RMSNORM] = mfi_cpu_rmsnorm,     [MFI_OP_QUANTIZE] = mfi_cpu_quantize,
-    [MFI_OP_MATMUL] = mfi_cpu_matmul,       [MFI_OP_BIAS] = mfi_cpu_bias,
+    [MFI_OP_EMBED] = mfi_cpu_embed,
+    [MFI_OP_ROPE_TABLE] = mfi_cpu_rope_table,
+    [MFI_OP_RMSNORM] = mfi_cpu_rmsnorm,
+    [MFI_OP_QUANTIZE] = mfi_cpu_quantize,
+    [MFI_OP_MATMUL] = mfi_cpu_matmul,
+    [MFI_OP_BIAS] = mfi_cpu_bias,
     [MFI_OP_ADD] = mfi_cpu_add,
-    [MFI_OP_GLU] = mfi_cpu_glu,             [MFI_OP_ATTN_PREP] = mfi_cpu_attn_prep,
-    [MFI_OP_ATTN] = mfi_cpu_attn,           [MFI_OP_GDN_CONV] = mfi_cpu_gdn_conv,
-    [MFI_OP_GDN] = mfi_cpu_gdn,             [MFI_OP_ROUTE] = mfi_cpu_route,
-    [MFI_OP_EXPERTS] = mfi_cpu_experts,     [MFI_OP_COMBINE] = mfi_cpu_combine,
+    [MFI_OP_GLU] = mfi_cpu_glu,
+    [MFI_OP_ATTN_PREP] = mfi_cpu_attn_prep,
+    [MFI_OP_ATTN] = mfi_cpu_attn,
+    [MFI_OP_GDN_CONV] = mfi_cpu_gdn_conv,
+    [MFI_OP_GDN] = mfi_cpu_gdn,
+    [MFI_OP_ROUTE] = mfi_cpu_route,
+    [MFI_OP_EXPERTS] = mfi_cpu_experts,
+    [MFI_OP_COMBINE] = mfi_cpu_combine,
 };
 
 void mfi_cpu_dispatch(const mfi_cpu_job *job, mfi_pool_fn fn, uint32_t n_units)
@@ -54,7 +61,8 @@ static mf_status cpu_read(mfi_backend *b, mfi_buf_id buf, uint32_t row, uint32_t
     const mfi_cpu *cpu = (const mfi_cpu *)b;
     (void)err;
     MFI_ASSERT(row + n_rows <= cpu->p->bufs[buf].rows);
-    memcpy(dst, mfi_cpu_row(cpu, buf, row), (size_t)n_rows * cpu->p->bufs[buf].width * sizeof(float));
+    memcpy(dst, mfi_cpu_row(cpu, buf, row),
+           (size_t)n_rows * cpu->p->bufs[buf].width * sizeof(float));
     return MF_OK;
 }
 
@@ -70,7 +78,8 @@ static mf_status cpu_prepare(mfi_backend *b, const mfi_program *p, mf_error *err
     if (p->shape.head_dim > MFI_ATTN_DIM_MAX || p->shape.gdn_v_dim > MFI_GDN_DIM_MAX ||
         p->shape.gdn_k_dim > MFI_GDN_DIM_MAX)
         return mfi_fail(err, MF_ERR_LIMIT, "heads of %u, %u and %u elements: at most %u",
-                        p->shape.head_dim, p->shape.gdn_k_dim, p->shape.gdn_v_dim, MFI_ATTN_DIM_MAX);
+                        p->shape.head_dim, p->shape.gdn_k_dim, p->shape.gdn_v_dim,
+                        MFI_ATTN_DIM_MAX);
     cpu->mats = calloc(p->n_weights, sizeof *cpu->mats);
     cpu->inv_freq = calloc(p->shape.n_rot / 2 + 1, sizeof *cpu->inv_freq);
     if (!cpu->mats || !cpu->inv_freq)

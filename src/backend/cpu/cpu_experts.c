@@ -1,4 +1,5 @@
-/* Routed experts: those that are in memory now, each for all tokens that chose it, and the sum at the end.
+/* Routed experts: those that are in memory now, each for all tokens that chose it, and the sum at
+ * the end.
  *
  * EXPERTS may run several times for one layer, with other experts each time, as they arrive; every
  * (token, rank) pair has an output row of its own, and COMBINE adds them in rank order. So neither
@@ -62,7 +63,8 @@ static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
     for (uint32_t i = 0; i < j->step->n_work; i++) {
         const mfi_expert_work *w = &j->step->work[i];
         bool gathered = j->n_rows > 1;
-        uint32_t src = gathered ? (uint32_t)MFI_BUF_EX : j->op->src[0], row = gathered ? w->first : 0;
+        uint32_t src = gathered ? (uint32_t)MFI_BUF_EX : j->op->src[0],
+                 row = gathered ? w->first : 0;
         const uint32_t bufs[2] = {MFI_BUF_EG, MFI_BUF_EU};
         for (uint32_t proj = 0; proj < 2; proj++) {
             mfi_mat mat = expert_mat(&l->proj[proj], w->data);
@@ -71,7 +73,8 @@ static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
                 mfi_q8 x = mfi_cpu_q8(cpu, src, row, hidden);
                 cpu->k->matmul_q8(&mat, &x, w->n, y, width, begin, end);
             } else {
-                cpu->k->matmul_f32(&mat, mfi_cpu_row(cpu, src, row), hidden, w->n, y, width, begin, end);
+                cpu->k->matmul_f32(&mat, mfi_cpu_row(cpu, src, row), hidden, w->n, y, width, begin,
+                                   end);
             }
         }
         for (uint32_t p = w->first; p < w->first + w->n; p++) {
@@ -121,7 +124,8 @@ void mfi_cpu_experts(const mfi_cpu_job *job)
     mfi_cpu_dispatch(job, down, s->hidden / EXPERT_GRAIN);
 }
 
-/* Shared expert first (if there is one), then the routed ones in rank order, then the residual stream. */
+/* Shared expert first (if there is one), then the routed ones in rank order, then the residual
+ * stream. */
 static void combine_rows(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;

@@ -55,7 +55,7 @@ static inline const float *mfi_cpu_vector(const mfi_cpu *cpu, uint32_t weight)
 /* One function an op, in cpu_ops.c, cpu_mixers.c and cpu_experts.c. */
 typedef void mfi_cpu_op(const mfi_cpu_job *job);
 mfi_cpu_op mfi_cpu_embed, mfi_cpu_rope_table, mfi_cpu_rmsnorm, mfi_cpu_quantize, mfi_cpu_matmul,
-    mfi_cpu_bias, mfi_cpu_add, mfi_cpu_glu, mfi_cpu_attn_prep, mfi_cpu_attn, mfi_cpu_gdn_conv, mfi_cpu_gdn,
-    mfi_cpu_route, mfi_cpu_experts, mfi_cpu_combine;
+    mfi_cpu_bias, mfi_cpu_add, mfi_cpu_glu, mfi_cpu_attn_prep, mfi_cpu_attn, mfi_cpu_gdn_conv,
+    mfi_cpu_gdn, mfi_cpu_route, mfi_cpu_experts, mfi_cpu_combine;
 
 #endif

@@ -1,6 +1,6 @@
-/* Token mixers: gated attention over the KV cache, and Gated DeltaNet in its recurrent form. Workers
- * share heads (or channels, or tokens where those are independent); a head's tokens run in order on
- * one worker, so neither chunking nor the number of workers changes a bit. */
+/* Token mixers: gated attention over the KV cache, and Gated DeltaNet in its recurrent form.
+ * Workers share heads (or channels, or tokens where those are independent); a head's tokens run in
+ * order on one worker, so neither chunking nor the number of workers changes a bit. */
 #include <math.h>
 #include <string.h>
 
@@ -63,8 +63,9 @@ static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
         uint32_t kv_head = h / (s->n_head / s->n_kv_head);
         const float *q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * stride;
         float *out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * hd;
-        cpu->k->attend(q, kv + (size_t)kv_head * hd, 2 * (size_t)kvw, kv + kvw + (size_t)kv_head * hd,
-                       2 * (size_t)kvw, j->step->pos + t + 1, hd, hd, scale, out);
+        cpu->k->attend(q, kv + (size_t)kv_head * hd, 2 * (size_t)kvw,
+                       kv + kvw + (size_t)kv_head * hd, 2 * (size_t)kvw, j->step->pos + t + 1, hd,
+                       hd, scale, out);
         if (s->attn_gate)
             cpu->k->sigmoid_mul(out, q + hd, hd);
     }
@@ -92,8 +93,9 @@ static void conv_channels(void *ctx, uint32_t worker, uint32_t n_workers)
     mfi_pool_range(n_ch, CONV_GRAIN, worker, n_workers, &begin, &end);
     for (uint32_t t = 0; t < j->n_rows; t++) {
         float *x = mfi_cpu_row(j->cpu, j->op->src[0], t);
-        j->cpu->k->conv_silu(j->step->mem[j->op->layer].recurrent, mfi_cpu_vector(j->cpu, j->op->w[0]),
-                             x, n_ch, s->conv_kernel, begin, end, x);
+        j->cpu->k->conv_silu(j->step->mem[j->op->layer].recurrent,
+                             mfi_cpu_vector(j->cpu, j->op->w[0]), x, n_ch, s->conv_kernel, begin,
+                             end, x);
     }
 }
 
@@ -110,7 +112,8 @@ static void gdn_head(const mfi_cpu_job *j, uint32_t head)
     const mfi_shape *s = &cpu->p->shape;
     const mfi_op *op = j->op;
     uint32_t dk = s->gdn_k_dim, dv = s->gdn_v_dim;
-    uint32_t k_head = s->gdn_tiled ? head % s->gdn_k_heads : head / (s->gdn_v_heads / s->gdn_k_heads);
+    uint32_t k_head =
+        s->gdn_tiled ? head % s->gdn_k_heads : head / (s->gdn_v_heads / s->gdn_k_heads);
     float *state = j->step->mem[op->layer].recurrent +
                    (size_t)(s->conv_kernel - 1) * gdn_channels(s) + (size_t)head * dk * dv;
     float neg_exp_a = mfi_cpu_vector(cpu, op->w[0])[head], dt = mfi_cpu_vector(cpu, op->w[1])[head];

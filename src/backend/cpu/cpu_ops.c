@@ -1,5 +1,5 @@
-/* Ops over rows: embedding, norms, products, sums, routing. Workers share the rows of a weight (products) or the
- * tokens (everything else); no worker writes what another reads within an op. */
+/* Ops over rows: embedding, norms, products, sums, routing. Workers share the rows of a weight
+ * (products) or the tokens (everything else); no worker writes what another reads within an op. */
 #include <math.h>
 
 #include "backend/cpu/cpu_int.h"
@@ -113,8 +113,8 @@ static void bias_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++)
         for (uint32_t i = 0; i < j->op->n; i++)
-            j->cpu->k->add(mfi_cpu_row(j->cpu, j->op->dst[i], t), mfi_cpu_vector(j->cpu, j->op->w[i]),
-                           j->cpu->mats[j->op->w[i]].cols);
+            j->cpu->k->add(mfi_cpu_row(j->cpu, j->op->dst[i], t),
+                           mfi_cpu_vector(j->cpu, j->op->w[i]), j->cpu->mats[j->op->w[i]].cols);
 }
 
 void mfi_cpu_bias(const mfi_cpu_job *job)
@@ -143,10 +143,9 @@ static void glu_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     uint32_t begin, end;
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++)
-        j->cpu->k->silu_mul(mfi_cpu_row(j->cpu, j->op->src[0], t),
-                            mfi_cpu_row(j->cpu, j->op->src[1], t),
-                            j->cpu->p->bufs[j->op->dst[0]].width,
-                            mfi_cpu_row(j->cpu, j->op->dst[0], t));
+        j->cpu->k->silu_mul(
+            mfi_cpu_row(j->cpu, j->op->src[0], t), mfi_cpu_row(j->cpu, j->op->src[1], t),
+            j->cpu->p->bufs[j->op->dst[0]].width, mfi_cpu_row(j->cpu, j->op->dst[0], t));
 }
 
 void mfi_cpu_glu(const mfi_cpu_job *job)
