@@ -84,6 +84,24 @@ static int render(job *j, const mf_tokenizer *tokenizer, bool chat, char **rende
                       CLI_RUNNING);
 }
 
+/* A prompt far longer than the context is refused before it is encoded, which would take more
+ * memory than the plan knows of. Normalisation may shorten a text to a third. */
+static int check_length(const job *j, const mf_tokenizer *tokenizer)
+{
+    mf_model_info info = {.struct_size = sizeof info};
+    size_t longest = 1, len;
+    mf_engine_info(j->engine, &info);
+    for (int32_t id = 0; id < mf_tokenizer_n_vocab(tokenizer); id++) {
+        mf_tokenizer_piece(tokenizer, id, true, &len);
+        longest = len > longest ? len : longest;
+    }
+    if (j->prompt.len / 3 / longest > info.ctx)
+        return cli_error(CLI_EXIT_RUNTIME,
+                         "a prompt of %zu bytes doesn't fit %u positions (a larger context: -c)",
+                         j->prompt.len, info.ctx);
+    return CLI_EXIT_OK;
+}
+
 static int encode_prompt(job *j)
 {
     const mf_tokenizer *tokenizer = mf_engine_tokenizer(j->engine);
@@ -96,7 +114,9 @@ static int encode_prompt(job *j)
     if (j->args->system && !chat)
         return cli_error(CLI_EXIT_MODEL, "%s has no chat template for --system-prompt",
                          j->args->model);
-    int code = render(j, tokenizer, chat, &rendered, &len);
+    int code = check_length(j, tokenizer);
+    if (!code)
+        code = render(j, tokenizer, chat, &rendered, &len);
     if (!code)
         code = cli_report(mf_tokenizer_encode(tokenizer, rendered ? rendered : j->prompt.data, len,
                                               !chat, &j->ids, &j->n_ids, &err),

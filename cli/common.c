@@ -2,6 +2,7 @@
  * that messages begin with. */
 #include "cli.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -112,5 +113,16 @@ int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, 
     cli_engine_options(args, ctx, progress, &options);
     mf_status status = mf_engine_open(engine, &options, &err);
     cli_progress_clear(progress);
+    if (status == MF_OK && args->memory) {
+        /* The library answers for what it took itself; what was read before is ours. */
+        mf_stats stats = {.struct_size = sizeof stats};
+        mf_engine_stats(*engine, &stats);
+        if (stats.peak_bytes > args->memory) {
+            mf_engine_close(engine);
+            return cli_error(CLI_EXIT_ROOM,
+                             "reading the input took more than --memory: at least %" PRIu64 "M",
+                             stats.peak_bytes / MFI_MIB + 1);
+        }
+    }
     return cli_report(status, &err, CLI_OPENING);
 }

@@ -240,6 +240,30 @@ static void every_phase_holds(void **state)
     }
 }
 
+/* Inputs far larger than what the model can take: refused within the budget, or because of it. */
+static void large_inputs_hold(void **state)
+{
+    (void)state;
+    if (SANITIZED)
+        mft_skip("sanitizers take memory of their own");
+    const char *model = mft_source("models/pocket-dictionary");
+    char path[512];
+    snprintf(path, sizeof path, "%s/prompt", mft_tmpdir());
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 200000; i++)
+        fprintf(f, "lighthouse %d ", i);
+    fclose(f);
+    result r = run("run -m %s -f %s -s 1 --memory 24M", model, path);
+    assert_int_equal(r.code, 1);
+    assert_in_range(r.peak, 1, 24 * MFI_MIB);
+    r = run("run -m %s -f %s -s 1 --memory 24M --raw", model, path);
+    assert_int_equal(r.code, 1);
+    assert_in_range(r.peak, 1, 24 * MFI_MIB);
+    r = run("logits -m %s --ids %s -o %s/l --memory 24M", model, ids_file(4000000), mft_tmpdir());
+    assert_true(r.code == 4 || r.code == 2);
+}
+
 /* ---- page cache ---- */
 
 static uint64_t resident_of(const char *path)
@@ -424,6 +448,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(floor_works_and_less_is_refused),
         cmocka_unit_test(every_phase_holds),
+        cmocka_unit_test(large_inputs_hold),
         cmocka_unit_test(page_cache_is_left_alone),
         cmocka_unit_test(control_groups_agree),
     };
