@@ -76,8 +76,9 @@ static mf_status open_io(mf_engine *e, mf_error *err)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u files", n);
     for (uint32_t i = 0; i < n; i++)
         e->files[i] = mfi_catalog_file(e->catalog, i);
-    return mfi_io_threads_open(&e->io, e->files, n, e->plan.n_io_threads, e->plan.page_cache_bytes,
-                               err);
+    mfi_io_options options = {.n_readers = e->plan.n_io_threads,
+                              .page_cache_bytes = e->plan.page_cache_bytes};
+    return mfi_io_threads_open(&e->io, e->files, n, &options, err);
 }
 
 static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **slots, mf_error *err)

@@ -481,7 +481,9 @@ static void works_over_reader_threads(void **state)
             list[f] = &files[f];
         s.abandon = seed % 2;
         mf_error err;
-        mft_ok(mfi_io_threads_open(&s.io, list, N_FILES, 1 + seed % 4, 64 << 10, &err), &err);
+        mft_ok(mfi_io_threads_open(&s.io, list, N_FILES,
+                                   &(mfi_io_options){1 + seed % 4, 64 << 10, false}, &err),
+               &err);
         /* The readers' start allocates: it is over when the first reads are. */
         static mfi_io_req reqs[64];
         mfi_io_req *batch[64];
