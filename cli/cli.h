@@ -41,6 +41,8 @@ int cli_report(mf_status status, const mf_error *err, cli_phase phase);
 
 /* Names the command in messages from now on; static storage. */
 void cli_set_command(const char *name);
+/* Where measurements of drives are kept from now on. */
+void cli_set_cache(cli_env_fn env);
 
 /* The options that all commands with an engine share, from the command line. `ctx`: positions
  * wanted when the user names none, 0: the plan's choice. */

@@ -92,10 +92,14 @@ typedef struct mf_engine_options {
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     mf_activations activations;
-    const char *isa;         /* "c", "avx2"; NULL or "auto": the best this machine has */
-    const char *trace_path;  /* write every expert choice here as JSON lines; NULL: no trace */
-    bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
-    mf_progress_fn progress; /* may be NULL */
+    const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
+    const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
+    const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
+    const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
+                           or "auto": measured, when there is much to read */
+    const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
+    bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
+    mf_progress_fn progress;   /* may be NULL */
     void *progress_user;
 } mf_engine_options;
 
@@ -117,6 +121,9 @@ typedef struct mf_model_info {
     uint32_t n_threads, chunk;
     char isa[16];        /* kernels in use */
     char activations[8]; /* "q8" if some weights meet 8-bit activations, else "f32" */
+    char reader[16];     /* "threads" or "uring" */
+    bool direct;         /* it reads past the page cache */
+    char reader_reason[160];
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);

@@ -31,8 +31,9 @@ typedef enum mfi_row_map {
     MFI_MAP_TILED_COLS   /* columns of v heads, tiled */
 } mfi_row_map;
 
-/* A resident weight. Planes lie in the dense region, each aligned to 64 bytes; everything but
- * MATRIX is float32 in plane 0. */
+/* A resident weight. Planes lie in the dense region, each aligned to 64 bytes or, where that lets
+ * it be read past the page cache, as far from a block of the drive as in its file (a multiple of
+ * 4); everything but MATRIX is float32 in plane 0. */
 typedef struct mfi_program_weight {
     mfi_qtype type;
     uint32_t rows, cols;
@@ -57,7 +58,8 @@ typedef struct mfi_program_buf {
     uint64_t q_offset, d_offset, s_offset; /* of the 8-bit form: q, d, s (mfi_q8) */
 } mfi_program_buf;
 
-/* Where an expert's matrices lie in its slot; the same for all experts of a layer. */
+/* Where an expert's matrices lie in its slot, aligned as resident weights are; the same for all
+ * experts of a layer. */
 typedef enum mfi_expert_proj {
     MFI_EXPERT_GATE,
     MFI_EXPERT_UP,

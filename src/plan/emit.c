@@ -5,7 +5,9 @@
 
 #include "plan/plan.h"
 
-#define ALIGN 64 /* of planes and buffers: a cache line, and the widest vector */
+#define ALIGN       64  /* of planes and buffers: a cache line, and the widest vector */
+#define DRIVE_BLOCK 512 /* what drives want of an address; larger ones are read buffered */
+#define ELEMENT     4   /* what kernels want of one */
 
 typedef struct emitter {
     mfi_program *p;
@@ -61,6 +63,17 @@ static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t c
     return fine && role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
 }
 
+/* Where `bytes` that lie at `file_offset` are put, not before `at`: as far from a block of the
+ * drive in memory as in the file, so that they can be read past the page cache, where that costs
+ * little.
+ */
+static uint64_t beside_file(uint64_t at, uint64_t bytes, uint64_t file_offset)
+{
+    if (bytes < 64 * DRIVE_BLOCK || file_offset % ELEMENT != 0)
+        return at;
+    return at + (file_offset - at) % DRIVE_BLOCK;
+}
+
 static void add_weight(emitter *e, uint32_t row, mfi_role role)
 {
     const mfi_weight_src *src = &e->model->weights[(size_t)row * MFI_N_ROLES + role];
@@ -86,6 +99,10 @@ static void add_weight(emitter *e, uint32_t row, mfi_role role)
         w->type = mfi_qtype_float(MFI_Q_F32);
     w->q8 = wants_q8(e, role, w->type, w->cols);
     for (uint32_t p = 0; p < mfi_quant_n_planes(w->type); p++) {
+        if (src->load == MFI_LOAD_MATRIX && src->map == MFI_MAP_NONE)
+            e->p->dense_bytes =
+                beside_file(e->p->dense_bytes, mfi_quant_plane_bytes(w->type, p, w->rows, w->cols),
+                            mfi_tensor_extent(t, p, 0, w->rows).offset);
         w->offset[p] = e->p->dense_bytes;
         e->p->dense_bytes = mfi_align_up(
             e->p->dense_bytes + mfi_quant_plane_bytes(w->type, p, w->rows, w->cols), ALIGN);
@@ -110,6 +127,26 @@ static mf_status add_weights(emitter *e, mf_error *err)
  * layers, positions and rows fit 64 (limits.h bounds each factor, and the files the tensors). */
 #define EXPERT_BYTES_MAX ((uint64_t)UINT32_MAX - ALIGN)
 
+static uint64_t extent_of(const emitter *e, const mfi_expert_src *src, uint32_t plane,
+                          uint32_t rows)
+{
+    const mfi_tensor *t = mfi_catalog_tensor(e->model->catalog, src->tensor);
+    return mfi_tensor_extent(t, plane, src->row, rows).offset;
+}
+
+/* All experts of a layer share one layout: whether they lie alike in their files. */
+static bool all_beside(const emitter *e, uint32_t layer, uint32_t proj, uint32_t plane,
+                       uint32_t rows)
+{
+    uint32_t n = e->model->shape.n_experts;
+    const mfi_expert_src *src = e->model->experts + (size_t)layer * n * MFI_EXPERT_PROJS + proj;
+    uint64_t first = extent_of(e, src, plane, rows);
+    for (uint32_t i = 1; i < n; i++)
+        if ((extent_of(e, src + (size_t)i * MFI_EXPERT_PROJS, plane, rows) - first) % DRIVE_BLOCK)
+            return false;
+    return true;
+}
+
 static mf_status place_experts(emitter *e, mf_error *err)
 {
     const mfi_shape *s = &e->model->shape;
@@ -128,6 +165,8 @@ static mf_status place_experts(emitter *e, mf_error *err)
                     return mfi_fail(
                         err, MF_ERR_LIMIT, "%s: layer %u: an expert of %u x %u has more than 4 GiB",
                         mfi_catalog_path(e->model->catalog), layer, s->hidden, s->expert_width);
+                if (all_beside(e, layer, proj, p, m->rows))
+                    l->bytes = beside_file(l->bytes, bytes, extent_of(e, &src[proj], p, m->rows));
                 m->offset[p] = (uint32_t)l->bytes;
                 l->bytes = mfi_align_up(l->bytes + bytes, ALIGN);
             }

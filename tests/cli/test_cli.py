@@ -34,7 +34,7 @@ COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "synth", "in
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
-          "--activations", "--isa", "--io-threads", "--json", "-h", "--help"]
+          "--activations", "--isa", "--io-threads", "--io", "--direct-io", "--json", "-h", "--help"]
 OPTIONS = {
     "run": ENGINE + ["-p", "--prompt", "-f", "--file", "-sys", "--system-prompt", "-n", "--predict",
                      "-s", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
@@ -352,6 +352,23 @@ class Model(Case):
                       ["--io-threads", "1"]):
             self.assertEqual(self.run_model("-p", self.question, "--temp", "0", "-n", "40", *extra).stdout,
                              base, extra)
+
+    def test_readers(self):
+        """Every reader gives the same answer, and the summary says which one it was."""
+        args = ["-p", self.question, "--temp", "0", "-n", "20", "--memory", "18M", "-c", "256", "--json"]
+        base = json.loads(self.run_model(*args).stdout)
+        self.assertEqual((base["model"]["reader"], base["model"]["direct"]), ("threads", False))
+        for reader in ("threads", "uring"):
+            for direct in ("on", "off"):
+                p = self.run_model(*args, "--io", reader, "--direct-io", direct, code=(0, 3))
+                if p.returncode:  # many containers forbid it
+                    self.assertEqual(reader, "uring")
+                    self.assertRegex(p.stderr.decode(), "I/O ring|liburing")
+                    continue
+                out = json.loads(p.stdout)
+                self.assertEqual((out["model"]["reader"], out["model"]["direct"]), (reader, direct == "on"))
+                self.assertEqual(out["text"], base["text"])
+        self.cli("run", "-m", MODEL, "-p", "x", "--io", "magic", code=2)
 
     def test_summary(self):
         err = self.run_model("-p", self.question, "--temp", "0", "-n", "20").stderr.decode()
