@@ -111,6 +111,7 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->io = args->io;
     options->direct = args->direct;
     options->io_cache_path = drives_path;
+    options->policy = args->policy;
     options->trace_path = args->trace;
     options->progress = cli_progress_update;
     options->progress_user = progress;

@@ -97,6 +97,10 @@ static int dispatch(const cli_args *args)
         return cli_families(args);
     case CLI_COMPLETION:
         return cli_completion(args);
+    case CLI_TRACE:
+        return cli_trace(args);
+    case CLI_REPLAY:
+        return cli_replay(args);
     case CLI_N_COMMANDS:
         break;
     }

@@ -184,6 +184,8 @@ void cli_summary_json(const cli_run_facts *facts, const char *text, size_t len, 
     put_str(out, "isa", facts->info.isa, strlen(facts->info.isa));
     mfi_buf_str(out, ",");
     put_str(out, "reader", facts->info.reader, strlen(facts->info.reader));
+    mfi_buf_str(out, ",");
+    put_str(out, "policy", facts->info.policy, strlen(facts->info.policy));
     mfi_buf_fmt(out, ",\"direct\":%s", facts->info.direct ? "true" : "false");
     mfi_buf_fmt(out, ",\"threads\":%u,\"ctx\":%u,\"chunk\":%u}}\n", facts->info.n_threads,
                 facts->info.ctx, facts->info.chunk);

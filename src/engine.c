@@ -56,7 +56,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_threads = o->n_threads,
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
-                           .activations = o->activations};
+                           .activations = o->activations,
+                           .policy = asked(o->policy)};
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
     if (!o->model_path)
@@ -70,6 +71,9 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (!known_choice(o->direct, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "direct reads can be auto, on or off, not '%s'",
                         o->direct);
+    if (po.policy && !mfi_policy_named(po.policy))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: auto, lru, lfu)",
+                        po.policy);
     uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
@@ -125,7 +129,7 @@ static mf_status open_store(mf_engine *e, void *slots, mf_error *err)
                                .slots = slots,
                                .slot_stride = e->plan.slot_stride,
                                .n_slots = e->plan.n_slots,
-                               .policy = &mfi_policy_lru,
+                               .policy = mfi_policy_named(e->plan.policy),
                                .io = e->reader.io,
                                .trace = e->trace,
                                .n_refs_max = mfi_plan_held_max(&e->plan)};
@@ -145,7 +149,7 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(open_memory(e, o, &slots, err));
     if (o->trace_path)
         MFI_TRY(mfi_trace_open(&e->trace, o->trace_path, o->model_path, s->n_layers, s->n_experts,
-                               s->top_k, err));
+                               s->top_k, e->plan.token_expert_bytes / s->n_layers / s->top_k, err));
     MFI_TRY(open_store(e, slots, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
     if (o->collect_imatrix) {
@@ -222,6 +226,7 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     snprintf(info->activations, sizeof info->activations, "%s", e->plan.q8 ? "q8" : "f32");
     snprintf(info->reader, sizeof info->reader, "%s", e->reader.reader);
     info->direct = e->reader.direct;
+    snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);
     snprintf(info->reader_reason, sizeof info->reader_reason, "%s", e->reader.reason);
     mfi_quant_name(e->plan.program.experts[0].proj[0].type, info->weights, sizeof info->weights);
 }

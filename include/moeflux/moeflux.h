@@ -97,6 +97,8 @@ typedef struct mf_engine_options {
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
     const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
                            or "auto": measured, when there is much to read */
+    const char
+        *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
     const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
     bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
     mf_progress_fn progress;   /* may be NULL */
@@ -123,6 +125,7 @@ typedef struct mf_model_info {
     char activations[8]; /* "q8" if some weights meet 8-bit activations, else "f32" */
     char reader[16];     /* "threads" or "uring" */
     bool direct;         /* it reads past the page cache */
+    char policy[8];      /* "lru" or "lfu" */
     char reader_reason[160];
 } mf_model_info;
 
@@ -154,6 +157,29 @@ MF_API void mf_engine_stats_reset(mf_engine *engine);
  * then returned as MF_ERR_BUDGET. */
 MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
                                void *user, mf_error *err);
+
+/* ---- replaying traces ------------------------------------------------------------------------ */
+
+/* A recorded trace (mf_engine_options.trace_path), to ask what caches would have hit. A token's
+ * choice in a layer is wanted at once. Read-only once open: any thread. */
+typedef struct mf_replay mf_replay;
+
+typedef struct mf_replay_info {
+    size_t struct_size;
+    uint32_t n_layers, n_experts, top_k;
+    uint64_t expert_bytes;        /* of one expert; 0: the trace doesn't say */
+    uint64_t n_tokens, n_choices; /* choices: experts, over all tokens and layers */
+} mf_replay_info;
+
+/* MF_ERR_FORMAT names the line; a last line that was cut off is left out. */
+MF_API mf_status mf_replay_open(mf_replay **replay, const char *path, mf_error *err);
+MF_API void mf_replay_close(mf_replay **replay);
+MF_API void mf_replay_info_get(const mf_replay *replay, mf_replay_info *info);
+
+/* How many of the choices a cache of n_slots experts would have held, under "lru" or "lfu", or,
+ * with NULL, at most under any policy. n_slots: at least top_k. */
+MF_API mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uint32_t n_slots,
+                                uint64_t *hits, mf_error *err);
 
 /* ---- inspection ----------------------------------------------------------------------------- */
 

@@ -279,6 +279,19 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
                  plan->n_slots, total);
 }
 
+/* With fewer slots than a token wants, what was used last is what is wanted last: least recently
+ * used hits next to nothing, and counts keep what is popular (docs/streaming.md has figures). */
+static void choose_policy(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o)
+{
+    uint64_t token = (uint64_t)model->shape.n_layers * model->shape.top_k;
+    bool small = plan->n_slots < token;
+    plan->policy = o->policy ? o->policy : small ? "lfu" : "lru";
+    snprintf(plan->policy_reason, sizeof plan->policy_reason, "%s",
+             o->policy ? "as asked"
+             : small   ? "less than one token's experts fit: counts beat recency"
+                       : "more than one token's experts fit: recency is a good guess");
+}
+
 /* ---- costs of a token ---- */
 
 static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
@@ -377,6 +390,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     sizes z;
     measure(model, &plan->program, plan->ctx, &z);
     choose_slots(plan, model, machine, &z);
+    choose_policy(plan, model, options);
     fill_items(plan, machine, &z);
     plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->floor_bytes;
     if (!plan->fits) {

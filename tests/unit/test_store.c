@@ -677,7 +677,7 @@ static void choices_are_traced(void **state)
         open_fake(&s, 0);
         mf_error err;
         mfi_trace *trace = NULL;
-        mft_ok(mfi_trace_open(&trace, path, "m", 9, s.n_experts, MAX_N, &err), &err);
+        mft_ok(mfi_trace_open(&trace, path, "m", 9, s.n_experts, MAX_N, 1000, &err), &err);
         run(&s, trace, 200);
         mft_ok(mfi_trace_close(&trace, &err), &err);
         uint64_t hits = 0, misses = 0;
