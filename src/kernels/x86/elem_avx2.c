@@ -90,5 +90,5 @@ const mfi_kernels mfi_avx2_kernels = {
     .attend = mfi_avx2_attend,
     .conv_silu = mfi_avx2_conv_silu,
     .gdn_step = mfi_avx2_gdn_step,
-    .route_softmax = mfi_ref_route_softmax,
+    .route = mfi_ref_route,
 };
