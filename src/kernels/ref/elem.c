@@ -43,5 +43,5 @@ const mfi_kernels mfi_ref_kernels = {
     .matmul_t = mfi_ref_matmul_t,
     .conv_silu = mfi_ref_conv_silu,
     .gdn_step = mfi_ref_gdn_step,
-    .route_softmax = mfi_ref_route_softmax,
+    .route = mfi_ref_route,
 };

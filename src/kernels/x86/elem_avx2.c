@@ -92,5 +92,5 @@ const mfi_kernels mfi_avx2_kernels = {
     .matmul_t = mfi_avx2_matmul_t,
     .conv_silu = mfi_avx2_conv_silu,
     .gdn_step = mfi_avx2_gdn_step,
-    .route_softmax = mfi_ref_route_softmax,
+    .route = mfi_ref_route,
 };
