@@ -98,6 +98,11 @@ static bool is_tiled(mfi_row_map map)
            map == MFI_MAP_TILED_COLS;
 }
 
+static bool is_kv_b(mfi_row_map map)
+{
+    return map == MFI_MAP_KVB_K || map == MFI_MAP_KVB_V;
+}
+
 static mf_status check_matrix(const binder *b, uint32_t id, mfi_row_map map, uint64_t rows,
                               uint64_t cols, mf_error *err)
 {
@@ -107,7 +112,7 @@ static mf_status check_matrix(const binder *b, uint32_t id, mfi_row_map map, uin
         return wrong_shape(b, id, t_rows, cols, err);
     if (!mfi_quant_multiplies(t->type))
         return wrong_type(b, id, "of a type that can be multiplied", err);
-    if (map != MFI_MAP_NONE && t->type.kind == MFI_Q_FP8)
+    if (map != MFI_MAP_NONE && !is_kv_b(map) && t->type.kind == MFI_Q_FP8)
         return wrong_type(b, id, "of a type whose rows can be taken apart", err);
     return MF_OK;
 }
@@ -133,12 +138,19 @@ static mf_status bind_weight(binder *b, const mfi_name_rule *rule, const char *p
         return missing(b, name, err);
     uint32_t rows = mfi_dim_value(s, rule->rows), cols = mfi_dim_value(s, rule->cols);
     mfi_load load = rule->load;
+    if (map == MFI_MAP_KVB_K) { /* a head's rows by key, not by latent */
+        rows = s->n_head * s->nope_dim;
+        cols = s->latent_kv;
+    }
     if (load == MFI_LOAD_MATRIX)
         MFI_TRY(check_matrix(b, id, map, rows, cols, err));
     else
         MFI_TRY(check_vector(b, id, rows, cols, err));
     if ((load == MFI_LOAD_F32_PLUS1 && b->transformed) || (load == MFI_LOAD_F32_NEG_EXP && b->gguf))
         load = MFI_LOAD_F32;
+    if (is_kv_b(map) && mfi_catalog_tensor(b->model->catalog, id)->type.kind == MFI_Q_FP8 &&
+        (s->nope_dim % MFI_FP8_BLOCK != 0 || s->v_dim % MFI_FP8_BLOCK != 0))
+        load = MFI_LOAD_DECODED; /* heads don't begin where scales do */
     if (is_tiled(map) && (s->gdn_tiled || s->gdn_k_heads == s->gdn_v_heads))
         map = MFI_MAP_NONE; /* left tiled, or the same either way */
     *out = (mfi_weight_src){id, rows, cols, load, map};

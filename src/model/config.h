@@ -45,4 +45,8 @@ mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err)
 mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
                           mf_error *err);
 
+/* config_latent.c: heads, ranks and rotation of latent attention, all layers' mixers, and which of
+ * its weights this model does without */
+mf_status mfi_config_latent(const mfi_config *c, mfi_model *model, mf_error *err);
+
 #endif

@@ -26,6 +26,13 @@ typedef enum mfi_role {
     MFI_ROLE_ATTN_V_BIAS,
     MFI_ROLE_ATTN_Q_NORM,
     MFI_ROLE_ATTN_K_NORM,
+    MFI_ROLE_LATENT_Q_A, /* hidden to the query's latent */
+    MFI_ROLE_LATENT_Q_NORM,
+    MFI_ROLE_LATENT_Q_B,  /* and on to the queries */
+    MFI_ROLE_LATENT_KV_A, /* hidden to the latent of keys and values, and the rotated key */
+    MFI_ROLE_LATENT_KV_NORM,
+    MFI_ROLE_LATENT_K, /* between latent and keys */
+    MFI_ROLE_LATENT_V, /* latent to values */
     MFI_ROLE_GDN_QKV,
     MFI_ROLE_GDN_Z,
     MFI_ROLE_GDN_B,
@@ -54,16 +61,22 @@ typedef enum mfi_dim {
     MFI_DIM_1,
     MFI_DIM_HIDDEN,
     MFI_DIM_VOCAB,
-    MFI_DIM_Q,         /* n_head * head_dim, doubled where gates ride along */
-    MFI_DIM_KV,        /* n_kv_head * head_dim */
-    MFI_DIM_ATTN,      /* n_head * head_dim */
-    MFI_DIM_HEAD,      /* head_dim */
-    MFI_DIM_ROT,       /* n_rot */
-    MFI_DIM_GDN_QKV,   /* 2 k_heads k_dim + v_heads v_dim */
-    MFI_DIM_GDN_V,     /* v_heads v_dim */
-    MFI_DIM_GDN_HEADS, /* v_heads */
-    MFI_DIM_GDN_HEAD,  /* v_dim */
-    MFI_DIM_CONV,      /* conv_kernel */
+    MFI_DIM_Q,           /* n_head * head_dim, doubled where gates ride along */
+    MFI_DIM_KV,          /* n_kv_head * head_dim */
+    MFI_DIM_ATTN,        /* n_head * head_dim; latent attention: n_head * v_dim */
+    MFI_DIM_HEAD,        /* head_dim */
+    MFI_DIM_ROT,         /* n_rot */
+    MFI_DIM_LATENT_Q,    /* latent_q */
+    MFI_DIM_LATENT_KV,   /* latent_kv */
+    MFI_DIM_LATENT_KV_A, /* latent_kv + n_rot */
+    MFI_DIM_LATENT_K,    /* n_head * latent_kv */
+    MFI_DIM_LATENT_QL,   /* n_head * (latent_kv + n_rot) */
+    MFI_DIM_NOPE,        /* nope_dim */
+    MFI_DIM_GDN_QKV,     /* 2 k_heads k_dim + v_heads v_dim */
+    MFI_DIM_GDN_V,       /* v_heads v_dim */
+    MFI_DIM_GDN_HEADS,   /* v_heads */
+    MFI_DIM_GDN_HEAD,    /* v_dim */
+    MFI_DIM_CONV,        /* conv_kernel */
     MFI_DIM_EXPERTS,
     MFI_DIM_TOP_K,
     MFI_DIM_EXPERT, /* expert_width */
@@ -73,7 +86,13 @@ typedef enum mfi_dim {
 
 uint32_t mfi_dim_value(const mfi_shape *shape, mfi_dim dim);
 
-typedef enum mfi_mixer { MFI_MIXER_ATTN, MFI_MIXER_GDN, MFI_N_MIXERS } mfi_mixer;
+typedef enum mfi_mixer {
+    MFI_MIXER_ATTN,
+    MFI_MIXER_GDN,
+    MFI_MIXER_LATENT,
+    MFI_MIXER_LATENT_DIRECT,
+    MFI_N_MIXERS
+} mfi_mixer;
 typedef enum mfi_ffn { MFI_FFN_MOE, MFI_FFN_MOE_SHARED, MFI_FFN_DENSE, MFI_N_FFNS } mfi_ffn;
 
 /* A name in a format's files, and in which order its rows stand there. */
@@ -173,7 +192,7 @@ static inline bool mfi_model_routed(const mfi_model *model, uint32_t layer)
 uint32_t mfi_model_n_routed(const mfi_model *model); /* layers that have */
 
 extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe,
-    mfi_arch_qwen2_moe;
+    mfi_arch_qwen2_moe, mfi_arch_deepseek_v3, mfi_arch_deepseek_v2, mfi_arch_glm4_moe_lite;
 
 /* Families known, in the order they are tried and listed. */
 extern const mfi_arch *const mfi_archs[];

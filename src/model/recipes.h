@@ -9,6 +9,8 @@ extern const mfi_recipe_op mfi_ops_begin[2];
  * shape has them. */
 extern const mfi_recipe_op mfi_ops_attn[7];
 extern const mfi_recipe_op mfi_ops_attn_wide_norm[9]; /* all heads of q, and of k, normed as one */
+extern const mfi_recipe_op mfi_ops_latent[10];        /* queries by way of a latent of their own */
+extern const mfi_recipe_op mfi_ops_latent_direct[8];  /* or at once */
 extern const mfi_recipe_op mfi_ops_gdn[6];
 /* Routed experts: a router's bias and its correction each where the name table has it. */
 extern const mfi_recipe_op mfi_ops_moe[6];
@@ -25,5 +27,8 @@ extern const mfi_name_rule mfi_names_head_centred[2]; /* norms stored zero-centr
 /* Names of Qwen's hybrids (Qwen3-Next, Qwen3.5), norms zero-centred. */
 extern const mfi_name_rule mfi_names_hybrid_attn[7];
 extern const mfi_name_rule mfi_names_hybrid_moe[6];
+
+/* Latent attention, both kinds. */
+extern const mfi_name_rule mfi_names_latent[10];
 
 #endif

@@ -29,6 +29,10 @@ static const struct {
     [MFI_BUF_Q] = {MFI_DIM_Q, MFI_ROWS_TOKENS},
     [MFI_BUF_K] = {MFI_DIM_KV, MFI_ROWS_TOKENS},
     [MFI_BUF_V] = {MFI_DIM_KV, MFI_ROWS_TOKENS},
+    [MFI_BUF_QA] = {MFI_DIM_LATENT_Q, MFI_ROWS_TOKENS},
+    [MFI_BUF_KVA] = {MFI_DIM_LATENT_KV_A, MFI_ROWS_TOKENS},
+    [MFI_BUF_QL] = {MFI_DIM_LATENT_QL, MFI_ROWS_TOKENS},
+    [MFI_BUF_OL] = {MFI_DIM_LATENT_K, MFI_ROWS_TOKENS},
     [MFI_BUF_QKV] = {MFI_DIM_GDN_QKV, MFI_ROWS_TOKENS},
     [MFI_BUF_Z] = {MFI_DIM_GDN_V, MFI_ROWS_TOKENS},
     [MFI_BUF_B] = {MFI_DIM_GDN_HEADS, MFI_ROWS_TOKENS},
@@ -53,14 +57,17 @@ static const struct {
 
 /* ---- weights ---- */
 
-/* Routers and scalar gates keep float activations: a flipped expert costs more than the 8-bit
- * product saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks of 32. */
+/* The two products of latent attention that are made head by head take floats: their inputs are
+ * parts of rows. Routers and scalar gates keep float activations: a flipped expert costs more than
+ * the 8-bit product saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks
+ * of 32. */
 static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
 {
     bool fine = type.kind == MFI_Q_MLX
                     ? type.bits <= e->q8_bits
                     : type.kind == MFI_Q_GGML && e->q8_bits == UINT8_MAX; /* asked for */
-    return fine && role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
+    return fine && role != MFI_ROLE_LATENT_K && role != MFI_ROLE_LATENT_V &&
+           role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
 }
 
 static void add_weight(emitter *e, uint32_t row, mfi_role role)
@@ -191,16 +198,22 @@ static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t l
                     uint32_t phase)
 {
     static const uint8_t n_src[MFI_N_OPS] = {
-        [MFI_OP_RMSNORM] = 1, [MFI_OP_MATMUL] = 1,    [MFI_OP_ADD] = 1,     [MFI_OP_GLU] = 2,
-        [MFI_OP_SCALE] = 1,   [MFI_OP_ATTN_PREP] = 4, [MFI_OP_ATTN] = 1,    [MFI_OP_GDN_CONV] = 1,
-        [MFI_OP_GDN] = 4,     [MFI_OP_ROUTE] = 1,     [MFI_OP_EXPERTS] = 1, [MFI_OP_COMBINE] = 4};
+        [MFI_OP_RMSNORM] = 1,       [MFI_OP_MATMUL] = 1,        [MFI_OP_ADD] = 1,
+        [MFI_OP_GLU] = 2,           [MFI_OP_SCALE] = 1,         [MFI_OP_ATTN_PREP] = 4,
+        [MFI_OP_ATTN] = 1,          [MFI_OP_GDN_CONV] = 1,      [MFI_OP_GDN] = 4,
+        [MFI_OP_LATENT_PREP] = 3,   [MFI_OP_LATENT_ABSORB] = 1, [MFI_OP_LATENT_ATTN] = 1,
+        [MFI_OP_LATENT_EXPAND] = 1, [MFI_OP_ROUTE] = 1,         [MFI_OP_EXPERTS] = 1,
+        [MFI_OP_COMBINE] = 4};
     static const uint8_t n_dst[MFI_N_OPS] = {
-        [MFI_OP_EMBED] = 1, [MFI_OP_ROPE_TABLE] = 1, [MFI_OP_RMSNORM] = 1, [MFI_OP_ADD] = 1,
-        [MFI_OP_SCALE] = 1, [MFI_OP_GLU] = 1,        [MFI_OP_ATTN] = 1,    [MFI_OP_GDN_CONV] = 1,
-        [MFI_OP_GDN] = 1,   [MFI_OP_ROUTE] = 2,      [MFI_OP_EXPERTS] = 1, [MFI_OP_COMBINE] = 1};
+        [MFI_OP_EMBED] = 1,         [MFI_OP_ROPE_TABLE] = 1,  [MFI_OP_RMSNORM] = 1,
+        [MFI_OP_ADD] = 1,           [MFI_OP_SCALE] = 1,       [MFI_OP_GLU] = 1,
+        [MFI_OP_ATTN] = 1,          [MFI_OP_GDN_CONV] = 1,    [MFI_OP_GDN] = 1,
+        [MFI_OP_LATENT_ABSORB] = 1, [MFI_OP_LATENT_ATTN] = 1, [MFI_OP_LATENT_EXPAND] = 1,
+        [MFI_OP_ROUTE] = 2,         [MFI_OP_EXPERTS] = 1,     [MFI_OP_COMBINE] = 1};
     static const uint8_t n_w[MFI_N_OPS] = {
-        [MFI_OP_EMBED] = 1,    [MFI_OP_RMSNORM] = 1, [MFI_OP_ATTN_PREP] = 2,
-        [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 3,     [MFI_OP_ROUTE] = 1};
+        [MFI_OP_EMBED] = 1,         [MFI_OP_RMSNORM] = 1,       [MFI_OP_ATTN_PREP] = 2,
+        [MFI_OP_GDN_CONV] = 1,      [MFI_OP_GDN] = 3,           [MFI_OP_LATENT_PREP] = 1,
+        [MFI_OP_LATENT_ABSORB] = 1, [MFI_OP_LATENT_EXPAND] = 1, [MFI_OP_ROUTE] = 1};
     if (is_left_out(e, r, row))
         return;
     bool head = phase == PHASE_HEAD, matmul = r->code == MFI_OP_MATMUL;
@@ -218,6 +231,8 @@ static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t l
         need_q8(e, r->src[0], e->model->shape.hidden, layer, head, phase);
     mfi_op *op = push(e, r->code, layer, head);
     op->n = r->n;
+    if (r->code == MFI_OP_LATENT_ABSORB)
+        op->n = e->p->weights[w[0]].map != MFI_MAP_KVB_K;
     for (uint32_t i = 0; i < weights; i++)
         op->w[i] = w[i];
     for (uint32_t i = 0; i < n_src[r->code]; i++) {
@@ -310,12 +325,14 @@ static void place_state(emitter *e)
     const mfi_shape *s = &e->model->shape;
     for (uint32_t i = 0; i < s->n_layers; i++) {
         mfi_layer_state *st = &e->p->state[i];
-        if (e->model->mixer[i] == MFI_MIXER_ATTN) {
-            st->kv_pos_bytes = 2 * (uint64_t)mfi_dim_value(s, MFI_DIM_KV) * sizeof(float);
-        } else {
+        if (e->model->mixer[i] == MFI_MIXER_GDN) {
             uint64_t conv = (uint64_t)(s->conv_kernel - 1) * mfi_dim_value(s, MFI_DIM_GDN_QKV);
             uint64_t heads = (uint64_t)s->gdn_v_heads * s->gdn_k_dim * s->gdn_v_dim;
             st->recurrent_bytes = (conv + heads) * sizeof(float);
+        } else if (s->latent_kv) {
+            st->kv_pos_bytes = (uint64_t)mfi_dim_value(s, MFI_DIM_LATENT_KV_A) * sizeof(float);
+        } else {
+            st->kv_pos_bytes = 2 * (uint64_t)mfi_dim_value(s, MFI_DIM_KV) * sizeof(float);
         }
     }
 }

@@ -288,9 +288,10 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
     const mfi_program *p = &plan->program;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const mfi_op *op = &p->ops[i];
-        if (op->code != MFI_OP_MATMUL)
+        bool by_heads = op->code == MFI_OP_LATENT_ABSORB || op->code == MFI_OP_LATENT_EXPAND;
+        if (op->code != MFI_OP_MATMUL && !by_heads)
             continue;
-        for (uint32_t j = 0; j < op->n; j++) {
+        for (uint32_t j = 0; j < (by_heads ? 1u : op->n); j++) {
             const mfi_program_weight *w = &p->weights[op->w[j]];
             for (uint32_t k = 0; k < mfi_quant_n_planes(w->type); k++)
                 plan->token_dense_bytes += mfi_quant_plane_bytes(w->type, k, w->rows, w->cols);

@@ -57,11 +57,11 @@ static void rmsnorm_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     const mfi_cpu_job *j = ctx;
     const mfi_cpu *cpu = j->cpu;
     uint32_t begin, end, from = j->op->head ? j->step->head_row : 0;
+    float eps = j->op->n ? cpu->p->shape.latent_eps : cpu->p->shape.eps;
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++)
         cpu->k->rmsnorm(mfi_cpu_row(cpu, j->op->src[0], from + t), mfi_cpu_vector(cpu, j->op->w[0]),
-                        cpu->p->shape.eps, cpu->mats[j->op->w[0]].cols,
-                        mfi_cpu_row(cpu, j->op->dst[0], t));
+                        eps, cpu->mats[j->op->w[0]].cols, mfi_cpu_row(cpu, j->op->dst[0], t));
 }
 
 void mfi_cpu_rmsnorm(const mfi_cpu_job *job)
