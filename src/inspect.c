@@ -187,6 +187,9 @@ static void json_head(report *r)
         mfi_buf_str(out, "null");
     mfi_buf_str(out, ",\"family_reason\":");
     put_text(out, r->model ? r->model->reason : r->why_not.message);
+    if (r->model)
+        mfi_buf_fmt(out, ",\"mtp_layers\":%" PRIu32 ",\"ignored_tensors\":%" PRIu32,
+                    r->model->n_mtp_layers, r->model->n_ignored);
     mfi_buf_str(out, ",\"files\":[");
     for (uint32_t i = 0; i < mfi_catalog_n_files(r->catalog); i++) {
         mfi_buf_str(out, i ? ",{\"name\":" : "{\"name\":");
@@ -284,6 +287,10 @@ static void text_head(report *r)
         mfi_buf_fmt(out, "family  %s (%s)\n", r->model->family, r->model->reason);
     else
         mfi_buf_fmt(out, "family  none: %s\n", r->why_not.message);
+    if (r->model && r->model->n_mtp_layers)
+        mfi_buf_fmt(out,
+                    "        %" PRIu32 " more layer%s for multi-token prediction: left alone\n",
+                    r->model->n_mtp_layers, r->model->n_mtp_layers > 1 ? "s" : "");
     mfi_buf_str(out, "\nfiles\n");
     for (uint32_t i = 0; i < mfi_catalog_n_files(r->catalog); i++)
         mfi_buf_fmt(out, "  %4" PRIu32 "  %16" PRIu64 "  %s\n", i,

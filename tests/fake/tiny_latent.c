@@ -48,9 +48,9 @@ uint8_t mft_to_e4m3(double value)
     double v = fmin(fabs(value), 448);
     int exp; /* of v as a fraction from 1/2 to 1; of the smallest normal numbers: -5 */
     frexp(v, &exp);
-    exp = exp < -5 ? -5 : exp;
+    exp = v == 0 || exp < -5 ? -5 : exp;
     int steps = (int)lrint(ldexp(v, 4 - exp)); /* of the last place */
-    int code = exp == -5 && steps < 8 ? steps : (exp + 6) * 8 + steps - 8;
+    int code = (exp + 6) * 8 + steps - 8;
     return (uint8_t)(value < 0 ? code | 128 : code);
 }
 
