@@ -181,6 +181,11 @@ static void count_bytes(planner *p)
 /* What the file can't say, because readers take it from the architecture. */
 static mf_status check_sayable(const planner *p)
 {
+    if (p->model->shape.latent_kv)
+        return mfi_fail(p->err, MF_ERR_UNSUPPORTED,
+                        "%s: family %s can't be written as GGUF: its kv_b would have to be split "
+                        "and transposed",
+                        mfi_catalog_path(p->model->catalog), p->model->family);
     bool norm = p->model->arch != &mfi_arch_qwen2_moe;
     if (p->model->shape.routing.normalize != norm)
         return mfi_fail(p->err, MF_ERR_UNSUPPORTED,

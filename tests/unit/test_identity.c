@@ -4,6 +4,7 @@
  */
 #include "fake/rig.h"
 #include "fake/support.h"
+#include "fake/tiny_latent.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +111,25 @@ static void floats(void **state)
     budgets_threads_chunks(folder, MF_ACTIVATIONS_F32, mfi_cpu_isa());
 }
 
+/* Latent attention, with more heads than go over the cache together; in FP8, and split. */
+static void latent(void **state)
+{
+    (void)state;
+    mft_latent s;
+    mft_latent_default(&s);
+    s.n_head = 11;
+    s.fp8 = true;
+    for (mfi_isa isa = MFT_SANITIZED ? mfi_cpu_isa() : MFI_ISA_C; isa <= mfi_cpu_isa(); isa++)
+        budgets_threads_chunks(mft_latent_write(&s), MF_ACTIVATIONS_F32, isa);
+    s.fp8 = false;
+    s.split = true;
+    s.q_rank = 0;
+    budgets_threads_chunks(mft_latent_write(&s), MF_ACTIVATIONS_F32, mfi_cpu_isa());
+    const char *folder = mft_oracle("hf/deepseek_v3");
+    if (folder)
+        budgets_threads_chunks(folder, MF_ACTIVATIONS_F32, mfi_cpu_isa());
+}
+
 static void completion_order(void **state)
 {
     (void)state;
@@ -179,9 +199,8 @@ static void failed_reads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quantised),
-        cmocka_unit_test(floats),
-        cmocka_unit_test(completion_order),
+        cmocka_unit_test(quantised),    cmocka_unit_test(floats),
+        cmocka_unit_test(latent),       cmocka_unit_test(completion_order),
         cmocka_unit_test(failed_reads),
     };
     return mft_run(tests);
