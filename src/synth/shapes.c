@@ -104,7 +104,7 @@ static const mfi_synth_shape shapes[] = {
 
     {MFI_SYNTH_OLMOE, "1b-7b", SIZE(16, 2048, 50304, 4096), ATTN(16, 16, 128, 128, 1e4f),
      .eps = 1e-5f, MOE(64, 8, 1024, 0, 1024)},
-    {MFI_SYNTH_OLMOE, "tiny", SIZE(3, 1024, 16384, 4096), ATTN(8, 8, 64, 64, 1e4f), .eps = 1e-5f,
+    {MFI_SYNTH_OLMOE, "tiny", SIZE(3, 1024, 16384, 4096), ATTN(16, 16, 64, 64, 1e4f), .eps = 1e-5f,
      MOE(32, 2, 256, 0, 256)},
 
     {MFI_SYNTH_GLM4_MOE, "4.5-air", SIZE(46, 4096, 151552, 131072), ATTN(96, 8, 128, 64, 1e6f),
