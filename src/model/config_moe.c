@@ -14,7 +14,7 @@ static mf_status read_score(const mfi_config *c, mfi_routing *r, mf_error *err)
     const char *name = mfi_json_str(mfi_config_get(c, "scoring_func"), NULL);
     if (name && strcmp(name, "softmax") == 0)
         func = GATING_SOFTMAX;
-    else if (name && strcmp(name, "sigmoid") == 0)
+    else if (name && (strcmp(name, "sigmoid") == 0 || strcmp(name, "noaux_tc") == 0)) /* dots1 */
         func = GATING_SIGMOID;
     else if (name)
         return mfi_fail(err, MF_ERR_UNSUPPORTED,
