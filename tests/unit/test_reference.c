@@ -171,6 +171,18 @@ static void hf_family(void **state)
     check_hf(*state);
 }
 
+static void latent_tiny(void **state)
+{
+    char name[64];
+    snprintf(name, sizeof name, "tests/data/latent-tiny/%s", (const char *)*state);
+    check_folder(mft_source(name));
+}
+
+#define LATENT(name)                                                                               \
+    {                                                                                              \
+        "latent-tiny/" name, latent_tiny, NULL, NULL, name                                         \
+    }
+
 #define HF(family)                                                                                 \
     {                                                                                              \
         "hf/" family, hf_family, NULL, NULL, family                                                \
@@ -181,6 +193,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mlx_4bit),
         cmocka_unit_test(mlx_mixed),
+        LATENT("mlx-v3"),
+        LATENT("mlx-v2"),
+        LATENT("hf-v2-lite"),
         HF("qwen3_5_moe_text"),
         HF("qwen3_next"),
         HF("qwen3_moe"),
