@@ -152,6 +152,85 @@ static void split_kv_b(void **state)
     same_model(&a, &b, "kv_b split");
     a.q_rank = b.q_rank = 0;
     same_model(&a, &b, "kv_b split, queries not compressed");
+    b.split = false;
+    b.halves = true;
+    same_model(&a, &b, "pairs half a head apart, queries not compressed");
+    a.q_rank = b.q_rank = 40;
+    same_model(&a, &b, "pairs half a head apart");
+}
+
+/* ---- what can't be ---- */
+
+static void refused(const char *path, mf_status status, const char *word)
+{
+    mf_error err = {0};
+    mfi_catalog *catalog = NULL;
+    mfi_model *model = NULL;
+    mft_ok(mfi_format_open(&catalog, path, &err), &err);
+    assert_int_equal(mfi_model_open(&model, catalog, &err), status);
+    assert_null(model);
+    if (!strstr(err.message, word))
+        fail_msg("no \"%s\" in: %s", word, err.message);
+    mfi_catalog_close(&catalog);
+}
+
+static void impossible(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value;
+        mf_status status;
+        const char *word;
+    } cases[] = {
+        {"kv_lora_rank", "null", MF_ERR_FORMAT, "kv_lora_rank"},
+        {"kv_lora_rank", "0", MF_ERR_FORMAT, "kv_lora_rank"},
+        {"kv_lora_rank", "1025", MF_ERR_FORMAT, "kv_lora_rank"},
+        {"kv_lora_rank", "1020", MF_ERR_LIMIT, "at most 1024"},
+        {"kv_lora_rank", "55", MF_ERR_TENSOR_SHAPE, "kv_a_proj_with_mqa"},
+        {"q_lora_rank", "41", MF_ERR_TENSOR_SHAPE, "q_a_proj"},
+        {"q_lora_rank", "null", MF_ERR_TENSOR_MISSING, "q_proj"},
+        {"q_lora_rank", "4294967336", MF_ERR_FORMAT, "q_lora_rank"},
+        {"qk_nope_head_dim", "1020", MF_ERR_LIMIT, "at most 1024"},
+        {"qk_nope_head_dim", "23", MF_ERR_TENSOR_SHAPE, "q_b_proj"},
+        {"qk_rope_head_dim", "7", MF_ERR_FORMAT, "rotary"},
+        {"v_head_dim", "21", MF_ERR_TENSOR_SHAPE, "kv_b_proj"},
+        {"num_attention_heads", "4", MF_ERR_TENSOR_SHAPE, "q_b_proj"},
+        {"partial_rotary_factor", "0.5", MF_ERR_UNSUPPORTED, "rotary"},
+        {"topk_method", "\"greedy\"", MF_ERR_UNSUPPORTED, "topk_method 'greedy'"},
+        {"scoring_func", "\"tanh\"", MF_ERR_UNSUPPORTED, "tanh"},
+        {"n_group", "5", MF_ERR_FORMAT, "groups"},
+        {"rope_interleave", "3", MF_ERR_FORMAT, "rope_interleave"},
+        {"mlp_layer_types", "[\"dense\",\"sparse\"]", MF_ERR_FORMAT, "3 layers"},
+        {"mlp_layer_types", "[\"dense\",\"odd\",\"sparse\"]", MF_ERR_UNSUPPORTED, "'odd'"},
+        {"mlp_layer_types", "[\"sparse\",\"sparse\",\"sparse\"]", MF_ERR_TENSOR_MISSING,
+         "layers.0.mlp.gate"},
+        {"mlp_layer_types", "[\"dense\",\"dense\",\"dense\"]", MF_ERR_UNSUPPORTED, "no layer"},
+    };
+    mft_latent s;
+    mft_latent_default(&s);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *dir = mft_latent_write(&s);
+        mft_latent_set(dir, cases[i].key, cases[i].value);
+        refused(dir, cases[i].status, cases[i].word);
+    }
+}
+
+/* Listed layer by layer, the kinds are what they are by number. */
+static void layer_types(void **state)
+{
+    (void)state;
+    mft_latent s;
+    mft_latent_default(&s);
+    int32_t ids[N_IDS];
+    some_ids(ids, s.n_vocab);
+    const char *dir = mft_latent_write(&s);
+    run a = eval(dir, ids, N_IDS);
+    mft_latent_set(dir, "first_k_dense_replace", "0");
+    mft_latent_set(dir, "mlp_layer_types", "[\"dense\",\"sparse\",\"sparse\"]");
+    run b = eval(dir, ids, N_IDS);
+    assert_memory_equal(a.logits, b.logits, N_IDS * a.n_vocab * sizeof *a.logits);
+    free(a.logits);
+    free(b.logits);
 }
 
 /* ---- GGUF from before kv_b was split ---- */
@@ -254,6 +333,13 @@ static void whole_kv_b_gguf(void **state)
     put_tensors(&g, c);
     mfi_catalog_close(&c);
     mft_gguf_write(&g, dir, "old.gguf");
+    mft_ok(mfi_format_open(&c, first, &err), &err);
+    put_keys(&g, mfi_catalog_meta(c));
+    mft_gguf_f32(&g, "deepseek2.attention.temperature_scale", 0.1f);
+    put_tensors(&g, c);
+    mfi_catalog_close(&c);
+    mft_gguf_write(&g, dir, "warm.gguf");
+    refused(mft_path(dir, "warm.gguf"), MF_ERR_UNSUPPORTED, "temperature_scale");
     int32_t ids[N_IDS];
     some_ids(ids, 128);
     run a = eval(mft_path(dir, "old.gguf"), ids, N_IDS), b = eval(first, ids, N_IDS);
@@ -460,7 +546,8 @@ int main(void)
         cmocka_unit_test(e4m3_codes),       cmocka_unit_test(fp8),
         cmocka_unit_test(fp8_kv_b),         cmocka_unit_test(split_kv_b),
         cmocka_unit_test(prediction_layer), cmocka_unit_test(fp8_oracle),
-        cmocka_unit_test(whole_kv_b_gguf),
+        cmocka_unit_test(whole_kv_b_gguf),  cmocka_unit_test(impossible),
+        cmocka_unit_test(layer_types),
     };
     return mft_run(tests);
 }
