@@ -149,7 +149,8 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(open_memory(e, o, &slots, err));
     if (o->trace_path)
         MFI_TRY(mfi_trace_open(&e->trace, o->trace_path, o->model_path, s->n_layers, s->n_experts,
-                               s->top_k, e->plan.token_expert_bytes / s->n_layers / s->top_k, err));
+                               s->top_k, e->plan.expert_bytes_total / e->plan.n_experts_total,
+                               err));
     MFI_TRY(open_store(e, slots, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
     if (o->collect_imatrix) {
@@ -228,7 +229,8 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     info->direct = e->reader.direct;
     snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);
     snprintf(info->reader_reason, sizeof info->reader_reason, "%s", e->reader.reason);
-    mfi_quant_name(e->plan.program.experts[0].proj[0].type, info->weights, sizeof info->weights);
+    mfi_quant_name(e->plan.program.experts[mfi_program_expert_layer(&e->plan.program)].proj[0].type,
+                   info->weights, sizeof info->weights);
 }
 
 const mf_tokenizer *mf_engine_tokenizer(const mf_engine *e)

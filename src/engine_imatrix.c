@@ -35,7 +35,7 @@ uint64_t mfi_imatrix_bytes(const mfi_model *model)
 {
     const mfi_shape *s = &model->shape;
     uint64_t gdn_v = (uint64_t)s->gdn_v_heads * s->gdn_v_dim;
-    uint64_t attn = (uint64_t)s->n_head * s->head_dim;
+    uint64_t attn = (uint64_t)s->n_head * (s->latent_kv ? s->v_dim : s->head_dim) + s->latent_q;
     uint64_t layer = 4 * (uint64_t)s->hidden + MFI_MAX(attn, gdn_v) + s->shared_width;
     layer = (layer + expert_sums(s)) * sizeof(float) + (s->n_experts + 64) * sizeof(uint64_t);
     return layer * s->n_layers + 64 * MFI_KIB;
@@ -179,7 +179,8 @@ static void add_item(writer *w, uint32_t layer, const char *name, const item *wh
 
 static const mfi_name *gguf_name(const mfi_model *model, uint32_t layer, mfi_role role)
 {
-    const mfi_recipe *recipes[] = {&model->arch->mixer[model->mixer[layer]], &model->arch->ffn};
+    const mfi_recipe *recipes[] = {&model->arch->mixer[model->mixer[layer]],
+                                   &model->arch->ffn[model->ffn[layer]]};
     for (size_t r = 0; r < 2; r++)
         for (uint32_t i = 0; i < recipes[r]->n_names; i++)
             if (recipes[r]->names[i].role == role)

@@ -181,8 +181,18 @@ static void count_bytes(planner *p)
 /* What the file can't say, because readers take it from the architecture. */
 static mf_status check_sayable(const planner *p)
 {
+    static const mfi_arch *const archs[] = {&mfi_arch_qwen2_moe, &mfi_arch_qwen3_moe,
+                                            &mfi_arch_qwen3_next, &mfi_arch_qwen3_5_moe};
+    size_t i = 0;
+    while (i < MFI_ARRAY_LEN(archs) && archs[i] != p->model->arch)
+        i++;
+    if (i == MFI_ARRAY_LEN(archs))
+        return mfi_fail(p->err, MF_ERR_UNSUPPORTED,
+                        "%s: GGUF of family %s can't be written (can: qwen2_moe, qwen3_moe, "
+                        "qwen3_next, qwen3_5_moe)",
+                        mfi_catalog_path(p->model->catalog), p->model->family);
     bool norm = p->model->arch != &mfi_arch_qwen2_moe;
-    if (p->model->shape.norm_top_k != norm)
+    if (p->model->shape.routing.normalize != norm)
         return mfi_fail(p->err, MF_ERR_UNSUPPORTED,
                         "%s: norm_topk_prob is %s, but readers of GGUF take %s for granted in "
                         "family %s",
@@ -203,7 +213,7 @@ mf_status mfi_gp_open(mfi_gp *plan, const mfi_model *model, const mfi_gp_target 
         char prefix[32];
         snprintf(prefix, sizeof prefix, "blk.%u.", layer);
         MFI_TRY(add_recipe(&p, &model->arch->mixer[model->mixer[layer]], prefix, weights));
-        MFI_TRY(add_recipe(&p, &model->arch->ffn, prefix, weights));
+        MFI_TRY(add_recipe(&p, &model->arch->ffn[model->ffn[layer]], prefix, weights));
         MFI_TRY(add_experts(&p, prefix, layer));
     }
     MFI_TRY(add_recipe(&p, &model->arch->head, "", model->weights));

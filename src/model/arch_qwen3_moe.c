@@ -70,20 +70,21 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     mfi_shape *s = &model->shape;
     /* Hugging Face's default is false, llama.cpp's for this family true; published files say true.
      */
-    s->norm_top_k = c->gguf_arch != NULL;
-    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->norm_top_k, err));
+    s->routing.normalize = c->gguf_arch != NULL;
+    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
     MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
     MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
-    return mfi_config_experts(c, s, err);
+    return mfi_config_experts(c, s, "moe_intermediate_size", err);
 }
 
 static const mfi_evidence evidence[] = {
     {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
                                                 "and greedy tokens of Hugging Face transformers"},
     {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "the block types; no model of this family yet"},
+     "a tiny model as mlx-lm converts it, 4 bits: its logits (tools/mlx_families.py)"},
     {"GGUF", "tiny models in 18 file types, one in shards: logits of llama.cpp"},
 };
 
@@ -93,8 +94,9 @@ const mfi_arch mfi_arch_qwen3_moe = {
     .gguf_arch = "qwen3moe",
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
-    .ffn = MFI_RECIPE(mfi_ops_moe, moe_names),
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
+    .experts = &mfi_experts_mlp,
     .read_config = read_config,
     .evidence = evidence,
     .n_evidence = MFI_ARRAY_LEN(evidence),

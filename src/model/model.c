@@ -2,14 +2,19 @@
  * tensors are called is bind.c's; no arithmetic on weights here. */
 #include "model/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "model/config.h"
 
-const mfi_arch *const mfi_archs[] = {&mfi_arch_qwen3_5_moe, &mfi_arch_qwen3_next,
-                                     &mfi_arch_qwen3_moe, &mfi_arch_qwen2_moe};
+const mfi_arch *const mfi_archs[] = {
+    &mfi_arch_qwen3_5_moe,   &mfi_arch_qwen3_next, &mfi_arch_qwen3_moe,   &mfi_arch_qwen2_moe,
+    &mfi_arch_mixtral,       &mfi_arch_olmoe,      &mfi_arch_glm4_moe,    &mfi_arch_minimax_m2,
+    &mfi_arch_granitemoe,    &mfi_arch_dots1,      &mfi_arch_deepseek_v3, &mfi_arch_deepseek_v2,
+    &mfi_arch_glm4_moe_lite, &mfi_arch_deepseek,
+};
 const uint32_t mfi_n_archs = MFI_ARRAY_LEN(mfi_archs);
 
 static const mfi_arch *find_arch(const char *type, bool gguf)
@@ -24,12 +29,14 @@ static const mfi_arch *find_arch(const char *type, bool gguf)
     return NULL;
 }
 
-static mf_status unknown_family(const char *path, const char *what, const char *type, mf_error *err)
+static mf_status unknown_family(const char *path, const char *what, const char *type, bool gguf,
+                                mf_error *err)
 {
-    char known[256] = "";
+    char known[320] = "";
     for (size_t i = 0; i < mfi_n_archs; i++) {
+        const char *name = gguf ? mfi_archs[i]->gguf_arch : mfi_archs[i]->name;
         strncat(known, i ? ", " : "", sizeof known - strlen(known) - 1);
-        strncat(known, mfi_archs[i]->name, sizeof known - strlen(known) - 1);
+        strncat(known, name, sizeof known - strlen(known) - 1);
     }
     return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: %s '%s' is not a known family (known: %s)", path,
                     what, type, known);
@@ -44,7 +51,7 @@ static mf_status recognise_gguf(mfi_model *model, mfi_config *c, mf_error *err)
                         c->path);
     model->arch = find_arch(type, true);
     if (!model->arch)
-        return unknown_family(c->path, "general.architecture", type, err);
+        return unknown_family(c->path, "general.architecture", type, true, err);
     c->root = meta;
     c->gguf_arch = model->arch->gguf_arch;
     snprintf(model->reason, sizeof model->reason, "general.architecture is %.64s", type);
@@ -63,7 +70,7 @@ static mf_status recognise_hf(mfi_model *model, mfi_config *c, mf_error *err)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: config.json: model_type is missing", c->path);
     model->arch = find_arch(decisive, false);
     if (!model->arch)
-        return unknown_family(c->path, "config.json: model_type", decisive, err);
+        return unknown_family(c->path, "config.json: model_type", decisive, false, err);
     c->root = mfi_json_typeof(nested) == MFI_JSON_OBJECT ? nested : config;
     snprintf(model->reason, sizeof model->reason, "config.json: %smodel_type is %.64s",
              nested_type ? "text_config." : "", decisive);
@@ -90,6 +97,15 @@ static mf_status read_gguf_sizes(mfi_model *model, const mfi_config *c, mf_error
     return MF_OK;
 }
 
+/* What a family doesn't say; all layers are attention and routed experts. */
+static void set_defaults(mfi_model *model)
+{
+    mfi_shape *s = &model->shape;
+    s->embed_scale = s->residual_scale = s->logit_scale = 1;
+    s->rope.attn_factor = 1;
+    s->routing = (mfi_routing){.score = MFI_SCORE_SOFTMAX, .normalize = true, .scale = 1};
+}
+
 static mf_status read_shape(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
@@ -106,11 +122,17 @@ static mf_status read_shape(mfi_model *model, const mfi_config *c, mf_error *err
         MFI_TRY(mfi_config_flag(&outer, "tie_word_embeddings", &model->tied, err));
         MFI_TRY(mfi_config_flag(c, "tie_word_embeddings", &model->tied, err));
     }
-    model->mixer =
-        calloc(s->n_layers, sizeof *model->mixer); /* all attention, unless the family says */
-    if (!model->mixer)
+    model->mixer = calloc(s->n_layers, sizeof *model->mixer);
+    model->ffn = calloc(s->n_layers, sizeof *model->ffn);
+    if (!model->mixer || !model->ffn)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u layers", s->n_layers);
-    return model->arch->read_config(model, c, err);
+    set_defaults(model);
+    MFI_TRY(model->arch->read_config(model, c, err));
+    if (s->attn_scale == 0)
+        s->attn_scale = (float)(1.0 / sqrt((double)s->head_dim));
+    if (mfi_model_n_routed(model) == 0)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: no layer has routed experts", c->path);
+    return MF_OK;
 }
 
 mf_status mfi_model_open(mfi_model **out, const mfi_catalog *catalog, mf_error *err)
@@ -136,11 +158,20 @@ mf_status mfi_model_open(mfi_model **out, const mfi_catalog *catalog, mf_error *
     return MF_OK;
 }
 
+uint32_t mfi_model_n_routed(const mfi_model *model)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < model->shape.n_layers; i++)
+        n += mfi_model_routed(model, i);
+    return n;
+}
+
 void mfi_model_close(mfi_model **model)
 {
     if (!*model)
         return;
     free((*model)->mixer);
+    free((*model)->ffn);
     free((*model)->weights);
     free((*model)->experts);
     free(*model);
