@@ -100,6 +100,8 @@ static mf_status sort_tensors(report *r)
     size_t n_experts = (size_t)m->shape.n_layers * m->shape.n_experts * MFI_EXPERT_PROJS;
     for (size_t i = 0; i < n_experts; i++)
         put_bucket(r, m->experts[i].tensor, BUCKET_EXPERTS);
+    for (size_t i = 0; i < (size_t)m->shape.n_layers * MFI_EXPERT_PROJS; i++)
+        put_bucket(r, m->expert_bias[i], BUCKET_EXPERTS);
     for (uint32_t id = 0; id < n; id++)
         r->by_bucket[r->buckets[id]] += tensor_bytes(mfi_catalog_tensor(r->catalog, id));
     return MF_OK;

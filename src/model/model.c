@@ -143,6 +143,7 @@ void mfi_model_close(mfi_model **model)
     free((*model)->mixer);
     free((*model)->weights);
     free((*model)->experts);
+    free((*model)->expert_bias);
     free(*model);
     *model = NULL;
 }

@@ -24,6 +24,8 @@ typedef enum mfi_role {
     MFI_ROLE_ATTN_Q_BIAS,
     MFI_ROLE_ATTN_K_BIAS,
     MFI_ROLE_ATTN_V_BIAS,
+    MFI_ROLE_ATTN_O_BIAS,
+    MFI_ROLE_ATTN_SINKS,
     MFI_ROLE_ATTN_Q_NORM,
     MFI_ROLE_ATTN_K_NORM,
     MFI_ROLE_GDN_QKV,
@@ -36,6 +38,7 @@ typedef enum mfi_role {
     MFI_ROLE_GDN_NORM,
     MFI_ROLE_GDN_OUT,
     MFI_ROLE_ROUTER,
+    MFI_ROLE_ROUTER_BIAS,
     MFI_ROLE_SHARED_GATE,
     MFI_ROLE_SHARED_UP,
     MFI_ROLE_SHARED_DOWN,
@@ -53,6 +56,7 @@ typedef enum mfi_dim {
     MFI_DIM_KV,        /* n_kv_head * head_dim */
     MFI_DIM_ATTN,      /* n_head * head_dim */
     MFI_DIM_HEAD,      /* head_dim */
+    MFI_DIM_N_HEAD,    /* n_head */
     MFI_DIM_ROT,       /* n_rot */
     MFI_DIM_GDN_QKV,   /* 2 k_heads k_dim + v_heads v_dim */
     MFI_DIM_GDN_V,     /* v_heads v_dim */
@@ -67,7 +71,12 @@ typedef enum mfi_dim {
 
 uint32_t mfi_dim_value(const mfi_shape *shape, mfi_dim dim);
 
-typedef enum mfi_mixer { MFI_MIXER_ATTN, MFI_MIXER_GDN, MFI_N_MIXERS } mfi_mixer;
+typedef enum mfi_mixer {
+    MFI_MIXER_ATTN,
+    MFI_MIXER_GDN,
+    MFI_MIXER_WINDOW, /* attention over a sliding window */
+    MFI_N_MIXERS
+} mfi_mixer;
 
 /* A name in a format's files, and in which order its rows stand there. */
 typedef struct mfi_name {
@@ -117,6 +126,8 @@ typedef struct mfi_arch {
     mfi_recipe begin, mixer[MFI_N_MIXERS], ffn, head;
     /* Fills the shape and the layers' mixer kinds. */
     mf_status (*read_config)(mfi_model *model, const mfi_config *config, mf_error *err);
+    bool expert_bias; /* experts' matrices have biases */
+    bool interleaved; /* fused gate and up alternate row by row, and float experts are transposed */
     const mfi_evidence *evidence; /* [n_evidence] for people: `moeflux families` */
     uint32_t n_evidence;
 } mfi_arch;
@@ -129,7 +140,8 @@ typedef struct mfi_weight_src {
     mfi_row_map map;
 } mfi_weight_src;
 
-/* Where one matrix of one expert comes from: rows [row, row + rows) of a tensor. */
+/* Where one matrix of one expert comes from: rows [row, row + rows) of a tensor. UP of interleaved
+ * experts comes from none. */
 typedef struct mfi_expert_src {
     uint32_t tensor, row;
 } mfi_expert_src;
@@ -145,6 +157,8 @@ struct mfi_model {
     uint8_t *mixer;          /* [n_layers] mfi_mixer */
     mfi_weight_src *weights; /* [1 + n_layers][MFI_N_ROLES]; row 0: outside the layers */
     mfi_expert_src *experts; /* [n_layers][n_experts][MFI_EXPERT_PROJS] */
+    uint32_t *expert_bias;   /* [n_layers][MFI_EXPERT_PROJS] tensors, a row an expert; or NONE */
+    bool interleaved, transposed; /* how experts are stored: program.h */
     uint32_t n_ignored; /* tensors that belong to other parts (vision, multi-token prediction) */
 };
 

@@ -19,11 +19,12 @@
     X(MATMUL)     /* dst[i] = w[i] src[0], i < n */                                                \
     X(BIAS)       /* dst[i] += w[i], i < n */                                                      \
     X(ADD)        /* dst[0] += src[0] */                                                           \
-    X(GLU)        /* dst[0] = silu(src[0]) * src[1] */                                             \
+    X(GLU)        /* dst[0] = src[0] and src[1] by the shape's glu */                              \
     X(ATTN_PREP)  /* src: q (with gates), k, v, rope table; w: q norm, k norm, or none. Norms and  \
                    */                                                                              \
                   /* rotates q and k in place and appends k, v to the layer's cache */             \
-    X(ATTN)     /* dst[0] = causal attention of src[0] over the cache, times its sigmoid gates */  \
+    X(ATTN)     /* dst[0] = causal attention of src[0] over the cache, times its sigmoid gates; */ \
+                /* with n, w[0] has a sink for each head */                                        \
     X(GDN_CONV) /* src[0] in place: causal convolution and SiLU; w[0] taps */                      \
     X(GDN)      /* src: qkv, z, b, a; w: -exp(A_log), dt_bias, norm; dst[0]: gated output */       \
     X(ROUTE)    /* src[0] logits; dst[0] the ids (uint16_t), dst[1] the weights of the top-k */    \
@@ -81,7 +82,7 @@ const char *mfi_buf_name(mfi_buf_id id);
 
 typedef struct mfi_op {
     uint8_t code; /* mfi_op_code */
-    uint8_t n;    /* MATMUL, BIAS: weights; COMBINE: 1 with a shared expert */
+    uint8_t n;    /* MATMUL, BIAS: weights; COMBINE: 1 with a shared expert; ATTN: 1 with sinks */
     bool head;    /* on the step's head rows only, not on all tokens */
     uint16_t layer;
     uint8_t src[MFI_OP_OPERANDS]; /* mfi_buf_id */

@@ -114,7 +114,7 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
     *z = (sizes){.scratch = p->scratch_bytes};
     for (uint32_t i = 0; i < model->shape.n_layers; i++) {
         if (p->state[i].kv_pos_bytes)
-            z->kv += mfi_align_up(p->state[i].kv_pos_bytes * ctx, 4096);
+            z->kv += mfi_align_up(p->state[i].kv_pos_bytes * mfi_kv_rows(&p->state[i], ctx), 4096);
         if (p->state[i].recurrent_bytes)
             z->state += mfi_align_up(p->state[i].recurrent_bytes, 4096);
     }
@@ -298,8 +298,10 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
         uint64_t bytes = 0;
         for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
             const mfi_expert_mat *mat = &p->experts[i].proj[proj];
-            for (uint32_t k = 0; k < mfi_quant_n_planes(mat->type); k++)
+            for (uint32_t k = 0; mat->rows && k < mfi_quant_n_planes(mat->type); k++)
                 bytes += mfi_quant_plane_bytes(mat->type, k, mat->rows, mat->cols);
+            if (mat->n_bias)
+                bytes += mfi_quant_row_bytes(mat->bias_type, 0, mat->n_bias);
         }
         plan->token_expert_bytes += bytes * model->shape.top_k;
         plan->expert_bytes_total += bytes * model->shape.n_experts;
