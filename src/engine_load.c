@@ -191,6 +191,8 @@ mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *progr
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the table of %zu experts", n);
     for (uint32_t layer = 0; layer < s->n_layers; layer++) {
         (*layers)[layer] = layer;
+        if (!mfi_model_routed(model, layer))
+            continue; /* never asked for */
         for (uint32_t e = 0; e < s->n_experts; e++) {
             size_t at = (size_t)layer * s->n_experts + e;
             mfi_expert_part *out = *parts + at * MFI_MAX_PARTS;

@@ -182,7 +182,7 @@ static void count_bytes(planner *p)
 static mf_status check_sayable(const planner *p)
 {
     bool norm = p->model->arch != &mfi_arch_qwen2_moe;
-    if (p->model->shape.norm_top_k != norm)
+    if (p->model->shape.routing.normalize != norm)
         return mfi_fail(p->err, MF_ERR_UNSUPPORTED,
                         "%s: norm_topk_prob is %s, but readers of GGUF take %s for granted in "
                         "family %s",
@@ -203,7 +203,7 @@ mf_status mfi_gp_open(mfi_gp *plan, const mfi_model *model, const mfi_gp_target 
         char prefix[32];
         snprintf(prefix, sizeof prefix, "blk.%u.", layer);
         MFI_TRY(add_recipe(&p, &model->arch->mixer[model->mixer[layer]], prefix, weights));
-        MFI_TRY(add_recipe(&p, &model->arch->ffn, prefix, weights));
+        MFI_TRY(add_recipe(&p, &model->arch->ffn[model->ffn[layer]], prefix, weights));
         MFI_TRY(add_experts(&p, prefix, layer));
     }
     MFI_TRY(add_recipe(&p, &model->arch->head, "", model->weights));

@@ -16,6 +16,7 @@
 #ifndef MFI_KERNELS_KERNELS_H
 #define MFI_KERNELS_KERNELS_H
 
+#include "op/routing.h"
 #include "os/cpu.h"
 #include "quant/quant.h"
 
@@ -103,10 +104,11 @@ typedef struct mfi_kernels {
     void (*gdn_step)(float *s, const float *q, const float *k, const float *v, float g, float beta,
                      uint32_t dk, uint32_t dv, float *out);
 
-    /* Softmax over all n logits, then the top_k largest (the earlier index on ties), in falling
-     * order of probability; `normalize`: weights divided by their sum. ids are distinct. */
-    void (*route_softmax)(const float *logits, uint32_t n, uint32_t top_k, bool normalize,
-                          uint16_t *ids, float *weights);
+    /* The top_k of n experts by score plus correction (NULL: none), as routing.h has it; the
+     * earlier index on ties, in falling order of what the choice goes by. Groups used hold top_k
+     * experts at least. ids are distinct. */
+    void (*route)(const mfi_routing *routing, const float *logits, const float *correction,
+                  uint32_t n, uint32_t top_k, uint16_t *ids, float *weights);
 } mfi_kernels;
 
 #define MFI_ATTN_BLOCK   64

@@ -151,7 +151,8 @@ static mf_status bind_layer(binder *b, const mfi_recipe *recipe, uint32_t layer,
     char prefix[96];
     snprintf(prefix, sizeof prefix, "%s%s%u.", b->body, b->layers, layer);
     for (uint32_t i = 0; i < recipe->n_names; i++)
-        MFI_TRY(bind_weight(b, &recipe->names[i], prefix, &row[recipe->names[i].role], err));
+        if (!b->model->omit[recipe->names[i].role])
+            MFI_TRY(bind_weight(b, &recipe->names[i], prefix, &row[recipe->names[i].role], err));
     return MF_OK;
 }
 
@@ -479,8 +480,8 @@ mf_status mfi_model_bind(mfi_model *model, mf_error *err)
     for (uint32_t i = 0; status == MF_OK && i < s->n_layers; i++) {
         status = bind_layer(&b, &model->arch->mixer[model->mixer[i]], i, err);
         if (status == MF_OK)
-            status = bind_layer(&b, &model->arch->ffn, i, err);
-        if (status == MF_OK)
+            status = bind_layer(&b, &model->arch->ffn[model->ffn[i]], i, err);
+        if (status == MF_OK && mfi_model_routed(model, i))
             status = bind_experts(&b, i, err);
     }
     if (status == MF_OK)

@@ -38,7 +38,11 @@ typedef enum mfi_role {
     MFI_ROLE_GDN_NORM,
     MFI_ROLE_GDN_OUT,
     MFI_ROLE_ROUTER,
-    MFI_ROLE_ROUTER_BIAS,
+    MFI_ROLE_ROUTER_BIAS,       /* added to the logits */
+    MFI_ROLE_ROUTER_CORRECTION, /* counts in the choice only */
+    MFI_ROLE_FFN_GATE,
+    MFI_ROLE_FFN_UP,
+    MFI_ROLE_FFN_DOWN,
     MFI_ROLE_SHARED_GATE,
     MFI_ROLE_SHARED_UP,
     MFI_ROLE_SHARED_DOWN,
@@ -66,7 +70,8 @@ typedef enum mfi_dim {
     MFI_DIM_EXPERTS,
     MFI_DIM_TOP_K,
     MFI_DIM_EXPERT, /* expert_width */
-    MFI_DIM_SHARED  /* shared_width */
+    MFI_DIM_SHARED, /* shared_width */
+    MFI_DIM_DENSE   /* dense_width */
 } mfi_dim;
 
 uint32_t mfi_dim_value(const mfi_shape *shape, mfi_dim dim);
@@ -77,6 +82,7 @@ typedef enum mfi_mixer {
     MFI_MIXER_WINDOW, /* attention over a sliding window */
     MFI_N_MIXERS
 } mfi_mixer;
+typedef enum mfi_ffn { MFI_FFN_MOE, MFI_FFN_MOE_SHARED, MFI_FFN_DENSE, MFI_N_FFNS } mfi_ffn;
 
 /* A name in a format's files, and in which order its rows stand there. */
 typedef struct mfi_name {
@@ -123,8 +129,8 @@ typedef struct mfi_arch {
     const char *name;
     const char *const *model_types; /* config.json's model_type, NULL-terminated */
     const char *gguf_arch;          /* general.architecture */
-    mfi_recipe begin, mixer[MFI_N_MIXERS], ffn, head;
-    /* Fills the shape and the layers' mixer kinds. */
+    mfi_recipe begin, mixer[MFI_N_MIXERS], ffn[MFI_N_FFNS], head;
+    /* Fills the shape, the layers' kinds (all attention and MOE beforehand) and what is omitted. */
     mf_status (*read_config)(mfi_model *model, const mfi_config *config, mf_error *err);
     bool expert_bias; /* experts' matrices have biases */
     bool interleaved; /* fused gate and up alternate row by row, and float experts are transposed */
@@ -154,9 +160,12 @@ struct mfi_model {
     mfi_shape shape;
     uint32_t ctx_model;
     bool tied;               /* lm_head is the embedding */
+    uint32_t n_mtp_layers;   /* multi-token prediction: behind the others, left alone */
+    bool omit[MFI_N_ROLES];  /* roles of the recipes that this model does without */
     uint8_t *mixer;          /* [n_layers] mfi_mixer */
+    uint8_t *ffn;            /* [n_layers] mfi_ffn */
     mfi_weight_src *weights; /* [1 + n_layers][MFI_N_ROLES]; row 0: outside the layers */
-    mfi_expert_src *experts; /* [n_layers][n_experts][MFI_EXPERT_PROJS] */
+    mfi_expert_src *experts; /* [n_layers][n_experts][MFI_EXPERT_PROJS]; dense layers unused */
     uint32_t *expert_bias;   /* [n_layers][MFI_EXPERT_PROJS] tensors, a row an expert; or NONE */
     bool interleaved, transposed; /* how experts are stored: program.h */
     uint32_t n_ignored; /* tensors that belong to other parts (vision, multi-token prediction) */
@@ -167,6 +176,14 @@ struct mfi_model {
  */
 mf_status mfi_model_open(mfi_model **model, const mfi_catalog *catalog, mf_error *err);
 void mfi_model_close(mfi_model **model);
+
+/* Whether a layer has routed experts. */
+static inline bool mfi_model_routed(const mfi_model *model, uint32_t layer)
+{
+    return model->ffn[layer] != MFI_FFN_DENSE;
+}
+
+uint32_t mfi_model_n_routed(const mfi_model *model); /* layers that have */
 
 extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe,
     mfi_arch_qwen2_moe;

@@ -40,6 +40,8 @@ uint32_t mfi_dim_value(const mfi_shape *s, mfi_dim dim)
         return s->expert_width;
     case MFI_DIM_SHARED:
         return s->shared_width;
+    case MFI_DIM_DENSE:
+        return s->dense_width;
     }
     MFI_ASSERT(!"a dimension without a size");
     return 0;

@@ -6,6 +6,8 @@
 #define MFI_OP_PROGRAM_H
 
 #include "op/op.h"
+#include "op/rope.h"
+#include "op/routing.h"
 
 /* How a weight's stored elements become what ops use. */
 typedef enum mfi_load {
@@ -92,12 +94,17 @@ typedef struct mfi_shape {
     uint32_t n_layers, hidden, n_vocab;
     float eps;
     uint32_t n_head, n_kv_head, head_dim, n_rot;
-    double rope_theta;
+    mfi_rope rope;
     bool attn_gate;
+    float attn_scale;  /* of q.k */
+    float embed_scale; /* 1 unless the family says */
+    float residual_scale, logit_scale;
     uint32_t gdn_k_heads, gdn_v_heads, gdn_k_dim, gdn_v_dim, conv_kernel;
     bool gdn_tiled; /* v head h belongs to k head h % k_heads, else h / (v_heads / k_heads) */
-    uint32_t n_experts, top_k, expert_width, shared_width;
-    bool norm_top_k;
+    uint32_t n_experts, top_k, expert_width;
+    uint32_t shared_width; /* of all shared experts together */
+    uint32_t dense_width;  /* feed-forward of layers without experts */
+    mfi_routing routing;
     mfi_glu glu;
     float glu_alpha, glu_limit; /* of MFI_GLU_CLAMPED */
     uint32_t window; /* positions that sliding-window layers look back over, with their own */
@@ -133,11 +140,14 @@ typedef struct mfi_program {
     mfi_program_weight *weights;
     uint32_t n_weights;
     mfi_program_buf bufs[MFI_N_BUFS];
-    mfi_expert_layout *experts; /* [n_layers] */
+    mfi_expert_layout *experts; /* [n_layers]; 0 bytes where a layer has none */
     mfi_layer_state *state;     /* [n_layers] */
     uint64_t dense_bytes, scratch_bytes, slot_bytes;
 } mfi_program;
 
 void mfi_program_free(mfi_program *program);
+
+/* The first layer with routed experts: its layout speaks for all where one is shown. */
+uint32_t mfi_program_expert_layer(const mfi_program *program);
 
 #endif

@@ -18,7 +18,7 @@ typedef struct emitter {
 } emitter;
 
 /* Buffers of different phases share memory where their lives don't overlap. */
-enum { PHASE_BEGIN, PHASE_MIXER, PHASE_FFN, PHASE_HEAD, N_PHASES };
+enum { PHASE_BEGIN, PHASE_MIXER, PHASE_FFN, PHASE_DENSE, PHASE_HEAD, N_PHASES };
 
 static const struct {
     uint8_t dim, rows;
@@ -38,6 +38,8 @@ static const struct {
     [MFI_BUF_ROUTER] = {MFI_DIM_EXPERTS, MFI_ROWS_TOKENS},
     [MFI_BUF_IDS] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
     [MFI_BUF_WEIGHTS] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
+    [MFI_BUF_DG] = {MFI_DIM_DENSE, MFI_ROWS_TOKENS},
+    [MFI_BUF_DU] = {MFI_DIM_DENSE, MFI_ROWS_TOKENS},
     [MFI_BUF_SG] = {MFI_DIM_SHARED, MFI_ROWS_TOKENS},
     [MFI_BUF_SU] = {MFI_DIM_SHARED, MFI_ROWS_TOKENS},
     [MFI_BUF_SS] = {MFI_DIM_1, MFI_ROWS_TOKENS},
@@ -129,6 +131,8 @@ static mf_status place_experts(emitter *e, mf_error *err)
 {
     const mfi_shape *s = &e->model->shape;
     for (uint32_t layer = 0; layer < s->n_layers; layer++) {
+        if (!mfi_model_routed(e->model, layer))
+            continue;
         const mfi_expert_src *src =
             e->model->experts + (size_t)layer * s->n_experts * MFI_EXPERT_PROJS;
         mfi_expert_layout *l = &e->p->experts[layer];
@@ -193,31 +197,46 @@ static void need_q8(emitter *e, uint32_t buf, uint32_t cols, uint32_t layer, boo
     e->fresh_q8[buf] = true;
 }
 
+/* The program's weight for operand i of a recipe's op in a row of the index. */
+static uint32_t operand(const emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t i)
+{
+    return r->w[i] == MFI_ROLE_NONE ? MFI_WEIGHT_NONE
+                                    : e->index[(size_t)row * MFI_N_ROLES + r->w[i]];
+}
+
+/* Biases and norms that this family or model does without; an op's weights are all there or none.
+ */
+static bool is_left_out(const emitter *e, const mfi_recipe_op *r, uint32_t row)
+{
+    bool optional = r->code == MFI_OP_BIAS || r->code == MFI_OP_RMSNORM;
+    return optional && operand(e, r, row, 0) == MFI_WEIGHT_NONE;
+}
+
 static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t layer,
                     uint32_t phase)
 {
     static const uint8_t n_src[MFI_N_OPS] = {
-        [MFI_OP_RMSNORM] = 1,   [MFI_OP_MATMUL] = 1,  [MFI_OP_ADD] = 1,      [MFI_OP_GLU] = 2,
-        [MFI_OP_ATTN_PREP] = 4, [MFI_OP_ATTN] = 1,    [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 4,
-        [MFI_OP_ROUTE] = 1,     [MFI_OP_EXPERTS] = 1, [MFI_OP_COMBINE] = 4};
+        [MFI_OP_RMSNORM] = 1, [MFI_OP_MATMUL] = 1,    [MFI_OP_ADD] = 1,     [MFI_OP_GLU] = 2,
+        [MFI_OP_SCALE] = 1,   [MFI_OP_ATTN_PREP] = 4, [MFI_OP_ATTN] = 1,    [MFI_OP_GDN_CONV] = 1,
+        [MFI_OP_GDN] = 4,     [MFI_OP_ROUTE] = 1,     [MFI_OP_EXPERTS] = 1, [MFI_OP_COMBINE] = 4};
     static const uint8_t n_dst[MFI_N_OPS] = {
-        [MFI_OP_EMBED] = 1, [MFI_OP_ROPE_TABLE] = 1, [MFI_OP_RMSNORM] = 1,  [MFI_OP_ADD] = 1,
-        [MFI_OP_GLU] = 1,   [MFI_OP_ATTN] = 1,       [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 1,
-        [MFI_OP_ROUTE] = 2, [MFI_OP_EXPERTS] = 1,    [MFI_OP_COMBINE] = 1};
-    static const uint8_t n_w[MFI_N_OPS] = {[MFI_OP_EMBED] = 1,
-                                           [MFI_OP_RMSNORM] = 1,
-                                           [MFI_OP_ATTN_PREP] = 2,
-                                           [MFI_OP_GDN_CONV] = 1,
-                                           [MFI_OP_GDN] = 3};
+        [MFI_OP_EMBED] = 1, [MFI_OP_ROPE_TABLE] = 1, [MFI_OP_RMSNORM] = 1, [MFI_OP_ADD] = 1,
+        [MFI_OP_SCALE] = 1, [MFI_OP_GLU] = 1,        [MFI_OP_ATTN] = 1,    [MFI_OP_GDN_CONV] = 1,
+        [MFI_OP_GDN] = 1,   [MFI_OP_ROUTE] = 2,      [MFI_OP_EXPERTS] = 1, [MFI_OP_COMBINE] = 1};
+    static const uint8_t n_w[MFI_N_OPS] = {
+        [MFI_OP_EMBED] = 1,    [MFI_OP_RMSNORM] = 1, [MFI_OP_ATTN_PREP] = 2,
+        [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 3,     [MFI_OP_ROUTE] = 1};
+    if (is_left_out(e, r, row))
+        return;
     bool head = phase == PHASE_HEAD, matmul = r->code == MFI_OP_MATMUL;
     bool counted = matmul || r->code == MFI_OP_BIAS;
     uint32_t weights = counted || r->code == MFI_OP_ATTN ? r->n : n_w[r->code];
     uint32_t dsts = counted ? r->n : n_dst[r->code];
     uint32_t w[MFI_OP_OPERANDS];
     for (uint32_t i = 0; i < weights; i++) {
-        bool none = r->w[i] == MFI_ROLE_NONE; /* an operand that the recipe leaves out */
-        w[i] = none ? MFI_WEIGHT_NONE : e->index[(size_t)row * MFI_N_ROLES + r->w[i]];
-        MFI_ASSERT(none || w[i] != MFI_WEIGHT_NONE);
+        w[i] = operand(e, r, row, i);
+        MFI_ASSERT(w[i] != MFI_WEIGHT_NONE || r->code == MFI_OP_ATTN_PREP ||
+                   r->code == MFI_OP_ROUTE);
         if (matmul && e->p->weights[w[i]].q8)
             need_q8(e, r->src[0], e->p->weights[w[i]].cols, layer, head, phase);
     }
@@ -258,7 +277,8 @@ static void emit_ops(emitter *e)
     emit_recipe(e, &arch->begin, 0, 0, PHASE_BEGIN);
     for (uint32_t i = 0; i < e->model->shape.n_layers; i++) {
         emit_recipe(e, &arch->mixer[e->model->mixer[i]], 1 + i, i, PHASE_MIXER);
-        emit_recipe(e, &arch->ffn, 1 + i, i, PHASE_FFN);
+        uint8_t ffn = e->model->ffn[i];
+        emit_recipe(e, &arch->ffn[ffn], 1 + i, i, ffn == MFI_FFN_DENSE ? PHASE_DENSE : PHASE_FFN);
         e->p->layer_end[i] = e->p->n_ops;
     }
     e->p->head_first = e->p->n_ops;

@@ -1,27 +1,19 @@
 /* The CPU backend: memory, workers and the loop over ops. Called by forward and the engine, on one
  * thread; the workers run inside single ops. Allocates at open and prepare, never in run. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/cpu/cpu_int.h"
 
 static mfi_cpu_op *const ops[MFI_N_OPS] = {
-    [MFI_OP_EMBED] = mfi_cpu_embed,
-    [MFI_OP_ROPE_TABLE] = mfi_cpu_rope_table,
-    [MFI_OP_RMSNORM] = mfi_cpu_rmsnorm,
-    [MFI_OP_QUANTIZE] = mfi_cpu_quantize,
-    [MFI_OP_MATMUL] = mfi_cpu_matmul,
-    [MFI_OP_BIAS] = mfi_cpu_bias,
-    [MFI_OP_ADD] = mfi_cpu_add,
-    [MFI_OP_GLU] = mfi_cpu_glu,
-    [MFI_OP_ATTN_PREP] = mfi_cpu_attn_prep,
-    [MFI_OP_ATTN] = mfi_cpu_attn,
-    [MFI_OP_GDN_CONV] = mfi_cpu_gdn_conv,
-    [MFI_OP_GDN] = mfi_cpu_gdn,
-    [MFI_OP_ROUTE] = mfi_cpu_route,
-    [MFI_OP_EXPERTS] = mfi_cpu_experts,
-    [MFI_OP_COMBINE] = mfi_cpu_combine,
+    [MFI_OP_EMBED] = mfi_cpu_embed,     [MFI_OP_ROPE_TABLE] = mfi_cpu_rope_table,
+    [MFI_OP_RMSNORM] = mfi_cpu_rmsnorm, [MFI_OP_QUANTIZE] = mfi_cpu_quantize,
+    [MFI_OP_MATMUL] = mfi_cpu_matmul,   [MFI_OP_BIAS] = mfi_cpu_bias,
+    [MFI_OP_ADD] = mfi_cpu_add,         [MFI_OP_SCALE] = mfi_cpu_scale,
+    [MFI_OP_GLU] = mfi_cpu_glu,         [MFI_OP_ATTN_PREP] = mfi_cpu_attn_prep,
+    [MFI_OP_ATTN] = mfi_cpu_attn,       [MFI_OP_GDN_CONV] = mfi_cpu_gdn_conv,
+    [MFI_OP_GDN] = mfi_cpu_gdn,         [MFI_OP_ROUTE] = mfi_cpu_route,
+    [MFI_OP_EXPERTS] = mfi_cpu_experts, [MFI_OP_COMBINE] = mfi_cpu_combine,
 };
 
 void mfi_cpu_dispatch(const mfi_cpu_job *job, mfi_pool_fn fn, uint32_t n_units)
@@ -91,8 +83,7 @@ static mf_status cpu_prepare(mfi_backend *b, const mfi_program *p, mf_error *err
             cpu->mats[i].planes[plane] =
                 (const char *)cpu->mem[MFI_MEM_DENSE].base + w->offset[plane];
     }
-    for (uint32_t i = 0; i < p->shape.n_rot / 2; i++)
-        cpu->inv_freq[i] = pow(p->shape.rope_theta, -2.0 * i / p->shape.n_rot);
+    mfi_rope_frequencies(&p->shape.rope, p->shape.n_rot, cpu->inv_freq);
     cpu->p = p;
     return MF_OK;
 }

@@ -63,10 +63,20 @@ static inline void mfi_cpu_glu_row(const mfi_cpu *cpu, const float *gate, const 
         cpu->k->silu_mul(gate, up, n, y);
 }
 
+/* dst += residual_scale * src. */
+static inline void mfi_cpu_add_residual(const mfi_cpu *cpu, float *dst, const float *src,
+                                        uint32_t n)
+{
+    if (cpu->p->shape.residual_scale == 1)
+        cpu->k->add(dst, src, n);
+    else
+        cpu->k->axpy(dst, cpu->p->shape.residual_scale, src, n);
+}
+
 /* One function an op, in cpu_ops.c, cpu_mixers.c and cpu_experts.c. */
 typedef void mfi_cpu_op(const mfi_cpu_job *job);
 mfi_cpu_op mfi_cpu_embed, mfi_cpu_rope_table, mfi_cpu_rmsnorm, mfi_cpu_quantize, mfi_cpu_matmul,
     mfi_cpu_bias, mfi_cpu_add, mfi_cpu_glu, mfi_cpu_attn_prep, mfi_cpu_attn, mfi_cpu_gdn_conv,
-    mfi_cpu_gdn, mfi_cpu_route, mfi_cpu_experts, mfi_cpu_combine;
+    mfi_cpu_gdn, mfi_cpu_scale, mfi_cpu_route, mfi_cpu_experts, mfi_cpu_combine;
 
 #endif

@@ -61,7 +61,7 @@ static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
     const float *kv = j->step->mem[j->op->layer].kv;
     const float *sinks = j->op->n ? mfi_cpu_vector(cpu, j->op->w[0]) : NULL;
     const mfi_layer_state *st = &cpu->p->state[j->op->layer];
-    float scale = (float)(1.0 / sqrt((double)hd));
+    float scale = s->attn_scale;
     for (uint32_t u = worker; u < j->n_rows * s->n_head; u += n_workers) {
         uint32_t t = u / s->n_head, h = u % s->n_head;
         uint32_t kv_head = h / (s->n_head / s->n_kv_head);

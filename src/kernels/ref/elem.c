@@ -54,5 +54,5 @@ const mfi_kernels mfi_ref_kernels = {
     .attend_ring = mfi_ref_attend_ring,
     .conv_silu = mfi_ref_conv_silu,
     .gdn_step = mfi_ref_gdn_step,
-    .route_softmax = mfi_ref_route_softmax,
+    .route = mfi_ref_route,
 };

@@ -26,8 +26,8 @@ void mfi_ref_conv_silu(float *state, const float *w, const float *x, uint32_t n_
                        uint32_t c0, uint32_t c1, float *y);
 void mfi_ref_gdn_step(float *s, const float *q, const float *k, const float *v, float g, float beta,
                       uint32_t dk, uint32_t dv, float *out);
-void mfi_ref_route_softmax(const float *logits, uint32_t n, uint32_t top_k, bool normalize,
-                           uint16_t *ids, float *weights);
+void mfi_ref_route(const mfi_routing *r, const float *logits, const float *correction, uint32_t n,
+                   uint32_t top_k, uint16_t *ids, float *weights);
 
 extern const mfi_kernels mfi_ref_kernels;
 

@@ -118,5 +118,5 @@ const mfi_kernels mfi_avx2_kernels = {
     .attend_ring = mfi_avx2_attend_ring,
     .conv_silu = mfi_avx2_conv_silu,
     .gdn_step = mfi_avx2_gdn_step,
-    .route_softmax = mfi_ref_route_softmax,
+    .route = mfi_ref_route,
 };
