@@ -43,6 +43,8 @@ static const struct {
     {"embedding_multiplier", "embedding_scale"},
     {"residual_multiplier", "residual_scale"},
     {"logits_scaling", "logit_scale"},
+    {"sliding_window", "attention.sliding_window"},
+    {"sliding_window_pattern", "attention.sliding_window_pattern"},
     {"linear_num_key_heads", "ssm.group_count"},
     {"linear_num_value_heads", "ssm.time_step_rank"},
     {"linear_key_head_dim", "ssm.state_size"},
@@ -215,7 +217,7 @@ mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
     return MF_OK;
 }
 
-mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err)
+mf_status mfi_config_basics(const mfi_config *c, mfi_shape *s, mf_error *err)
 {
     double eps = 1e-6;
     MFI_TRY(
@@ -226,6 +228,12 @@ mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err)
     if (mfi_json_typeof(act_json) != MFI_JSON_NULL && (!act || strcmp(act, "silu") != 0))
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: hidden_act '%s' (known: silu)",
                         c->path, act ? act : "?");
+    return MF_OK;
+}
+
+mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err)
+{
+    MFI_TRY(mfi_config_basics(c, s, err));
     return mfi_config_require(c, "attention_bias", false, err);
 }
 

@@ -25,7 +25,9 @@ mf_status mfi_config_flag(const mfi_config *config, const char *key, bool *out, 
 mf_status mfi_config_require(const mfi_config *config, const char *key, bool want, mf_error *err);
 
 /* Pieces that several families share. */
-mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err); /* eps, activation */
+mf_status mfi_config_basics(const mfi_config *c, mfi_shape *s, mf_error *err); /* eps, activation */
+/* The same, and no biases in attention. */
+mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err);
 mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err); /* heads */
 /* Routed experts: how many, how many of them, and how wide (width_key). */
 mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *width_key,
@@ -40,6 +42,10 @@ mf_status mfi_config_routing(const mfi_config *c, mfi_shape *s, mf_error *err);
 mf_status mfi_config_shared(const mfi_config *c, mfi_shape *s, mf_error *err);
 /* Layers 0 to first_k_dense_replace - 1 are dense, of intermediate_size. */
 mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err);
+
+/* config_window.c: which layers look back over a sliding window, and how far. Where the file has no
+ * list, all but every period-th do. */
+mf_status mfi_config_windows(const mfi_config *c, mfi_model *model, uint32_t period, mf_error *err);
 
 /* config_rope.c: kind, frequencies and rotary dimensions; theta, partial: where absent */
 mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,

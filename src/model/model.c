@@ -10,7 +10,7 @@
 #include "model/config.h"
 
 const mfi_arch *const mfi_archs[] = {&mfi_arch_qwen3_5_moe, &mfi_arch_qwen3_next,
-                                     &mfi_arch_qwen3_moe, &mfi_arch_qwen2_moe};
+                                     &mfi_arch_qwen3_moe, &mfi_arch_qwen2_moe, &mfi_arch_gpt_oss};
 const uint32_t mfi_n_archs = MFI_ARRAY_LEN(mfi_archs);
 
 static const mfi_arch *find_arch(const char *type, bool gguf)

@@ -186,7 +186,7 @@ static inline bool mfi_model_routed(const mfi_model *model, uint32_t layer)
 uint32_t mfi_model_n_routed(const mfi_model *model); /* layers that have */
 
 extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe,
-    mfi_arch_qwen2_moe;
+    mfi_arch_qwen2_moe, mfi_arch_gpt_oss;
 
 /* Families known, in the order they are tried and listed. */
 extern const mfi_arch *const mfi_archs[];

@@ -190,12 +190,19 @@ static void hf_qwen2_moe(void **state)
     check_hf("qwen2_moe");
 }
 
+static void hf_gpt_oss(void **state)
+{
+    (void)state;
+    check_hf("gpt_oss");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mlx_4bit),       cmocka_unit_test(mlx_mixed),
         cmocka_unit_test(hf_qwen3_5_moe), cmocka_unit_test(hf_qwen3_next),
         cmocka_unit_test(hf_qwen3_moe),   cmocka_unit_test(hf_qwen2_moe),
+        cmocka_unit_test(hf_gpt_oss),
     };
     return mft_run(tests);
 }
