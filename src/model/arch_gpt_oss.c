@@ -34,42 +34,23 @@ static const mfi_recipe_op attn_ops[] = {
     {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
 };
 
-#define MATRIX(role, rows, cols, hf, gguf)                                                         \
-    {                                                                                              \
-        MFI_ROLE_##role, MFI_DIM_##rows, MFI_DIM_##cols, MFI_LOAD_MATRIX, {{hf, 0}},               \
-        {                                                                                          \
-            {                                                                                      \
-                gguf, 0                                                                            \
-            }                                                                                      \
-        }                                                                                          \
-    }
-#define VECTOR(role, cols, hf, gguf)                                                               \
-    {                                                                                              \
-        MFI_ROLE_##role, MFI_DIM_1, MFI_DIM_##cols, MFI_LOAD_F32, {{hf, 0}},                       \
-        {                                                                                          \
-            {                                                                                      \
-                gguf, 0                                                                            \
-            }                                                                                      \
-        }                                                                                          \
-    }
-
 static const mfi_name_rule attn_names[] = {
-    VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
-    MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
-    MATRIX(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
-    MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
-    MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
-    VECTOR(ATTN_Q_BIAS, Q, "self_attn.q_proj.bias", "attn_q.bias"),
-    VECTOR(ATTN_K_BIAS, KV, "self_attn.k_proj.bias", "attn_k.bias"),
-    VECTOR(ATTN_V_BIAS, KV, "self_attn.v_proj.bias", "attn_v.bias"),
-    VECTOR(ATTN_O_BIAS, HIDDEN, "self_attn.o_proj.bias", "attn_output.bias"),
-    VECTOR(ATTN_SINKS, N_HEAD, "self_attn.sinks", "attn_sinks.weight"),
+    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
+    MFI_MATRIX(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
+    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+    MFI_VECTOR(ATTN_Q_BIAS, Q, "self_attn.q_proj.bias", "attn_q.bias"),
+    MFI_VECTOR(ATTN_K_BIAS, KV, "self_attn.k_proj.bias", "attn_k.bias"),
+    MFI_VECTOR(ATTN_V_BIAS, KV, "self_attn.v_proj.bias", "attn_v.bias"),
+    MFI_VECTOR(ATTN_O_BIAS, HIDDEN, "self_attn.o_proj.bias", "attn_output.bias"),
+    MFI_VECTOR(ATTN_SINKS, N_HEAD, "self_attn.sinks", "attn_sinks.weight"),
 };
 
 static const mfi_name_rule moe_names[] = {
-    VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "post_attention_norm.weight"),
-    MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.router.weight", "ffn_gate_inp.weight"),
-    VECTOR(ROUTER_BIAS, EXPERTS, "mlp.router.bias", "ffn_gate_inp.bias"),
+    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "post_attention_norm.weight"),
+    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.router.weight", "ffn_gate_inp.weight"),
+    MFI_VECTOR(ROUTER_BIAS, EXPERTS, "mlp.router.bias", "ffn_gate_inp.bias"),
 };
 
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
@@ -79,7 +60,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     s->routing.score = MFI_SCORE_SOFTMAX_CHOSEN;
     s->glu = MFI_GLU_CLAMPED;
     s->glu_alpha = 1.702f; /* no file says it */
-    MFI_TRY(mfi_config_basics(c, s, err));
+    MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "attention_bias", true, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 150000, 1.0, err));
@@ -109,6 +90,7 @@ const mfi_arch mfi_arch_gpt_oss = {
               [MFI_MIXER_WINDOW] = MFI_RECIPE(attn_ops, attn_names)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
+    .experts = &mfi_experts_mlp,
     .read_config = read_config,
     .expert_bias = true,
     .interleaved = true,

@@ -119,6 +119,14 @@ typedef struct mfi_recipe {
 typedef struct mfi_model mfi_model;
 typedef struct mfi_config mfi_config; /* config.h */
 
+/* What a family's files call a layer's experts, after "layers.N."; GGUF has names of its own. */
+typedef struct mfi_expert_names {
+    const char *each; /* one tensor a matrix: EACH.E.PROJ.weight */
+    const char *proj[MFI_EXPERT_PROJS];
+    const char *stacked;            /* MLX, [E, rows, cols]: STACKED.gate_proj.weight and so on */
+    const char *fused, *fused_down; /* [E, gate then up, hidden], and down beside it */
+} mfi_expert_names;
+
 /* A way the family is stored in, and what our results on it were compared with. */
 typedef struct mfi_evidence {
     const char *format, *against;
@@ -130,6 +138,7 @@ typedef struct mfi_arch {
     const char *const *model_types; /* config.json's model_type, NULL-terminated */
     const char *gguf_arch;          /* general.architecture */
     mfi_recipe begin, mixer[MFI_N_MIXERS], ffn[MFI_N_FFNS], head;
+    const mfi_expert_names *experts;
     /* Fills the shape, the layers' kinds (all attention and MOE beforehand) and what is omitted. */
     mf_status (*read_config)(mfi_model *model, const mfi_config *config, mf_error *err);
     bool expert_bias; /* experts' matrices have biases */
@@ -186,7 +195,8 @@ static inline bool mfi_model_routed(const mfi_model *model, uint32_t layer)
 uint32_t mfi_model_n_routed(const mfi_model *model); /* layers that have */
 
 extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe,
-    mfi_arch_qwen2_moe, mfi_arch_gpt_oss;
+    mfi_arch_qwen2_moe, mfi_arch_mixtral, mfi_arch_olmoe, mfi_arch_glm4_moe, mfi_arch_minimax_m2,
+    mfi_arch_granitemoe, mfi_arch_dots1, mfi_arch_gpt_oss;
 
 /* Families known, in the order they are tried and listed. */
 extern const mfi_arch *const mfi_archs[];

@@ -166,43 +166,32 @@ static void mlx_mixed(void **state)
     check_folder(mft_source("tests/data/mlx-tiny/mixed-q3g32"));
 }
 
-static void hf_qwen3_5_moe(void **state)
+static void hf_family(void **state)
 {
-    (void)state;
-    check_hf("qwen3_5_moe_text");
+    check_hf(*state);
 }
 
-static void hf_qwen3_next(void **state)
-{
-    (void)state;
-    check_hf("qwen3_next");
-}
-
-static void hf_qwen3_moe(void **state)
-{
-    (void)state;
-    check_hf("qwen3_moe");
-}
-
-static void hf_qwen2_moe(void **state)
-{
-    (void)state;
-    check_hf("qwen2_moe");
-}
-
-static void hf_gpt_oss(void **state)
-{
-    (void)state;
-    check_hf("gpt_oss");
-}
+#define HF(family)                                                                                 \
+    {                                                                                              \
+        "hf/" family, hf_family, NULL, NULL, family                                                \
+    }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mlx_4bit),       cmocka_unit_test(mlx_mixed),
-        cmocka_unit_test(hf_qwen3_5_moe), cmocka_unit_test(hf_qwen3_next),
-        cmocka_unit_test(hf_qwen3_moe),   cmocka_unit_test(hf_qwen2_moe),
-        cmocka_unit_test(hf_gpt_oss),
+        cmocka_unit_test(mlx_4bit),
+        cmocka_unit_test(mlx_mixed),
+        HF("qwen3_5_moe_text"),
+        HF("qwen3_next"),
+        HF("qwen3_moe"),
+        HF("qwen2_moe"),
+        HF("mixtral"),
+        HF("olmoe"),
+        HF("glm4_moe"),
+        HF("minimax_m2"),
+        HF("granitemoe"),
+        HF("dots1"),
+        HF("gpt_oss"),
     };
     return mft_run(tests);
 }
