@@ -178,9 +178,15 @@ static void count_bytes(planner *p)
     }
 }
 
-/* What the file can't say, because readers take it from the architecture. */
+/* What isn't written yet, and what the file can't say, because readers take it from the
+ * architecture.
+ */
 static mf_status check_sayable(const planner *p)
 {
+    if (p->model->arch->expert_bias)
+        return mfi_fail(p->err, MF_ERR_UNSUPPORTED,
+                        "%s: family %s can't be written as GGUF: its experts have biases",
+                        mfi_catalog_path(p->model->catalog), p->model->family);
     bool norm = p->model->arch != &mfi_arch_qwen2_moe;
     if (p->model->shape.routing.normalize != norm)
         return mfi_fail(p->err, MF_ERR_UNSUPPORTED,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fake/oss_model.h"
 #include "fake/rig.h"
@@ -275,13 +276,37 @@ static void mixed_layers(void **state)
     mft_oss_free(floats);
 }
 
+/* Writing it would lose the biases: refused, with nothing left behind. */
+static void not_converted(void **state)
+{
+    (void)state;
+    static const char *const outs[] = {"out.gguf", "out"};
+    mft_oss s;
+    mft_oss_default(&s);
+    for (int i = 0; i < 4; i++) {
+        mf_error err = {0};
+        mf_convert_options o;
+        char in[600], out[700];
+        s.mxfp4 = i / 2;
+        snprintf(in, sizeof in, "%s", mft_oss_write(&s));
+        snprintf(out, sizeof out, "%s/%s", in, outs[i % 2]);
+        mf_convert_options_default(&o);
+        o.in_path = in;
+        o.out_path = out;
+        o.type = i % 2 ? NULL : "q8_0";
+        o.bits = 4;
+        refused(mf_convert(&o, &err), MF_ERR_UNSUPPORTED, &err, "gpt_oss");
+        assert_int_not_equal(access(out, F_OK), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layouts_random), cmocka_unit_test(layouts_oracle),
         cmocka_unit_test(window_matters), cmocka_unit_test(plan_counts_windows),
         cmocka_unit_test(bad_configs),    cmocka_unit_test(bad_tensors),
-        cmocka_unit_test(mixed_layers),
+        cmocka_unit_test(mixed_layers),   cmocka_unit_test(not_converted),
     };
     return mft_run(tests);
 }
