@@ -179,13 +179,18 @@ static void count_bytes(planner *p)
 }
 
 /* What isn't written yet, and what the file can't say, because readers take it from the
- * architecture.
- */
+ * architecture. */
 static mf_status check_sayable(const planner *p)
 {
-    if (p->model->arch->expert_bias)
+    static const mfi_arch *const archs[] = {&mfi_arch_qwen2_moe, &mfi_arch_qwen3_moe,
+                                            &mfi_arch_qwen3_next, &mfi_arch_qwen3_5_moe};
+    size_t i = 0;
+    while (i < MFI_ARRAY_LEN(archs) && archs[i] != p->model->arch)
+        i++;
+    if (i == MFI_ARRAY_LEN(archs))
         return mfi_fail(p->err, MF_ERR_UNSUPPORTED,
-                        "%s: family %s can't be written as GGUF: its experts have biases",
+                        "%s: GGUF of family %s can't be written (can: qwen2_moe, qwen3_moe, "
+                        "qwen3_next, qwen3_5_moe)",
                         mfi_catalog_path(p->model->catalog), p->model->family);
     bool norm = p->model->arch != &mfi_arch_qwen2_moe;
     if (p->model->shape.routing.normalize != norm)

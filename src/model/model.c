@@ -28,12 +28,14 @@ static const mfi_arch *find_arch(const char *type, bool gguf)
     return NULL;
 }
 
-static mf_status unknown_family(const char *path, const char *what, const char *type, mf_error *err)
+static mf_status unknown_family(const char *path, const char *what, const char *type, bool gguf,
+                                mf_error *err)
 {
-    char known[256] = "";
+    char known[320] = "";
     for (size_t i = 0; i < mfi_n_archs; i++) {
+        const char *name = gguf ? mfi_archs[i]->gguf_arch : mfi_archs[i]->name;
         strncat(known, i ? ", " : "", sizeof known - strlen(known) - 1);
-        strncat(known, mfi_archs[i]->name, sizeof known - strlen(known) - 1);
+        strncat(known, name, sizeof known - strlen(known) - 1);
     }
     return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: %s '%s' is not a known family (known: %s)", path,
                     what, type, known);
@@ -48,7 +50,7 @@ static mf_status recognise_gguf(mfi_model *model, mfi_config *c, mf_error *err)
                         c->path);
     model->arch = find_arch(type, true);
     if (!model->arch)
-        return unknown_family(c->path, "general.architecture", type, err);
+        return unknown_family(c->path, "general.architecture", type, true, err);
     c->root = meta;
     c->gguf_arch = model->arch->gguf_arch;
     snprintf(model->reason, sizeof model->reason, "general.architecture is %.64s", type);
@@ -67,7 +69,7 @@ static mf_status recognise_hf(mfi_model *model, mfi_config *c, mf_error *err)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: config.json: model_type is missing", c->path);
     model->arch = find_arch(decisive, false);
     if (!model->arch)
-        return unknown_family(c->path, "config.json: model_type", decisive, err);
+        return unknown_family(c->path, "config.json: model_type", decisive, false, err);
     c->root = mfi_json_typeof(nested) == MFI_JSON_OBJECT ? nested : config;
     snprintf(model->reason, sizeof model->reason, "config.json: %smodel_type is %.64s",
              nested_type ? "text_config." : "", decisive);

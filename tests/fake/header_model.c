@@ -27,6 +27,17 @@ mft_headers *mft_headers_new(const char *config)
     return h;
 }
 
+mft_headers *mft_headers_new_gguf(const char *meta)
+{
+    mf_error err;
+    mfi_json *tree = NULL;
+    mft_headers *h = calloc(1, sizeof *h);
+    mft_ok(mfi_catalog_new_bare(&h->catalog, "made-up.gguf", &err), &err);
+    mft_ok(mfi_json_parse(meta, strlen(meta), "metadata", &tree, &err), &err);
+    mfi_catalog_set_meta(h->catalog, tree);
+    return h;
+}
+
 void mft_headers_free(mft_headers *h)
 {
     mfi_catalog_close(&h->catalog);

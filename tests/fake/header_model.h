@@ -9,6 +9,8 @@ typedef struct mft_headers mft_headers;
 
 /* `config` is the text of config.json. */
 mft_headers *mft_headers_new(const char *config);
+/* The same for GGUF; `meta` is its metadata as a JSON object. */
+mft_headers *mft_headers_new_gguf(const char *meta);
 void mft_headers_free(mft_headers *headers);
 
 /* A tensor [d0][d1][d2], a 0 ending the dimensions; its name is made as printf makes it. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LIMIT 2e-4
 
@@ -176,6 +177,69 @@ static void hf_family(void **state)
         "hf/" family, hf_family, NULL, NULL, family                                                \
     }
 
+/* The oracle's Mixtral with its rotary frequencies scaled: the logits of the last of 64 tokens. */
+static const struct {
+    const char *name, *parameters;
+    float logits[256];
+} scaled[] = {
+#include "../data/rope_logits.inc"
+};
+
+static const float *last_logits(mf_session *session)
+{
+    mf_error err;
+    int32_t ids[64];
+    for (int i = 0; i < 64; i++)
+        ids[i] = (i * 37 + 11) % 200;
+    mft_ok(mf_session_eval(session, ids, 64, NULL, &err), &err);
+    return mf_session_logits(session);
+}
+
+/* The folder with other rope_parameters. */
+static const char *with_rope(const char *from, const char *parameters)
+{
+    static char dir[512];
+    char path[1024], target[1024], config[4096];
+    snprintf(dir, sizeof dir, "%s", mft_tmpdir());
+    snprintf(path, sizeof path, "%s/config.json", from);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    config[fread(config, 1, sizeof config - 1, f)] = 0;
+    fclose(f);
+    char *at = strstr(config, "\"rope_parameters\": "), *end = at ? strchr(at, '}') : NULL;
+    assert_non_null(end);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "%.*s\"rope_parameters\": %s%s", (int)(at - config), config, parameters, end + 1);
+    assert_int_equal(fclose(f), 0);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    snprintf(target, sizeof target, "%s/model.safetensors", from);
+    unlink(path);
+    assert_int_equal(symlink(target, path), 0);
+    return dir;
+}
+
+static void rope_scaling(void **state)
+{
+    const char *folder = mft_oracle("hf/mixtral");
+    (void)state;
+    if (!folder)
+        mft_skip("no oracle hf/mixtral");
+    for (size_t i = 0; i < sizeof scaled / sizeof scaled[0]; i++) {
+        mf_engine *engine = NULL;
+        mf_session *session = NULL;
+        open_model(&engine, &session, with_rope(folder, scaled[i].parameters), "auto");
+        const float *got = last_logits(session);
+        double e = worst(got, scaled[i].logits, 256) / spread(scaled[i].logits, 256);
+        printf("  %s: logits off by %.2g of their spread at most\n", scaled[i].name, e);
+        if (!(e <= LIMIT))
+            fail_msg("%s: logits off by %.3g of their spread", scaled[i].name, e);
+        mf_session_close(&session);
+        mf_engine_close(&engine);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +256,7 @@ int main(void)
         HF("granitemoe"),
         HF("dots1"),
         HF("gpt_oss"),
+        cmocka_unit_test(rope_scaling),
     };
     return mft_run(tests);
 }
