@@ -30,6 +30,8 @@ mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err); /
 mf_status mfi_config_scales(const mfi_config *c, mfi_shape *s, mf_error *err);
 /* For GGUF, which leaves it to the tensors what a model has. */
 bool mfi_config_has_tensor(const mfi_model *model, const char *name);
+/* "blk.N." + name in any layer. */
+bool mfi_config_has_layer_tensor(const mfi_model *model, const char *name);
 mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err); /* heads */
 /* Routed experts: how many, how many of them, and how wide (width_key). */
 mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *width_key,

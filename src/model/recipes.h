@@ -8,7 +8,9 @@ extern const mfi_recipe_op mfi_ops_begin[2];
 /* Biases on q, k, v and norms of q and k per head, each where the name table has them; gates if the
  * shape has them. */
 extern const mfi_recipe_op mfi_ops_attn[7];
-extern const mfi_recipe_op mfi_ops_attn_wide_norm[9]; /* all heads of q, and of k, normed as one */
+extern const mfi_recipe_op mfi_ops_attn_unrotated[7];  /* the same without positions */
+extern const mfi_recipe_op mfi_ops_attn_norm_after[7]; /* the same, norms after the rotation */
+extern const mfi_recipe_op mfi_ops_attn_wide_norm[9];  /* all heads of q, and of k, normed as one */
 extern const mfi_recipe_op mfi_ops_gdn[6];
 /* Routed experts: a router's bias and its correction each where the name table has it. */
 extern const mfi_recipe_op mfi_ops_moe[6];
@@ -60,5 +62,13 @@ extern const mfi_name_rule mfi_names_head_centred[2]; /* norms stored zero-centr
 /* Names of Qwen's hybrids (Qwen3-Next, Qwen3.5), norms zero-centred. */
 extern const mfi_name_rule mfi_names_hybrid_attn[7];
 extern const mfi_name_rule mfi_names_hybrid_moe[6];
+
+/* Names of families that are read from llama.cpp's files alone; models omit what they don't have.
+ */
+extern const mfi_name_rule mfi_names_gguf_attn[7];
+extern const mfi_name_rule mfi_names_gguf_attn_paired[5]; /* rotated pairs side by side, no norms */
+extern const mfi_name_rule mfi_names_gguf_dense[4];
+extern const mfi_name_rule mfi_names_gguf_moe[3];
+extern const mfi_name_rule mfi_names_gguf_moe_shared[6];
 
 #endif

@@ -41,6 +41,12 @@ typedef enum mfi_op_code {
         MFI_N_OPS
 } mfi_op_code;
 
+/* ATTN_PREP's n: bits. */
+typedef enum mfi_prep {
+    MFI_PREP_UNROTATED = 1,  /* this layer's queries and keys know no positions */
+    MFI_PREP_NORM_AFTER = 2, /* norms come after the rotation */
+} mfi_prep;
+
 /* How the shared expert's output joins the routed ones': COMBINE's n. */
 typedef enum mfi_combine {
     MFI_COMBINE_ROUTED, /* there is none */
@@ -93,7 +99,8 @@ const char *mfi_buf_name(mfi_buf_id id);
 
 typedef struct mfi_op {
     uint8_t code; /* mfi_op_code */
-    uint8_t n;    /* MATMUL, BIAS: weights; COMBINE: mfi_combine; ATTN: 1 with sinks */
+    uint8_t n;    /* MATMUL, BIAS: weights; COMBINE: mfi_combine; ATTN: 1 with sinks; ATTN_PREP:
+ mfi_prep */
     bool head;    /* on the step's head rows only, not on all tokens */
     uint16_t layer;
     uint8_t src[MFI_OP_OPERANDS]; /* mfi_buf_id */

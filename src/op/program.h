@@ -32,8 +32,11 @@ typedef enum mfi_row_map {
     MFI_MAP_TILED_V,     /* rows of v heads, tiled */
     MFI_MAP_TILED_HEADS, /* one row, or one element of a vector, a v head */
     MFI_MAP_TILED_COLS,  /* columns of v heads, tiled */
-    MFI_MAP_ROPE_PAIRS   /* heads of q or k whose rotated pairs are neighbours (llama.cpp's "llama"
-                            and   kin); ops rotate i with i + n_rot / 2 */
+    MFI_MAP_FUSED_Q,     /* tensor: all q, all k, all v */
+    MFI_MAP_FUSED_K,
+    MFI_MAP_FUSED_V,
+    MFI_MAP_ROPE_PAIRS /* heads of q or k whose rotated pairs are neighbours (llama.cpp's "llama"
+                          and   kin); ops rotate i with i + n_rot / 2 */
 } mfi_row_map;
 
 /* A resident weight. Planes lie in the dense region, each aligned to 64 bytes; everything but

@@ -80,6 +80,14 @@ uint32_t mfi_map_source(const mfi_shape *s, mfi_row_map map, uint32_t row, uint3
         return tiled_rows(s, row, 1, src);
     case MFI_MAP_ROPE_PAIRS:
         return paired_rows(s, row, src);
+    case MFI_MAP_FUSED_Q:
+        break;
+    case MFI_MAP_FUSED_K:
+        *src = row + s->n_head * s->head_dim;
+        return UINT32_MAX;
+    case MFI_MAP_FUSED_V:
+        *src = row + (s->n_head + s->n_kv_head) * s->head_dim;
+        return UINT32_MAX;
     }
     *src = row;
     return UINT32_MAX;
@@ -95,6 +103,10 @@ uint64_t mfi_map_tensor_rows(const mfi_shape *s, mfi_row_map map, uint64_t rows)
     case MFI_MAP_BA_B:
     case MFI_MAP_BA_A:
         return 2 * (uint64_t)s->gdn_v_heads;
+    case MFI_MAP_FUSED_Q:
+    case MFI_MAP_FUSED_K:
+    case MFI_MAP_FUSED_V:
+        return ((uint64_t)s->n_head + 2 * (uint64_t)s->n_kv_head) * s->head_dim;
     default:
         return rows;
     }

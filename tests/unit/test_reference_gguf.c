@@ -184,9 +184,10 @@ static void need_oracle(void)
 static void architectures(void **state)
 {
     static const char *const names[] = {
-        "qwen2moe", "qwen3moe", "qwen3next",   "qwen35moe",  "qwen35moe-gqa",
-        "llama",    "olmoe",    "glm4moe",     "minimax-m2", "granitemoe",
-        "dots1",    "gpt-oss",  "gpt-oss-gqa",
+        "qwen2moe",   "qwen3moe",   "qwen3next",   "qwen35moe",           "qwen35moe-gqa",
+        "llama",      "olmoe",      "glm4moe",     "minimax-m2",          "granitemoe",
+        "dots1",      "gpt-oss",    "gpt-oss-gqa", "ernie4_5-moe",        "hunyuan-moe",
+        "exaone-moe", "bailingmoe", "bailingmoe2", "bailingmoe2-grouped",
     };
     (void)state;
     need_oracle();

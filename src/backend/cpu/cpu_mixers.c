@@ -8,33 +8,38 @@
 
 /* ---- attention ---- */
 
+/* A head of q (w[0]) or of k (w[1]), in place; the sines follow the cosines. */
+static void prep_head(const mfi_cpu_job *j, uint32_t weight, const float *cosines, float *x)
+{
+    const mfi_cpu *cpu = j->cpu;
+    const mfi_shape *s = &cpu->p->shape;
+    bool norm = j->op->w[weight] != MFI_WEIGHT_NONE, after = j->op->n & MFI_PREP_NORM_AFTER;
+    const float *w = norm ? mfi_cpu_vector(cpu, j->op->w[weight]) : NULL;
+    if (norm && !after)
+        cpu->k->rmsnorm(x, w, s->eps, s->head_dim, x);
+    if (!(j->op->n & MFI_PREP_UNROTATED))
+        cpu->k->rope_half(x, s->n_rot, cosines, cosines + s->n_rot / 2);
+    if (norm && after)
+        cpu->k->rmsnorm(x, w, s->eps, s->head_dim, x);
+}
+
 static void prep_token(const mfi_cpu_job *j, uint32_t t)
 {
     const mfi_cpu *cpu = j->cpu;
-    const mfi_kernels *k = cpu->k;
     const mfi_shape *s = &cpu->p->shape;
     const mfi_op *op = j->op;
     uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
-    const float *cosines = mfi_cpu_row(cpu, op->src[3], t), *sines = cosines + s->n_rot / 2;
+    const float *cosines = mfi_cpu_row(cpu, op->src[3], t);
     float *q = mfi_cpu_row(cpu, op->src[0], t), *key = mfi_cpu_row(cpu, op->src[1], t);
-    bool norm = op->w[0] != MFI_WEIGHT_NONE;
-    for (uint32_t h = 0; h < s->n_head; h++, q += stride) {
-        if (norm)
-            k->rmsnorm(q, mfi_cpu_vector(cpu, op->w[0]), s->eps, hd, q);
-        k->rope_half(q, s->n_rot, cosines, sines);
-    }
+    for (uint32_t h = 0; h < s->n_head; h++, q += stride)
+        prep_head(j, 0, cosines, q);
     const mfi_layer_state *st = &cpu->p->state[op->layer];
     size_t row = st->kv_ring ? (j->step->pos + t) % st->kv_ring : j->step->pos + t;
     float *cache = j->step->mem[op->layer].kv + row * 2 * kvw;
-    const float *value = mfi_cpu_row(cpu, op->src[2], t);
-    for (uint32_t h = 0; h < s->n_kv_head; h++, key += hd, cache += hd) {
-        if (norm)
-            k->rmsnorm(key, mfi_cpu_vector(cpu, op->w[1]), s->eps, hd, cache);
-        else
-            memcpy(cache, key, hd * sizeof *cache);
-        k->rope_half(cache, s->n_rot, cosines, sines);
-    }
-    memcpy(cache, value, kvw * sizeof *cache);
+    memcpy(cache, key, kvw * sizeof *cache);
+    for (uint32_t h = 0; h < s->n_kv_head; h++, cache += hd)
+        prep_head(j, 1, cosines, cache);
+    memcpy(cache, mfi_cpu_row(cpu, op->src[2], t), kvw * sizeof *cache);
 }
 
 static void prep_tokens(void *ctx, uint32_t worker, uint32_t n_workers)
