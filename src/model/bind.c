@@ -391,7 +391,7 @@ static mf_status bind_experts(binder *b, uint32_t layer, mf_error *err)
     char name[256], stacked[96];
     snprintf(stacked, sizeof stacked, "%s.", names->stacked);
     uint32_t id = lookup_part(b, layer, fused, "", "", name, sizeof name);
-    if (id != MFI_TENSOR_NONE && b->model->arch->interleaved)
+    if (id != MFI_TENSOR_NONE && b->model->arch->interleaved && !b->gguf)
         MFI_TRY(bind_interleaved(b, layer, id, down, err));
     else if (id != MFI_TENSOR_NONE)
         MFI_TRY(bind_fused(b, layer, id, down, err));

@@ -331,8 +331,15 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
              "what our own reads hold while they last; nothing stays");
     snprintf(r[MFI_PLAN_DENSE], sizeof *r,
              "every token uses it: embedding, mixers, routers, shared experts, head");
-    snprintf(r[MFI_PLAN_KV], sizeof *r,
-             "%u positions, reserved at open, touched as the context grows", plan->ctx);
+    bool windows = false;
+    for (uint32_t i = 0; i < plan->program.shape.n_layers; i++)
+        windows |= plan->program.state[i].kv_ring != 0;
+    int n = snprintf(r[MFI_PLAN_KV], sizeof *r,
+                     "%u positions, reserved at open, touched as the context grows", plan->ctx);
+    if (windows)
+        snprintf(r[MFI_PLAN_KV] + n, sizeof *r - (size_t)n,
+                 "; layers with a window of %u keep %u and a chunk", plan->program.shape.window,
+                 plan->program.shape.window - 1);
     snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,

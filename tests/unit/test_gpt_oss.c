@@ -154,6 +154,7 @@ static void plan_counts_windows(void **state)
         uint64_t windowed = mfi_align_up((8 - 1 + chunk) * 160ull, 4096);
         uint64_t whole = mfi_align_up(256 * 160ull, 4096);
         assert_int_equal(plan.bytes[MFI_PLAN_KV], 2 * windowed + whole);
+        assert_non_null(strstr(plan.reason[MFI_PLAN_KV], "a window of 8 keep 7"));
         mfi_plan_free(&plan);
     }
     mfi_model_close(&model);
