@@ -97,13 +97,14 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .name = "convert",
             .usage = "IN OUT --quant TYPE [options]",
             .summary = "quantise a model into MLX-style safetensors or a GGUF file",
-            .notes = "IN is a model: for MLX a folder with float weights, for GGUF any that can be "
-                     "read. OUT is the folder or, ending in .gguf, the file to make; it must not "
-                     "exist. It "
-                     "appears whole at the end; when interrupted nothing is left behind. Rows that "
-                     "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
-                     "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
-                     "q6_k.",
+            .notes =
+                "IN is a model: for MLX a folder with float weights, for GGUF any of the Qwen "
+                "families. OUT is the folder or, ending in .gguf, the file to make; it must not "
+                "exist. It "
+                "appears whole at the end; when interrupted nothing is left behind. Rows that "
+                "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
+                "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
+                "q6_k.",
             .positional = {"IN", "OUT"},
             .n_required = 2,
         },
