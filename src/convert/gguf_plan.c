@@ -178,7 +178,8 @@ static void count_bytes(planner *p)
     }
 }
 
-/* What the file can't say, because readers take it from the architecture. */
+/* What isn't written yet, and what the file can't say, because readers take it from the
+ * architecture. */
 static mf_status check_sayable(const planner *p)
 {
     static const mfi_arch *const archs[] = {&mfi_arch_qwen2_moe, &mfi_arch_qwen3_moe,

@@ -156,6 +156,21 @@ static bool all_beside(const emitter *e, uint32_t layer, uint32_t proj, uint32_t
     return true;
 }
 
+static mf_status place_part(emitter *e, uint32_t layer, uint64_t bytes, uint32_t *offset,
+                            mf_error *err)
+{
+    const mfi_shape *s = &e->model->shape;
+    mfi_expert_layout *l = &e->p->experts[layer];
+    if (bytes > EXPERT_BYTES_MAX || l->bytes + bytes > EXPERT_BYTES_MAX)
+        return mfi_fail(err, MF_ERR_LIMIT, "%s: layer %u: an expert of %u x %u has more than 4 GiB",
+                        mfi_catalog_path(e->model->catalog), layer, s->hidden, s->expert_width);
+    *offset = (uint32_t)l->bytes;
+    l->bytes = mfi_align_up(l->bytes + bytes, ALIGN);
+    return MF_OK;
+}
+
+/* Biases lie in the slot with the matrices: resident they would take memory for all experts, most
+ * of which are on the drive (docs/architecture.md). */
 static mf_status place_experts(emitter *e, mf_error *err)
 {
     const mfi_shape *s = &e->model->shape;
@@ -165,25 +180,36 @@ static mf_status place_experts(emitter *e, mf_error *err)
         const mfi_expert_src *src =
             e->model->experts + (size_t)layer * s->n_experts * MFI_EXPERT_PROJS;
         mfi_expert_layout *l = &e->p->experts[layer];
+        l->interleaved = e->model->interleaved;
         for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
             mfi_expert_mat *m = &l->proj[proj];
+            if (src[proj].tensor == MFI_TENSOR_NONE)
+                continue;
             m->type = mfi_catalog_tensor(e->model->catalog, src[proj].tensor)->type;
-            m->rows = proj == MFI_EXPERT_DOWN ? s->hidden : s->expert_width;
-            m->cols = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
+            uint32_t outputs = proj == MFI_EXPERT_DOWN ? s->hidden : s->expert_width;
+            uint32_t inputs = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
+            if (l->interleaved && proj == MFI_EXPERT_GATE)
+                outputs *= 2;
+            m->transposed = e->model->transposed;
+            m->rows = m->transposed ? inputs : outputs;
+            m->cols = m->transposed ? outputs : inputs;
             for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++) {
                 uint64_t bytes = mfi_quant_plane_bytes(m->type, p, m->rows, m->cols);
-                if (bytes > EXPERT_BYTES_MAX || l->bytes + bytes > EXPERT_BYTES_MAX)
-                    return mfi_fail(
-                        err, MF_ERR_LIMIT, "%s: layer %u: an expert of %u x %u has more than 4 GiB",
-                        mfi_catalog_path(e->model->catalog), layer, s->hidden, s->expert_width);
                 if (all_beside(e, layer, proj, p, m->rows))
                     l->bytes = beside_file(l->bytes, bytes, extent_of(e, &src[proj], p, m->rows));
-                m->offset[p] = (uint32_t)l->bytes;
-                l->bytes = mfi_align_up(l->bytes + bytes, ALIGN);
+                MFI_TRY(place_part(e, layer, bytes, &m->offset[p], err));
             }
+            uint32_t bias = e->model->expert_bias[layer * MFI_EXPERT_PROJS + proj];
+            if (bias == MFI_TENSOR_NONE)
+                continue;
+            m->n_bias = outputs;
+            m->bias_type = mfi_catalog_tensor(e->model->catalog, bias)->type;
+            MFI_TRY(place_part(e, layer, mfi_quant_row_bytes(m->bias_type, 0, outputs),
+                               &m->bias_offset, err));
         }
+        mfi_qtype up = l->proj[l->interleaved ? MFI_EXPERT_GATE : MFI_EXPERT_UP].type;
         l->q8_in = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_GATE].type, s->hidden) &&
-                   wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_UP].type, s->hidden);
+                   wants_q8(e, MFI_ROLE_NONE, up, s->hidden);
         l->q8_mid = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_DOWN].type, s->expert_width);
         e->p->slot_bytes = MFI_MAX(e->p->slot_bytes, l->bytes);
     }
@@ -257,7 +283,8 @@ static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t l
         return;
     bool head = phase == PHASE_HEAD, matmul = r->code == MFI_OP_MATMUL;
     bool counted = matmul || r->code == MFI_OP_BIAS;
-    uint32_t weights = counted ? r->n : n_w[r->code], dsts = counted ? r->n : n_dst[r->code];
+    uint32_t weights = counted || r->code == MFI_OP_ATTN ? r->n : n_w[r->code];
+    uint32_t dsts = counted ? r->n : n_dst[r->code];
     uint32_t w[MFI_OP_OPERANDS];
     for (uint32_t i = 0; i < weights; i++) {
         w[i] = operand(e, r, row, i);
@@ -343,6 +370,8 @@ static void place_buffers(emitter *e)
         b->width = mfi_dim_value(s, (mfi_dim)buf_shapes[i].dim);
         if (i == MFI_BUF_O)
             b->width = MFI_MAX(b->width, mfi_dim_value(s, MFI_DIM_GDN_V));
+        if (i == MFI_BUF_EU && e->model->interleaved)
+            b->width *= 2; /* gate and up alternate in it */
         b->rows = buf_shapes[i].rows == MFI_ROWS_HEAD    ? p->n_logit_rows
                   : buf_shapes[i].rows == MFI_ROWS_PAIRS ? p->chunk * s->top_k
                                                          : p->chunk;
@@ -372,6 +401,8 @@ static void place_state(emitter *e)
             st->kv_pos_bytes = (uint64_t)mfi_dim_value(s, MFI_DIM_LATENT_KV_A) * sizeof(float);
         } else {
             st->kv_pos_bytes = 2 * (uint64_t)mfi_dim_value(s, MFI_DIM_KV) * sizeof(float);
+            st->window = e->model->mixer[i] == MFI_MIXER_WINDOW ? s->window : 0;
+            st->kv_ring = st->window ? st->window - 1 + e->p->chunk : 0;
         }
     }
 }

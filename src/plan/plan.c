@@ -116,7 +116,7 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
     *z = (sizes){.scratch = p->scratch_bytes};
     for (uint32_t i = 0; i < model->shape.n_layers; i++) {
         if (p->state[i].kv_pos_bytes)
-            z->kv += mfi_align_up(p->state[i].kv_pos_bytes * ctx, 4096);
+            z->kv += mfi_align_up(p->state[i].kv_pos_bytes * mfi_kv_rows(&p->state[i], ctx), 4096);
         if (p->state[i].recurrent_bytes)
             z->state += mfi_align_up(p->state[i].recurrent_bytes, 4096);
     }
@@ -316,8 +316,10 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
             continue;
         for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
             const mfi_expert_mat *mat = &p->experts[i].proj[proj];
-            for (uint32_t k = 0; k < mfi_quant_n_planes(mat->type); k++)
+            for (uint32_t k = 0; mat->rows && k < mfi_quant_n_planes(mat->type); k++)
                 bytes += mfi_quant_plane_bytes(mat->type, k, mat->rows, mat->cols);
+            if (mat->n_bias)
+                bytes += mfi_quant_row_bytes(mat->bias_type, 0, mat->n_bias);
         }
         plan->token_expert_bytes += bytes * model->shape.top_k;
         plan->expert_bytes_total += bytes * model->shape.n_experts;
@@ -343,8 +345,15 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
              "what our own reads hold while they last; nothing stays");
     snprintf(r[MFI_PLAN_DENSE], sizeof *r,
              "every token uses it: embedding, mixers, routers, shared experts, head");
-    snprintf(r[MFI_PLAN_KV], sizeof *r,
-             "%u positions, reserved at open, touched as the context grows", plan->ctx);
+    bool windows = false;
+    for (uint32_t i = 0; i < plan->program.shape.n_layers; i++)
+        windows |= plan->program.state[i].kv_ring != 0;
+    int n = snprintf(r[MFI_PLAN_KV], sizeof *r,
+                     "%u positions, reserved at open, touched as the context grows", plan->ctx);
+    if (windows)
+        snprintf(r[MFI_PLAN_KV] + n, sizeof *r - (size_t)n,
+                 "; layers with a window of %u keep %u and a chunk", plan->program.shape.window,
+                 plan->program.shape.window - 1);
     snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,

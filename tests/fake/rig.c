@@ -97,7 +97,8 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
     mft_ok(mfi_forward_open(&r->forward, &r->plan, b, r->store, &err), &err);
     r->mem = calloc(p->shape.n_layers, sizeof *r->mem);
     for (uint32_t i = 0; i < p->shape.n_layers; i++) {
-        r->mem[i].kv = calloc(1, p->state[i].kv_pos_bytes * r->plan.ctx + 1);
+        r->mem[i].kv =
+            calloc(1, p->state[i].kv_pos_bytes * mfi_kv_rows(&p->state[i], r->plan.ctx) + 1);
         r->mem[i].recurrent = calloc(1, p->state[i].recurrent_bytes + 1);
     }
     return r;

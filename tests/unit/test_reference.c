@@ -273,6 +273,7 @@ int main(void)
         HF("deepseek_v3"),
         HF("deepseek_v2"),
         HF("glm4_moe_lite"),
+        HF("gpt_oss"),
         cmocka_unit_test(rope_scaling),
     };
     return mft_run(tests);
