@@ -31,6 +31,7 @@
 #define MFI_MAX_GGUF_META_BYTES    ((uint64_t)32 << 20) /* of the tree's text */
 #define MFI_MAX_PATTERN_BYTES      16384                /* of a pre-tokeniser, before rewriting */
 #define MFI_MAX_PRETOK_STEPS       32
+#define MFI_MAX_NORM_STEPS         32
 #define MFI_MAX_TOKEN_BYTES        65535 /* of a vocabulary entry */
 #define MFI_MAX_ADDED_TOKEN_BYTES  1024  /* bounds the search for added tokens */
 #define MFI_MAX_ADDED_TOKENS       65536

@@ -4,9 +4,12 @@
 
 #include "text/added.h"
 #include "text/bpe.h"
+#include "text/decoder.h"
 #include "text/normalizer.h"
 #include "text/pretok.h"
+#include "text/symbols.h"
 #include "text/tokenizer.h"
+#include "text/unigram.h"
 #include "text/vocab.h"
 
 /* The special tokens that templates see by name, as transformers passes them. */
@@ -26,12 +29,22 @@ enum {
         MFI_N_NAMED_TOKENS
 };
 
+typedef enum mfi_model_kind {
+    MFI_MODEL_BYTES,  /* BPE over bytes */
+    MFI_MODEL_CHARS,  /* BPE over characters: symbols */
+    MFI_MODEL_UNIGRAM /* unigram, and symbols for what it lacks */
+} mfi_model_kind;
+
 struct mf_tokenizer {
     mfi_vocab vocab;
+    mfi_model_kind kind;
     mfi_bpe bpe;
+    mfi_symbols symbols;
+    mfi_unigram unigram;
     bool ignore_merges;
     mfi_normalizer normalizer;
     mfi_pretok pretok;
+    mfi_decoder decoder;
     mfi_added added;
     mfi_ids prefix, suffix; /* what the post-processor puts around a text */
     /* From tokenizer_config.json and chat_template.jinja: */
@@ -46,6 +59,11 @@ mf_status mfi_tokenizer_read(mf_tokenizer *tokenizer, const char *json, size_t l
                              const char *what, mf_error *err);
 /* Reads tokenizer_config.json and chat_template.jinja in the folder, as far as they are there. */
 mf_status mfi_tokenizer_read_config(mf_tokenizer *tokenizer, const char *dir, mf_error *err);
+
+/* Reads a Unigram model's vocabulary, [["piece", score], ...], into vocab, symbols and unigram
+ * (unigram_read.c). unk_id: .text is NULL if absent. */
+mf_status mfi_unigram_read(mf_tokenizer *tokenizer, mfi_json_span list, mfi_json_span unk_id,
+                           bool byte_fallback, uint32_t n_min, mf_error *err);
 
 /* ---- merges (merges.c) ---- */
 

@@ -72,7 +72,7 @@ static mf_status read_tokens(builder *b)
         return mfi_fail(b->err, MF_ERR_LIMIT, "%" PRIu64 " tokens; at most %u are accepted",
                         s->n_tokens, MFI_MAX_VOCAB);
     uint32_t n = (uint32_t)s->n_tokens;
-    MFI_TRY(mfi_vocab_open_empty(vocab, n, n, b->err));
+    MFI_TRY(mfi_vocab_open_empty(vocab, MFI_VOCAB_ALPHABET, n, n, b->err));
     b->kinds = malloc((size_t)n + 1);
     if (!b->kinds)
         return no_memory(b->err);
@@ -204,7 +204,8 @@ static mf_status build(builder *b)
     MFI_TRY(find_pre(b));
     MFI_TRY(open_pretok(b));
     t->ignore_merges = b->pre->ignore_merges;
-    t->normalizer.nfc = b->pre->nfc;
+    if (b->pre->nfc)
+        MFI_TRY(mfi_normalizer_add_form(&t->normalizer, MFI_FORM_NFC, b->err));
     MFI_TRY(read_tokens(b));
     MFI_TRY(read_merges(b));
     MFI_TRY(read_added(b));
