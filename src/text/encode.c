@@ -192,7 +192,8 @@ static mf_status encode_stretch(encoder *e, const char *text, size_t start, size
     mfi_added_set_plain(&it, mapped.data, mapped.n);
     while (status == MF_OK && mfi_added_next(&it, &from, &to, &id))
         status = id >= 0 ? put_id(e, id)
-                         : encode_plain(e, out + from, to - from, start == 0 && from == 0);
+                         : encode_plain(e, out + from, to - from,
+                                        start == 0 && from == 0 && !e->norm.cut_front);
     free(mapped.data);
     return status;
 }

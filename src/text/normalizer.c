@@ -215,12 +215,13 @@ static mf_status check_room(const mfi_buf *out, mf_error *err)
     return MF_OK;
 }
 
-static mf_status replace_one(const mfi_norm_step *step, const char *text, size_t len, mfi_buf *out,
-                             bool *changed, mf_error *err)
+static mf_status replace_one(const mfi_norm_step *step, mfi_norm_scratch *s, const char *text,
+                             size_t len, mfi_buf *out, bool *changed, mf_error *err)
 {
     const char *p = text, *end = text + len, *at;
     while (p < end && (at = memchr(p, step->one, (size_t)(end - p))) != NULL) {
         *changed = true;
+        s->cut_front |= at == text && !step->len;
         mfi_buf_append(out, p, (size_t)(at - p));
         mfi_buf_append(out, step->text, step->len);
         MFI_TRY(check_room(out, err));
@@ -238,7 +239,7 @@ static mf_status replace(const mfi_norm_step *step, mfi_norm_scratch *s, const c
     if (!step->regex)
         return MF_OK;
     if (step->one)
-        return replace_one(step, text, len, out, changed, err);
+        return replace_one(step, s, text, len, out, changed, err);
     while (from <= len) {
         mf_error inner;
         mfi_found found =
@@ -254,6 +255,7 @@ static mf_status replace(const mfi_norm_step *step, mfi_norm_scratch *s, const c
             continue;
         }
         *changed = true;
+        s->cut_front |= !start && end && !step->len;
         mfi_buf_append(out, text + done, start - done);
         mfi_buf_append(out, step->text, step->len);
         MFI_TRY(check_room(out, err));
@@ -264,7 +266,7 @@ static mf_status replace(const mfi_norm_step *step, mfi_norm_scratch *s, const c
     return MF_OK;
 }
 
-static void strip_accents(const char *text, size_t len, mfi_buf *out)
+static void strip_accents(mfi_norm_scratch *s, const char *text, size_t len, mfi_buf *out)
 {
     static const uint32_t marks = 1u << MFI_CAT_MN | 1u << MFI_CAT_MC | 1u << MFI_CAT_ME;
     const char *p = text, *end = text + len, *done = text;
@@ -272,6 +274,7 @@ static void strip_accents(const char *text, size_t len, mfi_buf *out)
         uint32_t cp;
         size_t n = mfi_utf8_decode(p, end, &cp);
         if (marks >> mfi_unicode_category(cp) & 1) {
+            s->cut_front |= p == text;
             mfi_buf_append(out, done, (size_t)(p - done));
             done = p + n;
         }
@@ -317,7 +320,7 @@ static mf_status run_step(const mfi_norm_step *step, mfi_norm_scratch *s, const 
         mfi_lowercase_put(text, len, out);
         break;
     case MFI_NORM_STRIP_ACCENTS:
-        strip_accents(text, len, out);
+        strip_accents(s, text, len, out);
         break;
     case MFI_NORM_CHARSMAP:
         MFI_TRY(mfi_charsmap_put(step->charsmap, text, len, out, err));
@@ -341,10 +344,13 @@ mf_status mfi_normalizer_run_part(const mfi_normalizer *normalizer, const char *
                                   size_t *out_len, mf_error *err)
 {
     uint32_t free_buf = 0;
+    scratch->cut_front = false;
     for (uint32_t i = 0; i < normalizer->n_steps && len; i++) {
         const mfi_norm_step *step = &normalizer->steps[i];
         if (step->kind == MFI_NORM_STRIP) {
+            const char *before = text;
             strip(step, &text, &len);
+            scratch->cut_front |= text > before;
             continue;
         }
         if (step->kind == MFI_NORM_PREPEND && !is_first)

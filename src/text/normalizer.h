@@ -39,6 +39,7 @@ typedef struct mfi_normalizer {
 typedef struct mfi_norm_scratch {
     mfi_buf text[2];
     mfi_regex_match *match;
+    bool cut_front; /* set by each run: what the text began with was taken away */
 } mfi_norm_scratch;
 
 /* Reads the "normalizer" of a tokenizer.json. */

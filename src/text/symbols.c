@@ -89,11 +89,11 @@ bool mfi_symbols_has_all_bytes(const mfi_symbols *symbols)
     return true;
 }
 
-/* An unknown token may stand for what lies on both sides of a cut. */
+/* Where characters may be unknown, cuts are wrong: one unknown token may stand for what lies on
+ * both sides, and what is dropped brings its neighbours together. */
 void mfi_symbols_settle(mfi_symbols *symbols)
 {
-    bool never = symbols->byte_fallback && mfi_symbols_has_all_bytes(symbols);
-    symbols->no_cuts |= symbols->unk != MFI_UNK_NONE && !never;
+    symbols->no_cuts |= !symbols->byte_fallback || !mfi_symbols_has_all_bytes(symbols);
 }
 
 size_t mfi_symbols_cut(const mfi_symbols *symbols, const char *piece, size_t len, size_t from)

@@ -135,6 +135,14 @@ mf_status mfi_vocab_put(mfi_vocab *vocab, int64_t id, const char *text, size_t l
     return vocab->pool.failed ? mfi_fail(err, MF_ERR_NO_MEMORY, "vocab: out of memory") : MF_OK;
 }
 
+void mfi_vocab_prefer(mfi_vocab *vocab, int32_t id)
+{
+    const mfi_token *token = &vocab->tokens[id];
+    uint32_t tag, *slot = index_slot(vocab, vocab->pool.data + token->offset, token->len,
+                                     token->flags & MFI_TOKEN_BYTES, &tag);
+    *slot = ((uint32_t)id + 1) | tag;
+}
+
 static mf_status add_entry(mfi_vocab *vocab, mfi_json_span key, int64_t id, mfi_buf *scratch,
                            mf_error *err)
 {

@@ -49,6 +49,8 @@ mf_status mfi_vocab_open_empty(mfi_vocab *vocab, mfi_vocab_form form, uint32_t n
  * the one that is found. */
 mf_status mfi_vocab_put(mfi_vocab *vocab, int64_t id, const char *text, size_t len, bool *repeats,
                         mf_error *err);
+/* Makes the token the one that is found by its text. */
+void mfi_vocab_prefer(mfi_vocab *vocab, int32_t id);
 void mfi_vocab_close(mfi_vocab *vocab);
 uint64_t mfi_vocab_bytes(const mfi_vocab *vocab);
 
