@@ -249,8 +249,8 @@ static mf_status named(mf_status status, const char *path, const mf_error *inner
     return status == MF_OK ? MF_OK : mfi_fail(err, status, "%s: %s", path, inner->message);
 }
 
-static mf_status open_bytes(mf_tokenizer **tokenizer, const char *path, const char *dir,
-                            const char *bytes, size_t len, mf_error *err)
+mf_status mfi_tokenizer_open_bytes(mf_tokenizer **tokenizer, const char *path, const char *dir,
+                                   const char *bytes, size_t len, mf_error *err)
 {
     mf_error inner = {0};
     mfi_spm spm = {0};
@@ -284,7 +284,7 @@ static mf_status open_model(mf_tokenizer **tokenizer, const char *path, const ch
     char *bytes;
     size_t len;
     MFI_TRY(mfi_file_read_all(path, MFI_MAX_JSON_BYTES, &bytes, &len, err));
-    mf_status status = open_bytes(tokenizer, path, dir, bytes, len, err);
+    mf_status status = mfi_tokenizer_open_bytes(tokenizer, path, dir, bytes, len, err);
     free(bytes);
     if (status != MF_OK)
         return status;
