@@ -57,8 +57,8 @@ struct mf_tokenizer {
  * failure is the caller's to close. */
 mf_status mfi_tokenizer_read(mf_tokenizer *tokenizer, const char *json, size_t len,
                              const char *what, mf_error *err);
-/* Opens what was read from `path`: a SentencePiece model or ranks; dir has a tokenizer_config.json, or
- * not. */
+/* Opens what was read from `path`: a SentencePiece model or ranks; dir has a tokenizer_config.json,
+ * or not. */
 mf_status mfi_tokenizer_open_bytes(mf_tokenizer **tokenizer, const char *path, const char *dir,
                                    const char *bytes, size_t len, mf_error *err);
 /* Reads tokenizer_config.json and chat_template.jinja in the folder, as far as they are there. */
