@@ -202,7 +202,7 @@ MF_API mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_
 
 /* ---- tokenizer and chat --------------------------------------------------------------------- */
 
-/* `path` is a model folder, a tokenizer.json or a GGUF file. */
+/* `path` is a model folder, a tokenizer.json, a SentencePiece or tiktoken model, or a GGUF file. */
 MF_API mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err);
 MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
 
@@ -211,6 +211,21 @@ MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
  * tokenizer's post-processor adds. *ids is allocated; release with mf_free. */
 MF_API mf_status mf_tokenizer_encode(const mf_tokenizer *tokenizer, const char *text, size_t len,
                                      bool add_special, int32_t **ids, size_t *n_ids, mf_error *err);
+
+/* A part of a text. In plain parts (what a user wrote) added tokens are not recognised, nor any
+ * that reaches into one. */
+typedef struct mf_text_span {
+    const char *text; /* need not end with a NUL, nor at a whole character */
+    size_t len;
+    bool plain;
+} mf_text_span;
+
+/* Encodes the spans as the one text that they make together: apart from the added tokens that plain
+ * parts hide, the ids are those of mf_tokenizer_encode for that text, words across the borders of
+ * spans included. */
+MF_API mf_status mf_tokenizer_encode_spans(const mf_tokenizer *tokenizer, const mf_text_span *spans,
+                                           size_t n_spans, bool add_special, int32_t **ids,
+                                           size_t *n_ids, mf_error *err);
 
 /* The bytes of one token as they appear in text (not necessarily whole characters); valid as long
  * as the tokenizer. Unknown ids give length 0. Special (control) tokens give their text only with
