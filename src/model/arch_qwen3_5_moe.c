@@ -102,6 +102,7 @@ const mfi_arch mfi_arch_qwen3_5_moe = {
     .name = "qwen3_5_moe",
     .model_types = model_types,
     .gguf_arch = "qwen35moe",
+    .mlx = {.root = "language_model.", .model_type = "qwen3_5_moe"},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_hybrid_attn),
               [MFI_MIXER_GDN] = MFI_RECIPE(mfi_ops_gdn, gdn_names)},

@@ -109,11 +109,19 @@ typedef struct mfi_evidence {
     const char *format, *against;
 } mfi_evidence;
 
+/* Where MLX's own files differ from Hugging Face's names, beside stacked experts. */
+typedef struct mfi_mlx_form {
+    const char *root;       /* before "model." and "lm_head."; NULL: nothing */
+    const char *model_type; /* NULL: as in config.json, or the first of model_types */
+    bool float_router;      /* its router can't be quantised */
+} mfi_mlx_form;
+
 /* A family. */
 typedef struct mfi_arch {
     const char *name;
     const char *const *model_types; /* config.json's model_type, NULL-terminated */
     const char *gguf_arch;          /* general.architecture */
+    mfi_mlx_form mlx;
     mfi_recipe begin, mixer[MFI_N_MIXERS], ffn, head;
     /* Fills the shape and the layers' mixer kinds. */
     mf_status (*read_config)(mfi_model *model, const mfi_config *config, mf_error *err);
@@ -160,6 +168,16 @@ extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_
 /* Families known, in the order they are tried and listed. */
 extern const mfi_arch *const mfi_archs[];
 extern const uint32_t mfi_n_archs;
+
+/* config_say.c: what config.json would say of a model from GGUF, as the members of an object
+ * without braces, each with a comma behind it. MF_ERR_UNSUPPORTED if the family's reader wouldn't
+ * read the same shape from it. */
+mf_status mfi_model_say_config(const mfi_model *model, mfi_buf *out, mf_error *err);
+
+/* model.c: reads the shape and the layers' kinds; c->root is the text part, `outer` all of it
+ * (config.json). */
+mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_json *outer,
+                               mf_error *err);
 
 /* bind.c: fills weights and experts. */
 mf_status mfi_model_bind(mfi_model *model, mf_error *err);

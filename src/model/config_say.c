@@ -1,0 +1,200 @@
+/* config.json for a model whose file has none (GGUF): its hyper-parameters by Hugging Face's names.
+ * Called by the converter, on its thread. Nothing is taken on trust: what was written is read by
+ * the family's own reader, and must give the shape that the file gave. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/config.h"
+
+typedef struct sayer {
+    const mfi_model *model;
+    const mfi_json *meta;
+    mfi_buf *out;
+} sayer;
+
+static void put_u32(sayer *s, const char *key, uint32_t value)
+{
+    mfi_buf_fmt(s->out, "  \"%s\": %" PRIu32 ",\n", key, value);
+}
+
+static void put_f64(sayer *s, const char *key, double value)
+{
+    mfi_buf_fmt(s->out, "  \"%s\": ", key);
+    mfi_json_put_f64(s->out, value);
+    mfi_buf_str(s->out, ",\n");
+}
+
+static void put_bool(sayer *s, const char *key, bool value)
+{
+    mfi_buf_fmt(s->out, "  \"%s\": %s,\n", key, value ? "true" : "false");
+}
+
+/* The decimal of a float32, which GGUF has, not that of the double it becomes. */
+static double short_decimal(float value)
+{
+    for (int digits = 6; digits < 9; digits++) {
+        char text[32];
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        double d = strtod(text, NULL);
+        if ((float)d == value)
+            return d;
+    }
+    return (double)value;
+}
+
+static void put_rope(sayer *s)
+{
+    const mfi_shape *shape = &s->model->shape;
+    /* Readers truncate the product. */
+    double partial = (double)shape->n_rot / shape->head_dim;
+    if ((uint32_t)((double)shape->head_dim * partial) != shape->n_rot)
+        partial = (shape->n_rot + 0.25) / shape->head_dim;
+    put_f64(s, "rope_theta", shape->rope_theta);
+    put_f64(s, "partial_rotary_factor", partial);
+    mfi_buf_str(s->out, "  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": ");
+    mfi_json_put_f64(s->out, shape->rope_theta);
+    mfi_buf_str(s->out, ", \"partial_rotary_factor\": ");
+    mfi_json_put_f64(s->out, partial);
+    mfi_buf_str(s->out, "},\n");
+}
+
+static void put_layer_types(sayer *s)
+{
+    uint32_t n = s->model->shape.n_layers, interval = 0;
+    mfi_buf_str(s->out, "  \"layer_types\": [");
+    for (uint32_t i = 0; i < n; i++) {
+        bool attn = s->model->mixer[i] == MFI_MIXER_ATTN;
+        interval = attn && !interval ? i + 1 : interval;
+        mfi_buf_fmt(s->out, "%s\"%s_attention\"", i ? ", " : "", attn ? "full" : "linear");
+    }
+    mfi_buf_str(s->out, "],\n");
+    put_u32(s, "full_attention_interval", interval ? interval : n + 1);
+}
+
+static void put_hybrid(sayer *s)
+{
+    const mfi_shape *shape = &s->model->shape;
+    put_u32(s, "linear_num_key_heads", shape->gdn_k_heads);
+    put_u32(s, "linear_num_value_heads", shape->gdn_v_heads);
+    put_u32(s, "linear_key_head_dim", shape->gdn_k_dim);
+    put_u32(s, "linear_value_head_dim", shape->gdn_v_dim);
+    put_u32(s, "linear_conv_kernel_dim", shape->conv_kernel);
+    put_layer_types(s);
+}
+
+static void put_shape(sayer *s)
+{
+    const mfi_shape *shape = &s->model->shape;
+    put_u32(s, "num_hidden_layers", shape->n_layers);
+    put_u32(s, "hidden_size", shape->hidden);
+    put_u32(s, "vocab_size", shape->n_vocab);
+    put_u32(s, "max_position_embeddings", s->model->ctx_model);
+    put_u32(s, "num_attention_heads", shape->n_head);
+    put_u32(s, "num_key_value_heads", shape->n_kv_head);
+    put_u32(s, "head_dim", shape->head_dim);
+    put_f64(s, "rms_norm_eps", short_decimal(shape->eps));
+    put_bool(s, "attention_bias", false);
+    put_rope(s);
+    put_bool(s, "tie_word_embeddings", s->model->tied);
+    mfi_buf_str(s->out, "  \"hidden_act\": \"silu\",\n");
+    if (shape->attn_gate)
+        put_bool(s, "attn_output_gate", true);
+    if (shape->gdn_v_heads)
+        put_hybrid(s);
+    put_u32(s, "num_experts", shape->n_experts);
+    put_u32(s, "num_experts_per_tok", shape->top_k);
+    put_u32(s, "moe_intermediate_size", shape->expert_width);
+    put_u32(s, "intermediate_size", shape->expert_width * shape->top_k); /* of no dense layers */
+    if (shape->shared_width)
+        put_u32(s, "shared_expert_intermediate_size", shape->shared_width);
+    put_bool(s, "norm_topk_prob", shape->norm_top_k);
+    put_u32(s, "decoder_sparse_step", 1);
+    mfi_buf_str(s->out, "  \"mlp_only_layers\": [],\n");
+}
+
+static bool is_said(const sayer *s, const char *key)
+{
+    char quoted[96];
+    snprintf(quoted, sizeof quoted, "\"%s\": ", key);
+    return s->out->data && strstr(s->out->data, quoted);
+}
+
+/* What a family asks for beyond the shape that all share: as it stands, under its name. */
+static void put_rest(sayer *s)
+{
+    static const char *const told[] = {"rope_dims", "rope_type", "linear_inner_size",
+                                       "recurrent_layers", "mtp_layers"};
+    const mfi_config gguf = {.root = s->meta, .gguf_arch = s->model->arch->gguf_arch};
+    const char *key;
+    for (uint32_t i = 0; mfi_config_alias(i, &key); i++) {
+        const mfi_json *v = mfi_config_get(&gguf, key);
+        bool skip = mfi_json_typeof(v) == MFI_JSON_NULL || is_said(s, key);
+        for (size_t k = 0; k < MFI_ARRAY_LEN(told); k++)
+            skip |= strcmp(told[k], key) == 0;
+        if (skip)
+            continue;
+        mfi_buf_fmt(s->out, "  \"%s\": ", key);
+        mfi_json_put(s->out, v);
+        mfi_buf_str(s->out, ",\n");
+    }
+    static const char *const ids[] = {"bos", "eos"};
+    for (size_t i = 0; i < MFI_ARRAY_LEN(ids); i++) {
+        char name[64];
+        int64_t id;
+        snprintf(name, sizeof name, "tokenizer.ggml.%s_token_id", ids[i]);
+        if (!mfi_json_i64(mfi_json_get(s->meta, name), &id))
+            continue;
+        snprintf(name, sizeof name, "%s_token_id", ids[i]);
+        put_u32(s, name, (uint32_t)id);
+    }
+}
+
+/* Reads what was said as the family reads any config.json. */
+static mf_status read_back(const mfi_model *model, const mfi_buf *said, mf_error *err)
+{
+    mfi_buf text = {0};
+    mfi_json *root = NULL;
+    mfi_model *back = calloc(1, sizeof *back);
+    mfi_buf_fmt(&text, "{%.*s \"end\": 0}", (int)said->len, said->data);
+    mf_status status = MF_OK;
+    if (!back || text.failed)
+        status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for config.json");
+    if (status == MF_OK)
+        status = mfi_json_parse(text.data, text.len, "config.json as written", &root, err);
+    if (status == MF_OK) {
+        const mfi_config c = {.root = root, .path = "as written"};
+        back->arch = model->arch;
+        back->catalog = model->catalog;
+        status = mfi_model_read_shape(back, &c, root, err);
+    }
+    if (status == MF_OK) {
+        mfi_shape want = model->shape;
+        want.gdn_tiled = back->shape.gdn_tiled; /* how it is bound, not what it is */
+        if (memcmp(&want, &back->shape, sizeof want) != 0 ||
+            memcmp(model->mixer, back->mixer, model->shape.n_layers) != 0 ||
+            model->ctx_model != back->ctx_model || model->tied != back->tied)
+            status = mfi_fail(err, MF_ERR_UNSUPPORTED,
+                              "%s: config.json can't say what the metadata of this %s model say",
+                              mfi_catalog_path(model->catalog), model->family);
+    }
+    mfi_json_free(&root);
+    mfi_buf_free(&text);
+    mfi_model_close(&back);
+    return status;
+}
+
+mf_status mfi_model_say_config(const mfi_model *model, mfi_buf *out, mf_error *err)
+{
+    const mfi_arch *arch = model->arch;
+    sayer s = {model, mfi_catalog_meta(model->catalog), out};
+    MFI_ASSERT(s.meta);
+    mfi_buf_fmt(out, "  \"model_type\": \"%s\",\n",
+                arch->mlx.model_type ? arch->mlx.model_type : arch->model_types[0]);
+    put_shape(&s);
+    put_rest(&s);
+    if (out->failed)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for config.json");
+    return read_back(model, out, err);
+}
