@@ -28,6 +28,7 @@ struct mfi_cv_encoder {
     const mfi_model *model;
     const mfi_im_file *imatrix;
     mfi_pool *pool;
+    bool mlx; /* of the plan */
     unsigned char *base;
     uint64_t bytes;
     /* Of the tensor at hand: */
@@ -135,7 +136,7 @@ mf_status mfi_cv_encoder_open(mfi_cv_encoder **encoder, const mfi_gp *plan, cons
     mfi_cv_encoder *g = calloc(1, sizeof *g);
     if (!g)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the converter");
-    *g = (mfi_cv_encoder){.model = model, .imatrix = imatrix, .pool = pool};
+    *g = (mfi_cv_encoder){.model = model, .imatrix = imatrix, .pool = pool, .mlx = plan->mlx};
     uint64_t tables = tables_bytes(plan, &g->n_place, &g->n_column), need = 0;
     for (uint32_t i = 0; i < plan->n_tensors; i++) {
         const mfi_gp_tensor *t = &plan->tensors[i];
@@ -336,8 +337,7 @@ static bool encode_row(const mfi_cv_encoder *g, uint32_t r, unsigned char *work)
     float *x = (float *)work, *moved = (float *)(work + float_bytes);
     bool mlx = t->type.kind == MFI_Q_MLX;
     const float *row = x;
-    /* mx.quantize is given what mx.dequantize gives. */
-    if (mlx)
+    if (g->mlx)
         mfi_dequant_row(g->in[g->rows[r].part]->type, g->rows[r].planes, cols, x);
     else
         mfi_dequant_row_wide(g->in[g->rows[r].part]->type, g->rows[r].planes, cols, x);

@@ -48,6 +48,7 @@ typedef struct mfi_gp {
     mfi_gp_tensor *tensors;
     uint32_t n_tensors, cap_tensors;
     uint64_t in_bytes; /* that will be read */
+    bool mlx;          /* sources in MLX types are decoded to the bits of mx.dequantize */
 } mfi_gp;
 
 /* Close the plan also after a failure. */

@@ -250,7 +250,7 @@ static mf_status fill_shards(planner *p, size_t n_planes)
 mf_status mfi_mp_open(mfi_mp *plan, const mfi_model *model, uint32_t bits, uint32_t dense_bits,
                       uint32_t group, uint64_t shard_bytes, mf_error *err)
 {
-    *plan = (mfi_mp){.bits = bits, .dense_bits = dense_bits, .group = group};
+    *plan = (mfi_mp){.gp.mlx = true, .bits = bits, .dense_bits = dense_bits, .group = group};
     planner p = {plan, model, err};
     size_t n_planes = 0;
     MFI_TRY(add_tensors(&p));
