@@ -192,7 +192,8 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     snprintf(info->family, sizeof info->family, "%s", e->model->family);
     snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
     snprintf(info->activations, sizeof info->activations, "%s", e->plan.q8 ? "q8" : "f32");
-    mfi_quant_name(e->plan.program.experts[0].proj[0].type, info->weights, sizeof info->weights);
+    mfi_quant_name(e->plan.program.experts[mfi_program_expert_layer(&e->plan.program)].proj[0].type,
+                   info->weights, sizeof info->weights);
 }
 
 const mf_tokenizer *mf_engine_tokenizer(const mf_engine *e)

@@ -179,7 +179,8 @@ static void add_item(writer *w, uint32_t layer, const char *name, const item *wh
 
 static const mfi_name *gguf_name(const mfi_model *model, uint32_t layer, mfi_role role)
 {
-    const mfi_recipe *recipes[] = {&model->arch->mixer[model->mixer[layer]], &model->arch->ffn};
+    const mfi_recipe *recipes[] = {&model->arch->mixer[model->mixer[layer]],
+                                   &model->arch->ffn[model->ffn[layer]]};
     for (size_t r = 0; r < 2; r++)
         for (uint32_t i = 0; i < recipes[r]->n_names; i++)
             if (recipes[r]->names[i].role == role)

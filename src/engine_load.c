@@ -73,12 +73,12 @@ static void transform(float *v, uint64_t n, mfi_load load)
     }
 }
 
-/* Reads one plane whole into a buffer of its own, which the caller frees. */
-static mf_status read_plane(loader *l, const mfi_program_weight *w, uint32_t row, uint32_t n_rows,
-                            char **out, mf_error *err)
+/* Reads rows of a plane into a buffer of its own, which the caller frees. */
+static mf_status read_plane(loader *l, const mfi_program_weight *w, uint32_t plane, uint32_t row,
+                            uint32_t n_rows, char **out, mf_error *err)
 {
     const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
-    mfi_extent x = mfi_tensor_extent(t, 0, row, n_rows);
+    mfi_extent x = mfi_tensor_extent(t, plane, row, n_rows);
     char *raw = malloc((size_t)x.len);
     if (!raw)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %" PRIu64 " bytes of %s", x.len,
@@ -100,7 +100,7 @@ static mf_status load_vector(loader *l, const mfi_program_weight *w, float *dst,
     const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
     uint32_t rows = w->rows > 1 ? w->rows : w->cols, width = w->rows > 1 ? w->cols : 1;
     char *raw;
-    MFI_TRY(read_plane(l, w, 0, (uint32_t)mfi_tensor_rows(t), &raw, err));
+    MFI_TRY(read_plane(l, w, 0, 0, (uint32_t)mfi_tensor_rows(t), &raw, err));
     for (uint32_t r = 0; r < rows;) {
         uint32_t src, run = MFI_MIN(mfi_map_source(l->shape, w->map, r, &src), rows - r);
         const void *at = raw + (size_t)src * width * (t->type.bits / 8);
@@ -120,7 +120,7 @@ static mf_status load_columns(loader *l, const mfi_program_weight *w, char *dst,
     for (uint32_t row = 0; row < w->rows; row += band) {
         uint32_t n = MFI_MIN(band, w->rows - row);
         char *raw;
-        MFI_TRY(read_plane(l, w, row, n, &raw, err));
+        MFI_TRY(read_plane(l, w, 0, row, n, &raw, err));
         for (uint32_t c = 0; c < w->cols;) {
             uint32_t src, run = MFI_MIN(mfi_map_source(l->shape, w->map, c, &src), w->cols - c);
             uint64_t to = mfi_quant_row_bytes(w->type, 0, c),
@@ -135,9 +135,43 @@ static mf_status load_columns(loader *l, const mfi_program_weight *w, char *dst,
     return MF_OK;
 }
 
+/* Rows [src, src + n) of FP8 weights, which lie in one row of blocks, as float32. */
+static mf_status decode_band(loader *l, const mfi_program_weight *w, uint32_t src, uint32_t n,
+                             float *dst, mf_error *err)
+{
+    const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
+    uint32_t block = src / MFI_FP8_BLOCK * MFI_FP8_BLOCK;
+    uint32_t n_block = (uint32_t)MFI_MIN(mfi_tensor_rows(t) - block, MFI_FP8_BLOCK);
+    char *codes, *scales;
+    MFI_TRY(read_plane(l, w, 0, src, n, &codes, err));
+    mf_status status = read_plane(l, w, 1, block, n_block, &scales, err);
+    if (status == MF_OK) {
+        for (uint32_t r = 0; r < n; r++) {
+            const void *at[MFI_MAX_PLANES] = {codes + (size_t)r * w->cols, scales};
+            mfi_dequant_row(t->type, at, w->cols, dst + (size_t)r * w->cols);
+        }
+        free(scales);
+    }
+    free(codes);
+    return status;
+}
+
+static mf_status load_decoded(loader *l, const mfi_program_weight *w, float *dst, mf_error *err)
+{
+    MFI_ASSERT(mfi_catalog_tensor(l->catalog, w->tensor)->type.kind == MFI_Q_FP8);
+    for (uint32_t r = 0, n; r < w->rows; r += n) {
+        uint32_t src, run = MFI_MIN(mfi_map_source(l->shape, w->map, r, &src), w->rows - r);
+        n = MFI_MIN(run, MFI_FP8_BLOCK - src % MFI_FP8_BLOCK);
+        MFI_TRY(decode_band(l, w, src, n, dst + (size_t)r * w->cols, err));
+    }
+    return MF_OK;
+}
+
 static mf_status load_weight(loader *l, const mfi_program_weight *w, char *dense, mf_error *err)
 {
     const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
+    if (w->load == MFI_LOAD_DECODED)
+        return load_decoded(l, w, (float *)(dense + w->offset[0]), err);
     if (w->load != MFI_LOAD_MATRIX)
         return load_vector(l, w, (float *)(dense + w->offset[0]), err);
     if (w->map == MFI_MAP_TILED_COLS)
@@ -146,10 +180,10 @@ static mf_status load_weight(loader *l, const mfi_program_weight *w, char *dense
         uint64_t row_bytes = mfi_quant_row_bytes(t->type, p, w->cols);
         for (uint32_t r = 0; r < w->rows;) {
             uint32_t src, run = MFI_MIN(mfi_map_source(l->shape, w->map, r, &src), w->rows - r);
-            /* Only unmapped weights have planes whose rows stand for several, and those are one
-             * run. */
-            MFI_TRY(read_extent(l, mfi_tensor_extent(t, p, src, run),
-                                dense + w->offset[p] + r * row_bytes, err));
+            /* Where a plane's rows stand for several, runs are whole rows of it. */
+            MFI_TRY(read_extent(
+                l, mfi_tensor_extent(t, p, src, run),
+                dense + w->offset[p] + r / mfi_quant_rows_per_row(t->type, p) * row_bytes, err));
             r += run;
         }
     }
@@ -191,6 +225,8 @@ mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *progr
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the table of %zu experts", n);
     for (uint32_t layer = 0; layer < s->n_layers; layer++) {
         (*layers)[layer] = layer;
+        if (!mfi_model_routed(model, layer))
+            continue; /* never asked for */
         for (uint32_t e = 0; e < s->n_experts; e++) {
             size_t at = (size_t)layer * s->n_experts + e;
             mfi_expert_part *out = *parts + at * MFI_MAX_PARTS;

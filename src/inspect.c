@@ -69,6 +69,8 @@ static bucket bucket_of(uint32_t role)
     case MFI_ROLE_NORM_FFN:
         return BUCKET_OTHER;
     case MFI_ROLE_ROUTER:
+    case MFI_ROLE_ROUTER_BIAS:
+    case MFI_ROLE_ROUTER_CORRECTION:
         return BUCKET_ROUTER;
     case MFI_ROLE_SHARED_GATE:
     case MFI_ROLE_SHARED_UP:
@@ -97,9 +99,10 @@ static mf_status sort_tensors(report *r)
     memset(r->buckets, BUCKET_OTHER, n);
     for (size_t i = 0; i < (size_t)(m->shape.n_layers + 1) * MFI_N_ROLES; i++)
         put_bucket(r, m->weights[i].tensor, bucket_of((uint32_t)(i % MFI_N_ROLES)));
-    size_t n_experts = (size_t)m->shape.n_layers * m->shape.n_experts * MFI_EXPERT_PROJS;
-    for (size_t i = 0; i < n_experts; i++)
-        put_bucket(r, m->experts[i].tensor, BUCKET_EXPERTS);
+    size_t n_mats = (size_t)m->shape.n_experts * MFI_EXPERT_PROJS;
+    for (uint32_t layer = 0; layer < m->shape.n_layers; layer++)
+        for (size_t i = 0; mfi_model_routed(m, layer) && i < n_mats; i++)
+            put_bucket(r, m->experts[layer * n_mats + i].tensor, BUCKET_EXPERTS);
     for (uint32_t id = 0; id < n; id++)
         r->by_bucket[r->buckets[id]] += tensor_bytes(mfi_catalog_tensor(r->catalog, id));
     return MF_OK;

@@ -179,8 +179,8 @@ static const char *run_other(const bench *b, const mfi_kernels *k, int which)
         k->gdn_step(p, x, x + 128, x + 256, 0.9f, 0.5f, 128, 128, y);
         return "gdn_step 128 x 128";
     case 11:
-        k->route_softmax(x, 256, 8, true, ids, y);
-        return "route_softmax 8 of 256";
+        k->route(&(mfi_routing){.normalize = true, .scale = 1}, x, NULL, 256, 8, ids, y);
+        return "route 8 of 256";
     default: {
         mfi_mat w = {{MFI_Q_MLX, 4, MFI_Q_BF16, 64}, 1, 2048, {p, p + 65536, p + 131072}};
         k->get_row(&w, 0, y);

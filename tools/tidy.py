@@ -33,7 +33,7 @@ EDGES = {
     "op": ["base", "quant"],
     "model": ["base", "quant", "format", "op"],
     "plan": ["base", "os", "io", "quant", "format", "op", "model"],
-    "kernels": ["base", "os/cpu.h", "quant"],
+    "kernels": ["base", "os/cpu.h", "quant", "op/routing.h"],
     "backend": ["base", "os", "quant", "op", "kernels"],
     "experts": ["base", "os", "io"],
     "forward": ["base", "os", "quant", "op", "plan", "experts", "backend/backend.h"],

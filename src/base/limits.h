@@ -8,6 +8,7 @@
 #define MFI_MAX_LAYERS             1024
 #define MFI_MAX_EXPERTS            4096 /* a layer; ids are uint16_t */
 #define MFI_MAX_TOP_K              64
+#define MFI_MAX_EXPERT_GROUPS      64
 #define MFI_MAX_HEAD_DIM           1024
 #define MFI_MAX_DIMS               4 /* of a tensor */
 #define MFI_MAX_PLANES             3 /* weights, scales, biases */
@@ -50,5 +51,6 @@
 
 _Static_assert(MFI_MAX_EXPERTS <= UINT16_MAX, "expert ids are uint16_t");
 _Static_assert(MFI_MAX_TOP_K <= MFI_MAX_EXPERTS, "top-k picks distinct experts");
+_Static_assert(MFI_MAX_EXPERT_GROUPS <= MFI_MAX_TOP_K, "one list serves experts and groups");
 
 #endif

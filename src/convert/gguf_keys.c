@@ -106,7 +106,7 @@ static void put_arch(keys *k, const mfi_model *model)
     put_u32(k, "attention.key_length", s->head_dim);
     put_u32(k, "attention.value_length", s->head_dim);
     put_f32(k, "attention.layer_norm_rms_epsilon", s->eps);
-    put_f32(k, "rope.freq_base", (float)s->rope_theta);
+    put_f32(k, "rope.freq_base", (float)s->rope.theta);
     put_u32(k, "rope.dimension_count", s->n_rot);
     put_u32(k, "expert_count", s->n_experts);
     put_u32(k, "expert_used_count", s->top_k);

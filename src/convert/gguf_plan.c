@@ -137,7 +137,7 @@ static mf_status add_recipe(planner *p, const mfi_recipe *recipe, const char *pr
 {
     for (uint32_t i = 0; i < recipe->n_names; i++) {
         const mfi_name_rule *rule = &recipe->names[i];
-        if (rule->role == MFI_ROLE_LM_HEAD && p->model->tied)
+        if ((rule->role == MFI_ROLE_LM_HEAD && p->model->tied) || p->model->omit[rule->role])
             continue;
         MFI_TRY(add_weight(p, prefix, rule, &weights[rule->role]));
     }
@@ -190,7 +190,7 @@ void mfi_gp_count_bytes(mfi_gp *plan, const mfi_model *model)
 static mf_status check_sayable(const planner *p)
 {
     bool norm = p->model->arch != &mfi_arch_qwen2_moe;
-    if (p->model->shape.norm_top_k != norm)
+    if (p->model->shape.routing.normalize != norm)
         return mfi_fail(p->err, MF_ERR_UNSUPPORTED,
                         "%s: norm_topk_prob is %s, but readers of GGUF take %s for granted in "
                         "family %s",
@@ -211,8 +211,9 @@ mf_status mfi_gp_open(mfi_gp *plan, const mfi_model *model, const mfi_gp_target 
         char prefix[32];
         snprintf(prefix, sizeof prefix, "blk.%u.", layer);
         MFI_TRY(add_recipe(&p, &model->arch->mixer[model->mixer[layer]], prefix, weights));
-        MFI_TRY(add_recipe(&p, &model->arch->ffn, prefix, weights));
-        MFI_TRY(add_experts(&p, prefix, layer));
+        MFI_TRY(add_recipe(&p, &model->arch->ffn[model->ffn[layer]], prefix, weights));
+        if (mfi_model_routed(model, layer))
+            MFI_TRY(add_experts(&p, prefix, layer));
     }
     MFI_TRY(add_recipe(&p, &model->arch->head, "", model->weights));
     mfi_gp_count_bytes(plan, model);

@@ -24,6 +24,11 @@ static mf_status no_memory(const planner *p)
 
 /* ---- types ---- */
 
+static bool is_matrix(const mfi_weight_src *w)
+{
+    return w->load == MFI_LOAD_MATRIX || w->load == MFI_LOAD_DECODED;
+}
+
 /* The float type that goes on with a source: its own, that of its scales, or what MLX computes in.
  */
 static mfi_qkind float_of(mfi_qtype source)
@@ -53,7 +58,7 @@ static mfi_qtype type_of(const planner *p, const mfi_weight_src *w, mfi_role rol
 {
     mfi_qtype source = mfi_catalog_tensor(p->model->catalog, w->tensor)->type;
     bool router = role == MFI_ROLE_ROUTER || role == MFI_ROLE_SHARED_SCALE;
-    if (w->load != MFI_LOAD_MATRIX || (role == MFI_ROLE_ROUTER && p->model->arch->mlx.float_router))
+    if (!is_matrix(w) || (role == MFI_ROLE_ROUTER && p->model->arch->mlx.float_router))
         return mfi_qtype_float(float_of(source));
     return matrix_type(p, source, w->cols, p->plan->dense_bits, router);
 }
@@ -65,6 +70,13 @@ static void cut_weight(char *name)
     size_t n = strlen(name), suffix = strlen(".weight");
     if (n > suffix && strcmp(name + n - suffix, ".weight") == 0)
         name[n - suffix] = 0;
+}
+
+/* Of two forms that MLX reads the one that the source has, so that nothing must be transposed. */
+static const mfi_name *form_of(const mfi_name_rule *rule, const mfi_weight_src *w)
+{
+    bool second = rule->hf[1].name && rule->hf[1].map == w->map && rule->hf[0].map != w->map;
+    return &rule->hf[second];
 }
 
 /* What files have that are not as Hugging Face's: GGUF's A_log is -exp of it. Norms get the 1 that
@@ -84,8 +96,9 @@ static mf_status add_weight(planner *p, const char *prefix, const mfi_name_rule 
 {
     char name[MFI_GP_NAME_BYTES];
     const mfi_shape *s = &p->model->shape;
-    bool matrix = w->load == MFI_LOAD_MATRIX;
-    snprintf(name, sizeof name, "%s", rule->hf[0].name);
+    bool matrix = is_matrix(w);
+    const mfi_name *hf = form_of(rule, w);
+    snprintf(name, sizeof name, "%s", hf->name);
     if (matrix)
         cut_weight(name);
     mfi_gp_tensor *t = mfi_gp_begun(&p->plan->gp, prefix, name);
@@ -99,13 +112,19 @@ static mf_status add_weight(planner *p, const char *prefix, const mfi_name_rule 
     }
     MFI_ASSERT(t->n_parts < MFI_GP_PARTS);
     mfi_gp_part *part = &t->parts[t->n_parts++];
-    *part = (mfi_gp_part){*w, mfi_gp_target_map(s, rule->hf[0].map)};
+    *part = (mfi_gp_part){*w, mfi_gp_target_map(s, hf->map)};
     set_transform(p, t, rule, part);
     t->rows += t->vector ? w->cols : w->rows;
     t->n_dims = t->vector ? 1 : rule->cols == MFI_DIM_CONV ? 3 : 2;
     t->dims[0] = t->rows;
     t->dims[1] = t->cols;
     t->dims[2] = 1; /* convolution taps are [C][k][1] */
+    if (hf == &rule->hf[1] && (rule->role == MFI_ROLE_LATENT_K || rule->role == MFI_ROLE_LATENT_V)) {
+        t->n_dims = 3; /* a matrix a head */
+        t->dims[0] = s->n_head;
+        t->dims[1] = t->rows / s->n_head;
+        t->dims[2] = t->cols;
+    }
     return MF_OK;
 }
 
@@ -116,7 +135,7 @@ static mf_status add_recipe(planner *p, const mfi_recipe *recipe, const char *pr
         const mfi_name_rule *rule = &recipe->names[i];
         char head[64];
         snprintf(head, sizeof head, "%s", p->model->arch->mlx.root ? p->model->arch->mlx.root : "");
-        if (rule->role == MFI_ROLE_LM_HEAD && p->model->tied)
+        if ((rule->role == MFI_ROLE_LM_HEAD && p->model->tied) || p->model->omit[rule->role])
             continue;
         MFI_TRY(add_weight(p, rule->role == MFI_ROLE_LM_HEAD ? head : prefix, rule,
                            &weights[rule->role]));
@@ -151,8 +170,9 @@ static mf_status add_tensors(planner *p)
         const mfi_weight_src *weights = model->weights + (size_t)(1 + layer) * MFI_N_ROLES;
         snprintf(prefix, sizeof prefix, "%slayers.%" PRIu32 ".", outside, layer);
         MFI_TRY(add_recipe(p, &model->arch->mixer[model->mixer[layer]], prefix, weights));
-        MFI_TRY(add_recipe(p, &model->arch->ffn, prefix, weights));
-        MFI_TRY(add_experts(p, prefix, layer));
+        MFI_TRY(add_recipe(p, &model->arch->ffn[model->ffn[layer]], prefix, weights));
+        if (mfi_model_routed(model, layer))
+            MFI_TRY(add_experts(p, prefix, layer));
     }
     return add_recipe(p, &model->arch->head, outside, model->weights);
 }
@@ -173,7 +193,7 @@ static void set_entry(const mfi_gp_tensor *t, uint32_t plane, char *name, mfi_st
 {
     static const char *const suffixes[] = {".weight", ".scales", ".biases"};
     bool quantised = t->type.kind == MFI_Q_MLX;
-    bool matrix = t->n_parts == 0 || t->parts[0].src.load == MFI_LOAD_MATRIX;
+    bool matrix = t->n_parts == 0 || is_matrix(&t->parts[0].src);
     mfi_qkind kind = (mfi_qkind)(quantised ? t->type.scale : t->type.kind);
     snprintf(name, PLANE_NAME_BYTES, "%s%s", t->name, matrix ? suffixes[plane] : "");
     *e = (mfi_st_entry){.name = name, .n_dims = t->n_dims};

@@ -29,8 +29,8 @@ typedef struct mfi_expert_part {
 } mfi_expert_part;
 
 /* Parts of all experts: those of (layer, expert) are parts[(layer * n_experts + expert) * n_parts
- * ..], n_parts of them; len 0 marks an unused one. Layers are numbered among the streamed layers
- * only. */
+ * ..], n_parts of them; len 0 marks an unused one. A layer without experts has unused parts only,
+ * and nobody asks for it. */
 typedef struct mfi_expert_table {
     uint32_t n_layers, n_experts, n_parts;
     uint64_t slot_bytes;

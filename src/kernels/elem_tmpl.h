@@ -67,9 +67,18 @@ static void elem_rope_half(float *x, uint32_t n_rot, const float *cosines, const
     }
 }
 
+static void elem_rope_pairs(float *x, uint32_t n_rot, const float *cosines, const float *sines)
+{
+    for (uint32_t i = 0; i < n_rot / 2; i++) {
+        float a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = a * cosines[i] - b * sines[i];
+        x[2 * i + 1] = b * cosines[i] + a * sines[i];
+    }
+}
+
 /* Initialisers for a table. */
 #define ELEM_ENTRIES                                                                               \
     .rmsnorm = elem_rmsnorm, .l2norm = elem_l2norm, .add = elem_add, .axpy = elem_axpy,            \
-    .rope_half = elem_rope_half
+    .rope_half = elem_rope_half, .rope_pairs = elem_rope_pairs
 
 #endif

@@ -16,6 +16,7 @@
 #ifndef MFI_KERNELS_KERNELS_H
 #define MFI_KERNELS_KERNELS_H
 
+#include "op/routing.h"
 #include "os/cpu.h"
 #include "quant/quant.h"
 
@@ -41,7 +42,11 @@ typedef struct mfi_kernels {
     /* y[t*ldy + r] = sum_c w[r][c] * x[t*ldx + c], for t < n_tok and row0 <= r < row1. Any type. */
     void (*matmul_f32)(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                        size_t ldy, uint32_t row0, uint32_t row1);
-    /* The same from 8-bit activations; cols is a multiple of 32. MLX types: per block
+    /* y[t*ldy + c] = sum over r < n_rows of x[t*ldx + r] * w[row0 + r][c], for t < n_tok and all
+     * columns c: the product with those rows transposed. Each sum runs in order of r. Any type. */
+    void (*matmul_t)(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
+                     size_t ldy, uint32_t row0, uint32_t n_rows);
+    /* matmul_f32 from 8-bit activations; cols is a multiple of 32. MLX types: per block
      * d_x * scale * (integer sum of q_w * q_x) + bias * s, the integer sum exact. Other types:
      * matmul_f32 with x = d * q. */
     void (*matmul_q8)(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
@@ -70,12 +75,19 @@ typedef struct mfi_kernels {
     /* Rotates pairs (i, i + n_rot/2), i < n_rot/2, of x by the angles whose cosines and sines are
      * given ([n_rot/2] each). Elements from n_rot on are untouched. */
     void (*rope_half)(float *x, uint32_t n_rot, const float *cos, const float *sin);
+    /* The same with pairs (2i, 2i + 1). */
+    void (*rope_pairs)(float *x, uint32_t n_rot, const float *cos, const float *sin);
 
     /* One query head over n_kv positions: out[dim_v] = sum_j softmax_j(scale * q.k_j) v_j.
      * k_j = k + j*ldk [dim], v_j = v + j*ldv [dim_v]. Streaming softmax over blocks of
      * MFI_ATTN_BLOCK positions from position 0 on. n_kv > 0; dim, dim_v <= MFI_ATTN_DIM_MAX. */
     void (*attend)(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
                    uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out);
+    /* n_q heads, ldq and ldo apart, over the same k and v, which may overlap. Of each head the bits
+     * don't depend on how many there are. */
+    void (*attend_shared)(const float *q, size_t ldq, uint32_t n_q, const float *k, size_t ldk,
+                          const float *v, size_t ldv, uint32_t n_kv, uint32_t dim, uint32_t dim_v,
+                          float scale, float *out, size_t ldo);
 
     /* Depthwise causal convolution with SiLU for one token: y[c] = silu(sum_j w[c*kernel + j] *
      * in_j[c]), j = 0 the oldest. `state` [kernel-1][n_ch] holds the previous inputs, oldest first;
@@ -88,10 +100,11 @@ typedef struct mfi_kernels {
     void (*gdn_step)(float *s, const float *q, const float *k, const float *v, float g, float beta,
                      uint32_t dk, uint32_t dv, float *out);
 
-    /* Softmax over all n logits, then the top_k largest (the earlier index on ties), in falling
-     * order of probability; `normalize`: weights divided by their sum. ids are distinct. */
-    void (*route_softmax)(const float *logits, uint32_t n, uint32_t top_k, bool normalize,
-                          uint16_t *ids, float *weights);
+    /* The top_k of n experts by score plus correction (NULL: none), as routing.h has it; the
+     * earlier index on ties, in falling order of what the choice goes by. Groups used hold top_k
+     * experts at least. ids are distinct. */
+    void (*route)(const mfi_routing *routing, const float *logits, const float *correction,
+                  uint32_t n, uint32_t top_k, uint16_t *ids, float *weights);
 } mfi_kernels;
 
 #define MFI_ATTN_BLOCK   64

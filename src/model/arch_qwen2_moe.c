@@ -99,14 +99,14 @@ static const mfi_name_rule moe_names[] = {
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
-    s->norm_top_k = false;
-    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->norm_top_k, err));
+    s->routing.normalize = false;
+    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "qkv_bias", true, err));
     MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
-    MFI_TRY(mfi_config_experts(c, s, err));
+    MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     return mfi_config_u32(c, "shared_expert_intermediate_size", -1, 1, 1 << 20, &s->shared_width,
                           err);
 }
@@ -124,8 +124,8 @@ const mfi_arch mfi_arch_qwen2_moe = {
     .model_types = model_types,
     .gguf_arch = "qwen2moe",
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn_bias, attn_names)},
-    .ffn = MFI_RECIPE(mfi_ops_moe_shared, moe_names),
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe_shared_gated, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .read_config = read_config,
     .evidence = evidence,

@@ -78,13 +78,13 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 {
     mfi_shape *s = &model->shape;
     s->attn_gate = true;
-    s->norm_top_k = true;
+    s->routing.normalize = true;
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "attn_output_gate", true, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e7, 0.25, err));
     MFI_TRY(mfi_config_gdn(c, s, err));
-    MFI_TRY(mfi_config_experts(c, s, err));
+    MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     MFI_TRY(mfi_config_u32(c, "shared_expert_intermediate_size", -1, 1, 1 << 20, &s->shared_width,
                            err));
     return mfi_config_hybrid(c, s->n_layers, model->mixer, err);
@@ -106,7 +106,7 @@ const mfi_arch mfi_arch_qwen3_5_moe = {
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_hybrid_attn),
               [MFI_MIXER_GDN] = MFI_RECIPE(mfi_ops_gdn, gdn_names)},
-    .ffn = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_hybrid_moe),
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe_shared_gated, mfi_names_hybrid_moe)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_centred),
     .read_config = read_config,
     .evidence = evidence,

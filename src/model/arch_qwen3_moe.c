@@ -70,13 +70,13 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     mfi_shape *s = &model->shape;
     /* Hugging Face's default is false, llama.cpp's for this family true; published files say true.
      */
-    s->norm_top_k = c->gguf_arch != NULL;
-    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->norm_top_k, err));
+    s->routing.normalize = c->gguf_arch != NULL;
+    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
-    return mfi_config_experts(c, s, err);
+    return mfi_config_experts(c, s, "moe_intermediate_size", err);
 }
 
 static const mfi_evidence evidence[] = {
@@ -93,7 +93,7 @@ const mfi_arch mfi_arch_qwen3_moe = {
     .gguf_arch = "qwen3moe",
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
-    .ffn = MFI_RECIPE(mfi_ops_moe, moe_names),
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .read_config = read_config,
     .evidence = evidence,

@@ -98,6 +98,18 @@ static bool is_tiled(mfi_row_map map)
            map == MFI_MAP_TILED_COLS;
 }
 
+/* Whether a map moves whole rows of FP8's scales; then it can do so in stored form. */
+static bool keeps_blocks(const mfi_shape *s, mfi_row_map map, uint32_t rows)
+{
+    for (uint32_t r = 0, src; r < rows;) {
+        uint32_t run = MFI_MIN(mfi_map_source(s, map, r, &src), rows - r);
+        if (src % MFI_FP8_BLOCK != 0 || (run % MFI_FP8_BLOCK != 0 && r + run < rows))
+            return false;
+        r += run;
+    }
+    return true;
+}
+
 static mf_status check_matrix(const binder *b, uint32_t id, mfi_row_map map, uint64_t rows,
                               uint64_t cols, mf_error *err)
 {
@@ -107,8 +119,8 @@ static mf_status check_matrix(const binder *b, uint32_t id, mfi_row_map map, uin
         return wrong_shape(b, id, t_rows, cols, err);
     if (!mfi_quant_multiplies(t->type))
         return wrong_type(b, id, "of a type that can be multiplied", err);
-    if (map != MFI_MAP_NONE && t->type.kind == MFI_Q_FP8)
-        return wrong_type(b, id, "of a type whose rows can be taken apart", err);
+    if (map == MFI_MAP_TILED_COLS && t->type.kind == MFI_Q_FP8)
+        return wrong_type(b, id, "of a type whose columns can be moved", err);
     return MF_OK;
 }
 
@@ -133,12 +145,19 @@ static mf_status bind_weight(binder *b, const mfi_name_rule *rule, const char *p
         return missing(b, name, err);
     uint32_t rows = mfi_dim_value(s, rule->rows), cols = mfi_dim_value(s, rule->cols);
     mfi_load load = rule->load;
+    if (map == MFI_MAP_KVB_K) { /* a head's rows by key, not by latent */
+        rows = s->n_head * s->nope_dim;
+        cols = s->latent_kv;
+    }
     if (load == MFI_LOAD_MATRIX)
         MFI_TRY(check_matrix(b, id, map, rows, cols, err));
     else
         MFI_TRY(check_vector(b, id, rows, cols, err));
     if ((load == MFI_LOAD_F32_PLUS1 && b->transformed) || (load == MFI_LOAD_F32_NEG_EXP && b->gguf))
         load = MFI_LOAD_F32;
+    if (load == MFI_LOAD_MATRIX && mfi_catalog_tensor(b->model->catalog, id)->type.kind == MFI_Q_FP8 &&
+        !keeps_blocks(s, map, rows))
+        load = MFI_LOAD_DECODED; /* heads don't begin where scales do */
     if (is_tiled(map) && (s->gdn_tiled || s->gdn_k_heads == s->gdn_v_heads))
         map = MFI_MAP_NONE; /* left tiled, or the same either way */
     *out = (mfi_weight_src){id, rows, cols, load, map};
@@ -151,7 +170,8 @@ static mf_status bind_layer(binder *b, const mfi_recipe *recipe, uint32_t layer,
     char prefix[96];
     snprintf(prefix, sizeof prefix, "%s%s%u.", b->body, b->layers, layer);
     for (uint32_t i = 0; i < recipe->n_names; i++)
-        MFI_TRY(bind_weight(b, &recipe->names[i], prefix, &row[recipe->names[i].role], err));
+        if (!b->model->omit[recipe->names[i].role])
+            MFI_TRY(bind_weight(b, &recipe->names[i], prefix, &row[recipe->names[i].role], err));
     return MF_OK;
 }
 
@@ -395,8 +415,8 @@ mf_status mfi_model_bind(mfi_model *model, mf_error *err)
     for (uint32_t i = 0; status == MF_OK && i < s->n_layers; i++) {
         status = bind_layer(&b, &model->arch->mixer[model->mixer[i]], i, err);
         if (status == MF_OK)
-            status = bind_layer(&b, &model->arch->ffn, i, err);
-        if (status == MF_OK)
+            status = bind_layer(&b, &model->arch->ffn[model->ffn[i]], i, err);
+        if (status == MF_OK && mfi_model_routed(model, i))
             status = bind_experts(&b, i, err);
     }
     if (status == MF_OK)

@@ -20,11 +20,35 @@ static const struct {
     {"rope_theta", "rope.freq_base"},
     {"rope_dims", "rope.dimension_count"},
     {"rope_type", "rope.scaling.type"},
+    {"rope_factor", "rope.scaling.factor"},
+    {"rope_original_ctx", "rope.scaling.original_context_length"},
+    {"rope_attn_factor", "rope.scaling.attn_factor"},
+    {"rope_log_multiplier", "rope.scaling.yarn_log_multiplier"},
+    {"rope_beta_fast", "rope.scaling.yarn_beta_fast"},
+    {"rope_beta_slow", "rope.scaling.yarn_beta_slow"},
     {"vocab_size", "vocab_size"},
     {"num_experts", "expert_count"},
     {"num_experts_per_tok", "expert_used_count"},
     {"moe_intermediate_size", "expert_feed_forward_length"},
     {"shared_expert_intermediate_size", "expert_shared_feed_forward_length"},
+    {"intermediate_size", "feed_forward_length"},
+    {"first_k_dense_replace", "leading_dense_block_count"},
+    {"n_shared_experts", "expert_shared_count"},
+    {"gating_func", "expert_gating_func"},
+    {"norm_topk_prob", "expert_weights_norm"},
+    {"routed_scaling_factor", "expert_weights_scale"},
+    {"n_group", "expert_group_count"},
+    {"topk_group", "expert_group_used_count"},
+    {"attention_multiplier", "attention.scale"},
+    {"embedding_multiplier", "embedding_scale"},
+    {"residual_multiplier", "residual_scale"},
+    {"logits_scaling", "logit_scale"},
+    {"q_lora_rank", "attention.q_lora_rank"},
+    {"kv_lora_rank", "attention.kv_lora_rank"},
+    {"key_length_mla", "attention.key_length_mla"},
+    {"value_length_mla", "attention.value_length_mla"},
+    {"value_length", "attention.value_length"},
+    {"temperature_scale", "attention.temperature_scale"},
     {"linear_num_key_heads", "ssm.group_count"},
     {"linear_num_value_heads", "ssm.time_step_rank"},
     {"linear_key_head_dim", "ssm.state_size"},
@@ -110,9 +134,8 @@ mf_status mfi_config_u32(const mfi_config *config, const char *key, int64_t fall
     return MF_OK;
 }
 
-/* A number in [min, max] over *out; absent (or null): as it was. */
-static mf_status read_number(const mfi_config *config, const mfi_json *v, const char *key,
-                             double min, double max, double *out, mf_error *err)
+mf_status mfi_config_number(const mfi_config *config, const mfi_json *v, const char *key,
+                            double min, double max, double *out, mf_error *err)
 {
     char name[192];
     double n;
@@ -162,13 +185,17 @@ mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err)
     return MF_OK;
 }
 
-mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, mf_error *err)
+mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *width_key,
+                             mf_error *err)
 {
-    bool local = mfi_config_has(c, "num_local_experts") && !mfi_config_has(c, "num_experts");
-    MFI_TRY(mfi_config_u32(c, local ? "num_local_experts" : "num_experts", -1, 1, MFI_MAX_EXPERTS,
-                           &s->n_experts, err));
+    static const char *const names[] = {"num_local_experts", "n_routed_experts"};
+    const char *n = "num_experts";
+    for (size_t i = 0; i < MFI_ARRAY_LEN(names); i++)
+        if (mfi_config_has(c, names[i]) && !mfi_config_has(c, n))
+            n = names[i];
+    MFI_TRY(mfi_config_u32(c, n, -1, 1, MFI_MAX_EXPERTS, &s->n_experts, err));
     MFI_TRY(mfi_config_u32(c, "num_experts_per_tok", -1, 1, MFI_MAX_TOP_K, &s->top_k, err));
-    MFI_TRY(mfi_config_u32(c, "moe_intermediate_size", -1, 1, 1 << 20, &s->expert_width, err));
+    MFI_TRY(mfi_config_u32(c, width_key, -1, 1, 1 << 20, &s->expert_width, err));
     if (s->top_k > s->n_experts)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: top-%u of %u experts is impossible", c->path,
                         s->top_k, s->n_experts);
@@ -177,40 +204,6 @@ mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, mf_error *err)
                         c->path);
     uint32_t step;
     return mfi_config_u32(c, "decoder_sparse_step", 1, 1, 1, &step, err);
-}
-
-mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
-                          mf_error *err)
-{
-    const mfi_json *rope = mfi_config_get(c, "rope_parameters");
-    if (mfi_json_typeof(rope) != MFI_JSON_OBJECT)
-        rope = mfi_config_get(c, "rope_scaling");
-    const mfi_json *type_json =
-        c->gguf_arch ? mfi_config_get(c, "rope_type") : mfi_json_get(rope, "rope_type");
-    if (!type_json)
-        type_json = mfi_json_get(rope, "type");
-    const char *type = mfi_json_str(type_json, NULL);
-    if (type && strcmp(type, "default") != 0 && strcmp(type, "none") != 0)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: rope type '%s' (known here: default)",
-                        c->path, type);
-    const char *in_rope[] = {"rope_theta", "partial_rotary_factor"};
-    double values[2] = {theta, partial}, dims = 0;
-    for (int i = 0; i < 2; i++) {
-        const mfi_json *v = mfi_json_get(rope, in_rope[i]);
-        v = mfi_json_typeof(v) == MFI_JSON_NULL ? mfi_config_get(c, in_rope[i]) : v;
-        MFI_TRY(read_number(c, v, in_rope[i], i ? 0 : 1, i ? 1 : 1e30, &values[i], err));
-    }
-    s->rope_theta = values[0];
-    double n_rot = (double)s->head_dim * values[1];
-    MFI_TRY(read_number(c, mfi_config_get(c, "rope_dims"), "rope_dims", 0, MFI_MAX_HEAD_DIM, &dims,
-                        err));
-    n_rot = dims > 0 ? dims : n_rot;
-    if (!(s->rope_theta > 1) || !(n_rot >= 2) || n_rot > s->head_dim || (uint32_t)n_rot % 2 != 0)
-        return mfi_fail(err, MF_ERR_FORMAT,
-                        "%s: %g rotary dimensions of %u with base %g are impossible", c->path,
-                        n_rot, s->head_dim, s->rope_theta);
-    s->n_rot = (uint32_t)n_rot;
-    return MF_OK;
 }
 
 mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
@@ -239,7 +232,8 @@ mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
 mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err)
 {
     double eps = 1e-6;
-    MFI_TRY(read_number(c, mfi_config_get(c, "rms_norm_eps"), "rms_norm_eps", 0, 1, &eps, err));
+    MFI_TRY(
+        mfi_config_number(c, mfi_config_get(c, "rms_norm_eps"), "rms_norm_eps", 0, 1, &eps, err));
     s->eps = (float)eps;
     const mfi_json *act_json = mfi_config_get(c, "hidden_act");
     const char *act = mfi_json_str(act_json, NULL);

@@ -18,6 +18,9 @@ bool mfi_config_has(const mfi_config *config, const char *key);
 /* An integer in [min, max]; `fallback` if absent (negative: MF_ERR_FORMAT). */
 mf_status mfi_config_u32(const mfi_config *config, const char *key, int64_t fallback, uint32_t min,
                          uint32_t max, uint32_t *out, mf_error *err);
+/* A number in [min, max] over *out; absent (or null): as it was. `key` is for messages. */
+mf_status mfi_config_number(const mfi_config *config, const mfi_json *v, const char *key,
+                            double min, double max, double *out, mf_error *err);
 /* Leaves *out where the flag is absent; MF_ERR_FORMAT if it is none. */
 mf_status mfi_config_flag(const mfi_config *config, const char *key, bool *out, mf_error *err);
 /* MF_ERR_UNSUPPORTED if the flag is there and not as wanted. */
@@ -26,10 +29,26 @@ mf_status mfi_config_require(const mfi_config *config, const char *key, bool wan
 /* Pieces that several families share. */
 mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err); /* eps, activation */
 mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err); /* heads */
-mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
-                          mf_error *err); /* theta, partial: where absent */
-mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, mf_error *err); /* routed ones */
+/* Routed experts: how many, how many of them, and how wide (width_key). */
+mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *width_key,
+                             mf_error *err);
 mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err);
 mf_status mfi_config_hybrid(const mfi_config *c, uint32_t n_layers, uint8_t *mixer, mf_error *err);
+
+/* config_moe.c */
+/* What the file says over what the family has put into s->routing. */
+mf_status mfi_config_routing(const mfi_config *c, mfi_shape *s, mf_error *err);
+/* n_shared_experts as wide as routed ones each (0 there: none); GGUF may give the width. */
+mf_status mfi_config_shared(const mfi_config *c, mfi_shape *s, mf_error *err);
+/* Layers 0 to first_k_dense_replace - 1 are dense, of intermediate_size. */
+mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err);
+
+/* config_rope.c: kind, frequencies and rotary dimensions; theta, partial: where absent */
+mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
+                          mf_error *err);
+
+/* config_latent.c: heads, ranks and rotation of latent attention, all layers' mixers, and which of
+ * its weights this model does without */
+mf_status mfi_config_latent(const mfi_config *c, mfi_model *model, mf_error *err);
 
 #endif

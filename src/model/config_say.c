@@ -26,6 +26,13 @@ static void put_f64(sayer *s, const char *key, double value)
     mfi_buf_str(s->out, ",\n");
 }
 
+/* One more member of an object on one line. */
+static void put_member(sayer *s, const char *key, double value)
+{
+    mfi_buf_fmt(s->out, ", \"%s\": ", key);
+    mfi_json_put_f64(s->out, value);
+}
+
 static void put_bool(sayer *s, const char *key, bool value)
 {
     mfi_buf_fmt(s->out, "  \"%s\": %s,\n", key, value ? "true" : "false");
@@ -44,20 +51,60 @@ static double short_decimal(float value)
     return (double)value;
 }
 
+/* Members of rope_parameters beyond the base. */
+static void put_scaling(sayer *s)
+{
+    static const char *const names[] = {
+        [MFI_ROPE_PLAIN] = "default",
+        [MFI_ROPE_LINEAR] = "linear",
+        [MFI_ROPE_YARN] = "yarn",
+        [MFI_ROPE_LLAMA3] = "llama3",
+    };
+    const mfi_rope *r = &s->model->shape.rope;
+    bool yarn = r->kind == MFI_ROPE_YARN;
+    mfi_buf_fmt(s->out, "\"rope_type\": \"%s\"", names[r->kind]);
+    put_member(s, "rope_theta", r->theta);
+    if (r->kind == MFI_ROPE_PLAIN)
+        return;
+    put_member(s, "factor", r->factor);
+    if (r->original_ctx)
+        put_member(s, "original_max_position_embeddings", r->original_ctx);
+    if (r->kind != MFI_ROPE_LINEAR) {
+        put_member(s, yarn ? "beta_fast" : "high_freq_factor", r->beta_fast);
+        put_member(s, yarn ? "beta_slow" : "low_freq_factor", r->beta_slow);
+    }
+    if (yarn && r->mscale_all_dim > 0) {
+        put_member(s, "mscale", r->mscale_all_dim);
+        put_member(s, "mscale_all_dim", r->mscale_all_dim);
+    } else if (yarn) {
+        put_member(s, "attention_factor", r->attn_factor);
+    }
+    if (yarn && r->exact)
+        mfi_buf_str(s->out, ", \"truncate\": false");
+}
+
 static void put_rope(sayer *s)
 {
     const mfi_shape *shape = &s->model->shape;
-    /* Readers truncate the product. */
-    double partial = (double)shape->n_rot / shape->head_dim;
-    if ((uint32_t)((double)shape->head_dim * partial) != shape->n_rot)
-        partial = (shape->n_rot + 0.25) / shape->head_dim;
-    put_f64(s, "rope_theta", shape->rope_theta);
-    put_f64(s, "partial_rotary_factor", partial);
-    mfi_buf_str(s->out, "  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": ");
-    mfi_json_put_f64(s->out, shape->rope_theta);
-    mfi_buf_str(s->out, ", \"partial_rotary_factor\": ");
-    mfi_json_put_f64(s->out, partial);
-    mfi_buf_str(s->out, "},\n");
+    put_f64(s, "rope_theta", shape->rope.theta);
+    mfi_buf_str(s->out, "  \"rope_parameters\": {");
+    put_scaling(s);
+    if (!shape->latent_kv) {
+        /* Readers truncate the product. */
+        double partial = (double)shape->n_rot / shape->head_dim;
+        if ((uint32_t)((double)shape->head_dim * partial) != shape->n_rot)
+            partial = (shape->n_rot + 0.25) / shape->head_dim;
+        put_member(s, "partial_rotary_factor", partial);
+        mfi_buf_str(s->out, "},\n");
+        put_f64(s, "partial_rotary_factor", partial);
+    } else {
+        mfi_buf_str(s->out, "},\n");
+    }
+    if (shape->rope.kind != MFI_ROPE_PLAIN) { /* where MLX looks for it */
+        mfi_buf_str(s->out, "  \"rope_scaling\": {");
+        put_scaling(s);
+        mfi_buf_str(s->out, "},\n");
+    }
 }
 
 static void put_layer_types(sayer *s)
@@ -84,6 +131,41 @@ static void put_hybrid(sayer *s)
     put_layer_types(s);
 }
 
+static void put_latent(sayer *s)
+{
+    const mfi_shape *shape = &s->model->shape;
+    if (shape->latent_q)
+        put_u32(s, "q_lora_rank", shape->latent_q);
+    else
+        mfi_buf_str(s->out, "  \"q_lora_rank\": null,\n");
+    put_u32(s, "kv_lora_rank", shape->latent_kv);
+    put_u32(s, "qk_nope_head_dim", shape->nope_dim);
+    put_u32(s, "qk_rope_head_dim", shape->n_rot);
+    put_u32(s, "v_head_dim", shape->v_dim);
+}
+
+static void put_routing(sayer *s)
+{
+    const mfi_shape *shape = &s->model->shape;
+    const mfi_routing *r = &shape->routing;
+    put_bool(s, "norm_topk_prob", r->normalize);
+    if (s->model->arch->mlx.float_router) { /* families whose configuration says how they route */
+        put_u32(s, "n_routed_experts", shape->n_experts);
+        if (shape->shared_width)
+            put_u32(s, "n_shared_experts", shape->shared_width / shape->expert_width);
+        put_u32(s, "n_group", r->n_groups ? r->n_groups : 1);
+        put_u32(s, "topk_group", r->n_groups_used ? r->n_groups_used : 1);
+        put_f64(s, "routed_scaling_factor", short_decimal(r->scale));
+        mfi_buf_fmt(s->out, "  \"scoring_func\": \"%s\",\n",
+                    r->score == MFI_SCORE_SIGMOID ? "sigmoid" : "softmax");
+        mfi_buf_fmt(s->out, "  \"topk_method\": \"%s\",\n",
+                    r->score == MFI_SCORE_SIGMOID ? "noaux_tc"
+                    : r->n_groups > 1             ? "group_limited_greedy"
+                                                  : "greedy");
+        put_u32(s, "moe_layer_freq", 1);
+    }
+}
+
 static void put_shape(sayer *s)
 {
     const mfi_shape *shape = &s->model->shape;
@@ -93,7 +175,10 @@ static void put_shape(sayer *s)
     put_u32(s, "max_position_embeddings", s->model->ctx_model);
     put_u32(s, "num_attention_heads", shape->n_head);
     put_u32(s, "num_key_value_heads", shape->n_kv_head);
-    put_u32(s, "head_dim", shape->head_dim);
+    if (shape->latent_kv)
+        put_latent(s);
+    else
+        put_u32(s, "head_dim", shape->head_dim);
     put_f64(s, "rms_norm_eps", short_decimal(shape->eps));
     put_bool(s, "attention_bias", false);
     put_rope(s);
@@ -106,10 +191,11 @@ static void put_shape(sayer *s)
     put_u32(s, "num_experts", shape->n_experts);
     put_u32(s, "num_experts_per_tok", shape->top_k);
     put_u32(s, "moe_intermediate_size", shape->expert_width);
-    put_u32(s, "intermediate_size", shape->expert_width * shape->top_k); /* of no dense layers */
+    put_u32(s, "intermediate_size",
+            shape->dense_width ? shape->dense_width : shape->expert_width * shape->top_k);
     if (shape->shared_width)
         put_u32(s, "shared_expert_intermediate_size", shape->shared_width);
-    put_bool(s, "norm_topk_prob", shape->norm_top_k);
+    put_routing(s);
     put_u32(s, "decoder_sparse_step", 1);
     mfi_buf_str(s->out, "  \"mlp_only_layers\": [],\n");
 }
@@ -124,8 +210,12 @@ static bool is_said(const sayer *s, const char *key)
 /* What a family asks for beyond the shape that all share: as it stands, under its name. */
 static void put_rest(sayer *s)
 {
-    static const char *const told[] = {"rope_dims", "rope_type", "linear_inner_size",
-                                       "recurrent_layers", "mtp_layers"};
+    static const char *const told[] = {
+        "rope_dims",        "rope_type",         "rope_factor",       "rope_original_ctx",
+        "rope_attn_factor", "rope_log_multiplier", "rope_beta_fast",  "rope_beta_slow",
+        "linear_inner_size", "recurrent_layers", "mtp_layers",        "gating_func",
+        "key_length_mla",   "value_length_mla",  "value_length",      "head_dim",
+        "q_lora_rank",      "n_shared_experts",  "attention_multiplier"};
     const mfi_config gguf = {.root = s->meta, .gguf_arch = s->model->arch->gguf_arch};
     const char *key;
     for (uint32_t i = 0; mfi_config_alias(i, &key); i++) {
@@ -152,7 +242,8 @@ static void put_rest(sayer *s)
 }
 
 /* Reads what was said as the family reads any config.json. */
-static mf_status read_back(const mfi_model *model, const mfi_buf *said, mf_error *err)
+static mf_status read_back(const mfi_model *model, const mfi_arch *arch, const mfi_buf *said,
+                           mf_error *err)
 {
     mfi_buf text = {0};
     mfi_json *root = NULL;
@@ -165,15 +256,17 @@ static mf_status read_back(const mfi_model *model, const mfi_buf *said, mf_error
         status = mfi_json_parse(text.data, text.len, "config.json as written", &root, err);
     if (status == MF_OK) {
         const mfi_config c = {.root = root, .path = "as written"};
-        back->arch = model->arch;
+        back->arch = arch;
         back->catalog = model->catalog;
         status = mfi_model_read_shape(back, &c, root, err);
     }
     if (status == MF_OK) {
         mfi_shape want = model->shape;
         want.gdn_tiled = back->shape.gdn_tiled; /* how it is bound, not what it is */
+        want.latent_eps = back->shape.latent_eps; /* GGUF has one number for all norms */
         if (memcmp(&want, &back->shape, sizeof want) != 0 ||
             memcmp(model->mixer, back->mixer, model->shape.n_layers) != 0 ||
+            memcmp(model->ffn, back->ffn, model->shape.n_layers) != 0 ||
             model->ctx_model != back->ctx_model || model->tied != back->tied)
             status = mfi_fail(err, MF_ERR_UNSUPPORTED,
                               "%s: config.json can't say what the metadata of this %s model say",
@@ -185,9 +278,18 @@ static mf_status read_back(const mfi_model *model, const mfi_buf *said, mf_error
     return status;
 }
 
+/* One architecture of GGUF may be several families: the one that was recognised. */
+static const mfi_arch *arch_of(const mfi_model *model)
+{
+    for (uint32_t i = 0; i < mfi_n_archs; i++)
+        if (strcmp(mfi_archs[i]->name, model->family) == 0)
+            return mfi_archs[i];
+    return model->arch;
+}
+
 mf_status mfi_model_say_config(const mfi_model *model, mfi_buf *out, mf_error *err)
 {
-    const mfi_arch *arch = model->arch;
+    const mfi_arch *arch = arch_of(model);
     sayer s = {model, mfi_catalog_meta(model->catalog), out};
     MFI_ASSERT(s.meta);
     mfi_buf_fmt(out, "  \"model_type\": \"%s\",\n",
@@ -196,5 +298,5 @@ mf_status mfi_model_say_config(const mfi_model *model, mfi_buf *out, mf_error *e
     put_rest(&s);
     if (out->failed)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for config.json");
-    return read_back(model, out, err);
+    return read_back(model, arch, out, err);
 }

@@ -2,14 +2,16 @@
  * tensors are called is bind.c's; no arithmetic on weights here. */
 #include "model/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "model/config.h"
 
-const mfi_arch *const mfi_archs[] = {&mfi_arch_qwen3_5_moe, &mfi_arch_qwen3_next,
-                                     &mfi_arch_qwen3_moe, &mfi_arch_qwen2_moe};
+const mfi_arch *const mfi_archs[] = {
+    &mfi_arch_qwen3_5_moe, &mfi_arch_qwen3_next,  &mfi_arch_qwen3_moe,    &mfi_arch_qwen2_moe,
+    &mfi_arch_deepseek_v3, &mfi_arch_deepseek_v2, &mfi_arch_glm4_moe_lite};
 const uint32_t mfi_n_archs = MFI_ARRAY_LEN(mfi_archs);
 
 static const mfi_arch *find_arch(const char *type, bool gguf)
@@ -90,6 +92,15 @@ static mf_status read_gguf_sizes(mfi_model *model, const mfi_config *c, mf_error
     return MF_OK;
 }
 
+/* What a family doesn't say; all layers are attention and routed experts. */
+static void set_defaults(mfi_model *model)
+{
+    mfi_shape *s = &model->shape;
+    s->embed_scale = s->residual_scale = s->logit_scale = 1;
+    s->rope.attn_factor = 1;
+    s->routing = (mfi_routing){.score = MFI_SCORE_SOFTMAX, .normalize = true, .scale = 1};
+}
+
 mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_json *outer_root,
                                mf_error *err)
 {
@@ -107,11 +118,17 @@ mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_
         MFI_TRY(mfi_config_flag(&outer, "tie_word_embeddings", &model->tied, err));
         MFI_TRY(mfi_config_flag(c, "tie_word_embeddings", &model->tied, err));
     }
-    model->mixer =
-        calloc(s->n_layers, sizeof *model->mixer); /* all attention, unless the family says */
-    if (!model->mixer)
+    model->mixer = calloc(s->n_layers, sizeof *model->mixer);
+    model->ffn = calloc(s->n_layers, sizeof *model->ffn);
+    if (!model->mixer || !model->ffn)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u layers", s->n_layers);
-    return model->arch->read_config(model, c, err);
+    set_defaults(model);
+    MFI_TRY(model->arch->read_config(model, c, err));
+    if (s->attn_scale == 0)
+        s->attn_scale = (float)(1.0 / sqrt((double)s->head_dim));
+    if (mfi_model_n_routed(model) == 0)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: no layer has routed experts", c->path);
+    return MF_OK;
 }
 
 mf_status mfi_model_open(mfi_model **out, const mfi_catalog *catalog, mf_error *err)
@@ -137,11 +154,20 @@ mf_status mfi_model_open(mfi_model **out, const mfi_catalog *catalog, mf_error *
     return MF_OK;
 }
 
+uint32_t mfi_model_n_routed(const mfi_model *model)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < model->shape.n_layers; i++)
+        n += mfi_model_routed(model, i);
+    return n;
+}
+
 void mfi_model_close(mfi_model **model)
 {
     if (!*model)
         return;
     free((*model)->mixer);
+    free((*model)->ffn);
     free((*model)->weights);
     free((*model)->experts);
     free(*model);

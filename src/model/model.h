@@ -26,6 +26,13 @@ typedef enum mfi_role {
     MFI_ROLE_ATTN_V_BIAS,
     MFI_ROLE_ATTN_Q_NORM,
     MFI_ROLE_ATTN_K_NORM,
+    MFI_ROLE_LATENT_Q_A, /* hidden to the query's latent */
+    MFI_ROLE_LATENT_Q_NORM,
+    MFI_ROLE_LATENT_Q_B,  /* and on to the queries */
+    MFI_ROLE_LATENT_KV_A, /* hidden to the latent of keys and values, and the rotated key */
+    MFI_ROLE_LATENT_KV_NORM,
+    MFI_ROLE_LATENT_K, /* between latent and keys */
+    MFI_ROLE_LATENT_V, /* latent to values */
     MFI_ROLE_GDN_QKV,
     MFI_ROLE_GDN_Z,
     MFI_ROLE_GDN_B,
@@ -36,6 +43,11 @@ typedef enum mfi_role {
     MFI_ROLE_GDN_NORM,
     MFI_ROLE_GDN_OUT,
     MFI_ROLE_ROUTER,
+    MFI_ROLE_ROUTER_BIAS,       /* added to the logits */
+    MFI_ROLE_ROUTER_CORRECTION, /* counts in the choice only */
+    MFI_ROLE_FFN_GATE,
+    MFI_ROLE_FFN_UP,
+    MFI_ROLE_FFN_DOWN,
     MFI_ROLE_SHARED_GATE,
     MFI_ROLE_SHARED_UP,
     MFI_ROLE_SHARED_DOWN,
@@ -49,25 +61,39 @@ typedef enum mfi_dim {
     MFI_DIM_1,
     MFI_DIM_HIDDEN,
     MFI_DIM_VOCAB,
-    MFI_DIM_Q,         /* n_head * head_dim, doubled where gates ride along */
-    MFI_DIM_KV,        /* n_kv_head * head_dim */
-    MFI_DIM_ATTN,      /* n_head * head_dim */
-    MFI_DIM_HEAD,      /* head_dim */
-    MFI_DIM_ROT,       /* n_rot */
-    MFI_DIM_GDN_QKV,   /* 2 k_heads k_dim + v_heads v_dim */
-    MFI_DIM_GDN_V,     /* v_heads v_dim */
-    MFI_DIM_GDN_HEADS, /* v_heads */
-    MFI_DIM_GDN_HEAD,  /* v_dim */
-    MFI_DIM_CONV,      /* conv_kernel */
+    MFI_DIM_Q,           /* n_head * head_dim, doubled where gates ride along */
+    MFI_DIM_KV,          /* n_kv_head * head_dim */
+    MFI_DIM_ATTN,        /* n_head * head_dim; latent attention: n_head * v_dim */
+    MFI_DIM_HEAD,        /* head_dim */
+    MFI_DIM_ROT,         /* n_rot */
+    MFI_DIM_LATENT_Q,    /* latent_q */
+    MFI_DIM_LATENT_KV,   /* latent_kv */
+    MFI_DIM_LATENT_KV_A, /* latent_kv + n_rot */
+    MFI_DIM_LATENT_K,    /* n_head * latent_kv */
+    MFI_DIM_LATENT_QL,   /* n_head * (latent_kv + n_rot) */
+    MFI_DIM_NOPE,        /* nope_dim */
+    MFI_DIM_GDN_QKV,     /* 2 k_heads k_dim + v_heads v_dim */
+    MFI_DIM_GDN_V,       /* v_heads v_dim */
+    MFI_DIM_GDN_HEADS,   /* v_heads */
+    MFI_DIM_GDN_HEAD,    /* v_dim */
+    MFI_DIM_CONV,        /* conv_kernel */
     MFI_DIM_EXPERTS,
     MFI_DIM_TOP_K,
     MFI_DIM_EXPERT, /* expert_width */
-    MFI_DIM_SHARED  /* shared_width */
+    MFI_DIM_SHARED, /* shared_width */
+    MFI_DIM_DENSE   /* dense_width */
 } mfi_dim;
 
 uint32_t mfi_dim_value(const mfi_shape *shape, mfi_dim dim);
 
-typedef enum mfi_mixer { MFI_MIXER_ATTN, MFI_MIXER_GDN, MFI_N_MIXERS } mfi_mixer;
+typedef enum mfi_mixer {
+    MFI_MIXER_ATTN,
+    MFI_MIXER_GDN,
+    MFI_MIXER_LATENT,
+    MFI_MIXER_LATENT_DIRECT,
+    MFI_N_MIXERS
+} mfi_mixer;
+typedef enum mfi_ffn { MFI_FFN_MOE, MFI_FFN_MOE_SHARED, MFI_FFN_DENSE, MFI_N_FFNS } mfi_ffn;
 
 /* A name in a format's files, and in which order its rows stand there. */
 typedef struct mfi_name {
@@ -122,8 +148,8 @@ typedef struct mfi_arch {
     const char *const *model_types; /* config.json's model_type, NULL-terminated */
     const char *gguf_arch;          /* general.architecture */
     mfi_mlx_form mlx;
-    mfi_recipe begin, mixer[MFI_N_MIXERS], ffn, head;
-    /* Fills the shape and the layers' mixer kinds. */
+    mfi_recipe begin, mixer[MFI_N_MIXERS], ffn[MFI_N_FFNS], head;
+    /* Fills the shape, the layers' kinds (all attention and MOE beforehand) and what is omitted. */
     mf_status (*read_config)(mfi_model *model, const mfi_config *config, mf_error *err);
     const mfi_evidence *evidence; /* [n_evidence] for people: `moeflux families` */
     uint32_t n_evidence;
@@ -150,9 +176,12 @@ struct mfi_model {
     mfi_shape shape;
     uint32_t ctx_model;
     bool tied;               /* lm_head is the embedding */
+    uint32_t n_mtp_layers;   /* multi-token prediction: behind the others, left alone */
+    bool omit[MFI_N_ROLES];  /* roles of the recipes that this model does without */
     uint8_t *mixer;          /* [n_layers] mfi_mixer */
+    uint8_t *ffn;            /* [n_layers] mfi_ffn */
     mfi_weight_src *weights; /* [1 + n_layers][MFI_N_ROLES]; row 0: outside the layers */
-    mfi_expert_src *experts; /* [n_layers][n_experts][MFI_EXPERT_PROJS] */
+    mfi_expert_src *experts; /* [n_layers][n_experts][MFI_EXPERT_PROJS]; dense layers unused */
     uint32_t n_ignored; /* tensors that belong to other parts (vision, multi-token prediction) */
 };
 
@@ -162,8 +191,16 @@ struct mfi_model {
 mf_status mfi_model_open(mfi_model **model, const mfi_catalog *catalog, mf_error *err);
 void mfi_model_close(mfi_model **model);
 
+/* Whether a layer has routed experts. */
+static inline bool mfi_model_routed(const mfi_model *model, uint32_t layer)
+{
+    return model->ffn[layer] != MFI_FFN_DENSE;
+}
+
+uint32_t mfi_model_n_routed(const mfi_model *model); /* layers that have */
+
 extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe,
-    mfi_arch_qwen2_moe;
+    mfi_arch_qwen2_moe, mfi_arch_deepseek_v3, mfi_arch_deepseek_v2, mfi_arch_glm4_moe_lite;
 
 /* Families known, in the order they are tried and listed. */
 extern const mfi_arch *const mfi_archs[];

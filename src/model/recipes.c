@@ -7,38 +7,48 @@ const mfi_recipe_op mfi_ops_begin[2] = {
     {.code = MFI_OP_ROPE_TABLE, .dst = {MFI_BUF_ROPE}},
 };
 
-const mfi_recipe_op mfi_ops_attn[6] = {
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_MIXER}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_H},
-     .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},
-     .w = {MFI_ROLE_ATTN_Q, MFI_ROLE_ATTN_K, MFI_ROLE_ATTN_V},
-     .n = 3},
+/* Pieces of attention. Operations whose weights a family's tables don't name are left out. */
+#define ATTN_IN                                                                                    \
+    {.code = MFI_OP_RMSNORM,                                                                       \
+     .src = {MFI_BUF_RES},                                                                         \
+     .dst = {MFI_BUF_H},                                                                           \
+     .w = {MFI_ROLE_NORM_MIXER}},                                                                  \
+        {.code = MFI_OP_MATMUL,                                                                    \
+         .src = {MFI_BUF_H},                                                                       \
+         .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},                                                 \
+         .w = {MFI_ROLE_ATTN_Q, MFI_ROLE_ATTN_K, MFI_ROLE_ATTN_V},                                 \
+         .n = 3},                                                                                  \
+    {                                                                                              \
+        .code = MFI_OP_BIAS, .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},                             \
+        .w = {MFI_ROLE_ATTN_Q_BIAS, MFI_ROLE_ATTN_K_BIAS, MFI_ROLE_ATTN_V_BIAS}, .n = 3            \
+    }
+#define ATTN_OUT                                                                                   \
+    {.code = MFI_OP_ATTN, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_O}},                                 \
+        {.code = MFI_OP_MATMUL,                                                                    \
+         .src = {MFI_BUF_O},                                                                       \
+         .dst = {MFI_BUF_Y},                                                                       \
+         .w = {MFI_ROLE_ATTN_O},                                                                   \
+         .n = 1},                                                                                  \
+    {                                                                                              \
+        .code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = { MFI_BUF_RES }                             \
+    }
+
+const mfi_recipe_op mfi_ops_attn[7] = {
+    ATTN_IN,
     {.code = MFI_OP_ATTN_PREP,
      .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},
      .w = {MFI_ROLE_ATTN_Q_NORM, MFI_ROLE_ATTN_K_NORM}},
-    {.code = MFI_OP_ATTN, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_O}},
-    {.code = MFI_OP_MATMUL, .src = {MFI_BUF_O}, .dst = {MFI_BUF_Y}, .w = {MFI_ROLE_ATTN_O}, .n = 1},
-    {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
+    ATTN_OUT,
 };
 
-const mfi_recipe_op mfi_ops_attn_bias[7] = {
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_MIXER}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_H},
-     .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},
-     .w = {MFI_ROLE_ATTN_Q, MFI_ROLE_ATTN_K, MFI_ROLE_ATTN_V},
-     .n = 3},
-    {.code = MFI_OP_BIAS,
-     .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},
-     .w = {MFI_ROLE_ATTN_Q_BIAS, MFI_ROLE_ATTN_K_BIAS, MFI_ROLE_ATTN_V_BIAS},
-     .n = 3},
+const mfi_recipe_op mfi_ops_attn_wide_norm[9] = {
+    ATTN_IN,
+    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_Q}, .w = {MFI_ROLE_ATTN_Q_NORM}},
+    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_K}, .dst = {MFI_BUF_K}, .w = {MFI_ROLE_ATTN_K_NORM}},
     {.code = MFI_OP_ATTN_PREP,
      .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},
      .w = {MFI_ROLE_NONE, MFI_ROLE_NONE}},
-    {.code = MFI_OP_ATTN, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_O}},
-    {.code = MFI_OP_MATMUL, .src = {MFI_BUF_O}, .dst = {MFI_BUF_Y}, .w = {MFI_ROLE_ATTN_O}, .n = 1},
-    {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
+    ATTN_OUT,
 };
 
 const mfi_recipe_op mfi_ops_gdn[6] = {
@@ -61,46 +71,85 @@ const mfi_recipe_op mfi_ops_gdn[6] = {
     {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
 };
 
-const mfi_recipe_op mfi_ops_moe[5] = {
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_FFN}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_H},
-     .dst = {MFI_BUF_ROUTER},
-     .w = {MFI_ROLE_ROUTER},
-     .n = 1},
-    {.code = MFI_OP_ROUTE, .src = {MFI_BUF_ROUTER}, .dst = {MFI_BUF_IDS, MFI_BUF_WEIGHTS}},
+/* Up to the choice; router biases where there are any. */
+#define ROUTE_IN                                                                                   \
+    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_FFN}},  \
+        {.code = MFI_OP_MATMUL,                                                                    \
+         .src = {MFI_BUF_H},                                                                       \
+         .dst = {MFI_BUF_ROUTER},                                                                  \
+         .w = {MFI_ROLE_ROUTER},                                                                   \
+         .n = 1},                                                                                  \
+        {.code = MFI_OP_BIAS, .dst = {MFI_BUF_ROUTER}, .w = {MFI_ROLE_ROUTER_BIAS}, .n = 1},       \
+    {                                                                                              \
+        .code = MFI_OP_ROUTE, .src = {MFI_BUF_ROUTER}, .dst = {MFI_BUF_IDS, MFI_BUF_WEIGHTS},      \
+        .w = {                                                                                     \
+            MFI_ROLE_ROUTER_CORRECTION                                                             \
+        }                                                                                          \
+    }
+#define SHARED_OUT                                                                                 \
+    {.code = MFI_OP_GLU, .src = {MFI_BUF_SG, MFI_BUF_SU}, .dst = {MFI_BUF_SG}},                    \
+        {.code = MFI_OP_MATMUL,                                                                    \
+         .src = {MFI_BUF_SG},                                                                      \
+         .dst = {MFI_BUF_Y},                                                                       \
+         .w = {MFI_ROLE_SHARED_DOWN},                                                              \
+         .n = 1},                                                                                  \
+    {                                                                                              \
+        .code = MFI_OP_EXPERTS, .src = {MFI_BUF_H}, .dst = { MFI_BUF_EY }                          \
+    }
+
+const mfi_recipe_op mfi_ops_moe[6] = {
+    ROUTE_IN,
     {.code = MFI_OP_EXPERTS, .src = {MFI_BUF_H}, .dst = {MFI_BUF_EY}},
     {.code = MFI_OP_COMBINE,
      .src = {MFI_BUF_EY, MFI_BUF_WEIGHTS, MFI_BUF_Y, MFI_BUF_Y},
-     .dst = {MFI_BUF_RES}},
+     .dst = {MFI_BUF_RES},
+     .n = MFI_COMBINE_ROUTED},
 };
 
 /* The shared expert stands between the routing and the routed experts, so that it is computed while
  * missing experts are read. */
-const mfi_recipe_op mfi_ops_moe_shared[8] = {
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_FFN}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_H},
-     .dst = {MFI_BUF_ROUTER},
-     .w = {MFI_ROLE_ROUTER},
-     .n = 1},
-    {.code = MFI_OP_ROUTE, .src = {MFI_BUF_ROUTER}, .dst = {MFI_BUF_IDS, MFI_BUF_WEIGHTS}},
+const mfi_recipe_op mfi_ops_moe_shared_gated[9] = {
+    ROUTE_IN,
     {.code = MFI_OP_MATMUL,
      .src = {MFI_BUF_H},
      .dst = {MFI_BUF_SG, MFI_BUF_SU, MFI_BUF_SS},
      .w = {MFI_ROLE_SHARED_GATE, MFI_ROLE_SHARED_UP, MFI_ROLE_SHARED_SCALE},
      .n = 3},
-    {.code = MFI_OP_GLU, .src = {MFI_BUF_SG, MFI_BUF_SU}, .dst = {MFI_BUF_SG}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_SG},
-     .dst = {MFI_BUF_Y},
-     .w = {MFI_ROLE_SHARED_DOWN},
-     .n = 1},
-    {.code = MFI_OP_EXPERTS, .src = {MFI_BUF_H}, .dst = {MFI_BUF_EY}},
+    SHARED_OUT,
     {.code = MFI_OP_COMBINE,
      .src = {MFI_BUF_EY, MFI_BUF_WEIGHTS, MFI_BUF_Y, MFI_BUF_SS},
      .dst = {MFI_BUF_RES},
+     .n = MFI_COMBINE_GATED},
+};
+
+const mfi_recipe_op mfi_ops_moe_shared[9] = {
+    ROUTE_IN,
+    {.code = MFI_OP_MATMUL,
+     .src = {MFI_BUF_H},
+     .dst = {MFI_BUF_SG, MFI_BUF_SU},
+     .w = {MFI_ROLE_SHARED_GATE, MFI_ROLE_SHARED_UP},
+     .n = 2},
+    SHARED_OUT,
+    {.code = MFI_OP_COMBINE,
+     .src = {MFI_BUF_EY, MFI_BUF_WEIGHTS, MFI_BUF_Y, MFI_BUF_Y},
+     .dst = {MFI_BUF_RES},
+     .n = MFI_COMBINE_SHARED},
+};
+
+const mfi_recipe_op mfi_ops_dense[5] = {
+    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_FFN}},
+    {.code = MFI_OP_MATMUL,
+     .src = {MFI_BUF_H},
+     .dst = {MFI_BUF_DG, MFI_BUF_DU},
+     .w = {MFI_ROLE_FFN_GATE, MFI_ROLE_FFN_UP},
+     .n = 2},
+    {.code = MFI_OP_GLU, .src = {MFI_BUF_DG, MFI_BUF_DU}, .dst = {MFI_BUF_DG}},
+    {.code = MFI_OP_MATMUL,
+     .src = {MFI_BUF_DG},
+     .dst = {MFI_BUF_Y},
+     .w = {MFI_ROLE_FFN_DOWN},
      .n = 1},
+    {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
 };
 
 const mfi_recipe_op mfi_ops_head[2] = {
@@ -110,6 +159,16 @@ const mfi_recipe_op mfi_ops_head[2] = {
      .dst = {MFI_BUF_LOGITS},
      .w = {MFI_ROLE_LM_HEAD},
      .n = 1},
+};
+
+const mfi_recipe_op mfi_ops_head_scaled[3] = {
+    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_HN}, .w = {MFI_ROLE_NORM_OUT}},
+    {.code = MFI_OP_MATMUL,
+     .src = {MFI_BUF_HN},
+     .dst = {MFI_BUF_LOGITS},
+     .w = {MFI_ROLE_LM_HEAD},
+     .n = 1},
+    {.code = MFI_OP_SCALE, .src = {MFI_BUF_LOGITS}, .dst = {MFI_BUF_LOGITS}},
 };
 
 /* ---- names ---- */

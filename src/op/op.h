@@ -12,13 +12,14 @@
 
 /* X(name, what it does); src/dst/w are the op's operands in order. */
 #define MFI_OP_LIST(X)                                                                             \
-    X(EMBED)      /* dst[0] = rows of w[0] for the step's tokens */                                \
+    X(EMBED)      /* dst[0] = rows of w[0] for the step's tokens, times embed_scale */             \
     X(ROPE_TABLE) /* dst[0] = cosines, then sines, of every token's position */                    \
-    X(RMSNORM)    /* dst[0] = rmsnorm(src[0]) * w[0] */                                            \
+    X(RMSNORM)    /* dst[0] = rmsnorm(src[0]) * w[0]; n: with latent_eps */                        \
     X(QUANTIZE)   /* the 8-bit form of src[0]'s first w[0] columns, beside it */                   \
     X(MATMUL)     /* dst[i] = w[i] src[0], i < n */                                                \
     X(BIAS)       /* dst[i] += w[i], i < n */                                                      \
-    X(ADD)        /* dst[0] += src[0] */                                                           \
+    X(ADD)        /* dst[0] += residual_scale * src[0] */                                          \
+    X(SCALE)      /* dst[0] *= logit_scale */                                                      \
     X(GLU)        /* dst[0] = silu(src[0]) * src[1] */                                             \
     X(ATTN_PREP)  /* src: q (with gates), k, v, rope table; w: q norm, k norm, or none. Norms and  \
                    */                                                                              \
@@ -26,10 +27,17 @@
     X(ATTN)     /* dst[0] = causal attention of src[0] over the cache, times its sigmoid gates */  \
     X(GDN_CONV) /* src[0] in place: causal convolution and SiLU; w[0] taps */                      \
     X(GDN)      /* src: qkv, z, b, a; w: -exp(A_log), dt_bias, norm; dst[0]: gated output */       \
-    X(ROUTE)    /* src[0] logits; dst[0] the ids (uint16_t), dst[1] the weights of the top-k */    \
-    X(EXPERTS)  /* src[0]: input; dst[0]: one output a (token, rank) pair, in pair order */        \
-    X(COMBINE)  /* dst[0] += sum over ranks of src[0] by weights src[1]; with n, on top of */      \
-                /* sigmoid(src[3]) src[2]. src[2] is overwritten with the sum */
+    X(LATENT_PREP) /* src: q, latent and key, rope table; w[0] norm of the latent. Rotates q in */ \
+                   /* place, norms and rotates the rest into the layer's cache */                  \
+    X(LATENT_ABSORB) /* dst[0] = src[0]'s heads taken into the latent space by w[0], and their */  \
+                     /* rotated parts. n: w[0] has a head's rows by latent, else by nope */        \
+    X(LATENT_ATTN)   /* dst[0] = causal attention of src[0]'s heads over the cache of latents */   \
+    X(LATENT_EXPAND) /* dst[0] = src[0]'s heads taken out of the latent space by w[0] */           \
+    X(ROUTE)   /* src[0] logits; w[0] correction bias, or none; dst[0] the ids (uint16_t), */      \
+               /* dst[1] the weights of the top-k */                                               \
+    X(EXPERTS) /* src[0]: input; dst[0]: one output a (token, rank) pair, in pair order */         \
+    X(COMBINE) /* dst[0] += residual_scale * (sum over ranks of src[0] by weights src[1], on */    \
+               /* top of src[2] by the shared expert's rule n). src[2] is overwritten with it */
 
 typedef enum mfi_op_code {
 #define MFI_OP_ENUM(name) MFI_OP_##name,
@@ -37,6 +45,13 @@ typedef enum mfi_op_code {
 #undef MFI_OP_ENUM
         MFI_N_OPS
 } mfi_op_code;
+
+/* How the shared expert's output joins the routed ones': COMBINE's n. */
+typedef enum mfi_combine {
+    MFI_COMBINE_ROUTED, /* there is none */
+    MFI_COMBINE_GATED,  /* times sigmoid(src[3]) */
+    MFI_COMBINE_SHARED  /* as it is */
+} mfi_combine;
 
 const char *mfi_op_name(mfi_op_code code);
 
@@ -48,6 +63,10 @@ const char *mfi_op_name(mfi_op_code code);
     X(Q)    /* queries, gates interleaved per head where there are any */                          \
     X(K)                                                                                           \
     X(V)                                                                                           \
+    X(QA)  /* latent attention: the query's latent */                                              \
+    X(KVA) /* latent of keys and values, and the key's rotated part */                             \
+    X(QL)  /* queries in the latent space, with their rotated parts */                             \
+    X(OL)  /* outputs in the latent space */                                                       \
     X(QKV) /* Gated DeltaNet: q, k, v before and after the convolution */                          \
     X(Z)                                                                                           \
     X(B)                                                                                           \
@@ -57,6 +76,8 @@ const char *mfi_op_name(mfi_op_code code);
     X(ROUTER)  /* router logits */                                                                 \
     X(IDS)     /* chosen experts, uint16_t [T][top_k] in rank order */                             \
     X(WEIGHTS) /* their weights, float [T][top_k] */                                               \
+    X(DG)      /* dense feed-forward: gate, then activation */                                     \
+    X(DU)      /* dense feed-forward: up */                                                        \
     X(SG)      /* shared expert: gate, then activation */                                          \
     X(SU)      /* shared expert: up */                                                             \
     X(SS)      /* shared expert: scalar gate */                                                    \
@@ -81,8 +102,8 @@ const char *mfi_buf_name(mfi_buf_id id);
 
 typedef struct mfi_op {
     uint8_t code; /* mfi_op_code */
-    uint8_t n;    /* MATMUL, BIAS: weights; COMBINE: 1 with a shared expert */
-    bool head;    /* on the step's head rows only, not on all tokens */
+    uint8_t n; /* MATMUL, BIAS: weights; RMSNORM, LATENT_ABSORB: see there; COMBINE: mfi_combine */
+    bool head; /* on the step's head rows only, not on all tokens */
     uint16_t layer;
     uint8_t src[MFI_OP_OPERANDS]; /* mfi_buf_id */
     uint8_t dst[MFI_OP_OPERANDS];

@@ -1,7 +1,16 @@
-/* Releasing a program; the plan builds it. */
+/* Releasing a program, and asking it simple things; the plan builds it. Pure. */
 #include "op/program.h"
 
 #include <stdlib.h>
+
+uint32_t mfi_program_expert_layer(const mfi_program *program)
+{
+    for (uint32_t i = 0; i < program->shape.n_layers; i++)
+        if (program->experts[i].bytes)
+            return i;
+    MFI_ASSERT(!"a model without routed experts");
+    return 0;
+}
 
 void mfi_program_free(mfi_program *program)
 {

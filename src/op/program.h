@@ -6,10 +6,13 @@
 #define MFI_OP_PROGRAM_H
 
 #include "op/op.h"
+#include "op/rope.h"
+#include "op/routing.h"
 
 /* How a weight's stored elements become what ops use. */
 typedef enum mfi_load {
     MFI_LOAD_MATRIX,     /* as stored: the kernels decode it */
+    MFI_LOAD_DECODED,    /* a matrix whose rows can't be taken apart in stored form: to float32 */
     MFI_LOAD_F32,        /* widened to float32 */
     MFI_LOAD_F32_PLUS1,  /* zero-centred norm weights: 1 + w */
     MFI_LOAD_F32_NEG_EXP /* A_log: -exp(w) */
@@ -17,7 +20,8 @@ typedef enum mfi_load {
 
 /* Where the rows of a weight stand in its tensor, if not in order. Gated DeltaNet's projections
  * come packed by key head (Qwen3-Next) or with value heads dealt out over the key heads ("tiled":
- * llama.cpp's files of Qwen3.5); ops see one order only. */
+ * llama.cpp's files of Qwen3.5); latent attention's keys and values come by heads. Ops see one
+ * order only. */
 typedef enum mfi_row_map {
     MFI_MAP_NONE,
     MFI_MAP_QKVZ_QKV, /* tensor: per key head q, k, its v heads, their z; weight: all q, all k, all
@@ -28,7 +32,9 @@ typedef enum mfi_row_map {
     MFI_MAP_TILED_QKV,   /* q and k in order, v heads tiled */
     MFI_MAP_TILED_V,     /* rows of v heads, tiled */
     MFI_MAP_TILED_HEADS, /* one row, or one element of a vector, a v head */
-    MFI_MAP_TILED_COLS   /* columns of v heads, tiled */
+    MFI_MAP_TILED_COLS,  /* columns of v heads, tiled */
+    MFI_MAP_KVB_K, /* tensor: per head the rows of its key, then of its value; weight: all keys */
+    MFI_MAP_KVB_V  /* the same tensor; weight: all values */
 } mfi_row_map;
 
 /* A resident weight. Planes lie in the dense region, each aligned to 64 bytes; everything but
@@ -82,12 +88,22 @@ typedef struct mfi_shape {
     uint32_t n_layers, hidden, n_vocab;
     float eps;
     uint32_t n_head, n_kv_head, head_dim, n_rot;
-    double rope_theta;
+    mfi_rope rope;
     bool attn_gate;
+    float attn_scale;  /* of q.k */
+    float embed_scale; /* 1 unless the family says */
+    float residual_scale, logit_scale;
+    /* Latent attention: ranks of queries (0: not compressed) and of keys and values, a head's
+     * columns that aren't rotated (head_dim is these and n_rot), and those of its value. */
+    uint32_t latent_q, latent_kv, nope_dim, v_dim;
+    float latent_eps; /* of the latents' norms */
+    bool rope_pairs;  /* neighbours rotate, (2i, 2i+1); else (i, i + n_rot/2) */
     uint32_t gdn_k_heads, gdn_v_heads, gdn_k_dim, gdn_v_dim, conv_kernel;
     bool gdn_tiled; /* v head h belongs to k head h % k_heads, else h / (v_heads / k_heads) */
-    uint32_t n_experts, top_k, expert_width, shared_width;
-    bool norm_top_k;
+    uint32_t n_experts, top_k, expert_width;
+    uint32_t shared_width; /* of all shared experts together */
+    uint32_t dense_width;  /* feed-forward of layers without experts */
+    mfi_routing routing;
 } mfi_shape;
 
 /* Row `row` of a mapped weight stands at row *src of its tensor, and so do the returned number of
@@ -98,7 +114,8 @@ uint64_t mfi_map_tensor_rows(const mfi_shape *shape, mfi_row_map map, uint64_t r
 
 /* Sizes of a sequence's state in a layer; 0 where the layer keeps none. */
 typedef struct mfi_layer_state {
-    uint64_t kv_pos_bytes;    /* K and V of one position: [2][n_kv_head * head_dim] */
+    uint64_t kv_pos_bytes;    /* K and V of one position: [2][n_kv_head * head_dim]; or its latent
+                                 and rotated key: [latent_kv + n_rot] */
     uint64_t recurrent_bytes; /* convolution rows, then the heads' matrices */
 } mfi_layer_state;
 
@@ -111,11 +128,14 @@ typedef struct mfi_program {
     mfi_program_weight *weights;
     uint32_t n_weights;
     mfi_program_buf bufs[MFI_N_BUFS];
-    mfi_expert_layout *experts; /* [n_layers] */
+    mfi_expert_layout *experts; /* [n_layers]; 0 bytes where a layer has none */
     mfi_layer_state *state;     /* [n_layers] */
     uint64_t dense_bytes, scratch_bytes, slot_bytes;
 } mfi_program;
 
 void mfi_program_free(mfi_program *program);
+
+/* The first layer with routed experts: its layout speaks for all where one is shown. */
+uint32_t mfi_program_expert_layer(const mfi_program *program);
 
 #endif

@@ -67,6 +67,12 @@ uint32_t mfi_map_source(const mfi_shape *s, mfi_row_map map, uint32_t row, uint3
         return tiled_rows(s, row, s->gdn_v_dim, src);
     case MFI_MAP_TILED_HEADS:
         return tiled_rows(s, row, 1, src);
+    case MFI_MAP_KVB_K:
+        *src = row / s->nope_dim * (s->nope_dim + s->v_dim) + row % s->nope_dim;
+        return s->nope_dim - row % s->nope_dim;
+    case MFI_MAP_KVB_V:
+        *src = row / s->v_dim * (s->nope_dim + s->v_dim) + s->nope_dim + row % s->v_dim;
+        return s->v_dim - row % s->v_dim;
     }
     *src = row;
     return UINT32_MAX;
@@ -82,6 +88,9 @@ uint64_t mfi_map_tensor_rows(const mfi_shape *s, mfi_row_map map, uint64_t rows)
     case MFI_MAP_BA_B:
     case MFI_MAP_BA_A:
         return 2 * (uint64_t)s->gdn_v_heads;
+    case MFI_MAP_KVB_K:
+    case MFI_MAP_KVB_V:
+        return (uint64_t)s->n_head * (s->nope_dim + s->v_dim);
     default:
         return rows;
     }

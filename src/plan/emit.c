@@ -18,7 +18,7 @@ typedef struct emitter {
 } emitter;
 
 /* Buffers of different phases share memory where their lives don't overlap. */
-enum { PHASE_BEGIN, PHASE_MIXER, PHASE_FFN, PHASE_HEAD, N_PHASES };
+enum { PHASE_BEGIN, PHASE_MIXER, PHASE_FFN, PHASE_DENSE, PHASE_HEAD, N_PHASES };
 
 static const struct {
     uint8_t dim, rows;
@@ -29,6 +29,10 @@ static const struct {
     [MFI_BUF_Q] = {MFI_DIM_Q, MFI_ROWS_TOKENS},
     [MFI_BUF_K] = {MFI_DIM_KV, MFI_ROWS_TOKENS},
     [MFI_BUF_V] = {MFI_DIM_KV, MFI_ROWS_TOKENS},
+    [MFI_BUF_QA] = {MFI_DIM_LATENT_Q, MFI_ROWS_TOKENS},
+    [MFI_BUF_KVA] = {MFI_DIM_LATENT_KV_A, MFI_ROWS_TOKENS},
+    [MFI_BUF_QL] = {MFI_DIM_LATENT_QL, MFI_ROWS_TOKENS},
+    [MFI_BUF_OL] = {MFI_DIM_LATENT_K, MFI_ROWS_TOKENS},
     [MFI_BUF_QKV] = {MFI_DIM_GDN_QKV, MFI_ROWS_TOKENS},
     [MFI_BUF_Z] = {MFI_DIM_GDN_V, MFI_ROWS_TOKENS},
     [MFI_BUF_B] = {MFI_DIM_GDN_HEADS, MFI_ROWS_TOKENS},
@@ -38,6 +42,8 @@ static const struct {
     [MFI_BUF_ROUTER] = {MFI_DIM_EXPERTS, MFI_ROWS_TOKENS},
     [MFI_BUF_IDS] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
     [MFI_BUF_WEIGHTS] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
+    [MFI_BUF_DG] = {MFI_DIM_DENSE, MFI_ROWS_TOKENS},
+    [MFI_BUF_DU] = {MFI_DIM_DENSE, MFI_ROWS_TOKENS},
     [MFI_BUF_SG] = {MFI_DIM_SHARED, MFI_ROWS_TOKENS},
     [MFI_BUF_SU] = {MFI_DIM_SHARED, MFI_ROWS_TOKENS},
     [MFI_BUF_SS] = {MFI_DIM_1, MFI_ROWS_TOKENS},
@@ -51,14 +57,17 @@ static const struct {
 
 /* ---- weights ---- */
 
-/* Routers and scalar gates keep float activations: a flipped expert costs more than the 8-bit
- * product saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks of 32. */
+/* The two products of latent attention that are made head by head take floats: their inputs are
+ * parts of rows. Routers and scalar gates keep float activations: a flipped expert costs more than
+ * the 8-bit product saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks
+ * of 32. */
 static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
 {
     bool fine = type.kind == MFI_Q_MLX
                     ? type.bits <= e->q8_bits
                     : type.kind == MFI_Q_GGML && e->q8_bits == UINT8_MAX; /* asked for */
-    return fine && role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
+    return fine && role != MFI_ROLE_LATENT_K && role != MFI_ROLE_LATENT_V &&
+           role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
 }
 
 static void add_weight(emitter *e, uint32_t row, mfi_role role)
@@ -114,6 +123,8 @@ static mf_status place_experts(emitter *e, mf_error *err)
 {
     const mfi_shape *s = &e->model->shape;
     for (uint32_t layer = 0; layer < s->n_layers; layer++) {
+        if (!mfi_model_routed(e->model, layer))
+            continue;
         const mfi_expert_src *src =
             e->model->experts + (size_t)layer * s->n_experts * MFI_EXPERT_PROJS;
         mfi_expert_layout *l = &e->p->experts[layer];
@@ -168,30 +179,51 @@ static void need_q8(emitter *e, uint32_t buf, uint32_t cols, uint32_t layer, boo
     e->fresh_q8[buf] = true;
 }
 
+/* The program's weight for operand i of a recipe's op in a row of the index. */
+static uint32_t operand(const emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t i)
+{
+    return r->w[i] == MFI_ROLE_NONE ? MFI_WEIGHT_NONE
+                                    : e->index[(size_t)row * MFI_N_ROLES + r->w[i]];
+}
+
+/* Biases and norms that this family or model does without; an op's weights are all there or none.
+ */
+static bool is_left_out(const emitter *e, const mfi_recipe_op *r, uint32_t row)
+{
+    bool optional = r->code == MFI_OP_BIAS || r->code == MFI_OP_RMSNORM;
+    return optional && operand(e, r, row, 0) == MFI_WEIGHT_NONE;
+}
+
 static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t layer,
                     uint32_t phase)
 {
     static const uint8_t n_src[MFI_N_OPS] = {
-        [MFI_OP_RMSNORM] = 1,   [MFI_OP_MATMUL] = 1,  [MFI_OP_ADD] = 1,      [MFI_OP_GLU] = 2,
-        [MFI_OP_ATTN_PREP] = 4, [MFI_OP_ATTN] = 1,    [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 4,
-        [MFI_OP_ROUTE] = 1,     [MFI_OP_EXPERTS] = 1, [MFI_OP_COMBINE] = 4};
+        [MFI_OP_RMSNORM] = 1,       [MFI_OP_MATMUL] = 1,        [MFI_OP_ADD] = 1,
+        [MFI_OP_GLU] = 2,           [MFI_OP_SCALE] = 1,         [MFI_OP_ATTN_PREP] = 4,
+        [MFI_OP_ATTN] = 1,          [MFI_OP_GDN_CONV] = 1,      [MFI_OP_GDN] = 4,
+        [MFI_OP_LATENT_PREP] = 3,   [MFI_OP_LATENT_ABSORB] = 1, [MFI_OP_LATENT_ATTN] = 1,
+        [MFI_OP_LATENT_EXPAND] = 1, [MFI_OP_ROUTE] = 1,         [MFI_OP_EXPERTS] = 1,
+        [MFI_OP_COMBINE] = 4};
     static const uint8_t n_dst[MFI_N_OPS] = {
-        [MFI_OP_EMBED] = 1, [MFI_OP_ROPE_TABLE] = 1, [MFI_OP_RMSNORM] = 1,  [MFI_OP_ADD] = 1,
-        [MFI_OP_GLU] = 1,   [MFI_OP_ATTN] = 1,       [MFI_OP_GDN_CONV] = 1, [MFI_OP_GDN] = 1,
-        [MFI_OP_ROUTE] = 2, [MFI_OP_EXPERTS] = 1,    [MFI_OP_COMBINE] = 1};
-    static const uint8_t n_w[MFI_N_OPS] = {[MFI_OP_EMBED] = 1,
-                                           [MFI_OP_RMSNORM] = 1,
-                                           [MFI_OP_ATTN_PREP] = 2,
-                                           [MFI_OP_GDN_CONV] = 1,
-                                           [MFI_OP_GDN] = 3};
+        [MFI_OP_EMBED] = 1,         [MFI_OP_ROPE_TABLE] = 1,  [MFI_OP_RMSNORM] = 1,
+        [MFI_OP_ADD] = 1,           [MFI_OP_SCALE] = 1,       [MFI_OP_GLU] = 1,
+        [MFI_OP_ATTN] = 1,          [MFI_OP_GDN_CONV] = 1,    [MFI_OP_GDN] = 1,
+        [MFI_OP_LATENT_ABSORB] = 1, [MFI_OP_LATENT_ATTN] = 1, [MFI_OP_LATENT_EXPAND] = 1,
+        [MFI_OP_ROUTE] = 2,         [MFI_OP_EXPERTS] = 1,     [MFI_OP_COMBINE] = 1};
+    static const uint8_t n_w[MFI_N_OPS] = {
+        [MFI_OP_EMBED] = 1,         [MFI_OP_RMSNORM] = 1,       [MFI_OP_ATTN_PREP] = 2,
+        [MFI_OP_GDN_CONV] = 1,      [MFI_OP_GDN] = 3,           [MFI_OP_LATENT_PREP] = 1,
+        [MFI_OP_LATENT_ABSORB] = 1, [MFI_OP_LATENT_EXPAND] = 1, [MFI_OP_ROUTE] = 1};
+    if (is_left_out(e, r, row))
+        return;
     bool head = phase == PHASE_HEAD, matmul = r->code == MFI_OP_MATMUL;
     bool counted = matmul || r->code == MFI_OP_BIAS;
     uint32_t weights = counted ? r->n : n_w[r->code], dsts = counted ? r->n : n_dst[r->code];
     uint32_t w[MFI_OP_OPERANDS];
     for (uint32_t i = 0; i < weights; i++) {
-        bool none = r->w[i] == MFI_ROLE_NONE; /* an operand that the recipe leaves out */
-        w[i] = none ? MFI_WEIGHT_NONE : e->index[(size_t)row * MFI_N_ROLES + r->w[i]];
-        MFI_ASSERT(none || w[i] != MFI_WEIGHT_NONE);
+        w[i] = operand(e, r, row, i);
+        MFI_ASSERT(w[i] != MFI_WEIGHT_NONE || r->code == MFI_OP_ATTN_PREP ||
+                   r->code == MFI_OP_ROUTE);
         if (matmul && e->p->weights[w[i]].q8)
             need_q8(e, r->src[0], e->p->weights[w[i]].cols, layer, head, phase);
     }
@@ -199,6 +231,8 @@ static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t l
         need_q8(e, r->src[0], e->model->shape.hidden, layer, head, phase);
     mfi_op *op = push(e, r->code, layer, head);
     op->n = r->n;
+    if (r->code == MFI_OP_LATENT_ABSORB)
+        op->n = e->p->weights[w[0]].map != MFI_MAP_KVB_K;
     for (uint32_t i = 0; i < weights; i++)
         op->w[i] = w[i];
     for (uint32_t i = 0; i < n_src[r->code]; i++) {
@@ -232,7 +266,8 @@ static void emit_ops(emitter *e)
     emit_recipe(e, &arch->begin, 0, 0, PHASE_BEGIN);
     for (uint32_t i = 0; i < e->model->shape.n_layers; i++) {
         emit_recipe(e, &arch->mixer[e->model->mixer[i]], 1 + i, i, PHASE_MIXER);
-        emit_recipe(e, &arch->ffn, 1 + i, i, PHASE_FFN);
+        uint8_t ffn = e->model->ffn[i];
+        emit_recipe(e, &arch->ffn[ffn], 1 + i, i, ffn == MFI_FFN_DENSE ? PHASE_DENSE : PHASE_FFN);
         e->p->layer_end[i] = e->p->n_ops;
     }
     e->p->head_first = e->p->n_ops;
@@ -290,12 +325,14 @@ static void place_state(emitter *e)
     const mfi_shape *s = &e->model->shape;
     for (uint32_t i = 0; i < s->n_layers; i++) {
         mfi_layer_state *st = &e->p->state[i];
-        if (e->model->mixer[i] == MFI_MIXER_ATTN) {
-            st->kv_pos_bytes = 2 * (uint64_t)mfi_dim_value(s, MFI_DIM_KV) * sizeof(float);
-        } else {
+        if (e->model->mixer[i] == MFI_MIXER_GDN) {
             uint64_t conv = (uint64_t)(s->conv_kernel - 1) * mfi_dim_value(s, MFI_DIM_GDN_QKV);
             uint64_t heads = (uint64_t)s->gdn_v_heads * s->gdn_k_dim * s->gdn_v_dim;
             st->recurrent_bytes = (conv + heads) * sizeof(float);
+        } else if (s->latent_kv) {
+            st->kv_pos_bytes = (uint64_t)mfi_dim_value(s, MFI_DIM_LATENT_KV_A) * sizeof(float);
+        } else {
+            st->kv_pos_bytes = 2 * (uint64_t)mfi_dim_value(s, MFI_DIM_KV) * sizeof(float);
         }
     }
 }

@@ -90,6 +90,8 @@ static void explain_activations(mfi_plan *plan, const mfi_plan_options *o)
         plan->q8 |= p->weights[i].q8;
     }
     for (uint32_t i = 0; i < p->shape.n_layers; i++) {
+        if (p->experts[i].bytes == 0)
+            continue;
         quantised |= !mfi_qtype_is_float(p->experts[i].proj[0].type);
         plan->q8 |= p->experts[i].q8_in || p->experts[i].q8_mid;
     }
@@ -180,7 +182,7 @@ static uint64_t least_bytes(const mfi_plan *plan, const mfi_model *model, const 
 
 static uint32_t n_experts_total(const mfi_model *model)
 {
-    return model->shape.n_layers * model->shape.n_experts;
+    return mfi_model_n_routed(model) * model->shape.n_experts;
 }
 
 /* ---- decisions ---- */
@@ -286,9 +288,10 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
     const mfi_program *p = &plan->program;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const mfi_op *op = &p->ops[i];
-        if (op->code != MFI_OP_MATMUL)
+        bool by_heads = op->code == MFI_OP_LATENT_ABSORB || op->code == MFI_OP_LATENT_EXPAND;
+        if (op->code != MFI_OP_MATMUL && !by_heads)
             continue;
-        for (uint32_t j = 0; j < op->n; j++) {
+        for (uint32_t j = 0; j < (by_heads ? 1u : op->n); j++) {
             const mfi_program_weight *w = &p->weights[op->w[j]];
             for (uint32_t k = 0; k < mfi_quant_n_planes(w->type); k++)
                 plan->token_dense_bytes += mfi_quant_plane_bytes(w->type, k, w->rows, w->cols);
@@ -296,6 +299,8 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
     }
     for (uint32_t i = 0; i < model->shape.n_layers; i++) {
         uint64_t bytes = 0;
+        if (!mfi_model_routed(model, i))
+            continue;
         for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
             const mfi_expert_mat *mat = &p->experts[i].proj[proj];
             for (uint32_t k = 0; k < mfi_quant_n_planes(mat->type); k++)

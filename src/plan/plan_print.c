@@ -41,7 +41,8 @@ static void print_table(const mfi_plan *plan, const mfi_model *model, mfi_buf *o
 {
     const mfi_shape *s = &model->shape;
     char type[64];
-    mfi_quant_name(plan->program.experts[0].proj[0].type, type, sizeof type);
+    mfi_quant_name(plan->program.experts[mfi_program_expert_layer(&plan->program)].proj[0].type,
+                   type, sizeof type);
     mfi_buf_fmt(out, "model        %s\n", mfi_catalog_path(model->catalog));
     mfi_buf_fmt(out, "family       %s (%s)\n", model->family, model->reason);
     mfi_buf_fmt(
@@ -93,7 +94,8 @@ static void print_json(const mfi_plan *plan, const mfi_model *model, const mfi_m
 {
     const mfi_shape *s = &model->shape;
     char type[64];
-    mfi_quant_name(plan->program.experts[0].proj[0].type, type, sizeof type);
+    mfi_quant_name(plan->program.experts[mfi_program_expert_layer(&plan->program)].proj[0].type,
+                   type, sizeof type);
     mfi_buf_str(out, "{\"schema\":1");
     put_str(out, "model", mfi_catalog_path(model->catalog));
     put_str(out, "family", model->family);

@@ -189,7 +189,8 @@ static void routing(void **state)
             for (int normalize = 0; normalize < 2; normalize++) {
                 double all = 0, chosen = 0;
                 bool taken[MFI_MAX_EXPERTS] = {false};
-                mfi_kernels_get(level)->route_softmax(logits, n, top_k, normalize, ids, weights);
+                mfi_routing how = {.normalize = normalize, .scale = 1};
+                mfi_kernels_get(level)->route(&how, logits, NULL, n, top_k, ids, weights);
                 for (uint32_t j = 0; j < n; j++)
                     all += exp((double)logits[j]);
                 for (uint32_t r = 0; r < top_k; r++) {
@@ -229,7 +230,8 @@ static void routing_extremes(void **state)
                                     : j % 3 == 1 ? pattern / 6
                                                  : pattern / 36) %
                                    6];
-            mfi_kernels_get(level)->route_softmax(logits, 12, 8, true, ids, weights);
+            mfi_routing how = {.score = pattern % 3, .normalize = true, .scale = 1};
+            mfi_kernels_get(level)->route(&how, logits, NULL, 12, 8, ids, weights);
             for (uint32_t r = 0; r < 8; r++) {
                 assert_true(ids[r] < 12);
                 assert_false(seen >> ids[r] & 1);
@@ -238,7 +240,8 @@ static void routing_extremes(void **state)
         }
         float finite[3] = {3e38f, -3e38f, -INFINITY}, weights[3];
         uint16_t ids[3];
-        mfi_kernels_get(level)->route_softmax(finite, 3, 3, true, ids, weights);
+        mfi_routing softmax = {.normalize = true, .scale = 1};
+        mfi_kernels_get(level)->route(&softmax, finite, NULL, 3, 3, ids, weights);
         assert_true(ids[0] == 0 && ids[1] == 1 && ids[2] == 2);
         assert_true(weights[0] == 1 && weights[1] == 0 && weights[2] == 0);
     }

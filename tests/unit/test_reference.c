@@ -190,12 +190,32 @@ static void hf_qwen2_moe(void **state)
     check_hf("qwen2_moe");
 }
 
+static void hf_deepseek_v3(void **state)
+{
+    (void)state;
+    check_hf("deepseek_v3");
+}
+
+static void hf_deepseek_v2(void **state)
+{
+    (void)state;
+    check_hf("deepseek_v2");
+}
+
+static void hf_glm4_moe_lite(void **state)
+{
+    (void)state;
+    check_hf("glm4_moe_lite");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mlx_4bit),       cmocka_unit_test(mlx_mixed),
-        cmocka_unit_test(hf_qwen3_5_moe), cmocka_unit_test(hf_qwen3_next),
-        cmocka_unit_test(hf_qwen3_moe),   cmocka_unit_test(hf_qwen2_moe),
+        cmocka_unit_test(mlx_4bit),         cmocka_unit_test(mlx_mixed),
+        cmocka_unit_test(hf_qwen3_5_moe),   cmocka_unit_test(hf_qwen3_next),
+        cmocka_unit_test(hf_qwen3_moe),     cmocka_unit_test(hf_qwen2_moe),
+        cmocka_unit_test(hf_deepseek_v3),   cmocka_unit_test(hf_deepseek_v2),
+        cmocka_unit_test(hf_glm4_moe_lite),
     };
     return mft_run(tests);
 }

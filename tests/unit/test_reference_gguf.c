@@ -183,8 +183,9 @@ static void need_oracle(void)
 
 static void architectures(void **state)
 {
-    static const char *const names[] = {"qwen2moe", "qwen3moe", "qwen3next", "qwen35moe",
-                                        "qwen35moe-gqa"};
+    static const char *const names[] = {"qwen2moe",          "qwen3moe",         "qwen3next",
+                                        "qwen35moe",         "qwen35moe-gqa",    "deepseek2",
+                                        "deepseek2-grouped", "deepseek2-softmax"};
     (void)state;
     need_oracle();
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)

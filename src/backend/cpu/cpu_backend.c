@@ -1,6 +1,5 @@
 /* The CPU backend: memory, workers and the loop over ops. Called by forward and the engine, on one
  * thread; the workers run inside single ops. Allocates at open and prepare, never in run. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,11 +13,16 @@ static mfi_cpu_op *const ops[MFI_N_OPS] = {
     [MFI_OP_MATMUL] = mfi_cpu_matmul,
     [MFI_OP_BIAS] = mfi_cpu_bias,
     [MFI_OP_ADD] = mfi_cpu_add,
+    [MFI_OP_SCALE] = mfi_cpu_scale,
     [MFI_OP_GLU] = mfi_cpu_glu,
     [MFI_OP_ATTN_PREP] = mfi_cpu_attn_prep,
     [MFI_OP_ATTN] = mfi_cpu_attn,
     [MFI_OP_GDN_CONV] = mfi_cpu_gdn_conv,
     [MFI_OP_GDN] = mfi_cpu_gdn,
+    [MFI_OP_LATENT_PREP] = mfi_cpu_latent_prep,
+    [MFI_OP_LATENT_ABSORB] = mfi_cpu_latent_absorb,
+    [MFI_OP_LATENT_ATTN] = mfi_cpu_latent_attn,
+    [MFI_OP_LATENT_EXPAND] = mfi_cpu_latent_expand,
     [MFI_OP_ROUTE] = mfi_cpu_route,
     [MFI_OP_EXPERTS] = mfi_cpu_experts,
     [MFI_OP_COMBINE] = mfi_cpu_combine,
@@ -75,8 +79,9 @@ static mf_status cpu_prepare(mfi_backend *b, const mfi_program *p, mf_error *err
 {
     mfi_cpu *cpu = (mfi_cpu *)b;
     MFI_ASSERT(!cpu->p && cpu->mem[MFI_MEM_DENSE].base && cpu->mem[MFI_MEM_SCRATCH].base);
-    if (p->shape.head_dim > MFI_ATTN_DIM_MAX || p->shape.gdn_v_dim > MFI_GDN_DIM_MAX ||
-        p->shape.gdn_k_dim > MFI_GDN_DIM_MAX)
+    if (p->shape.head_dim > MFI_ATTN_DIM_MAX ||
+        (p->shape.latent_kv && p->shape.latent_kv + p->shape.n_rot > MFI_ATTN_DIM_MAX) ||
+        p->shape.gdn_v_dim > MFI_GDN_DIM_MAX || p->shape.gdn_k_dim > MFI_GDN_DIM_MAX)
         return mfi_fail(err, MF_ERR_LIMIT, "heads of %u, %u and %u elements: at most %u",
                         p->shape.head_dim, p->shape.gdn_k_dim, p->shape.gdn_v_dim,
                         MFI_ATTN_DIM_MAX);
@@ -91,8 +96,7 @@ static mf_status cpu_prepare(mfi_backend *b, const mfi_program *p, mf_error *err
             cpu->mats[i].planes[plane] =
                 (const char *)cpu->mem[MFI_MEM_DENSE].base + w->offset[plane];
     }
-    for (uint32_t i = 0; i < p->shape.n_rot / 2; i++)
-        cpu->inv_freq[i] = pow(p->shape.rope_theta, -2.0 * i / p->shape.n_rot);
+    mfi_rope_frequencies(&p->shape.rope, p->shape.n_rot, cpu->inv_freq);
     cpu->p = p;
     return MF_OK;
 }

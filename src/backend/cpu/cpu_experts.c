@@ -136,13 +136,14 @@ static void combine_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     for (uint32_t t = begin; t < end; t++) {
         float *sum = mfi_cpu_row(cpu, op->src[2], t);
         const float *weights = mfi_cpu_row(cpu, op->src[1], t);
-        float shared = op->n ? mfi_sigmoid(mfi_cpu_row(cpu, op->src[3], t)[0]) : 0;
+        bool gated = op->n == MFI_COMBINE_GATED;
+        float shared = gated ? mfi_sigmoid(mfi_cpu_row(cpu, op->src[3], t)[0]) : 1;
         for (uint32_t i = 0; i < hidden; i++)
-            sum[i] = op->n ? sum[i] * shared : 0;
+            sum[i] = op->n == MFI_COMBINE_ROUTED ? 0 : sum[i] * shared;
         for (uint32_t r = 0; r < top_k; r++)
             cpu->k->axpy(sum, weights[r],
                          mfi_cpu_row(cpu, op->src[0], j->step->pair_of[t * top_k + r]), hidden);
-        cpu->k->add(mfi_cpu_row(cpu, op->dst[0], t), sum, hidden);
+        mfi_cpu_add_residual(cpu, mfi_cpu_row(cpu, op->dst[0], t), sum, hidden);
     }
 }
 

@@ -52,10 +52,21 @@ static inline const float *mfi_cpu_vector(const mfi_cpu *cpu, uint32_t weight)
     return cpu->mats[weight].planes[0];
 }
 
-/* One function an op, in cpu_ops.c, cpu_mixers.c and cpu_experts.c. */
+/* dst += residual_scale * src. */
+static inline void mfi_cpu_add_residual(const mfi_cpu *cpu, float *dst, const float *src,
+                                        uint32_t n)
+{
+    if (cpu->p->shape.residual_scale == 1)
+        cpu->k->add(dst, src, n);
+    else
+        cpu->k->axpy(dst, cpu->p->shape.residual_scale, src, n);
+}
+
+/* One function an op, in cpu_ops.c, cpu_mixers.c, cpu_latent.c and cpu_experts.c. */
 typedef void mfi_cpu_op(const mfi_cpu_job *job);
+mfi_cpu_op mfi_cpu_latent_prep, mfi_cpu_latent_absorb, mfi_cpu_latent_attn, mfi_cpu_latent_expand;
 mfi_cpu_op mfi_cpu_embed, mfi_cpu_rope_table, mfi_cpu_rmsnorm, mfi_cpu_quantize, mfi_cpu_matmul,
     mfi_cpu_bias, mfi_cpu_add, mfi_cpu_glu, mfi_cpu_attn_prep, mfi_cpu_attn, mfi_cpu_gdn_conv,
-    mfi_cpu_gdn, mfi_cpu_route, mfi_cpu_experts, mfi_cpu_combine;
+    mfi_cpu_gdn, mfi_cpu_scale, mfi_cpu_route, mfi_cpu_experts, mfi_cpu_combine;
 
 #endif

@@ -57,7 +57,7 @@ static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
     const mfi_shape *s = &cpu->p->shape;
     uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
     const float *kv = j->step->mem[j->op->layer].kv;
-    float scale = (float)(1.0 / sqrt((double)hd));
+    float scale = s->attn_scale;
     for (uint32_t u = worker; u < j->n_rows * s->n_head; u += n_workers) {
         uint32_t t = u / s->n_head, h = u % s->n_head;
         uint32_t kv_head = h / (s->n_head / s->n_kv_head);

@@ -6,14 +6,23 @@
 
 #define MATMUL_GRAIN 4 /* rows: enough for one cache line of outputs or more */
 
+static void scale_row(float *x, uint32_t n, float factor)
+{
+    for (uint32_t i = 0; factor != 1 && i < n; i++)
+        x[i] *= factor;
+}
+
 static void embed_rows(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;
+    const mfi_mat *w = &j->cpu->mats[j->op->w[0]];
     uint32_t begin, end;
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
-    for (uint32_t t = begin; t < end; t++)
-        j->cpu->k->get_row(&j->cpu->mats[j->op->w[0]], (uint32_t)j->step->tokens[t],
-                           mfi_cpu_row(j->cpu, j->op->dst[0], t));
+    for (uint32_t t = begin; t < end; t++) {
+        float *row = mfi_cpu_row(j->cpu, j->op->dst[0], t);
+        j->cpu->k->get_row(w, (uint32_t)j->step->tokens[t], row);
+        scale_row(row, w->cols, j->cpu->p->shape.embed_scale);
+    }
 }
 
 void mfi_cpu_embed(const mfi_cpu_job *job)
@@ -25,14 +34,15 @@ static void rope_rows(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;
     uint32_t begin, end, half = j->cpu->p->shape.n_rot / 2;
+    double factor = j->cpu->p->shape.rope.attn_factor;
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++) {
         float *cosines = mfi_cpu_row(j->cpu, j->op->dst[0], t), *sines = cosines + half;
         for (uint32_t i = 0; i < half; i++) {
             /* In double: at a million positions a float angle is off by a tenth of a radian. */
             double angle = (double)(j->step->pos + t) * j->cpu->inv_freq[i];
-            cosines[i] = (float)cos(angle);
-            sines[i] = (float)sin(angle);
+            cosines[i] = (float)(cos(angle) * factor);
+            sines[i] = (float)(sin(angle) * factor);
         }
     }
 }
@@ -47,11 +57,11 @@ static void rmsnorm_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     const mfi_cpu_job *j = ctx;
     const mfi_cpu *cpu = j->cpu;
     uint32_t begin, end, from = j->op->head ? j->step->head_row : 0;
+    float eps = j->op->n ? cpu->p->shape.latent_eps : cpu->p->shape.eps;
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++)
         cpu->k->rmsnorm(mfi_cpu_row(cpu, j->op->src[0], from + t), mfi_cpu_vector(cpu, j->op->w[0]),
-                        cpu->p->shape.eps, cpu->mats[j->op->w[0]].cols,
-                        mfi_cpu_row(cpu, j->op->dst[0], t));
+                        eps, cpu->mats[j->op->w[0]].cols, mfi_cpu_row(cpu, j->op->dst[0], t));
 }
 
 void mfi_cpu_rmsnorm(const mfi_cpu_job *job)
@@ -128,13 +138,29 @@ static void add_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     uint32_t begin, end;
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++)
-        j->cpu->k->add(mfi_cpu_row(j->cpu, j->op->dst[0], t), mfi_cpu_row(j->cpu, j->op->src[0], t),
-                       j->cpu->p->bufs[j->op->dst[0]].width);
+        mfi_cpu_add_residual(j->cpu, mfi_cpu_row(j->cpu, j->op->dst[0], t),
+                             mfi_cpu_row(j->cpu, j->op->src[0], t),
+                             j->cpu->p->bufs[j->op->dst[0]].width);
 }
 
 void mfi_cpu_add(const mfi_cpu_job *job)
 {
     mfi_cpu_dispatch(job, add_rows, job->n_rows);
+}
+
+static void scale_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    uint32_t begin, end, buf = j->op->dst[0];
+    mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t t = begin; t < end; t++)
+        scale_row(mfi_cpu_row(j->cpu, buf, t), j->cpu->p->bufs[buf].width,
+                  j->cpu->p->shape.logit_scale);
+}
+
+void mfi_cpu_scale(const mfi_cpu_job *job)
+{
+    mfi_cpu_dispatch(job, scale_rows, job->n_rows);
 }
 
 static void glu_rows(void *ctx, uint32_t worker, uint32_t n_workers)
@@ -158,12 +184,14 @@ static void route_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     const mfi_cpu_job *j = ctx;
     const mfi_shape *s = &j->cpu->p->shape;
     uint16_t *ids = (uint16_t *)mfi_cpu_row(j->cpu, j->op->dst[0], 0);
+    const float *correction =
+        j->op->w[0] == MFI_WEIGHT_NONE ? NULL : mfi_cpu_vector(j->cpu, j->op->w[0]);
     uint32_t begin, end;
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++)
-        j->cpu->k->route_softmax(mfi_cpu_row(j->cpu, j->op->src[0], t), s->n_experts, s->top_k,
-                                 s->norm_top_k, ids + (size_t)t * s->top_k,
-                                 mfi_cpu_row(j->cpu, j->op->dst[1], t));
+        j->cpu->k->route(&s->routing, mfi_cpu_row(j->cpu, j->op->src[0], t), correction,
+                         s->n_experts, s->top_k, ids + (size_t)t * s->top_k,
+                         mfi_cpu_row(j->cpu, j->op->dst[1], t));
 }
 
 void mfi_cpu_route(const mfi_cpu_job *job)

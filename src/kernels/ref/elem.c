@@ -39,7 +39,9 @@ const mfi_kernels mfi_ref_kernels = {
     .silu_mul = mfi_ref_silu_mul,
     .sigmoid_mul = mfi_ref_sigmoid_mul,
     .attend = mfi_ref_attend,
+    .attend_shared = mfi_ref_attend_shared,
+    .matmul_t = mfi_ref_matmul_t,
     .conv_silu = mfi_ref_conv_silu,
     .gdn_step = mfi_ref_gdn_step,
-    .route_softmax = mfi_ref_route_softmax,
+    .route = mfi_ref_route,
 };

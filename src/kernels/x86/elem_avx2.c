@@ -88,7 +88,9 @@ const mfi_kernels mfi_avx2_kernels = {
     .silu_mul = silu_mul,
     .sigmoid_mul = sigmoid_mul,
     .attend = mfi_avx2_attend,
+    .attend_shared = mfi_avx2_attend_shared,
+    .matmul_t = mfi_avx2_matmul_t,
     .conv_silu = mfi_avx2_conv_silu,
     .gdn_step = mfi_avx2_gdn_step,
-    .route_softmax = mfi_ref_route_softmax,
+    .route = mfi_ref_route,
 };

@@ -19,6 +19,11 @@ typedef void mfi_avx2_decoder(const void *const planes[3], uint32_t n, float *ou
 mfi_avx2_decoder *mfi_avx2_decoder_of(mfi_qtype type);
 void mfi_avx2_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
                      uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out);
+void mfi_avx2_matmul_t(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
+                       size_t ldy, uint32_t row0, uint32_t n_rows);
+void mfi_avx2_attend_shared(const float *q, size_t ldq, uint32_t n_q, const float *k, size_t ldk,
+                            const float *v, size_t ldv, uint32_t n_kv, uint32_t dim, uint32_t dim_v,
+                            float scale, float *out, size_t ldo);
 void mfi_avx2_conv_silu(float *state, const float *w, const float *x, uint32_t n_ch,
                         uint32_t kernel, uint32_t c0, uint32_t c1, float *y);
 void mfi_avx2_gdn_step(float *s, const float *q, const float *k, const float *v, float g,

@@ -1,0 +1,228 @@
+/* DeepSeek-V2 and what grew from it: DeepSeek-V3 (R1, V3.1, Cogito v2 671B), Kimi-K2 and
+ * GLM-4.7-Flash. Latent attention in every layer; the first layers dense, the others with routed
+ * experts and shared ones that are added as they are. V2 routes by softmax, the others by sigmoids
+ * with a correction bias. llama.cpp has one architecture for all of them. Name tables and the
+ * reading of the configuration; no arithmetic. */
+#include <stdio.h>
+#include <string.h>
+
+#include "model/config.h"
+#include "model/recipes.h"
+
+static const char *const v2_types[] = {"deepseek_v2", NULL};
+static const char *const v3_types[] = {"deepseek_v3", "kimi_k2", NULL};
+static const char *const glm_types[] = {"glm4_moe_lite", NULL};
+
+#define NORM_FFN                                                                                   \
+    {                                                                                              \
+        MFI_ROLE_NORM_FFN, MFI_DIM_1, MFI_DIM_HIDDEN, MFI_LOAD_F32,                                \
+            {{"post_attention_layernorm.weight", 0}},                                              \
+        {                                                                                          \
+            {                                                                                      \
+                "ffn_norm.weight", 0                                                               \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+static const mfi_name_rule moe_names[] = {
+    NORM_FFN,
+    {MFI_ROLE_ROUTER,
+     MFI_DIM_EXPERTS,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.gate.weight", 0}},
+     {{"ffn_gate_inp.weight", 0}}},
+    {MFI_ROLE_ROUTER_CORRECTION,
+     MFI_DIM_1,
+     MFI_DIM_EXPERTS,
+     MFI_LOAD_F32,
+     {{"mlp.gate.e_score_correction_bias", 0}},
+     {{"exp_probs_b.bias", 0}}},
+    {MFI_ROLE_SHARED_GATE,
+     MFI_DIM_SHARED,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.shared_experts.gate_proj.weight", 0}},
+     {{"ffn_gate_shexp.weight", 0}}},
+    {MFI_ROLE_SHARED_UP,
+     MFI_DIM_SHARED,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.shared_experts.up_proj.weight", 0}},
+     {{"ffn_up_shexp.weight", 0}}},
+    {MFI_ROLE_SHARED_DOWN,
+     MFI_DIM_HIDDEN,
+     MFI_DIM_SHARED,
+     MFI_LOAD_MATRIX,
+     {{"mlp.shared_experts.down_proj.weight", 0}},
+     {{"ffn_down_shexp.weight", 0}}},
+};
+
+static const mfi_name_rule dense_names[] = {
+    NORM_FFN,
+    {MFI_ROLE_FFN_GATE,
+     MFI_DIM_DENSE,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.gate_proj.weight", 0}},
+     {{"ffn_gate.weight", 0}}},
+    {MFI_ROLE_FFN_UP,
+     MFI_DIM_DENSE,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"mlp.up_proj.weight", 0}},
+     {{"ffn_up.weight", 0}}},
+    {MFI_ROLE_FFN_DOWN,
+     MFI_DIM_HIDDEN,
+     MFI_DIM_DENSE,
+     MFI_LOAD_MATRIX,
+     {{"mlp.down_proj.weight", 0}},
+     {{"ffn_down.weight", 0}}},
+};
+
+/* ---- configuration ---- */
+
+/* Which layers are dense, where config.json lists them one by one (transformers 5 writes it so). */
+static mf_status read_layer_types(mfi_model *model, const mfi_config *c, const mfi_json *types,
+                                  mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    if (mfi_json_typeof(types) != MFI_JSON_ARRAY || mfi_json_len(types) < s->n_layers)
+        return mfi_fail(err, MF_ERR_FORMAT,
+                        "%s: config.json: mlp_layer_types must be given for %u layers", c->path,
+                        s->n_layers);
+    for (uint32_t i = 0; i < s->n_layers; i++) {
+        const char *type = mfi_json_str(mfi_json_at(types, i), NULL);
+        bool dense = type && strcmp(type, "dense") == 0;
+        if (!dense && (!type || strcmp(type, "sparse") != 0))
+            return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                            "%s: config.json: mlp_layer_types: '%s' (known: dense, sparse)",
+                            c->path, type ? type : "?");
+        model->ffn[i] = dense ? MFI_FFN_DENSE : MFI_FFN_MOE;
+    }
+    return mfi_config_u32(c, "intermediate_size", -1, 1, 1 << 22, &s->dense_width, err);
+}
+
+static mf_status read_dense(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    const mfi_json *types = c->gguf_arch ? NULL : mfi_config_get(c, "mlp_layer_types");
+    if (mfi_json_typeof(types) != MFI_JSON_NULL)
+        return read_layer_types(model, c, types, err);
+    MFI_TRY(mfi_config_dense(c, model, err));
+    if (model->arch != &mfi_arch_glm4_moe_lite || mfi_config_has(c, "first_k_dense_replace"))
+        return MF_OK;
+    model->ffn[0] = MFI_FFN_DENSE; /* the family's default */
+    return mfi_config_u32(c, "intermediate_size", -1, 1, 1 << 22, &model->shape.dense_width, err);
+}
+
+static mf_status read_layers(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
+    MFI_TRY(mfi_config_routing(c, s, err));
+    MFI_TRY(mfi_config_shared(c, s, err));
+    MFI_TRY(read_dense(model, c, err));
+    for (uint32_t i = 0; i < s->n_layers; i++)
+        if (mfi_model_routed(model, i) && s->shared_width)
+            model->ffn[i] = MFI_FFN_MOE_SHARED;
+    for (uint32_t role = MFI_ROLE_SHARED_GATE; role <= MFI_ROLE_SHARED_DOWN; role++)
+        model->omit[role] = s->shared_width == 0;
+    /* DeepSeek-V2's modelling code takes a group for as good as its best expert, V3's adds two. */
+    s->routing.group_best = s->routing.score == MFI_SCORE_SOFTMAX ? 1 : 2;
+    return MF_OK;
+}
+
+static mf_status read_v2(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    s->routing = (mfi_routing){.score = MFI_SCORE_SOFTMAX, .scale = 1};
+    MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_latent(c, model, err));
+    MFI_TRY(read_layers(model, c, err));
+    const char *method = mfi_json_str(mfi_config_get(c, "topk_method"), NULL);
+    if (!method || strcmp(method, "greedy") == 0)
+        s->routing.n_groups = 0;
+    else if (strcmp(method, "group_limited_greedy") != 0)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                        "%s: config.json: topk_method '%s' (known here: greedy, "
+                        "group_limited_greedy)",
+                        c->path, method);
+    model->omit[MFI_ROLE_ROUTER_CORRECTION] = true;
+    return MF_OK;
+}
+
+static bool has_correction(const mfi_model *model)
+{
+    for (uint32_t i = 0; i < model->shape.n_layers; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%u.exp_probs_b.bias", i);
+        if (mfi_catalog_find(model->catalog, name) != MFI_TENSOR_NONE)
+            return true;
+    }
+    return false;
+}
+
+/* llama.cpp's deepseek2: V2's routing where nothing else is said, but for the first files of
+ * GLM-4.7-Flash, which are known by their vocabulary. */
+static mf_status read_gguf(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    bool glm = s->n_vocab == 154880;
+    s->routing = (mfi_routing){.score = glm ? MFI_SCORE_SIGMOID : MFI_SCORE_SOFTMAX, .scale = 1};
+    MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_latent(c, model, err));
+    MFI_TRY(read_layers(model, c, err));
+    model->omit[MFI_ROLE_ROUTER_CORRECTION] = !has_correction(model);
+    if (s->routing.score == MFI_SCORE_SOFTMAX)
+        snprintf(model->family, sizeof model->family, "%s", mfi_arch_deepseek_v2.name);
+    else if (glm)
+        snprintf(model->family, sizeof model->family, "%s", mfi_arch_glm4_moe_lite.name);
+    return MF_OK;
+}
+
+static mf_status read_v3(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    if (c->gguf_arch)
+        return read_gguf(model, c, err);
+    s->routing = (mfi_routing){.score = MFI_SCORE_SIGMOID, .normalize = true, .scale = 1};
+    MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_latent(c, model, err));
+    const char *method = mfi_json_str(mfi_config_get(c, "topk_method"), NULL);
+    if (method && strcmp(method, "noaux_tc") != 0)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                        "%s: config.json: topk_method '%s' (known here: noaux_tc)", c->path,
+                        method);
+    return read_layers(model, c, err);
+}
+
+/* ---- what it was compared with ---- */
+
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
+                                                "and greedy tokens of Hugging Face transformers"},
+    {"safetensors: FP8 in blocks of 128 x 128",
+     "the same tiny model, quantised so and decoded again by other code"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
+     "the block types; no model of this family yet"},
+    {"GGUF", "tiny F32 models: logits of llama.cpp"},
+};
+
+#define DEEPSEEK(name_, types_, read_)                                                             \
+    {                                                                                              \
+        .name = name_, .model_types = types_, .gguf_arch = "deepseek2",                            \
+        .mlx = {.float_router = true},                                                             \
+        .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),                                       \
+        .mixer = {[MFI_MIXER_LATENT] = MFI_RECIPE(mfi_ops_latent, mfi_names_latent),               \
+                  [MFI_MIXER_LATENT_DIRECT] =                                                      \
+                      MFI_RECIPE(mfi_ops_latent_direct, mfi_names_latent)},                        \
+        .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names),                                \
+                [MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, moe_names),                  \
+                [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, dense_names)},                         \
+        .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain), .read_config = read_,              \
+        .evidence = evidence, .n_evidence = MFI_ARRAY_LEN(evidence),                               \
+    }
+
+const mfi_arch mfi_arch_deepseek_v3 = DEEPSEEK("deepseek_v3", v3_types, read_v3);
+const mfi_arch mfi_arch_deepseek_v2 = DEEPSEEK("deepseek_v2", v2_types, read_v2);
+const mfi_arch mfi_arch_glm4_moe_lite = DEEPSEEK("glm4_moe_lite", glm_types, read_v3);

@@ -1,0 +1,157 @@
+/* Rotary hyper-parameters: Hugging Face's rope_parameters (or rope_scaling with rope_theta beside
+ * it) and GGUF's rope.* keys. Called while a model is opened; pure look-ups. */
+#include <string.h>
+
+#include "model/config.h"
+
+/* A number: in the object of config.json, beside it, or in GGUF's metadata under a name of its own.
+ */
+typedef struct rope_key {
+    const char *hf, *gguf;
+    double min, max;
+} rope_key;
+
+static const rope_key key_theta = {"rope_theta", "rope_theta", 1, 1e30};
+static const rope_key key_partial = {"partial_rotary_factor", NULL, 0, 1};
+static const rope_key key_factor = {"factor", "rope_factor", 1e-3, 1e6};
+static const rope_key key_original = {"original_max_position_embeddings", "rope_original_ctx", 1,
+                                      MFI_MAX_CTX};
+static const rope_key key_attn = {"attention_factor", "rope_attn_factor", 1e-3, 1e3};
+static const rope_key key_fast = {"beta_fast", "rope_beta_fast", 1e-3, 1e6};
+static const rope_key key_slow = {"beta_slow", "rope_beta_slow", 1e-3, 1e6};
+static const rope_key key_high = {"high_freq_factor", NULL, 1e-3, 1e6};
+static const rope_key key_low = {"low_freq_factor", NULL, 1e-3, 1e6};
+static const rope_key key_mscale = {"mscale", NULL, 0, 1e3};
+static const rope_key key_mscale_all = {"mscale_all_dim", NULL, 0, 1e3};
+static const rope_key key_log_mul = {NULL, "rope_log_multiplier", 0, 1e2};
+
+typedef struct reader {
+    const mfi_config *c;
+    const mfi_json *object; /* NULL in GGUF */
+    mf_error *err;
+} reader;
+
+/* Over *out; as it was where the file doesn't say. */
+static mf_status read_key(const reader *r, const rope_key *key, double *out)
+{
+    const char *name = r->c->gguf_arch ? key->gguf : key->hf;
+    if (!name)
+        return MF_OK;
+    const mfi_json *v = mfi_json_get(r->object, name);
+    if (mfi_json_typeof(v) == MFI_JSON_NULL)
+        v = mfi_config_get(r->c, name);
+    return mfi_config_number(r->c, v, name, key->min, key->max, out, r->err);
+}
+
+static mf_status read_original(const reader *r, mfi_rope *rope)
+{
+    double original = 0;
+    uint32_t most;
+    MFI_TRY(mfi_config_u32(r->c, "max_position_embeddings", 32768, 1, MFI_MAX_CTX, &most, r->err));
+    MFI_TRY(read_key(r, &key_original, &original));
+    rope->original_ctx = original > 0 ? (uint32_t)original : most;
+    return MF_OK;
+}
+
+/* What the cosines and sines are multiplied by, where the file doesn't say: YaRN's scale, or the
+ * ratio of two such scales (DeepSeek). llama.cpp's files tell of the latter by the logarithm's
+ * weight alone, a tenth of mscale_all_dim, and take the ratio for 1. */
+static mf_status read_attn_factor(const reader *r, mfi_rope *rope)
+{
+    double mscale = 0, log_mul = 0, given = 0;
+    MFI_TRY(read_key(r, &key_mscale, &mscale));
+    MFI_TRY(read_key(r, &key_mscale_all, &rope->mscale_all_dim));
+    MFI_TRY(read_key(r, &key_log_mul, &log_mul));
+    MFI_TRY(read_key(r, &key_attn, &given));
+    if (log_mul > 0)
+        mscale = rope->mscale_all_dim = 10 * log_mul;
+    rope->attn_factor = mfi_rope_mscale(rope->factor, 1);
+    if (mscale > 0 && rope->mscale_all_dim > 0)
+        rope->attn_factor = mfi_rope_mscale(rope->factor, mscale) /
+                            mfi_rope_mscale(rope->factor, rope->mscale_all_dim);
+    if (given > 0) /* in GGUF on top of the scale, in config.json in its place */
+        rope->attn_factor = r->c->gguf_arch ? rope->attn_factor * given : given;
+    return MF_OK;
+}
+
+static mf_status read_yarn(const reader *r, mfi_rope *rope)
+{
+    bool truncate = true;
+    rope->beta_fast = 32;
+    rope->beta_slow = 1;
+    MFI_TRY(read_key(r, &key_fast, &rope->beta_fast));
+    MFI_TRY(read_key(r, &key_slow, &rope->beta_slow));
+    MFI_TRY(read_original(r, rope));
+    const mfi_json *v = mfi_json_get(r->object, "truncate");
+    if (mfi_json_typeof(v) != MFI_JSON_NULL && !mfi_json_bool(v, &truncate))
+        return mfi_fail(r->err, MF_ERR_FORMAT,
+                        "%s: config.json: truncate is neither true nor false", r->c->path);
+    rope->exact = !truncate;
+    return read_attn_factor(r, rope);
+}
+
+static mf_status read_llama3(const reader *r, mfi_rope *rope)
+{
+    rope->beta_fast = 4;
+    rope->beta_slow = 1;
+    MFI_TRY(read_key(r, &key_high, &rope->beta_fast));
+    MFI_TRY(read_key(r, &key_low, &rope->beta_slow));
+    if (!(rope->beta_fast > rope->beta_slow))
+        return mfi_fail(r->err, MF_ERR_FORMAT,
+                        "%s: config.json: high_freq_factor must be larger than low_freq_factor",
+                        r->c->path);
+    return read_original(r, rope);
+}
+
+static mf_status read_kind(const reader *r, mfi_rope *rope)
+{
+    const mfi_json *v =
+        r->c->gguf_arch ? mfi_config_get(r->c, "rope_type") : mfi_json_get(r->object, "rope_type");
+    const char *type = mfi_json_str(v ? v : mfi_json_get(r->object, "type"), NULL);
+    rope->kind = MFI_ROPE_PLAIN;
+    rope->factor = 1;
+    if (!type || strcmp(type, "default") == 0 || strcmp(type, "none") == 0)
+        return MF_OK;
+    if (strcmp(type, "linear") == 0)
+        rope->kind = MFI_ROPE_LINEAR;
+    else if (strcmp(type, "yarn") == 0)
+        rope->kind = MFI_ROPE_YARN;
+    else if (strcmp(type, "llama3") == 0 && !r->c->gguf_arch)
+        rope->kind = MFI_ROPE_LLAMA3;
+    else
+        return mfi_fail(r->err, MF_ERR_UNSUPPORTED,
+                        "%s: rope type '%s' (known here: default, linear, yarn, llama3)",
+                        r->c->path, type);
+    rope->factor = 0;
+    MFI_TRY(read_key(r, &key_factor, &rope->factor));
+    if (rope->factor == 0)
+        return mfi_fail(r->err, MF_ERR_FORMAT, "%s: rope type '%s' without a factor", r->c->path,
+                        type);
+    if (rope->kind == MFI_ROPE_YARN)
+        return read_yarn(r, rope);
+    return rope->kind == MFI_ROPE_LLAMA3 ? read_llama3(r, rope) : MF_OK;
+}
+
+mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
+                          mf_error *err)
+{
+    reader r = {c, NULL, err};
+    double dims = 0;
+    s->rope = (mfi_rope){.theta = theta, .attn_factor = 1};
+    r.object = mfi_config_get(c, "rope_parameters");
+    if (mfi_json_typeof(r.object) != MFI_JSON_OBJECT)
+        r.object = mfi_config_get(c, "rope_scaling");
+    MFI_TRY(read_key(&r, &key_theta, &s->rope.theta));
+    MFI_TRY(read_key(&r, &key_partial, &partial));
+    MFI_TRY(read_kind(&r, &s->rope));
+    double n_rot = (double)s->head_dim * partial;
+    MFI_TRY(mfi_config_number(c, mfi_config_get(c, "rope_dims"), "rope_dims", 0, MFI_MAX_HEAD_DIM,
+                              &dims, err));
+    n_rot = dims > 0 ? dims : n_rot;
+    if (!(s->rope.theta > 1) || !(n_rot >= 2) || n_rot > s->head_dim || (uint32_t)n_rot % 2 != 0)
+        return mfi_fail(err, MF_ERR_FORMAT,
+                        "%s: %g rotary dimensions of %u with base %g are impossible", c->path,
+                        n_rot, s->head_dim, s->rope.theta);
+    s->n_rot = (uint32_t)n_rot;
+    return MF_OK;
+}

@@ -1,0 +1,129 @@
+/* Recipes and names of multi-head latent attention: data, no code. Names are those of the published
+ * checkpoints, of MLX's conversions and of llama.cpp's files.
+ *
+ * kv_b comes whole (Hugging Face, older conversions), or split: then its keys' part stands
+ * transposed, a head's rows by latent. What isn't split is taken apart by rows while loading. */
+#include "model/recipes.h"
+
+#define LATENT_IN                                                                                  \
+    {                                                                                              \
+        .code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {                   \
+            MFI_ROLE_NORM_MIXER                                                                    \
+        }                                                                                          \
+    }
+#define LATENT_OUT                                                                                 \
+    {.code = MFI_OP_LATENT_PREP,                                                                   \
+     .src = {MFI_BUF_Q, MFI_BUF_KVA, MFI_BUF_ROPE},                                                \
+     .w = {MFI_ROLE_LATENT_KV_NORM}},                                                              \
+        {.code = MFI_OP_LATENT_ABSORB,                                                             \
+         .src = {MFI_BUF_Q},                                                                       \
+         .dst = {MFI_BUF_QL},                                                                      \
+         .w = {MFI_ROLE_LATENT_K}},                                                                \
+        {.code = MFI_OP_LATENT_ATTN, .src = {MFI_BUF_QL}, .dst = {MFI_BUF_OL}},                    \
+        {.code = MFI_OP_LATENT_EXPAND,                                                             \
+         .src = {MFI_BUF_OL},                                                                      \
+         .dst = {MFI_BUF_O},                                                                       \
+         .w = {MFI_ROLE_LATENT_V}},                                                                \
+        {.code = MFI_OP_MATMUL,                                                                    \
+         .src = {MFI_BUF_O},                                                                       \
+         .dst = {MFI_BUF_Y},                                                                       \
+         .w = {MFI_ROLE_ATTN_O},                                                                   \
+         .n = 1},                                                                                  \
+    {                                                                                              \
+        .code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = { MFI_BUF_RES }                             \
+    }
+
+const mfi_recipe_op mfi_ops_latent[10] = {
+    LATENT_IN,
+    {.code = MFI_OP_MATMUL,
+     .src = {MFI_BUF_H},
+     .dst = {MFI_BUF_QA, MFI_BUF_KVA},
+     .w = {MFI_ROLE_LATENT_Q_A, MFI_ROLE_LATENT_KV_A},
+     .n = 2},
+    {.code = MFI_OP_RMSNORM,
+     .src = {MFI_BUF_QA},
+     .dst = {MFI_BUF_QA},
+     .w = {MFI_ROLE_LATENT_Q_NORM},
+     .n = 1},
+    {.code = MFI_OP_MATMUL,
+     .src = {MFI_BUF_QA},
+     .dst = {MFI_BUF_Q},
+     .w = {MFI_ROLE_LATENT_Q_B},
+     .n = 1},
+    LATENT_OUT,
+};
+
+const mfi_recipe_op mfi_ops_latent_direct[8] = {
+    LATENT_IN,
+    {.code = MFI_OP_MATMUL,
+     .src = {MFI_BUF_H},
+     .dst = {MFI_BUF_Q, MFI_BUF_KVA},
+     .w = {MFI_ROLE_ATTN_Q, MFI_ROLE_LATENT_KV_A},
+     .n = 2},
+    LATENT_OUT,
+};
+
+/* ---- names ---- */
+
+const mfi_name_rule mfi_names_latent[10] = {
+    {MFI_ROLE_NORM_MIXER,
+     MFI_DIM_1,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_F32,
+     {{"input_layernorm.weight", 0}},
+     {{"attn_norm.weight", 0}}},
+    {MFI_ROLE_ATTN_Q,
+     MFI_DIM_Q,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.q_proj.weight", 0}},
+     {{"attn_q.weight", 0}}},
+    {MFI_ROLE_LATENT_Q_A,
+     MFI_DIM_LATENT_Q,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.q_a_proj.weight", 0}},
+     {{"attn_q_a.weight", 0}}},
+    {MFI_ROLE_LATENT_Q_NORM,
+     MFI_DIM_1,
+     MFI_DIM_LATENT_Q,
+     MFI_LOAD_F32,
+     {{"self_attn.q_a_layernorm.weight", 0}},
+     {{"attn_q_a_norm.weight", 0}}},
+    {MFI_ROLE_LATENT_Q_B,
+     MFI_DIM_Q,
+     MFI_DIM_LATENT_Q,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.q_b_proj.weight", 0}},
+     {{"attn_q_b.weight", 0}}},
+    {MFI_ROLE_LATENT_KV_A,
+     MFI_DIM_LATENT_KV_A,
+     MFI_DIM_HIDDEN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.kv_a_proj_with_mqa.weight", 0}},
+     {{"attn_kv_a_mqa.weight", 0}}},
+    {MFI_ROLE_LATENT_KV_NORM,
+     MFI_DIM_1,
+     MFI_DIM_LATENT_KV,
+     MFI_LOAD_F32,
+     {{"self_attn.kv_a_layernorm.weight", 0}},
+     {{"attn_kv_a_norm.weight", 0}}},
+    {MFI_ROLE_LATENT_K,
+     MFI_DIM_LATENT_K,
+     MFI_DIM_NOPE,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.kv_b_proj.weight", MFI_MAP_KVB_K}, {"self_attn.embed_q.weight", 0}},
+     {{"attn_k_b.weight", 0}, {"attn_kv_b.weight", MFI_MAP_KVB_K}}},
+    {MFI_ROLE_LATENT_V,
+     MFI_DIM_ATTN,
+     MFI_DIM_LATENT_KV,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.kv_b_proj.weight", MFI_MAP_KVB_V}, {"self_attn.unembed_out.weight", 0}},
+     {{"attn_v_b.weight", 0}, {"attn_kv_b.weight", MFI_MAP_KVB_V}}},
+    {MFI_ROLE_ATTN_O,
+     MFI_DIM_HIDDEN,
+     MFI_DIM_ATTN,
+     MFI_LOAD_MATRIX,
+     {{"self_attn.o_proj.weight", 0}},
+     {{"attn_output.weight", 0}}},
+};
