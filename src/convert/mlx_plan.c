@@ -119,7 +119,8 @@ static mf_status add_weight(planner *p, const char *prefix, const mfi_name_rule 
     t->dims[0] = t->rows;
     t->dims[1] = t->cols;
     t->dims[2] = 1; /* convolution taps are [C][k][1] */
-    if (hf == &rule->hf[1] && (rule->role == MFI_ROLE_LATENT_K || rule->role == MFI_ROLE_LATENT_V)) {
+    if (hf == &rule->hf[1] &&
+        (rule->role == MFI_ROLE_LATENT_K || rule->role == MFI_ROLE_LATENT_V)) {
         t->n_dims = 3; /* a matrix a head */
         t->dims[0] = s->n_head;
         t->dims[1] = t->rows / s->n_head;

@@ -94,7 +94,12 @@ static void put_older_names(mfi_json_span root, mfi_buf *out)
     if (local.text && !mfi_json_span_get(root, "num_experts").text)
         mfi_buf_fmt(out, "  \"num_experts\": %.*s,\n", (int)local.len, local.text);
     static const char *const keys[] = {"rope_theta", "partial_rotary_factor"};
-    mfi_json_span rope = mfi_json_span_get(root, "rope_parameters");
+    mfi_json_span rope = mfi_json_span_get(root, "rope_parameters"), type = {0};
+    if (rope.text && mfi_json_span_type(rope) == MFI_JSON_OBJECT)
+        type = mfi_json_span_get(rope, "rope_type");
+    if (type.text && !mfi_json_span_is(type, "default") &&
+        !mfi_json_span_get(root, "rope_scaling").text)
+        mfi_buf_fmt(out, "  \"rope_scaling\": %.*s,\n", (int)rope.len, rope.text);
     for (size_t i = 0; i < MFI_ARRAY_LEN(keys); i++) {
         if (!rope.text || mfi_json_span_type(rope) != MFI_JSON_OBJECT)
             return;

@@ -155,7 +155,8 @@ static mf_status bind_weight(binder *b, const mfi_name_rule *rule, const char *p
         MFI_TRY(check_vector(b, id, rows, cols, err));
     if ((load == MFI_LOAD_F32_PLUS1 && b->transformed) || (load == MFI_LOAD_F32_NEG_EXP && b->gguf))
         load = MFI_LOAD_F32;
-    if (load == MFI_LOAD_MATRIX && mfi_catalog_tensor(b->model->catalog, id)->type.kind == MFI_Q_FP8 &&
+    if (load == MFI_LOAD_MATRIX &&
+        mfi_catalog_tensor(b->model->catalog, id)->type.kind == MFI_Q_FP8 &&
         !keeps_blocks(s, map, rows))
         load = MFI_LOAD_DECODED; /* heads don't begin where scales do */
     if (is_tiled(map) && (s->gdn_tiled || s->gdn_k_heads == s->gdn_v_heads))
@@ -386,9 +387,10 @@ static void find_prefix(binder *b)
         if (mfi_catalog_find(b->model->catalog, name) != MFI_TENSOR_NONE)
             break; /* otherwise the last one stays, and what is missing is reported by its name */
     }
-    snprintf(name, sizeof name, "%slayers.0.mlp.switch_mlp.gate_proj.weight", b->body);
-    if (mfi_catalog_find(b->model->catalog, name) != MFI_TENSOR_NONE)
-        b->transformed = true;
+    for (uint32_t i = 0; i < b->model->shape.n_layers && !b->transformed; i++) {
+        snprintf(name, sizeof name, "%slayers.%u.mlp.switch_mlp.gate_proj.weight", b->body, i);
+        b->transformed = mfi_catalog_find(b->model->catalog, name) != MFI_TENSOR_NONE;
+    }
 }
 
 mf_status mfi_model_bind(mfi_model *model, mf_error *err)

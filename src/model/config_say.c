@@ -211,11 +211,11 @@ static bool is_said(const sayer *s, const char *key)
 static void put_rest(sayer *s)
 {
     static const char *const told[] = {
-        "rope_dims",        "rope_type",         "rope_factor",       "rope_original_ctx",
-        "rope_attn_factor", "rope_log_multiplier", "rope_beta_fast",  "rope_beta_slow",
-        "linear_inner_size", "recurrent_layers", "mtp_layers",        "gating_func",
-        "key_length_mla",   "value_length_mla",  "value_length",      "head_dim",
-        "q_lora_rank",      "n_shared_experts",  "attention_multiplier"};
+        "rope_dims",         "rope_type",           "rope_factor",         "rope_original_ctx",
+        "rope_attn_factor",  "rope_log_multiplier", "rope_beta_fast",      "rope_beta_slow",
+        "linear_inner_size", "recurrent_layers",    "mtp_layers",          "gating_func",
+        "key_length_mla",    "value_length_mla",    "value_length",        "head_dim",
+        "q_lora_rank",       "n_shared_experts",    "attention_multiplier"};
     const mfi_config gguf = {.root = s->meta, .gguf_arch = s->model->arch->gguf_arch};
     const char *key;
     for (uint32_t i = 0; mfi_config_alias(i, &key); i++) {
@@ -262,8 +262,10 @@ static mf_status read_back(const mfi_model *model, const mfi_arch *arch, const m
     }
     if (status == MF_OK) {
         mfi_shape want = model->shape;
-        want.gdn_tiled = back->shape.gdn_tiled; /* how it is bound, not what it is */
+        want.gdn_tiled = back->shape.gdn_tiled;   /* how it is bound, not what it is */
         want.latent_eps = back->shape.latent_eps; /* GGUF has one number for all norms */
+        if (want.routing.n_groups < 2 && back->shape.routing.n_groups < 2) /* the same: no groups */
+            want.routing.n_groups = back->shape.routing.n_groups;
         if (memcmp(&want, &back->shape, sizeof want) != 0 ||
             memcmp(model->mixer, back->mixer, model->shape.n_layers) != 0 ||
             memcmp(model->ffn, back->ffn, model->shape.n_layers) != 0 ||
