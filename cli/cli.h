@@ -42,6 +42,9 @@ int cli_report(mf_status status, const mf_error *err, cli_phase phase);
 /* Names the command in messages from now on; static storage. */
 void cli_set_command(const char *name);
 
+/* Copies a choice in lower case; cut to cap bytes with the NUL. */
+void cli_lower(const char *text, char *out, size_t cap);
+
 /* The options that all commands with an engine share, from the command line. `ctx`: positions
  * wanted when the user names none, 0: the plan's choice. */
 void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progress,

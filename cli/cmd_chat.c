@@ -100,8 +100,10 @@ static int run_command(loop *l, char *text)
     for (size_t i = 0; i < MFI_ARRAY_LEN(commands); i++)
         if (strlen(commands[i].name) == n && memcmp(commands[i].name, text, n) == 0)
             return commands[i].run(l, rest);
-    return cli_error(CLI_EXIT_RUNTIME, "no command %.*s; /help lists them",
-                     (int)MFI_MIN(n, (size_t)40), text);
+    /* Nothing has failed yet: also without a terminal the conversation goes on. */
+    cli_error(CLI_EXIT_RUNTIME, "no command %.*s; /help lists them", (int)MFI_MIN(n, (size_t)40),
+              text);
+    return CLI_EXIT_OK;
 }
 
 /* ---- messages of several lines ---- */

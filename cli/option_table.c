@@ -4,21 +4,22 @@
 
 #include "base/limits.h"
 
-#define RUN      (1u << CLI_RUN)
-#define LOGITS   (1u << CLI_LOGITS)
-#define TOKENIZE (1u << CLI_TOKENIZE)
-#define PLAN     (1u << CLI_PLAN)
-#define EVAL     (1u << CLI_EVAL)
-#define CONVERT  (1u << CLI_CONVERT)
-#define IMATRIX  (1u << CLI_IMATRIX)
-#define SYNTH    (1u << CLI_SYNTH)
-#define CHAT     (1u << CLI_CHAT)
-#define TEMPLATE (1u << CLI_TEMPLATE)
-#define FAMILIES (1u << CLI_FAMILIES)
-#define INSPECT  (1u << CLI_INSPECT)
-#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX)
-#define ANSWERS  (RUN | CHAT)
-#define ALL      UINT32_MAX
+#define RUN        (1u << CLI_RUN)
+#define LOGITS     (1u << CLI_LOGITS)
+#define TOKENIZE   (1u << CLI_TOKENIZE)
+#define PLAN       (1u << CLI_PLAN)
+#define EVAL       (1u << CLI_EVAL)
+#define CONVERT    (1u << CLI_CONVERT)
+#define IMATRIX    (1u << CLI_IMATRIX)
+#define SYNTH      (1u << CLI_SYNTH)
+#define CHAT       (1u << CLI_CHAT)
+#define TEMPLATE   (1u << CLI_TEMPLATE)
+#define FAMILIES   (1u << CLI_FAMILIES)
+#define INSPECT    (1u << CLI_INSPECT)
+#define COMPLETION (1u << CLI_COMPLETION)
+#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX)
+#define ANSWERS    (RUN | CHAT)
+#define ALL        UINT32_MAX
 
 const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_RUN] =
@@ -89,7 +90,9 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "MODEL may also be given without -m; its family need not be known. Shows metadata, "
                 "tensors with type, shape, bytes, file and offset, bytes by role, and which family "
                 "was recognised and why, or why none. With --tensor it decodes that tensor instead "
-                "and writes it to OUT as little-endian float32; OUT appears whole or not at all.",
+                "and writes it to OUT as little-endian float32; OUT appears whole or not at all. "
+                "--json "
+                "then prints its type and shape.",
             .positional = {"MODEL"},
         },
     [CLI_CONVERT] =
@@ -97,8 +100,8 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .name = "convert",
             .usage = "IN OUT --quant TYPE [options]",
             .summary = "quantise a model into MLX-style safetensors or a GGUF file",
-            .notes = "IN is a model: for MLX a folder with float weights, for GGUF any that can be "
-                     "read. OUT is the folder or, ending in .gguf, the file to make; it must not "
+            .notes = "IN is any model that can be read, quantised or not, a folder or a GGUF file. "
+                     "OUT is the folder or, ending in .gguf, the file to make; it must not "
                      "exist. It "
                      "appears whole at the end; when interrupted nothing is left behind. Rows that "
                      "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
@@ -110,7 +113,7 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_IMATRIX] =
         {
             .name = "imatrix",
-            .usage = "-m MODEL -f TEXT -o FILE [options]",
+            .usage = "-m MODEL -f TEXT [-o FILE] [options]",
             .summary = "collect which columns of the weights matter for a text",
             .notes =
                 "The text is evaluated in pieces of --ctx-size tokens (512), and the squares of "
@@ -123,12 +126,13 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_SYNTH] =
         {
             .name = "synth",
-            .usage = "--arch ARCH --shape NAME --quant TYPE -o FILE.gguf [options]",
+            .usage = "[--arch ARCH] --shape NAME --quant TYPE -o FILE.gguf [options]",
             .summary = "write a model of a published shape with random weights, to measure with",
             .notes =
                 "ARCH and NAME: qwen3_moe 30b-a3b, 235b-a22b; qwen2_moe 1.5-moe-a2.7b, "
                 "57b-a14b; qwen3_next 80b-a3b; qwen3_5_moe 35b-a3b, 397b-a17b; gpt_oss 20b, 120b; "
-                "deepseek_v3 671b; and tiny of each.\n"
+                "deepseek_v3 671b; and tiny of each. Whole names do without ARCH: Qwen3-30B-A3B, "
+                "gpt-oss-120b, DeepSeek-V3.\n"
                 "llama.cpp loads the file, too, so that both can be timed on it. The text it "
                 "generates is made-up words; use --ignore-eos. A prompt in words is mostly pairs "
                 "of letters.\n"
@@ -145,7 +149,9 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .notes =
                 "Answers go to standard output, everything else to standard error. On a terminal "
                 "lines are edited, with history; a paste of several lines is one message. Without "
-                "one, a line is a message, and the first failure ends the program.\n"
+                "one, a line is a message, and the first failure ends the program; an unknown "
+                "command is "
+                "only told.\n"
                 "A line that ends with a backslash goes on in the next one; so does a message that "
                 "begins with three double quotes, until three more end a line. A line that begins "
                 "with a slash is a command (/help lists them), with two slashes a message that "
@@ -333,7 +339,7 @@ const cli_option cli_options[] = {
      LOGITS,
      AT(output),
      .arg = "OUT",
-     .help = "write the logits to OUT"},
+     .help = "write the logits to OUT; - is standard output"},
     {{"--tensor"},
      CLI_STRING,
      INSPECT,
@@ -345,7 +351,7 @@ const cli_option cli_options[] = {
      INSPECT,
      AT(f32),
      .arg = "OUT",
-     .help = "write the tensor to OUT as little-endian float32"},
+     .help = "write the tensor to OUT as little-endian float32; - is standard output"},
     {{"-o", "--output"},
      CLI_STRING,
      SYNTH,
@@ -356,10 +362,10 @@ const cli_option cli_options[] = {
     {{"-o", "--output"},
      CLI_STRING,
      IMATRIX,
-     IMATRIX,
      AT(output),
      .arg = "FILE",
-     .help = "the importance matrix to make"},
+     .help = "the importance matrix to make",
+     .fallback = "imatrix.gguf"},
     {{"--hidden"},
      CLI_STRING,
      LOGITS,
@@ -541,6 +547,7 @@ const cli_option cli_options[] = {
      CLI_CHOICE,
      CONVERT,
      CONVERT,
+     .any_case = true,
      AT(quant),
      .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|bf16|f16|f32",
      .arg = "TYPE",
@@ -573,21 +580,21 @@ const cli_option cli_options[] = {
     {{"--arch"},
      CLI_STRING,
      SYNTH,
-     SYNTH,
      AT(arch),
      .arg = "ARCH",
-     .help = "architecture, as config.json's model_type says it"},
+     .help = "architecture, as config.json's model_type says it; not needed with a whole name"},
     {{"--shape"},
      CLI_STRING,
      SYNTH,
      SYNTH,
      AT(shape),
      .arg = "NAME",
-     .help = "which published shape of it"},
+     .help = "which published shape of it, or a whole name such as gpt-oss-20b; in either case"},
     {{"--quant"},
      CLI_CHOICE,
      SYNTH,
      SYNTH,
+     .any_case = true,
      AT(quant),
      .choices = "q4_k|q4_0|q6_k|q8_0|mxfp4|bf16|f16",
      .arg = "TYPE",
@@ -666,7 +673,7 @@ const cli_option cli_options[] = {
      1,
      MFI_MAX_THREADS,
      .arg = "N",
-     .help = "threads that encode for GGUF; the file doesn't depend on it",
+     .help = "threads that encode; the output doesn't depend on it",
      .fallback = "one a processor this process may use"},
     {{"--io-threads"},
      CLI_INT,
@@ -708,7 +715,38 @@ const cli_option cli_options[] = {
      .help = "kernels to use: c, avx2, auto (the best this machine has)",
      .fallback = "auto"},
 
+    {{"-t", "--threads"},
+     CLI_INT,
+     SYNTH,
+     .env = true,
+     AT(threads),
+     1,
+     MFI_MAX_THREADS,
+     .arg = "N",
+     .help = "threads that make the weights; the file doesn't depend on it",
+     .fallback = "one a processor this process may use"},
+    {{"-t", "--threads"},
+     CLI_INT,
+     INSPECT,
+     .env = true,
+     AT(threads),
+     1,
+     MFI_MAX_THREADS,
+     .arg = "N",
+     .help = "with --tensor, threads that decode it",
+     .fallback = "one a processor this process may use"},
+    {{"-t", "--threads"},
+     CLI_INT,
+     TEMPLATE | FAMILIES | COMPLETION,
+     .env = true,
+     AT(threads),
+     1,
+     MFI_MAX_THREADS,
+     .arg = "N",
+     .help = "accepted as everywhere; this command has nothing to share out"},
+
     {{"-h", "--help"}, CLI_FLAG, ALL, AT(help), .help = "this text"},
+    {{"--version"}, CLI_FLAG, ALL, AT(version), .help = "the program's version"},
 };
 
 const size_t cli_n_options = MFI_ARRAY_LEN(cli_options);

@@ -17,7 +17,8 @@ typedef enum mfi_synth_kind {
 /* Fields that an architecture doesn't have are 0. */
 typedef struct mfi_synth_shape {
     mfi_synth_kind kind;
-    const char *name; /* "30b-a3b" */
+    const char *name;  /* "30b-a3b" */
+    const char *whole; /* "Qwen3-30B-A3B"; NULL: nobody's */
     uint32_t n_layers, hidden, n_vocab, ctx;
     uint32_t n_head, n_kv_head, head_dim, n_rot;
     float rope_theta, eps;
@@ -44,7 +45,8 @@ typedef struct mfi_synth_shape {
 const char *mfi_synth_arch_name(mfi_synth_kind kind);
 const char *mfi_synth_arch_gguf(mfi_synth_kind kind);
 
-/* MF_ERR_ARGUMENT with what there is, if there is no such one. */
+/* In any case and with any of "-_." between; arch may be NULL where the name is whole.
+ * MF_ERR_ARGUMENT with what there is, if there is no such one. */
 mf_status mfi_synth_shape_find(const char *arch, const char *name, const mfi_synth_shape **shape,
                                mf_error *err);
 /* The i-th of the table, or NULL behind its end. */

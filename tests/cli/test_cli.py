@@ -29,8 +29,8 @@ FLOAT_MODEL = os.path.join(ORACLE, "models", "pocket-dictionary") if ORACLE else
 SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
-COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "synth", "inspect", "chat",
-            "template", "families", "completion"]
+COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
+            "chat", "template", "families", "completion"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -56,9 +56,10 @@ OPTIONS = {
                  "--help"],
     "families": ["--json", "-h", "--help"],
     "completion": ["-h", "--help"],
-    "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-h", "--help"],
+    "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
-              "--output", "--no-progress", "-h", "--help"],
+              "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
+    "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--no-progress"],
 }
 
 
