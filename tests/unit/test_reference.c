@@ -166,6 +166,30 @@ static void mlx_mixed(void **state)
     check_folder(mft_source("tests/data/mlx-tiny/mixed-q3g32"));
 }
 
+static void mlx_qwen3_moe(void **state)
+{
+    (void)state;
+    check_folder(mft_source("tests/data/mlx-tiny/qwen3_moe-q4g32"));
+}
+
+static void mlx_qwen2_moe(void **state)
+{
+    (void)state;
+    check_folder(mft_source("tests/data/mlx-tiny/qwen2_moe-q6g32"));
+}
+
+static void mlx_qwen3_next(void **state)
+{
+    (void)state;
+    check_folder(mft_source("tests/data/mlx-tiny/qwen3_next-q5g32"));
+}
+
+static void mlx_deepseek_v3(void **state)
+{
+    (void)state;
+    check_folder(mft_source("tests/data/mlx-tiny/deepseek_v3-q4g32"));
+}
+
 static void hf_qwen3_5_moe(void **state)
 {
     (void)state;
@@ -212,6 +236,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mlx_4bit),         cmocka_unit_test(mlx_mixed),
+        cmocka_unit_test(mlx_qwen3_moe),    cmocka_unit_test(mlx_qwen2_moe),
+        cmocka_unit_test(mlx_qwen3_next),   cmocka_unit_test(mlx_deepseek_v3),
         cmocka_unit_test(hf_qwen3_5_moe),   cmocka_unit_test(hf_qwen3_next),
         cmocka_unit_test(hf_qwen3_moe),     cmocka_unit_test(hf_qwen2_moe),
         cmocka_unit_test(hf_deepseek_v3),   cmocka_unit_test(hf_deepseek_v2),
