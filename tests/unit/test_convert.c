@@ -587,48 +587,6 @@ static void mlx_input(void **state)
     mfi_catalog_close(&b);
 }
 
-/* The bytes don't depend on how many encode them, and there are as many as were asked for. */
-typedef struct census {
-    long most; /* threads seen */
-} census;
-
-static bool count_threads(void *user, const char *what, const char *unit, uint64_t done,
-                          uint64_t total)
-{
-    census *c = user;
-    (void)what, (void)unit, (void)done, (void)total;
-    DIR *dir = opendir("/proc/self/task");
-    long n = 0;
-    for (struct dirent *e; dir && (e = readdir(dir));)
-        n += e->d_name[0] != '.';
-    if (dir)
-        closedir(dir);
-    c->most = n > c->most ? n : c->most;
-    return true;
-}
-
-static void threads_share_the_work(void **state)
-{
-    (void)state;
-    const char *in = make_model((spec){.fused = true});
-    uint64_t first = 0;
-    for (uint32_t n = 1; n <= 5; n += 2) {
-        census c = {0};
-        mf_error err;
-        mf_convert_options o = options_for(in, fresh("out"));
-        o.n_threads = n;
-        o.progress = count_threads;
-        o.progress_user = &c;
-        mft_ok(mf_convert(&o, &err), &err);
-        assert_int_equal(c.most, n);
-        mfi_catalog *out = open_model(o.out_path);
-        uint64_t h = hash_of(out);
-        first = first ? first : h;
-        assert_true(h == first);
-        mfi_catalog_close(&out);
-    }
-}
-
 /* ---- failing ---- */
 
 /* Expects a failure that names `part`, and no trace of it. */
@@ -812,7 +770,7 @@ int main(void)
         cmocka_unit_test(keeps_the_weights),
         cmocka_unit_test(files_beside_the_weights),
         cmocka_unit_test(mlx_input),
-        cmocka_unit_test(threads_share_the_work),
+
         cmocka_unit_test(unsuitable_input_is_refused),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(bad_values_are_refused),
