@@ -35,7 +35,7 @@ uint64_t mfi_imatrix_bytes(const mfi_model *model)
 {
     const mfi_shape *s = &model->shape;
     uint64_t gdn_v = (uint64_t)s->gdn_v_heads * s->gdn_v_dim;
-    uint64_t attn = (uint64_t)s->n_head * s->head_dim;
+    uint64_t attn = (uint64_t)s->n_head * (s->latent_kv ? s->v_dim : s->head_dim) + s->latent_q;
     uint64_t layer = 4 * (uint64_t)s->hidden + MFI_MAX(attn, gdn_v) + s->shared_width;
     layer = (layer + expert_sums(s)) * sizeof(float) + (s->n_experts + 64) * sizeof(uint64_t);
     return layer * s->n_layers + 64 * MFI_KIB;

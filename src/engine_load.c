@@ -167,6 +167,26 @@ static mf_status load_decoded(loader *l, const mfi_program_weight *w, float *dst
     return MF_OK;
 }
 
+/* A matrix whose rows are moved one by one within heads, a band of whole heads at a time. */
+static mf_status load_paired(loader *l, const mfi_program_weight *w, char *dst, mf_error *err)
+{
+    uint64_t row_bytes = mfi_quant_row_bytes(w->type, 0, w->cols);
+    uint32_t head = l->shape->head_dim;
+    uint32_t band = (uint32_t)MFI_MAX(PIECE_BYTES / (row_bytes * head), 1) * head;
+    for (uint32_t row = 0; row < w->rows; row += band) {
+        uint32_t n = MFI_MIN(band, w->rows - row);
+        char *raw;
+        MFI_TRY(read_plane(l, w, 0, row, n, &raw, err));
+        for (uint32_t r = 0; r < n; r++) {
+            uint32_t src;
+            mfi_map_source(l->shape, w->map, row + r, &src);
+            memcpy(dst + (row + r) * row_bytes, raw + (src - row) * row_bytes, row_bytes);
+        }
+        free(raw);
+    }
+    return MF_OK;
+}
+
 static mf_status load_weight(loader *l, const mfi_program_weight *w, char *dense, mf_error *err)
 {
     const mfi_tensor *t = mfi_catalog_tensor(l->catalog, w->tensor);
@@ -176,6 +196,8 @@ static mf_status load_weight(loader *l, const mfi_program_weight *w, char *dense
         return load_vector(l, w, (float *)(dense + w->offset[0]), err);
     if (w->map == MFI_MAP_TILED_COLS)
         return load_columns(l, w, dense + w->offset[0], err);
+    if (w->map == MFI_MAP_ROPE_PAIRS)
+        return load_paired(l, w, dense + w->offset[0], err);
     for (uint32_t p = 0; p < mfi_quant_n_planes(t->type); p++) {
         uint64_t row_bytes = mfi_quant_row_bytes(t->type, p, w->cols);
         for (uint32_t r = 0; r < w->rows;) {

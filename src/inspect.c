@@ -16,6 +16,7 @@ typedef enum bucket {
     BUCKET_MIXER,
     BUCKET_ROUTER,
     BUCKET_SHARED,
+    BUCKET_DENSE,
     BUCKET_EXPERTS,
     BUCKET_HEAD,
     BUCKET_OTHER,
@@ -23,9 +24,9 @@ typedef enum bucket {
 } bucket;
 
 static const char *const bucket_names[N_BUCKETS] = {
-    [BUCKET_EMBEDDING] = "embedding", [BUCKET_MIXER] = "mixer",     [BUCKET_ROUTER] = "router",
-    [BUCKET_SHARED] = "shared",       [BUCKET_EXPERTS] = "experts", [BUCKET_HEAD] = "head",
-    [BUCKET_OTHER] = "other",
+    [BUCKET_EMBEDDING] = "embedding", [BUCKET_MIXER] = "mixer", [BUCKET_ROUTER] = "router",
+    [BUCKET_SHARED] = "shared",       [BUCKET_DENSE] = "dense", [BUCKET_EXPERTS] = "experts",
+    [BUCKET_HEAD] = "head",           [BUCKET_OTHER] = "other",
 };
 
 typedef struct type_bytes {
@@ -72,6 +73,10 @@ static bucket bucket_of(uint32_t role)
     case MFI_ROLE_ROUTER_BIAS:
     case MFI_ROLE_ROUTER_CORRECTION:
         return BUCKET_ROUTER;
+    case MFI_ROLE_FFN_GATE:
+    case MFI_ROLE_FFN_UP:
+    case MFI_ROLE_FFN_DOWN:
+        return BUCKET_DENSE;
     case MFI_ROLE_SHARED_GATE:
     case MFI_ROLE_SHARED_UP:
     case MFI_ROLE_SHARED_DOWN:
@@ -187,6 +192,8 @@ static void json_head(report *r)
         mfi_buf_str(out, "null");
     mfi_buf_str(out, ",\"family_reason\":");
     put_text(out, r->model ? r->model->reason : r->why_not.message);
+    if (r->model)
+        mfi_buf_fmt(out, ",\"mtp_layers\":%" PRIu32, r->model->n_mtp_layers);
     mfi_buf_str(out, ",\"files\":[");
     for (uint32_t i = 0; i < mfi_catalog_n_files(r->catalog); i++) {
         mfi_buf_str(out, i ? ",{\"name\":" : "{\"name\":");
@@ -284,6 +291,12 @@ static void text_head(report *r)
         mfi_buf_fmt(out, "family  %s (%s)\n", r->model->family, r->model->reason);
     else
         mfi_buf_fmt(out, "family  none: %s\n", r->why_not.message);
+    if (r->model && r->model->n_mtp_layers)
+        mfi_buf_fmt(out,
+                    "left    %" PRIu32 " layer%s for multi-token prediction, from layer %" PRIu32
+                    " on: not computed, not loaded\n",
+                    r->model->n_mtp_layers, r->model->n_mtp_layers == 1 ? "" : "s",
+                    r->model->shape.n_layers);
     mfi_buf_str(out, "\nfiles\n");
     for (uint32_t i = 0; i < mfi_catalog_n_files(r->catalog); i++)
         mfi_buf_fmt(out, "  %4" PRIu32 "  %16" PRIu64 "  %s\n", i,

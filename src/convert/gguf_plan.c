@@ -189,6 +189,16 @@ void mfi_gp_count_bytes(mfi_gp *plan, const mfi_model *model)
 /* What the file can't say, because readers take it from the architecture. */
 static mf_status check_sayable(const planner *p)
 {
+    static const mfi_arch *const archs[] = {&mfi_arch_qwen2_moe, &mfi_arch_qwen3_moe,
+                                            &mfi_arch_qwen3_next, &mfi_arch_qwen3_5_moe};
+    size_t i = 0;
+    while (i < MFI_ARRAY_LEN(archs) && archs[i] != p->model->arch)
+        i++;
+    if (i == MFI_ARRAY_LEN(archs))
+        return mfi_fail(p->err, MF_ERR_UNSUPPORTED,
+                        "%s: GGUF of family %s can't be written (can: qwen2_moe, qwen3_moe, "
+                        "qwen3_next, qwen3_5_moe)",
+                        mfi_catalog_path(p->model->catalog), p->model->family);
     bool norm = p->model->arch != &mfi_arch_qwen2_moe;
     if (p->model->shape.routing.normalize != norm)
         return mfi_fail(p->err, MF_ERR_UNSUPPORTED,

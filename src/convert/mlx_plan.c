@@ -146,10 +146,11 @@ static mf_status add_recipe(planner *p, const mfi_recipe *recipe, const char *pr
 
 static mf_status add_experts(planner *p, const char *prefix, uint32_t layer)
 {
-    static const char *const names[MFI_EXPERT_PROJS] = {
-        "mlp.switch_mlp.gate_proj", "mlp.switch_mlp.up_proj", "mlp.switch_mlp.down_proj"};
+    static const char *const projs[MFI_EXPERT_PROJS] = {"gate_proj", "up_proj", "down_proj"};
     for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
-        mfi_gp_tensor *t = mfi_gp_append(&p->plan->gp, prefix, names[proj]);
+        char name[MFI_GP_NAME_BYTES];
+        snprintf(name, sizeof name, "%s.%s", p->model->arch->experts->stacked, projs[proj]);
+        mfi_gp_tensor *t = mfi_gp_append(&p->plan->gp, prefix, name);
         if (!t)
             return no_memory(p);
         mfi_gp_set_experts(t, &p->model->shape, layer, (mfi_expert_proj)proj);

@@ -87,9 +87,20 @@ static void put_members(mfi_json_span object, const char *model_type, mfi_buf *o
     }
 }
 
-/* Newer config.json have some things elsewhere than where mlx-lm looks for them. */
-static void put_older_names(mfi_json_span root, mfi_buf *out)
+/* root: of config.json; empty: of none, and whatever is asked for is lacking. */
+static void put_asked(const mfi_model *model, mfi_json_span root, mfi_buf *out)
 {
+    for (size_t i = 0; i < MFI_ARRAY_LEN(model->arch->mlx.asks); i++) {
+        const char *key = model->arch->mlx.asks[i].key;
+        if (key && !(root.text && mfi_json_span_get(root, key).text))
+            mfi_buf_fmt(out, "  \"%s\": %s,\n", key, model->arch->mlx.asks[i].value);
+    }
+}
+
+/* Newer config.json have some things elsewhere than where mlx-lm looks for them. */
+static void put_older_names(const mfi_model *model, mfi_json_span root, mfi_buf *out)
+{
+    put_asked(model, root, out);
     mfi_json_span local = mfi_json_span_get(root, "num_local_experts");
     if (local.text && !mfi_json_span_get(root, "num_experts").text)
         mfi_buf_fmt(out, "  \"num_experts\": %.*s,\n", (int)local.len, local.text);
@@ -117,6 +128,7 @@ static mf_status put_source(const mfi_model *model, const char *path, mfi_buf *o
         mfi_buf said = {0};
         mf_status status = mfi_model_say_config(model, &said, err);
         mfi_buf_append(out, said.data ? said.data : "", said.len);
+        put_asked(model, (mfi_json_span){0}, out);
         mfi_buf_free(&said);
         return status;
     }
@@ -130,7 +142,7 @@ static mf_status put_source(const mfi_model *model, const char *path, mfi_buf *o
         bool nested = mfi_json_span_get(root, "text_config").text != NULL;
         put_members(root, nested ? NULL : model->arch->mlx.model_type, out);
         if (!nested)
-            put_older_names(root, out);
+            put_older_names(model, root, out);
     }
     free(text);
     return status;

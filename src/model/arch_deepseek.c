@@ -13,73 +13,6 @@ static const char *const v2_types[] = {"deepseek_v2", NULL};
 static const char *const v3_types[] = {"deepseek_v3", "kimi_k2", NULL};
 static const char *const glm_types[] = {"glm4_moe_lite", NULL};
 
-#define NORM_FFN                                                                                   \
-    {                                                                                              \
-        MFI_ROLE_NORM_FFN, MFI_DIM_1, MFI_DIM_HIDDEN, MFI_LOAD_F32,                                \
-            {{"post_attention_layernorm.weight", 0}},                                              \
-        {                                                                                          \
-            {                                                                                      \
-                "ffn_norm.weight", 0                                                               \
-            }                                                                                      \
-        }                                                                                          \
-    }
-
-static const mfi_name_rule moe_names[] = {
-    NORM_FFN,
-    {MFI_ROLE_ROUTER,
-     MFI_DIM_EXPERTS,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.gate.weight", 0}},
-     {{"ffn_gate_inp.weight", 0}}},
-    {MFI_ROLE_ROUTER_CORRECTION,
-     MFI_DIM_1,
-     MFI_DIM_EXPERTS,
-     MFI_LOAD_F32,
-     {{"mlp.gate.e_score_correction_bias", 0}},
-     {{"exp_probs_b.bias", 0}}},
-    {MFI_ROLE_SHARED_GATE,
-     MFI_DIM_SHARED,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.shared_experts.gate_proj.weight", 0}},
-     {{"ffn_gate_shexp.weight", 0}}},
-    {MFI_ROLE_SHARED_UP,
-     MFI_DIM_SHARED,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.shared_experts.up_proj.weight", 0}},
-     {{"ffn_up_shexp.weight", 0}}},
-    {MFI_ROLE_SHARED_DOWN,
-     MFI_DIM_HIDDEN,
-     MFI_DIM_SHARED,
-     MFI_LOAD_MATRIX,
-     {{"mlp.shared_experts.down_proj.weight", 0}},
-     {{"ffn_down_shexp.weight", 0}}},
-};
-
-static const mfi_name_rule dense_names[] = {
-    NORM_FFN,
-    {MFI_ROLE_FFN_GATE,
-     MFI_DIM_DENSE,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.gate_proj.weight", 0}},
-     {{"ffn_gate.weight", 0}}},
-    {MFI_ROLE_FFN_UP,
-     MFI_DIM_DENSE,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.up_proj.weight", 0}},
-     {{"ffn_up.weight", 0}}},
-    {MFI_ROLE_FFN_DOWN,
-     MFI_DIM_HIDDEN,
-     MFI_DIM_DENSE,
-     MFI_LOAD_MATRIX,
-     {{"mlp.down_proj.weight", 0}},
-     {{"ffn_down.weight", 0}}},
-};
-
 /* ---- configuration ---- */
 
 /* Which layers are dense, where config.json lists them one by one (transformers 5 writes it so). */
@@ -98,7 +31,8 @@ static mf_status read_layer_types(mfi_model *model, const mfi_config *c, const m
             return mfi_fail(err, MF_ERR_UNSUPPORTED,
                             "%s: config.json: mlp_layer_types: '%s' (known: dense, sparse)",
                             c->path, type ? type : "?");
-        model->ffn[i] = dense ? MFI_FFN_DENSE : MFI_FFN_MOE;
+        if (dense)
+            model->ffn[i] = MFI_FFN_DENSE;
     }
     return mfi_config_u32(c, "intermediate_size", -1, 1, 1 << 22, &s->dense_width, err);
 }
@@ -120,13 +54,10 @@ static mf_status read_layers(mfi_model *model, const mfi_config *c, mf_error *er
     mfi_shape *s = &model->shape;
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     MFI_TRY(mfi_config_routing(c, s, err));
-    MFI_TRY(mfi_config_shared(c, s, err));
+    MFI_TRY(mfi_config_shared(c, model, err));
     MFI_TRY(read_dense(model, c, err));
-    for (uint32_t i = 0; i < s->n_layers; i++)
-        if (mfi_model_routed(model, i) && s->shared_width)
-            model->ffn[i] = MFI_FFN_MOE_SHARED;
-    for (uint32_t role = MFI_ROLE_SHARED_GATE; role <= MFI_ROLE_SHARED_DOWN; role++)
-        model->omit[role] = s->shared_width == 0;
+    model->omit[MFI_ROLE_SHARED_GATE] = model->omit[MFI_ROLE_SHARED_UP] =
+        model->omit[MFI_ROLE_SHARED_DOWN] = s->shared_width == 0;
     /* DeepSeek-V2's modelling code takes a group for as good as its best expert, V3's adds two. */
     s->routing.group_best = s->routing.score == MFI_SCORE_SOFTMAX ? 1 : 2;
     return MF_OK;
@@ -151,15 +82,12 @@ static mf_status read_v2(mfi_model *model, const mfi_config *c, mf_error *err)
     return MF_OK;
 }
 
+/* Dense layers come first, so the last layer is routed if any is. */
 static bool has_correction(const mfi_model *model)
 {
-    for (uint32_t i = 0; i < model->shape.n_layers; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%u.exp_probs_b.bias", i);
-        if (mfi_catalog_find(model->catalog, name) != MFI_TENSOR_NONE)
-            return true;
-    }
-    return false;
+    char name[64];
+    snprintf(name, sizeof name, "blk.%u.exp_probs_b.bias", model->shape.n_layers - 1);
+    return mfi_config_has_tensor(model, name);
 }
 
 /* llama.cpp's deepseek2: V2's routing where nothing else is said, but for the first files of
@@ -211,16 +139,15 @@ static const mfi_evidence evidence[] = {
 #define DEEPSEEK(name_, types_, read_)                                                             \
     {                                                                                              \
         .name = name_, .model_types = types_, .gguf_arch = "deepseek2",                            \
-        .mlx = {.float_router = true},                                                             \
-        .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),                                       \
+        .mlx = {.float_router = true}, .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),        \
         .mixer = {[MFI_MIXER_LATENT] = MFI_RECIPE(mfi_ops_latent, mfi_names_latent),               \
                   [MFI_MIXER_LATENT_DIRECT] =                                                      \
                       MFI_RECIPE(mfi_ops_latent_direct, mfi_names_latent)},                        \
-        .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names),                                \
-                [MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, moe_names),                  \
-                [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, dense_names)},                         \
-        .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain), .read_config = read_,              \
-        .evidence = evidence, .n_evidence = MFI_ARRAY_LEN(evidence),                               \
+        .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, mfi_names_deepseek_moe),                   \
+                [MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_deepseek_moe),     \
+                [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, mfi_names_deepseek_dense)},            \
+        .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain), .experts = &mfi_experts_mlp,       \
+        .read_config = read_, .evidence = evidence, .n_evidence = MFI_ARRAY_LEN(evidence),         \
     }
 
 const mfi_arch mfi_arch_deepseek_v3 = DEEPSEEK("deepseek_v3", v3_types, read_v3);

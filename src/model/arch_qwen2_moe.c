@@ -102,6 +102,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     s->routing.normalize = false;
     MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
     MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
     MFI_TRY(mfi_config_require(c, "qkv_bias", true, err));
     MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));
     MFI_TRY(mfi_config_attention(c, s, err));
@@ -127,6 +128,7 @@ const mfi_arch mfi_arch_qwen2_moe = {
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe_shared_gated, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
+    .experts = &mfi_experts_mlp,
     .read_config = read_config,
     .evidence = evidence,
     .n_evidence = MFI_ARRAY_LEN(evidence),

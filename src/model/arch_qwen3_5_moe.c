@@ -80,6 +80,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     s->attn_gate = true;
     s->routing.normalize = true;
     MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
     MFI_TRY(mfi_config_require(c, "attn_output_gate", true, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e7, 0.25, err));
@@ -108,6 +109,7 @@ const mfi_arch mfi_arch_qwen3_5_moe = {
               [MFI_MIXER_GDN] = MFI_RECIPE(mfi_ops_gdn, gdn_names)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe_shared_gated, mfi_names_hybrid_moe)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_centred),
+    .experts = &mfi_experts_mlp,
     .read_config = read_config,
     .evidence = evidence,
     .n_evidence = MFI_ARRAY_LEN(evidence),

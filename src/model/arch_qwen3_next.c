@@ -76,6 +76,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     s->routing.normalize = true;
     MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
     MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e7, 0.25, err));
     MFI_TRY(mfi_config_gdn(c, s, err));
@@ -102,6 +103,7 @@ const mfi_arch mfi_arch_qwen3_next = {
               [MFI_MIXER_GDN] = MFI_RECIPE(mfi_ops_gdn, gdn_names)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe_shared_gated, mfi_names_hybrid_moe)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_centred),
+    .experts = &mfi_experts_mlp,
     .read_config = read_config,
     .evidence = evidence,
     .n_evidence = MFI_ARRAY_LEN(evidence),

@@ -242,17 +242,24 @@ static void proj_shape(const mfi_shape *s, uint32_t proj, uint32_t *rows, uint32
     *cols = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
 }
 
-/* All experts of a projection in one tensor: [E, rows, cols]. `format` takes the projection's name.
- */
-static mf_status bind_stacked(binder *b, uint32_t layer, const char *const names[MFI_EXPERT_PROJS],
+/* A tensor of a layer whose name has three parts; `name` becomes it whole. */
+static uint32_t lookup_part(binder *b, uint32_t layer, const char *first, const char *second,
+                            const char *third, char *name, size_t cap)
+{
+    snprintf(name, cap, "%s%s%u.%s%s%s", b->body, b->layers, layer, first, second, third);
+    return lookup(b, name);
+}
+
+/* All experts of a projection in one tensor: [E, rows, cols]. */
+static mf_status bind_stacked(binder *b, uint32_t layer, const char *before, const char *after,
                               mf_error *err)
 {
+    static const char *const projs[MFI_EXPERT_PROJS] = {"gate", "up", "down"};
     const mfi_shape *s = &b->model->shape;
     mfi_expert_src *out = b->model->experts + (size_t)layer * s->n_experts * MFI_EXPERT_PROJS;
     for (uint32_t p = 0; p < MFI_EXPERT_PROJS; p++) {
         char name[256];
-        snprintf(name, sizeof name, "%s%s%u.%s", b->body, b->layers, layer, names[p]);
-        uint32_t id = lookup(b, name), rows, cols;
+        uint32_t id = lookup_part(b, layer, before, projs[p], after, name, sizeof name), rows, cols;
         if (id == MFI_TENSOR_NONE)
             return missing(b, name, err);
         proj_shape(s, p, &rows, &cols);
@@ -270,8 +277,7 @@ static mf_status bind_fused(binder *b, uint32_t layer, uint32_t gate_up, const c
     const mfi_shape *s = &b->model->shape;
     mfi_expert_src *out = b->model->experts + (size_t)layer * s->n_experts * MFI_EXPERT_PROJS;
     char name[256];
-    snprintf(name, sizeof name, "%s%s%u.%s", b->body, b->layers, layer, down_name);
-    uint32_t down = lookup(b, name);
+    uint32_t down = lookup_part(b, layer, down_name, "", "", name, sizeof name);
     if (down == MFI_TENSOR_NONE)
         return missing(b, name, err);
     MFI_TRY(check_expert_tensor(b, gate_up, s->n_experts, 2 * (uint64_t)s->expert_width, s->hidden,
@@ -288,15 +294,14 @@ static mf_status bind_fused(binder *b, uint32_t layer, uint32_t gate_up, const c
 
 static mf_status bind_each(binder *b, uint32_t layer, mf_error *err)
 {
-    static const char *const names[MFI_EXPERT_PROJS] = {"gate_proj", "up_proj", "down_proj"};
+    const mfi_expert_names *names = b->model->arch->experts;
     const mfi_shape *s = &b->model->shape;
     mfi_expert_src *out = b->model->experts + (size_t)layer * s->n_experts * MFI_EXPERT_PROJS;
     for (uint32_t e = 0; e < s->n_experts; e++) {
         for (uint32_t p = 0; p < MFI_EXPERT_PROJS; p++) {
-            char name[256];
-            snprintf(name, sizeof name, "%slayers.%u.mlp.experts.%u.%s.weight", b->body, layer, e,
-                     names[p]);
-            uint32_t id = lookup(b, name), rows, cols;
+            char name[256], own[96];
+            snprintf(own, sizeof own, "%s.%u.%s", names->each, e, names->proj[p]);
+            uint32_t id = lookup_part(b, layer, own, ".weight", "", name, sizeof name), rows, cols;
             if (id == MFI_TENSOR_NONE)
                 return missing(b, name, err);
             proj_shape(s, p, &rows, &cols);
@@ -325,46 +330,50 @@ static mf_status check_uniform(binder *b, uint32_t layer, mf_error *err)
 
 static mf_status bind_experts(binder *b, uint32_t layer, mf_error *err)
 {
-    static const char *const mlx[] = {"mlp.switch_mlp.gate_proj.weight",
-                                      "mlp.switch_mlp.up_proj.weight",
-                                      "mlp.switch_mlp.down_proj.weight"};
-    static const char *const gguf[] = {"ffn_gate_exps.weight", "ffn_up_exps.weight",
-                                       "ffn_down_exps.weight"};
-    char name[256];
-    snprintf(name, sizeof name, "%s%s%u.%s", b->body, b->layers, layer,
-             b->gguf ? "ffn_gate_up_exps.weight" : "mlp.experts.gate_up_proj");
-    uint32_t fused = lookup(b, name);
-    if (fused != MFI_TENSOR_NONE)
-        MFI_TRY(bind_fused(b, layer, fused,
-                           b->gguf ? gguf[MFI_EXPERT_DOWN] : "mlp.experts.down_proj", err));
-    else if (b->gguf || b->transformed)
-        MFI_TRY(bind_stacked(b, layer, b->gguf ? gguf : mlx, err));
+    const mfi_expert_names *names = b->model->arch->experts;
+    const char *fused = b->gguf ? "ffn_gate_up_exps.weight" : names->fused;
+    const char *down = b->gguf ? "ffn_down_exps.weight" : names->fused_down;
+    char name[256], stacked[96];
+    snprintf(stacked, sizeof stacked, "%s.", names->stacked);
+    uint32_t id = lookup_part(b, layer, fused, "", "", name, sizeof name);
+    if (id != MFI_TENSOR_NONE)
+        MFI_TRY(bind_fused(b, layer, id, down, err));
+    else if (b->gguf)
+        MFI_TRY(bind_stacked(b, layer, "ffn_", "_exps.weight", err));
+    else if (lookup_part(b, layer, stacked, "gate", "_proj.weight", name, sizeof name) !=
+             MFI_TENSOR_NONE)
+        MFI_TRY(bind_stacked(b, layer, stacked, "_proj.weight", err));
     else
         MFI_TRY(bind_each(b, layer, err));
     return check_uniform(b, layer, err);
 }
 
-/* Whether a tensor belongs to one of the text layers that are computed. */
-static bool in_layers(const binder *b, const char *name)
+/* The layer that a tensor belongs to, UINT32_MAX if to none. */
+static uint32_t layer_of(const binder *b, const char *name)
 {
     char prefix[96];
     int n = snprintf(prefix, sizeof prefix, "%s%s", b->body, b->layers);
     if (strncmp(name, prefix, (size_t)n) != 0)
-        return false;
-    return strtoul(name + n, NULL, 10) < b->model->shape.n_layers;
+        return UINT32_MAX;
+    return (uint32_t)MFI_MIN(strtoul(name + n, NULL, 10), UINT32_MAX);
 }
 
 /* A tensor inside the text layers that nothing bound would be left out of the sums: refuse. What
- * stands elsewhere (vision tower, multi-token prediction) belongs to other parts. */
+ * stands elsewhere (vision tower, multi-token prediction) belongs to other parts; layers behind the
+ * last are multi-token prediction. */
 static mf_status check_all_bound(binder *b, mf_error *err)
 {
     const mfi_catalog *c = b->model->catalog;
+    uint32_t n_layers = b->model->shape.n_layers;
     for (uint32_t id = 0; id < mfi_catalog_n_tensors(c); id++) {
         const char *name = mfi_catalog_name(c, id);
         if (b->bound[id])
             continue;
         b->model->n_ignored++;
-        if (!in_layers(b, name) || strstr(name, "rotary_emb.inv_freq"))
+        uint32_t layer = layer_of(b, name);
+        if (layer >= n_layers && layer - n_layers < MFI_MAX_LAYERS)
+            b->model->n_mtp_layers = MFI_MAX(b->model->n_mtp_layers, layer + 1 - n_layers);
+        if (layer >= n_layers || strstr(name, "rotary_emb.inv_freq"))
             continue;
         return mfi_fail(
             err, MF_ERR_UNSUPPORTED,

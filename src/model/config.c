@@ -32,6 +32,8 @@ static const struct {
     {"moe_intermediate_size", "expert_feed_forward_length"},
     {"shared_expert_intermediate_size", "expert_shared_feed_forward_length"},
     {"intermediate_size", "feed_forward_length"},
+    {"rope_finetuned", "rope.scaling.finetuned"},
+    {"clip_qkv", "attention.clamp_kqv"},
     {"first_k_dense_replace", "leading_dense_block_count"},
     {"n_shared_experts", "expert_shared_count"},
     {"gating_func", "expert_gating_func"},
@@ -231,7 +233,7 @@ mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
 
 mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err)
 {
-    double eps = 1e-6;
+    double eps = s->eps > 0 ? (double)s->eps : 1e-6;
     MFI_TRY(
         mfi_config_number(c, mfi_config_get(c, "rms_norm_eps"), "rms_norm_eps", 0, 1, &eps, err));
     s->eps = (float)eps;
@@ -240,7 +242,33 @@ mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err)
     if (mfi_json_typeof(act_json) != MFI_JSON_NULL && (!act || strcmp(act, "silu") != 0))
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: hidden_act '%s' (known: silu)",
                         c->path, act ? act : "?");
-    return mfi_config_require(c, "attention_bias", false, err);
+    return MF_OK;
+}
+
+/* A multiplier (0 and absent: none). */
+static mf_status read_scale(const mfi_config *c, const char *key, float *out, mf_error *err)
+{
+    double scale = 0;
+    MFI_TRY(mfi_config_number(c, mfi_config_get(c, key), key, 0, 1e6, &scale, err));
+    if (scale != 0)
+        *out = (float)scale;
+    return MF_OK;
+}
+
+mf_status mfi_config_scales(const mfi_config *c, mfi_shape *s, mf_error *err)
+{
+    float divisor = 1;
+    MFI_TRY(read_scale(c, "attention_multiplier", &s->attn_scale, err));
+    MFI_TRY(read_scale(c, "embedding_multiplier", &s->embed_scale, err));
+    MFI_TRY(read_scale(c, "residual_multiplier", &s->residual_scale, err));
+    MFI_TRY(read_scale(c, "logits_scaling", &divisor, err));
+    s->logit_scale = 1 / divisor;
+    return MF_OK;
+}
+
+bool mfi_config_has_tensor(const mfi_model *model, const char *name)
+{
+    return mfi_catalog_find(model->catalog, name) != MFI_TENSOR_NONE;
 }
 
 /* Hybrid models: which layers are attention. Said layer by layer or by an interval. */

@@ -28,6 +28,10 @@ mf_status mfi_config_require(const mfi_config *config, const char *key, bool wan
 
 /* Pieces that several families share. */
 mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err); /* eps, activation */
+/* Granite's multipliers of embedding, scores and residual stream, its divisor of logits. */
+mf_status mfi_config_scales(const mfi_config *c, mfi_shape *s, mf_error *err);
+/* For GGUF, which leaves it to the tensors what a model has. */
+bool mfi_config_has_tensor(const mfi_model *model, const char *name);
 mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err); /* heads */
 /* Routed experts: how many, how many of them, and how wide (width_key). */
 mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *width_key,
@@ -38,9 +42,10 @@ mf_status mfi_config_hybrid(const mfi_config *c, uint32_t n_layers, uint8_t *mix
 /* config_moe.c */
 /* What the file says over what the family has put into s->routing. */
 mf_status mfi_config_routing(const mfi_config *c, mfi_shape *s, mf_error *err);
-/* n_shared_experts as wide as routed ones each (0 there: none); GGUF may give the width. */
-mf_status mfi_config_shared(const mfi_config *c, mfi_shape *s, mf_error *err);
-/* Layers 0 to first_k_dense_replace - 1 are dense, of intermediate_size. */
+/* n_shared_experts, each as wide as a routed one (0: none); GGUF may give the width. All layers get
+ * them. */
+mf_status mfi_config_shared(const mfi_config *c, mfi_model *model, mf_error *err);
+/* Layers 0 to first_k_dense_replace - 1 are dense after all, of intermediate_size. */
 mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err);
 
 /* config_rope.c: kind, frequencies and rotary dimensions; theta, partial: where absent */

@@ -14,7 +14,7 @@ static mf_status read_score(const mfi_config *c, mfi_routing *r, mf_error *err)
     const char *name = mfi_json_str(mfi_config_get(c, "scoring_func"), NULL);
     if (name && strcmp(name, "softmax") == 0)
         func = GATING_SOFTMAX;
-    else if (name && strcmp(name, "sigmoid") == 0)
+    else if (name && (strcmp(name, "sigmoid") == 0 || strcmp(name, "noaux_tc") == 0)) /* dots1 */
         func = GATING_SIGMOID;
     else if (name)
         return mfi_fail(err, MF_ERR_UNSUPPORTED,
@@ -57,8 +57,9 @@ mf_status mfi_config_routing(const mfi_config *c, mfi_shape *s, mf_error *err)
     return MF_OK;
 }
 
-mf_status mfi_config_shared(const mfi_config *c, mfi_shape *s, mf_error *err)
+mf_status mfi_config_shared(const mfi_config *c, mfi_model *model, mf_error *err)
 {
+    mfi_shape *s = &model->shape;
     uint32_t n;
     MFI_TRY(mfi_config_u32(c, "n_shared_experts", 0, 0, MFI_MAX_EXPERTS, &n, err));
     uint64_t width = (uint64_t)n * s->expert_width;
@@ -66,10 +67,12 @@ mf_status mfi_config_shared(const mfi_config *c, mfi_shape *s, mf_error *err)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: %u shared experts of %u are impossible", c->path,
                         n, s->expert_width);
     s->shared_width = (uint32_t)width;
-    if (!c->gguf_arch)
-        return MF_OK;
-    return mfi_config_u32(c, "shared_expert_intermediate_size", s->shared_width, 0, 1 << 20,
-                          &s->shared_width, err);
+    if (c->gguf_arch)
+        MFI_TRY(mfi_config_u32(c, "shared_expert_intermediate_size", s->shared_width, 0, 1 << 20,
+                               &s->shared_width, err));
+    if (s->shared_width > 0)
+        memset(model->ffn, MFI_FFN_MOE_SHARED, s->n_layers);
+    return MF_OK;
 }
 
 mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err)

@@ -97,6 +97,7 @@ static void put_rope(sayer *s)
         put_member(s, "partial_rotary_factor", partial);
         mfi_buf_str(s->out, "},\n");
         put_f64(s, "partial_rotary_factor", partial);
+        put_u32(s, "rotary_dim", shape->n_rot);
     } else {
         mfi_buf_str(s->out, "},\n");
     }
@@ -166,6 +167,17 @@ static void put_routing(sayer *s)
     }
 }
 
+/* Parts of attention that some of a family's models have. */
+static void put_parts(sayer *s)
+{
+    const mfi_model *model = s->model;
+    const mfi_weight_src *first = model->weights + MFI_N_ROLES;
+    bool said = model->arch->mlx.float_router && !model->shape.latent_kv;
+    put_bool(s, "attention_bias", said && first[MFI_ROLE_ATTN_Q_BIAS].tensor != MFI_TENSOR_NONE);
+    if (said)
+        put_bool(s, "use_qk_norm", first[MFI_ROLE_ATTN_Q_NORM].tensor != MFI_TENSOR_NONE);
+}
+
 static void put_shape(sayer *s)
 {
     const mfi_shape *shape = &s->model->shape;
@@ -180,7 +192,7 @@ static void put_shape(sayer *s)
     else
         put_u32(s, "head_dim", shape->head_dim);
     put_f64(s, "rms_norm_eps", short_decimal(shape->eps));
-    put_bool(s, "attention_bias", false);
+    put_parts(s);
     put_rope(s);
     put_bool(s, "tie_word_embeddings", s->model->tied);
     mfi_buf_str(s->out, "  \"hidden_act\": \"silu\",\n");
@@ -189,10 +201,10 @@ static void put_shape(sayer *s)
     if (shape->gdn_v_heads)
         put_hybrid(s);
     put_u32(s, "num_experts", shape->n_experts);
+    put_u32(s, "num_local_experts", shape->n_experts); /* some families' word for it */
     put_u32(s, "num_experts_per_tok", shape->top_k);
     put_u32(s, "moe_intermediate_size", shape->expert_width);
-    put_u32(s, "intermediate_size",
-            shape->dense_width ? shape->dense_width : shape->expert_width * shape->top_k);
+    put_u32(s, "intermediate_size", shape->dense_width ? shape->dense_width : shape->expert_width);
     if (shape->shared_width)
         put_u32(s, "shared_expert_intermediate_size", shape->shared_width);
     put_routing(s);
@@ -211,11 +223,11 @@ static bool is_said(const sayer *s, const char *key)
 static void put_rest(sayer *s)
 {
     static const char *const told[] = {
-        "rope_dims",         "rope_type",           "rope_factor",         "rope_original_ctx",
-        "rope_attn_factor",  "rope_log_multiplier", "rope_beta_fast",      "rope_beta_slow",
-        "linear_inner_size", "recurrent_layers",    "mtp_layers",          "gating_func",
-        "key_length_mla",    "value_length_mla",    "value_length",        "head_dim",
-        "q_lora_rank",       "n_shared_experts",    "attention_multiplier"};
+        "rope_dims",         "rope_type",           "rope_factor",      "rope_original_ctx",
+        "rope_attn_factor",  "rope_log_multiplier", "rope_beta_fast",   "rope_beta_slow",
+        "linear_inner_size", "recurrent_layers",    "mtp_layers",       "gating_func",
+        "key_length_mla",    "value_length_mla",    "value_length",     "head_dim",
+        "q_lora_rank",       "n_shared_experts",    "temperature_scale"};
     const mfi_config gguf = {.root = s->meta, .gguf_arch = s->model->arch->gguf_arch};
     const char *key;
     for (uint32_t i = 0; mfi_config_alias(i, &key); i++) {
@@ -269,6 +281,7 @@ static mf_status read_back(const mfi_model *model, const mfi_arch *arch, const m
         if (memcmp(&want, &back->shape, sizeof want) != 0 ||
             memcmp(model->mixer, back->mixer, model->shape.n_layers) != 0 ||
             memcmp(model->ffn, back->ffn, model->shape.n_layers) != 0 ||
+            memcmp(model->omit, back->omit, sizeof back->omit) != 0 ||
             model->ctx_model != back->ctx_model || model->tied != back->tied)
             status = mfi_fail(err, MF_ERR_UNSUPPORTED,
                               "%s: config.json can't say what the metadata of this %s model say",

@@ -10,8 +10,11 @@
 #include "model/config.h"
 
 const mfi_arch *const mfi_archs[] = {
-    &mfi_arch_qwen3_5_moe, &mfi_arch_qwen3_next,  &mfi_arch_qwen3_moe,    &mfi_arch_qwen2_moe,
-    &mfi_arch_deepseek_v3, &mfi_arch_deepseek_v2, &mfi_arch_glm4_moe_lite};
+    &mfi_arch_qwen3_5_moe,   &mfi_arch_qwen3_next, &mfi_arch_qwen3_moe,   &mfi_arch_qwen2_moe,
+    &mfi_arch_mixtral,       &mfi_arch_olmoe,      &mfi_arch_glm4_moe,    &mfi_arch_minimax_m2,
+    &mfi_arch_granitemoe,    &mfi_arch_dots1,      &mfi_arch_deepseek_v3, &mfi_arch_deepseek_v2,
+    &mfi_arch_glm4_moe_lite, &mfi_arch_deepseek,
+};
 const uint32_t mfi_n_archs = MFI_ARRAY_LEN(mfi_archs);
 
 static const mfi_arch *find_arch(const char *type, bool gguf)
@@ -26,12 +29,14 @@ static const mfi_arch *find_arch(const char *type, bool gguf)
     return NULL;
 }
 
-static mf_status unknown_family(const char *path, const char *what, const char *type, mf_error *err)
+static mf_status unknown_family(const char *path, const char *what, const char *type, bool gguf,
+                                mf_error *err)
 {
-    char known[256] = "";
+    char known[320] = "";
     for (size_t i = 0; i < mfi_n_archs; i++) {
+        const char *name = gguf ? mfi_archs[i]->gguf_arch : mfi_archs[i]->name;
         strncat(known, i ? ", " : "", sizeof known - strlen(known) - 1);
-        strncat(known, mfi_archs[i]->name, sizeof known - strlen(known) - 1);
+        strncat(known, name, sizeof known - strlen(known) - 1);
     }
     return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: %s '%s' is not a known family (known: %s)", path,
                     what, type, known);
@@ -46,7 +51,7 @@ static mf_status recognise_gguf(mfi_model *model, mfi_config *c, mf_error *err)
                         c->path);
     model->arch = find_arch(type, true);
     if (!model->arch)
-        return unknown_family(c->path, "general.architecture", type, err);
+        return unknown_family(c->path, "general.architecture", type, true, err);
     c->root = meta;
     c->gguf_arch = model->arch->gguf_arch;
     snprintf(model->reason, sizeof model->reason, "general.architecture is %.64s", type);
@@ -65,7 +70,7 @@ static mf_status recognise_hf(mfi_model *model, mfi_config *c, mf_error *err)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: config.json: model_type is missing", c->path);
     model->arch = find_arch(decisive, false);
     if (!model->arch)
-        return unknown_family(c->path, "config.json: model_type", decisive, err);
+        return unknown_family(c->path, "config.json: model_type", decisive, false, err);
     c->root = mfi_json_typeof(nested) == MFI_JSON_OBJECT ? nested : config;
     snprintf(model->reason, sizeof model->reason, "config.json: %smodel_type is %.64s",
              nested_type ? "text_config." : "", decisive);

@@ -130,6 +130,14 @@ typedef struct mfi_recipe {
 typedef struct mfi_model mfi_model;
 typedef struct mfi_config mfi_config; /* config.h */
 
+/* What a family's files call a layer's experts, after "layers.N."; GGUF has names of its own. */
+typedef struct mfi_expert_names {
+    const char *each; /* one tensor a matrix: EACH.E.PROJ.weight */
+    const char *proj[MFI_EXPERT_PROJS];
+    const char *stacked;            /* MLX, [E, rows, cols]: STACKED.gate_proj.weight and so on */
+    const char *fused, *fused_down; /* [E, gate then up, hidden], and down beside it */
+} mfi_expert_names;
+
 /* A way the family is stored in, and what our results on it were compared with. */
 typedef struct mfi_evidence {
     const char *format, *against;
@@ -140,6 +148,9 @@ typedef struct mfi_mlx_form {
     const char *root;       /* before "model." and "lm_head."; NULL: nothing */
     const char *model_type; /* NULL: as in config.json, or the first of model_types */
     bool float_router;      /* its router can't be quantised */
+    struct {
+        const char *key, *value;
+    } asks[2]; /* members of config.json that mlx-lm asks for and files may lack */
 } mfi_mlx_form;
 
 /* A family. */
@@ -149,6 +160,7 @@ typedef struct mfi_arch {
     const char *gguf_arch;          /* general.architecture */
     mfi_mlx_form mlx;
     mfi_recipe begin, mixer[MFI_N_MIXERS], ffn[MFI_N_FFNS], head;
+    const mfi_expert_names *experts;
     /* Fills the shape, the layers' kinds (all attention and MOE beforehand) and what is omitted. */
     mf_status (*read_config)(mfi_model *model, const mfi_config *config, mf_error *err);
     const mfi_evidence *evidence; /* [n_evidence] for people: `moeflux families` */
@@ -200,7 +212,9 @@ static inline bool mfi_model_routed(const mfi_model *model, uint32_t layer)
 uint32_t mfi_model_n_routed(const mfi_model *model); /* layers that have */
 
 extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe,
-    mfi_arch_qwen2_moe, mfi_arch_deepseek_v3, mfi_arch_deepseek_v2, mfi_arch_glm4_moe_lite;
+    mfi_arch_qwen2_moe, mfi_arch_mixtral, mfi_arch_olmoe, mfi_arch_glm4_moe, mfi_arch_minimax_m2,
+    mfi_arch_granitemoe, mfi_arch_dots1, mfi_arch_deepseek_v3, mfi_arch_deepseek_v2,
+    mfi_arch_glm4_moe_lite, mfi_arch_deepseek;
 
 /* Families known, in the order they are tried and listed. */
 extern const mfi_arch *const mfi_archs[];

@@ -173,6 +173,22 @@ const mfi_recipe_op mfi_ops_head_scaled[3] = {
 
 /* ---- names ---- */
 
+const mfi_expert_names mfi_experts_mlp = {
+    .each = "mlp.experts",
+    .proj = {"gate_proj", "up_proj", "down_proj"},
+    .stacked = "mlp.switch_mlp",
+    .fused = "mlp.experts.gate_up_proj",
+    .fused_down = "mlp.experts.down_proj",
+};
+
+const mfi_expert_names mfi_experts_sparse = {
+    .each = "block_sparse_moe.experts",
+    .proj = {"w1", "w3", "w2"},
+    .stacked = "block_sparse_moe.switch_mlp",
+    .fused = "mlp.experts.gate_up_proj",
+    .fused_down = "mlp.experts.down_proj",
+};
+
 #define LM_HEAD                                                                                    \
     {                                                                                              \
         MFI_ROLE_LM_HEAD, MFI_DIM_VOCAB, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"lm_head.weight", 0}}, \

@@ -20,6 +20,41 @@ extern const mfi_recipe_op mfi_ops_dense[5];            /* no experts */
 extern const mfi_recipe_op mfi_ops_head[2];
 extern const mfi_recipe_op mfi_ops_head_scaled[3]; /* logits times the shape's logit_scale */
 
+/* Experts as most families call them: mlp.experts, mlp.switch_mlp, mlp.experts.gate_up_proj. */
+extern const mfi_expert_names mfi_experts_mlp;
+/* Mixtral's: block_sparse_moe.experts.E.w1, w3, w2. */
+extern const mfi_expert_names mfi_experts_sparse;
+
+/* Lines of a name table, stored in the same order everywhere. */
+#define MFI_MATRIX(role, rows, cols, hf, gguf)                                                     \
+    {                                                                                              \
+        MFI_ROLE_##role, MFI_DIM_##rows, MFI_DIM_##cols, MFI_LOAD_MATRIX, {{hf, 0}},               \
+        {                                                                                          \
+            {                                                                                      \
+                gguf, 0                                                                            \
+            }                                                                                      \
+        }                                                                                          \
+    }
+#define MFI_VECTOR(role, cols, hf, gguf)                                                           \
+    {                                                                                              \
+        MFI_ROLE_##role, MFI_DIM_1, MFI_DIM_##cols, MFI_LOAD_F32, {{hf, 0}},                       \
+        {                                                                                          \
+            {                                                                                      \
+                gguf, 0                                                                            \
+            }                                                                                      \
+        }                                                                                          \
+    }
+/* Of queries and keys, whose rotated pairs GGUF has side by side. */
+#define MFI_MATRIX_PAIRED(role, rows, cols, hf, gguf)                                              \
+    {                                                                                              \
+        MFI_ROLE_##role, MFI_DIM_##rows, MFI_DIM_##cols, MFI_LOAD_MATRIX, {{hf, 0}},               \
+        {                                                                                          \
+            {                                                                                      \
+                gguf, MFI_MAP_ROPE_PAIRS                                                           \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
 extern const mfi_name_rule mfi_names_begin[1];
 extern const mfi_name_rule mfi_names_head_plain[2];   /* norms stored as they multiply */
 extern const mfi_name_rule mfi_names_head_centred[2]; /* norms stored zero-centred */
@@ -30,5 +65,8 @@ extern const mfi_name_rule mfi_names_hybrid_moe[6];
 
 /* Latent attention, both kinds. */
 extern const mfi_name_rule mfi_names_latent[10];
+/* DeepSeek's experts with shared ones, and its dense layers. */
+extern const mfi_name_rule mfi_names_deepseek_moe[6];
+extern const mfi_name_rule mfi_names_deepseek_dense[4];
 
 #endif

@@ -1,4 +1,5 @@
-/* Recipes and names of multi-head latent attention: data, no code. Names are those of the published
+/* Recipes and names of multi-head latent attention, and names of DeepSeek's feed-forward: data, no
+ * code. Names are those of the published
  * checkpoints, of MLX's conversions and of llama.cpp's files.
  *
  * kv_b comes whole (Hugging Face, older conversions), or split: then its keys' part stands
@@ -66,48 +67,15 @@ const mfi_recipe_op mfi_ops_latent_direct[8] = {
 /* ---- names ---- */
 
 const mfi_name_rule mfi_names_latent[10] = {
-    {MFI_ROLE_NORM_MIXER,
-     MFI_DIM_1,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_F32,
-     {{"input_layernorm.weight", 0}},
-     {{"attn_norm.weight", 0}}},
-    {MFI_ROLE_ATTN_Q,
-     MFI_DIM_Q,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.q_proj.weight", 0}},
-     {{"attn_q.weight", 0}}},
-    {MFI_ROLE_LATENT_Q_A,
-     MFI_DIM_LATENT_Q,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.q_a_proj.weight", 0}},
-     {{"attn_q_a.weight", 0}}},
-    {MFI_ROLE_LATENT_Q_NORM,
-     MFI_DIM_1,
-     MFI_DIM_LATENT_Q,
-     MFI_LOAD_F32,
-     {{"self_attn.q_a_layernorm.weight", 0}},
-     {{"attn_q_a_norm.weight", 0}}},
-    {MFI_ROLE_LATENT_Q_B,
-     MFI_DIM_Q,
-     MFI_DIM_LATENT_Q,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.q_b_proj.weight", 0}},
-     {{"attn_q_b.weight", 0}}},
-    {MFI_ROLE_LATENT_KV_A,
-     MFI_DIM_LATENT_KV_A,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.kv_a_proj_with_mqa.weight", 0}},
-     {{"attn_kv_a_mqa.weight", 0}}},
-    {MFI_ROLE_LATENT_KV_NORM,
-     MFI_DIM_1,
-     MFI_DIM_LATENT_KV,
-     MFI_LOAD_F32,
-     {{"self_attn.kv_a_layernorm.weight", 0}},
-     {{"attn_kv_a_norm.weight", 0}}},
+    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
+    MFI_MATRIX(LATENT_Q_A, LATENT_Q, HIDDEN, "self_attn.q_a_proj.weight", "attn_q_a.weight"),
+    MFI_VECTOR(LATENT_Q_NORM, LATENT_Q, "self_attn.q_a_layernorm.weight", "attn_q_a_norm.weight"),
+    MFI_MATRIX(LATENT_Q_B, Q, LATENT_Q, "self_attn.q_b_proj.weight", "attn_q_b.weight"),
+    MFI_MATRIX(LATENT_KV_A, LATENT_KV_A, HIDDEN, "self_attn.kv_a_proj_with_mqa.weight",
+               "attn_kv_a_mqa.weight"),
+    MFI_VECTOR(LATENT_KV_NORM, LATENT_KV, "self_attn.kv_a_layernorm.weight",
+               "attn_kv_a_norm.weight"),
     {MFI_ROLE_LATENT_K,
      MFI_DIM_LATENT_K,
      MFI_DIM_NOPE,
@@ -120,10 +88,24 @@ const mfi_name_rule mfi_names_latent[10] = {
      MFI_LOAD_MATRIX,
      {{"self_attn.kv_b_proj.weight", MFI_MAP_KVB_V}, {"self_attn.unembed_out.weight", 0}},
      {{"attn_v_b.weight", 0}, {"attn_kv_b.weight", MFI_MAP_KVB_V}}},
-    {MFI_ROLE_ATTN_O,
-     MFI_DIM_HIDDEN,
-     MFI_DIM_ATTN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.o_proj.weight", 0}},
-     {{"attn_output.weight", 0}}},
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+};
+
+const mfi_name_rule mfi_names_deepseek_moe[6] = {
+    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
+    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.gate.weight", "ffn_gate_inp.weight"),
+    MFI_VECTOR(ROUTER_CORRECTION, EXPERTS, "mlp.gate.e_score_correction_bias", "exp_probs_b.bias"),
+    MFI_MATRIX(SHARED_GATE, SHARED, HIDDEN, "mlp.shared_experts.gate_proj.weight",
+               "ffn_gate_shexp.weight"),
+    MFI_MATRIX(SHARED_UP, SHARED, HIDDEN, "mlp.shared_experts.up_proj.weight",
+               "ffn_up_shexp.weight"),
+    MFI_MATRIX(SHARED_DOWN, HIDDEN, SHARED, "mlp.shared_experts.down_proj.weight",
+               "ffn_down_shexp.weight"),
+};
+
+const mfi_name_rule mfi_names_deepseek_dense[4] = {
+    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
+    MFI_MATRIX(FFN_GATE, DENSE, HIDDEN, "mlp.gate_proj.weight", "ffn_gate.weight"),
+    MFI_MATRIX(FFN_UP, DENSE, HIDDEN, "mlp.up_proj.weight", "ffn_up.weight"),
+    MFI_MATRIX(FFN_DOWN, HIDDEN, DENSE, "mlp.down_proj.weight", "ffn_down.weight"),
 };

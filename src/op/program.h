@@ -20,8 +20,8 @@ typedef enum mfi_load {
 
 /* Where the rows of a weight stand in its tensor, if not in order. Gated DeltaNet's projections
  * come packed by key head (Qwen3-Next) or with value heads dealt out over the key heads ("tiled":
- * llama.cpp's files of Qwen3.5); latent attention's keys and values come by heads. Ops see one
- * order only. */
+ * llama.cpp's files of Qwen3.5), others' queries and keys with their pairs side by side; latent
+ * attention's keys and values come by heads. Ops see one order only. */
 typedef enum mfi_row_map {
     MFI_MAP_NONE,
     MFI_MAP_QKVZ_QKV, /* tensor: per key head q, k, its v heads, their z; weight: all q, all k, all
@@ -33,6 +33,8 @@ typedef enum mfi_row_map {
     MFI_MAP_TILED_V,     /* rows of v heads, tiled */
     MFI_MAP_TILED_HEADS, /* one row, or one element of a vector, a v head */
     MFI_MAP_TILED_COLS,  /* columns of v heads, tiled */
+    MFI_MAP_ROPE_PAIRS,  /* heads of q or k whose rotated pairs are neighbours (llama.cpp's "llama"
+                             and kin); ops rotate i with i + n_rot / 2 */
     MFI_MAP_KVB_K, /* tensor: per head the rows of its key, then of its value; weight: all keys */
     MFI_MAP_KVB_V  /* the same tensor; weight: all values */
 } mfi_row_map;

@@ -1,4 +1,4 @@
-/* Row orders of packed and tiled projections; see program.h. Pure index arithmetic. */
+/* Row orders of packed, tiled and paired projections; see program.h. Pure index arithmetic. */
 #include "op/program.h"
 
 /* v head h in grouped order (by key head) stands at this place in tiled order. */
@@ -38,6 +38,17 @@ static uint32_t packed_half(uint32_t row, uint32_t skip, uint32_t run, uint32_t 
     return run - row % run;
 }
 
+/* Row of a head whose first n_rot rows come as pairs (0, n_rot / 2), (1, n_rot / 2 + 1)... */
+static uint32_t paired_rows(const mfi_shape *s, uint32_t row, uint32_t *src)
+{
+    uint32_t at = row % s->head_dim, half = s->n_rot / 2;
+    *src = row;
+    if (at >= s->n_rot)
+        return s->head_dim - at;
+    *src += at % half * 2 + at / half - at;
+    return 1;
+}
+
 uint32_t mfi_map_source(const mfi_shape *s, mfi_row_map map, uint32_t row, uint32_t *src)
 {
     uint32_t per = s->gdn_k_heads ? s->gdn_v_heads / s->gdn_k_heads : 0;
@@ -67,6 +78,8 @@ uint32_t mfi_map_source(const mfi_shape *s, mfi_row_map map, uint32_t row, uint3
         return tiled_rows(s, row, s->gdn_v_dim, src);
     case MFI_MAP_TILED_HEADS:
         return tiled_rows(s, row, 1, src);
+    case MFI_MAP_ROPE_PAIRS:
+        return paired_rows(s, row, src);
     case MFI_MAP_KVB_K:
         *src = row / s->nope_dim * (s->nope_dim + s->v_dim) + row % s->nope_dim;
         return s->nope_dim - row % s->nope_dim;

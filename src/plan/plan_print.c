@@ -45,9 +45,12 @@ static void print_table(const mfi_plan *plan, const mfi_model *model, mfi_buf *o
                    type, sizeof type);
     mfi_buf_fmt(out, "model        %s\n", mfi_catalog_path(model->catalog));
     mfi_buf_fmt(out, "family       %s (%s)\n", model->family, model->reason);
-    mfi_buf_fmt(
-        out, "shape        %u layers, hidden %u, vocabulary %u; %u experts a layer, top-%u, %s\n",
-        s->n_layers, s->hidden, s->n_vocab, s->n_experts, s->top_k, type);
+    uint32_t n_dense = s->n_layers - mfi_model_n_routed(model);
+    mfi_buf_fmt(out, "shape        %u layers", s->n_layers);
+    if (n_dense)
+        mfi_buf_fmt(out, " (%u without experts)", n_dense);
+    mfi_buf_fmt(out, ", hidden %u, vocabulary %u; %u experts a layer, top-%u, %s\n", s->hidden,
+                s->n_vocab, s->n_experts, s->top_k, type);
     mfi_buf_fmt(out, "budget       %.1f MiB (%s); smallest with these options %.1f MiB\n",
                 to_mib(plan->budget_bytes), plan->budget_reason, to_mib(plan->floor_bytes));
     mfi_buf_fmt(out, "context      %u (%s)\n", plan->ctx, plan->ctx_reason);
@@ -101,6 +104,8 @@ static void print_json(const mfi_plan *plan, const mfi_model *model, const mfi_m
     put_str(out, "family", model->family);
     put_str(out, "family_reason", model->reason);
     put_u64(out, "layers", s->n_layers);
+    put_u64(out, "dense_layers", s->n_layers - mfi_model_n_routed(model));
+    put_u64(out, "mtp_layers", model->n_mtp_layers);
     put_u64(out, "hidden", s->hidden);
     put_u64(out, "vocab", s->n_vocab);
     put_u64(out, "experts", s->n_experts);

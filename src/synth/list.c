@@ -103,6 +103,7 @@ typedef struct builder {
     uint32_t layer;
     bool last;
     float residual; /* 1/sqrt(2 * layers) */
+    float louder;   /* what makes up for multipliers of embedding and residual stream */
 } builder;
 
 static mfi_synth_tensor *add(builder *b, mfi_qtype type, mfi_synth_fill fill, float a, float c)
@@ -170,14 +171,14 @@ static void matrix(builder *b, const char *name, uint32_t rows, uint32_t cols)
 /* A matrix whose product is added to the residual stream. */
 static void back(builder *b, const char *name, uint32_t cols)
 {
-    matrices(b, name, USE_MATRIX, 0, b->s->hidden, cols, b->residual);
+    matrices(b, name, USE_MATRIX, 0, b->s->hidden, cols, b->residual * b->louder);
 }
 
 /* The same for a mixer, whose outputs have this energy an element. */
 static void mixer_back(builder *b, const char *name, uint32_t cols, double energy)
 {
     float gain = b->last ? (float)sqrt(MFI_SYNTH_ENERGY_LAST / energy) : b->residual;
-    matrices(b, name, USE_MATRIX, 0, b->s->hidden, cols, gain);
+    matrices(b, name, USE_MATRIX, 0, b->s->hidden, cols, gain * b->louder);
 }
 
 static void floats(builder *b, const char *name, mfi_synth_fill fill, float a, float c, uint32_t d0,
@@ -209,7 +210,7 @@ static void routed(builder *b)
     floats(b, ".ffn_gate_inp.weight", MFI_FILL_NORMAL, 0, 1 / sqrtf((float)h), e, h);
     matrices(b, ".ffn_gate_exps.weight", USE_EXPERTS, e, w, h, 1);
     matrices(b, ".ffn_up_exps.weight", USE_EXPERTS, e, w, h, 1);
-    matrices(b, ".ffn_down_exps.weight", USE_EXPERTS, e, h, w, b->residual);
+    matrices(b, ".ffn_down_exps.weight", USE_EXPERTS, e, h, w, b->residual * b->louder);
 }
 
 static void shared(builder *b)
@@ -226,22 +227,29 @@ static void shared_gate(builder *b)
            b->s->hidden, 0);
 }
 
-typedef enum attn { ATTN_PLAIN, ATTN_NORMED, ATTN_GATED } attn;
+/* Norms: none; per head; over all heads at once; per head, with gates. */
+typedef enum attn { ATTN_PLAIN, ATTN_NORMED, ATTN_WIDE_NORMED, ATTN_GATED } attn;
 
 static void attention(builder *b, attn kind)
 {
     const mfi_synth_shape *s = b->s;
     uint32_t n_q = kind == ATTN_GATED ? 2 : 1; /* each head's gate follows its query */
-    /* Without norms of their own, queries carry the last layer's sharpness. */
-    mixer_in(b, ".attn_q.weight", s->n_head * s->head_dim * n_q, kind == ATTN_PLAIN ? 6 : 1);
+    /* Without norms of their own, queries carry the last layer's sharpness, and what a scale of
+     * scores other than usual takes away. */
+    float sharp = kind == ATTN_PLAIN ? 6 : 1;
+    if (s->scale.attn > 0)
+        sharp /= sqrtf((float)s->head_dim) * s->scale.attn;
+    mixer_in(b, ".attn_q.weight", s->n_head * s->head_dim * n_q, sharp);
     mixer_in(b, ".attn_k.weight", s->n_kv_head * s->head_dim, 1);
     mixer_in(b, ".attn_v.weight", s->n_kv_head * s->head_dim, 1);
     mixer_back(b, ".attn_output.weight", s->n_head * s->head_dim, kind == ATTN_GATED ? 0.12 : 0.4);
     if (kind == ATTN_PLAIN)
         return;
     float mean = b->last ? 2.5f : 1;
-    floats(b, ".attn_q_norm.weight", MFI_FILL_UNIFORM, mean - 0.1f, mean + 0.1f, s->head_dim, 0);
-    floats(b, ".attn_k_norm.weight", MFI_FILL_UNIFORM, mean - 0.1f, mean + 0.1f, s->head_dim, 0);
+    uint32_t q = s->head_dim * (kind == ATTN_WIDE_NORMED ? s->n_head : 1);
+    uint32_t k = s->head_dim * (kind == ATTN_WIDE_NORMED ? s->n_kv_head : 1);
+    floats(b, ".attn_q_norm.weight", MFI_FILL_UNIFORM, mean - 0.1f, mean + 0.1f, q, 0);
+    floats(b, ".attn_k_norm.weight", MFI_FILL_UNIFORM, mean - 0.1f, mean + 0.1f, k, 0);
 }
 
 static void qkv_bias(builder *b)
@@ -250,6 +258,21 @@ static void qkv_bias(builder *b)
     bias(b, ".attn_q.bias", s->n_head * s->head_dim, 0);
     bias(b, ".attn_k.bias", s->n_kv_head * s->head_dim, 0);
     bias(b, ".attn_v.bias", s->n_kv_head * s->head_dim, 0);
+}
+
+/* A dense layer, or experts with a corrected router and shared ones. */
+static void dense_or_corrected(builder *b)
+{
+    const mfi_synth_shape *s = b->s;
+    if (b->layer < s->n_dense) {
+        matrix(b, ".ffn_gate.weight", s->ffn_width, s->hidden);
+        matrix(b, ".ffn_up.weight", s->ffn_width, s->hidden);
+        back(b, ".ffn_down.weight", s->ffn_width);
+        return;
+    }
+    routed(b);
+    bias(b, ".exp_probs_b.bias", s->n_experts, 0);
+    shared(b);
 }
 
 static void delta_net(builder *b)
@@ -341,15 +364,36 @@ static void deepseek_layer(builder *b)
     matrices(b, ".attn_v_b.weight", USE_MATRIX, heads, s->mla.v_dim, kv, 1);
     mixer_back(b, ".attn_output.weight", heads * s->mla.v_dim, 0.4);
     norm(b, ".ffn_norm.weight", s->hidden);
-    if (b->layer < s->n_dense) {
-        matrix(b, ".ffn_gate.weight", s->ffn_width, s->hidden);
-        matrix(b, ".ffn_up.weight", s->ffn_width, s->hidden);
-        back(b, ".ffn_down.weight", s->ffn_width);
-        return;
-    }
+    dense_or_corrected(b);
+}
+
+/* Mixtral and Granite; OLMoE and MiniMax-M2, which corrects its router, too. */
+static void plain_layer(builder *b)
+{
+    bool wide = b->s->kind == MFI_SYNTH_OLMOE || b->s->kind == MFI_SYNTH_MINIMAX_M2;
+    norm(b, ".attn_norm.weight", b->s->hidden);
+    attention(b, wide ? ATTN_WIDE_NORMED : ATTN_PLAIN);
+    norm(b, ".ffn_norm.weight", b->s->hidden);
     routed(b);
-    bias(b, ".exp_probs_b.bias", s->n_experts, 0);
-    shared(b);
+    if (b->s->kind == MFI_SYNTH_MINIMAX_M2)
+        bias(b, ".exp_probs_b.bias", b->s->n_experts, 0);
+}
+
+static void glm4_layer(builder *b)
+{
+    norm(b, ".attn_norm.weight", b->s->hidden);
+    attention(b, b->s->qk_norm ? ATTN_NORMED : ATTN_PLAIN);
+    qkv_bias(b);
+    norm(b, ".post_attention_norm.weight", b->s->hidden);
+    dense_or_corrected(b);
+}
+
+static void dots1_layer(builder *b)
+{
+    norm(b, ".attn_norm.weight", b->s->hidden);
+    attention(b, ATTN_NORMED);
+    norm(b, ".ffn_norm.weight", b->s->hidden);
+    dense_or_corrected(b);
 }
 
 static void table(builder *b, const char *name, use u, mfi_synth_fill fill)
@@ -365,6 +409,9 @@ static void (*const layers[])(builder *) = {
     [MFI_SYNTH_QWEN3_MOE] = qwen3_layer,   [MFI_SYNTH_QWEN2_MOE] = qwen2_layer,
     [MFI_SYNTH_QWEN3_NEXT] = hybrid_layer, [MFI_SYNTH_QWEN3_5_MOE] = hybrid_layer,
     [MFI_SYNTH_GPT_OSS] = gpt_oss_layer,   [MFI_SYNTH_DEEPSEEK_V3] = deepseek_layer,
+    [MFI_SYNTH_MIXTRAL] = plain_layer,     [MFI_SYNTH_OLMOE] = plain_layer,
+    [MFI_SYNTH_GLM4_MOE] = glm4_layer,     [MFI_SYNTH_MINIMAX_M2] = plain_layer,
+    [MFI_SYNTH_GRANITEMOE] = plain_layer,  [MFI_SYNTH_DOTS1] = dots1_layer,
 };
 
 static mf_status measure(mfi_synth_list *list, mfi_synth_quant quant, mf_error *err)
@@ -396,7 +443,11 @@ mf_status mfi_synth_list_open(mfi_synth_list *list, const mfi_synth_shape *shape
                         " of them without experts",
                         n_layers, mfi_synth_arch_name(shape->kind), shape->name, shape->n_layers,
                         shape->n_dense);
-    builder b = {list, shape, quant, 0, false, 1 / sqrtf(2.0f * (float)n_layers)};
+    builder b = {.list = list,
+                 .s = shape,
+                 .quant = quant,
+                 .residual = 1 / sqrtf(2.0f * (float)n_layers),
+                 .louder = shape->scale.embed > 0 ? shape->scale.embed / shape->scale.residual : 1};
     table(&b, "token_embd.weight", USE_TABLE, MFI_FILL_EMBED);
     for (b.layer = 0; b.layer < n_layers && !list->failed; b.layer++) {
         b.last = b.layer + 1 == n_layers;

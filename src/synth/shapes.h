@@ -11,14 +11,19 @@ typedef enum mfi_synth_kind {
     MFI_SYNTH_QWEN3_NEXT,
     MFI_SYNTH_QWEN3_5_MOE,
     MFI_SYNTH_GPT_OSS,
-    MFI_SYNTH_DEEPSEEK_V3
+    MFI_SYNTH_DEEPSEEK_V3,
+    MFI_SYNTH_MIXTRAL,
+    MFI_SYNTH_OLMOE,
+    MFI_SYNTH_GLM4_MOE,
+    MFI_SYNTH_MINIMAX_M2,
+    MFI_SYNTH_GRANITEMOE,
+    MFI_SYNTH_DOTS1
 } mfi_synth_kind;
 
 /* Fields that an architecture doesn't have are 0. */
 typedef struct mfi_synth_shape {
     mfi_synth_kind kind;
-    const char *name;  /* "30b-a3b" */
-    const char *whole; /* "Qwen3-30B-A3B"; NULL: nobody's */
+    const char *name; /* "30b-a3b" */
     uint32_t n_layers, hidden, n_vocab, ctx;
     uint32_t n_head, n_kv_head, head_dim, n_rot;
     float rope_theta, eps;
@@ -26,13 +31,17 @@ typedef struct mfi_synth_shape {
     uint32_t shared_width; /* of all shared experts together */
     uint32_t ffn_width;    /* of dense layers; metadata only where there are none */
     uint32_t n_dense;      /* leading layers without experts */
+    bool qk_norm;          /* where some sizes of an architecture have norms and others don't */
+    float routed_scale;    /* of the routed experts' sum */
+    struct {
+        float embed, residual, attn, logits; /* multipliers; logits are divided */
+    } scale;
     struct {
         uint32_t k_heads, v_heads, dim, conv, interval; /* every interval-th layer is attention */
     } gdn;
     struct {
         uint32_t q_rank, kv_rank, nope, v_dim;
         uint32_t n_groups, top_groups;
-        float scale; /* of the routed experts' sum */
     } mla;
     struct {
         float factor, log_mul;

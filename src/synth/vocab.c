@@ -167,19 +167,36 @@ static void put_delta_net(const keys *k, const mfi_synth_shape *s)
     u32(k, "full_attention_interval", s->gdn.interval);
 }
 
+/* Routers that score by sigmoids, dense layers and shared experts. */
+static void put_sigmoid(const keys *k, const mfi_synth_shape *s)
+{
+    u32(k, "expert_gating_func", 2);
+    if (s->n_dense)
+        u32(k, "leading_dense_block_count", s->n_dense);
+    if (s->shared_width)
+        u32(k, "expert_shared_count", s->shared_width / s->expert_width);
+    if (s->routed_scale > 0) {
+        f32(k, "expert_weights_scale", s->routed_scale);
+        flag(k, "expert_weights_norm", true);
+    }
+}
+
+static void put_scales(const keys *k, const mfi_synth_shape *s)
+{
+    f32(k, "embedding_scale", s->scale.embed);
+    f32(k, "residual_scale", s->scale.residual);
+    f32(k, "attention.scale", s->scale.attn);
+    f32(k, "logit_scale", s->scale.logits);
+}
+
 static void put_latent(const keys *k, const mfi_synth_shape *s)
 {
     u32(k, "attention.q_lora_rank", s->mla.q_rank);
     u32(k, "attention.kv_lora_rank", s->mla.kv_rank);
     u32(k, "attention.key_length_mla", s->head_dim);
     u32(k, "attention.value_length_mla", s->mla.v_dim);
-    u32(k, "leading_dense_block_count", s->n_dense);
-    u32(k, "expert_shared_count", 1);
     u32(k, "expert_group_count", s->mla.n_groups);
     u32(k, "expert_group_used_count", s->mla.top_groups);
-    f32(k, "expert_weights_scale", s->mla.scale);
-    flag(k, "expert_weights_norm", true);
-    u32(k, "expert_gating_func", 2); /* sigmoid */
 }
 
 static void put_rope(const keys *k, const mfi_synth_shape *s)
@@ -208,6 +225,7 @@ void mfi_synth_put_shape(mfi_gguf_out *g, const mfi_synth_shape *s, uint32_t n_l
 {
     const keys k = {g, mfi_synth_arch_gguf(s->kind)};
     bool latent = s->mla.kv_rank != 0;
+    bool sigmoid = latent || s->routed_scale > 0 || s->kind == MFI_SYNTH_MINIMAX_M2;
     u32(&k, "block_count", n_layers);
     u32(&k, "context_length", s->ctx);
     u32(&k, "embedding_length", s->hidden);
@@ -229,5 +247,9 @@ void mfi_synth_put_shape(mfi_gguf_out *g, const mfi_synth_shape *s, uint32_t n_l
         put_delta_net(&k, s);
     if (latent)
         put_latent(&k, s);
+    if (sigmoid)
+        put_sigmoid(&k, s);
+    if (s->scale.embed > 0)
+        put_scales(&k, s);
     put_rope(&k, s);
 }

@@ -4,6 +4,7 @@
  */
 #include "fake/rig.h"
 #include "fake/support.h"
+#include "fake/tiny_latent.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +111,60 @@ static void floats(void **state)
     budgets_threads_chunks(folder, MF_ACTIVATIONS_F32, mfi_cpu_isa());
 }
 
+/* Latent attention, with more heads than go over the cache together; in FP8, and split. */
+static void latent(void **state)
+{
+    (void)state;
+    mft_latent s;
+    mft_latent_default(&s);
+    s.n_head = 11;
+    s.fp8 = true;
+    for (mfi_isa isa = MFT_SANITIZED ? mfi_cpu_isa() : MFI_ISA_C; isa <= mfi_cpu_isa(); isa++)
+        budgets_threads_chunks(mft_latent_write(&s), MF_ACTIVATIONS_F32, isa);
+    s.fp8 = false;
+    s.split = true;
+    s.q_rank = 0;
+    budgets_threads_chunks(mft_latent_write(&s), MF_ACTIVATIONS_F32, mfi_cpu_isa());
+}
+
+/* Routing of every kind, dense layers, biases and multipliers: few slots, chunks and threads
+ * against all experts cached and the whole prompt at once. */
+static void families(void **state)
+{
+    static const char *const names[] = {"hf/mixtral",     "hf/olmoe",       "hf/glm4_moe",
+                                        "hf/minimax_m2",  "hf/granitemoe",  "hf/dots1",
+                                        "hf/deepseek_v2", "hf/deepseek_v3", "hf/glm4_moe_lite"};
+    static const uint32_t chunks[] = {1, 7, 64};
+    (void)state;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(names); i++) {
+        const char *folder = mft_oracle(names[i]);
+        if (!folder)
+            mft_skip("no oracle %s", names[i]);
+        model_facts f = facts_of(folder);
+        for (mfi_isa isa = MFT_SANITIZED ? mfi_cpu_isa() : MFI_ISA_C; isa <= mfi_cpu_isa(); isa++) {
+            mft_rig_options o;
+            mft_rig_default(&o, folder);
+            o.isa = isa;
+            o.n_slots = f.n_total;
+            float *want = logits_of(&o, NULL);
+            for (uint32_t k = 0; k < 6; k++) {
+                mfi_store_stats stats;
+                char what[96];
+                o.n_slots = f.top_k + k % 2;
+                o.n_threads = 1 + k % 3;
+                o.chunk = chunks[k / 2];
+                float *got = logits_of(&o, &stats);
+                snprintf(what, sizeof what, "%s, %u slots, %u threads, chunk %u, kernels %s",
+                         names[i], o.n_slots, o.n_threads, o.chunk, mfi_isa_name(isa));
+                same(want, got, f.bytes, what);
+                assert_true(stats.evictions > 0);
+                free(got);
+            }
+            free(want);
+        }
+    }
+}
+
 static void completion_order(void **state)
 {
     (void)state;
@@ -179,10 +234,9 @@ static void failed_reads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quantised),
-        cmocka_unit_test(floats),
-        cmocka_unit_test(completion_order),
-        cmocka_unit_test(failed_reads),
+        cmocka_unit_test(quantised),        cmocka_unit_test(floats),
+        cmocka_unit_test(families),         cmocka_unit_test(latent),
+        cmocka_unit_test(completion_order), cmocka_unit_test(failed_reads),
     };
     return mft_run(tests);
 }

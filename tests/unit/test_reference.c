@@ -166,82 +166,50 @@ static void mlx_mixed(void **state)
     check_folder(mft_source("tests/data/mlx-tiny/mixed-q3g32"));
 }
 
-static void mlx_qwen3_moe(void **state)
+static void mlx_family(void **state)
 {
-    (void)state;
-    check_folder(mft_source("tests/data/mlx-tiny/qwen3_moe-q4g32"));
+    char path[128];
+    snprintf(path, sizeof path, "tests/data/mlx-tiny/%s", (const char *)*state);
+    check_folder(mft_source(path));
 }
 
-static void mlx_qwen2_moe(void **state)
+#define MLX(folder)                                                                                \
+    {                                                                                              \
+        "mlx/" folder, mlx_family, NULL, NULL, folder                                              \
+    }
+
+static void hf_family(void **state)
 {
-    (void)state;
-    check_folder(mft_source("tests/data/mlx-tiny/qwen2_moe-q6g32"));
+    check_hf(*state);
 }
 
-static void mlx_qwen3_next(void **state)
-{
-    (void)state;
-    check_folder(mft_source("tests/data/mlx-tiny/qwen3_next-q5g32"));
-}
-
-static void mlx_deepseek_v3(void **state)
-{
-    (void)state;
-    check_folder(mft_source("tests/data/mlx-tiny/deepseek_v3-q4g32"));
-}
-
-static void hf_qwen3_5_moe(void **state)
-{
-    (void)state;
-    check_hf("qwen3_5_moe_text");
-}
-
-static void hf_qwen3_next(void **state)
-{
-    (void)state;
-    check_hf("qwen3_next");
-}
-
-static void hf_qwen3_moe(void **state)
-{
-    (void)state;
-    check_hf("qwen3_moe");
-}
-
-static void hf_qwen2_moe(void **state)
-{
-    (void)state;
-    check_hf("qwen2_moe");
-}
-
-static void hf_deepseek_v3(void **state)
-{
-    (void)state;
-    check_hf("deepseek_v3");
-}
-
-static void hf_deepseek_v2(void **state)
-{
-    (void)state;
-    check_hf("deepseek_v2");
-}
-
-static void hf_glm4_moe_lite(void **state)
-{
-    (void)state;
-    check_hf("glm4_moe_lite");
-}
+#define HF(family)                                                                                 \
+    {                                                                                              \
+        "hf/" family, hf_family, NULL, NULL, family                                                \
+    }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mlx_4bit),         cmocka_unit_test(mlx_mixed),
-        cmocka_unit_test(mlx_qwen3_moe),    cmocka_unit_test(mlx_qwen2_moe),
-        cmocka_unit_test(mlx_qwen3_next),   cmocka_unit_test(mlx_deepseek_v3),
-        cmocka_unit_test(hf_qwen3_5_moe),   cmocka_unit_test(hf_qwen3_next),
-        cmocka_unit_test(hf_qwen3_moe),     cmocka_unit_test(hf_qwen2_moe),
-        cmocka_unit_test(hf_deepseek_v3),   cmocka_unit_test(hf_deepseek_v2),
-        cmocka_unit_test(hf_glm4_moe_lite),
+        cmocka_unit_test(mlx_4bit),
+        cmocka_unit_test(mlx_mixed),
+        MLX("qwen3_moe-q4g32"),
+        MLX("qwen2_moe-q6g32"),
+        MLX("qwen3_next-q5g32"),
+        MLX("deepseek_v3-q4g32"),
+        HF("qwen3_5_moe_text"),
+        HF("qwen3_next"),
+        HF("qwen3_moe"),
+        HF("qwen2_moe"),
+        HF("mixtral"),
+        HF("olmoe"),
+        HF("glm4_moe"),
+        HF("minimax_m2"),
+        HF("granitemoe"),
+        HF("dots1"),
+        HF("deepseek_v3"),
+        HF("deepseek_v2"),
+        HF("glm4_moe_lite"),
     };
     return mft_run(tests);
 }

@@ -183,9 +183,11 @@ static void need_oracle(void)
 
 static void architectures(void **state)
 {
-    static const char *const names[] = {"qwen2moe",          "qwen3moe",         "qwen3next",
-                                        "qwen35moe",         "qwen35moe-gqa",    "deepseek2",
-                                        "deepseek2-grouped", "deepseek2-softmax"};
+    static const char *const names[] = {
+        "qwen2moe", "qwen3moe",  "qwen3next",         "qwen35moe",         "qwen35moe-gqa",
+        "llama",    "olmoe",     "glm4moe",           "minimax-m2",        "granitemoe",
+        "dots1",    "deepseek2", "deepseek2-grouped", "deepseek2-softmax", "deepseek",
+    };
     (void)state;
     need_oracle();
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)

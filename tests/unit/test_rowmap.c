@@ -58,11 +58,28 @@ static void tiled(void **state)
     assert_int_equal(mfi_map_tensor_rows(&shape, MFI_MAP_TILED_QKV, 42), 42);
 }
 
+/* Heads of 6 rows, the first 4 of which are two pairs: (0, 2) and (1, 3), stored one after the
+ * other. */
+static void paired(void **state)
+{
+    (void)state;
+    static const mfi_shape heads = {.head_dim = 6, .n_rot = 4};
+    static const uint32_t want[12] = {0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11};
+    for (uint32_t r = 0; r < 12;) {
+        uint32_t src, run = mfi_map_source(&heads, MFI_MAP_ROPE_PAIRS, r, &src);
+        assert_true(run > 0);
+        for (uint32_t i = 0; i < run && r < 12; i++, r++)
+            assert_int_equal(src + i, want[r]);
+    }
+    assert_int_equal(mfi_map_tensor_rows(&heads, MFI_MAP_ROPE_PAIRS, 12), 12);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_by_key_head),
         cmocka_unit_test(tiled),
+        cmocka_unit_test(paired),
     };
     return mft_run(tests);
 }

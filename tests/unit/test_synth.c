@@ -51,11 +51,24 @@ static void parameter_counts(void **state)
         const char *arch, *name;
         double billions, tolerance;
     } cards[] = {
-        {"qwen3_moe", "30b-a3b", 30.5, 0.1},       {"qwen3_moe", "235b-a22b", 235, 0.5},
-        {"qwen2_moe", "1.5-moe-a2.7b", 14.3, 0.1}, {"qwen2_moe", "57b-a14b", 57.41, 0.1},
-        {"qwen3_next", "80b-a3b", 80, 0.5},        {"qwen3_5_moe", "35b-a3b", 35, 0.5},
-        {"qwen3_5_moe", "397b-a17b", 397, 2},      {"gpt_oss", "20b", 20.9, 0.1},
-        {"gpt_oss", "120b", 116.8, 0.2},           {"deepseek_v3", "671b", 671, 0.5},
+        {"qwen3_moe", "30b-a3b", 30.5, 0.1},
+        {"qwen3_moe", "235b-a22b", 235, 0.5},
+        {"qwen2_moe", "1.5-moe-a2.7b", 14.3, 0.1},
+        {"qwen2_moe", "57b-a14b", 57.41, 0.1},
+        {"qwen3_next", "80b-a3b", 80, 0.5},
+        {"qwen3_5_moe", "35b-a3b", 35, 0.5},
+        {"qwen3_5_moe", "397b-a17b", 397, 2},
+        {"gpt_oss", "20b", 20.9, 0.1},
+        {"gpt_oss", "120b", 116.8, 0.2},
+        {"deepseek_v3", "671b", 671, 0.5},
+        {"mixtral", "8x7b", 46.7, 0.1},
+        {"mixtral", "8x22b", 141, 0.5},
+        {"olmoe", "1b-7b", 6.92, 0.01},
+        {"glm4_moe", "4.5-air", 106, 1},
+        {"glm4_moe", "4.6", 355, 3},
+        {"minimax_m2", "230b-a10b", 229, 1},
+        {"granitemoe", "3b-a800m", 3.3, 0.1},
+        {"dots1", "142b-a14b", 142, 1},
     };
     (void)state;
     for (size_t i = 0; i < MFI_ARRAY_LEN(cards); i++) {
@@ -341,7 +354,9 @@ static void same_seed_same_bytes(void **state)
 
 static void families_open_them(void **state)
 {
-    static const char *const archs[] = {"qwen3_moe", "qwen2_moe", "qwen3_next", "qwen3_5_moe"};
+    static const char *const archs[] = {"qwen3_moe",  "qwen2_moe", "qwen3_next", "qwen3_5_moe",
+                                        "mixtral",    "olmoe",     "glm4_moe",   "minimax_m2",
+                                        "granitemoe", "dots1"};
     (void)state;
     for (size_t i = 0; i < MFI_ARRAY_LEN(archs); i++) {
         mf_error err;

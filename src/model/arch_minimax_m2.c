@@ -1,0 +1,79 @@
+/* MiniMax-M2: queries and keys normed over all heads at once, half of each head rotated, experts
+ * routed by sigmoids with a correction. Name table and the reading of the configuration; no
+ * arithmetic. */
+#include "model/config.h"
+#include "model/recipes.h"
+
+static const char *const model_types[] = {"minimax_m2", NULL};
+
+static const mfi_name_rule attn_names[] = {
+    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
+    MFI_MATRIX(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
+    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+    MFI_VECTOR(ATTN_Q_NORM, Q, "self_attn.q_norm.weight", "attn_q_norm.weight"),
+    MFI_VECTOR(ATTN_K_NORM, KV, "self_attn.k_norm.weight", "attn_k_norm.weight"),
+};
+
+static const mfi_name_rule moe_names[] = {
+    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
+    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"),
+    MFI_VECTOR(ROUTER_CORRECTION, EXPERTS, "block_sparse_moe.e_score_correction_bias",
+               "exp_probs_b.bias"),
+};
+
+/* 1 a layer: full attention; their earlier models had another kind. */
+static mf_status check_attention(const mfi_config *c, mf_error *err)
+{
+    const mfi_json *types = mfi_config_get(c, "attn_type_list");
+    for (size_t i = 0; i < mfi_json_len(types); i++) {
+        int64_t type = 0;
+        if (!mfi_json_i64(mfi_json_at(types, i), &type) || type != 1)
+            return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                            "%s: config.json: attn_type_list: layer %zu isn't 1, full attention",
+                            c->path, i);
+    }
+    return MF_OK;
+}
+
+static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    uint32_t rotary, shared;
+    s->routing.score = MFI_SCORE_SIGMOID;
+    MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_require(c, "use_qk_norm", true, err));
+    MFI_TRY(check_attention(c, err));
+    MFI_TRY(mfi_config_attention(c, s, err));
+    /* config.json says rotary_dim, newer ones partial_rotary_factor as well. */
+    MFI_TRY(mfi_config_u32(c, "rotary_dim", s->head_dim, 2, s->head_dim, &rotary, err));
+    MFI_TRY(mfi_config_rope(c, s, 5e6, (double)rotary / s->head_dim, err));
+    MFI_TRY(mfi_config_u32(c, "shared_intermediate_size", 0, 0, 0, &shared, err));
+    MFI_TRY(mfi_config_experts(c, s, c->gguf_arch ? "moe_intermediate_size" : "intermediate_size",
+                               err));
+    return mfi_config_routing(c, s, err);
+}
+
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
+                                                "and greedy tokens of Hugging Face transformers"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
+     "the block types; no model of this family yet"},
+    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+};
+
+const mfi_arch mfi_arch_minimax_m2 = {
+    .name = "minimax_m2",
+    .model_types = model_types,
+    .gguf_arch = "minimax-m2",
+    .mlx = {.asks = {{"shared_intermediate_size", "0"}}},
+    .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn_wide_norm, attn_names)},
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
+    .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
+    .experts = &mfi_experts_sparse,
+    .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
+};

@@ -1,0 +1,59 @@
+/* Mixtral: Mistral's attention and routed experts, weights by the softmax of the chosen. In GGUF it
+ * is the architecture "llama" with experts, rotated pairs side by side. Name table and the reading
+ * of the configuration; no arithmetic. */
+#include "model/config.h"
+#include "model/recipes.h"
+
+static const char *const model_types[] = {"mixtral", NULL};
+
+static const mfi_name_rule attn_names[] = {
+    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_MATRIX_PAIRED(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
+    MFI_MATRIX_PAIRED(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
+    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+};
+
+static const mfi_name_rule moe_names[] = {
+    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
+    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"),
+};
+
+static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    uint32_t window;
+    MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_attention(c, s, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
+    MFI_TRY(mfi_config_u32(c, "sliding_window", model->ctx_model, 1, UINT32_MAX, &window, err));
+    if (window < model->ctx_model)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: a sliding_window of %u", c->path,
+                        window);
+    if (mfi_config_has_tensor(model, "rope_freqs.weight"))
+        return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                        "%s: tensor rope_freqs.weight (frequencies of their own)", c->path);
+    return mfi_config_experts(c, s, "intermediate_size", err);
+}
+
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
+                                                "and greedy tokens of Hugging Face transformers"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
+     "the block types; no model of this family yet"},
+    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+};
+
+const mfi_arch mfi_arch_mixtral = {
+    .name = "mixtral",
+    .model_types = model_types,
+    .gguf_arch = "llama",
+    .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
+    .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
+    .experts = &mfi_experts_sparse,
+    .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
+};

@@ -1,0 +1,60 @@
+/* OLMoE: queries and keys normed over all heads at once, routed experts whose weights are not
+ * renormalised. Name table and the reading of the configuration; no arithmetic. */
+#include "model/config.h"
+#include "model/recipes.h"
+
+static const char *const model_types[] = {"olmoe", NULL};
+
+static const mfi_name_rule attn_names[] = {
+    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
+    MFI_MATRIX(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
+    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+    MFI_VECTOR(ATTN_Q_NORM, Q, "self_attn.q_norm.weight", "attn_q_norm.weight"),
+    MFI_VECTOR(ATTN_K_NORM, KV, "self_attn.k_norm.weight", "attn_k_norm.weight"),
+};
+
+static const mfi_name_rule moe_names[] = {
+    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
+    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.gate.weight", "ffn_gate_inp.weight"),
+};
+
+static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    s->eps = 1e-5f;
+    s->routing.normalize = false;
+    MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
+    double clip = 0;
+    MFI_TRY(mfi_config_number(c, mfi_config_get(c, "clip_qkv"), "clip_qkv", 0, 1e30, &clip, err));
+    if (clip != 0)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: clip_qkv %g (known: none)", c->path, clip);
+    MFI_TRY(mfi_config_attention(c, s, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, 1.0, err));
+    MFI_TRY(mfi_config_experts(c, s, "intermediate_size", err));
+    return mfi_config_routing(c, s, err);
+}
+
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
+                                                "and greedy tokens of Hugging Face transformers"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
+     "the block types; no model of this family yet"},
+    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+};
+
+const mfi_arch mfi_arch_olmoe = {
+    .name = "olmoe",
+    .model_types = model_types,
+    .gguf_arch = "olmoe",
+    .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn_wide_norm, attn_names)},
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
+    .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
+    .experts = &mfi_experts_mlp,
+    .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
+};
