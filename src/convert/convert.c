@@ -106,6 +106,26 @@ static mf_status check_input(const job *j, mf_error *err)
     return MF_OK;
 }
 
+/* Opens what was written: a part of a family that MLX's files have no place for would be missing
+ * there, or give another shape. */
+static mf_status check_output(const job *j, mf_error *err)
+{
+    mf_error inner = {0};
+    mfi_catalog *catalog = NULL;
+    mfi_model *model = NULL;
+    mf_status status = mfi_format_open(&catalog, j->stage.dir, &inner);
+    if (status == MF_OK)
+        status = mfi_model_open(&model, catalog, &inner);
+    if (status == MF_OK && !mfi_model_same_shape(model, j->model))
+        status = mfi_fail(&inner, MF_ERR_UNSUPPORTED, "the shape would be another");
+    mfi_model_close(&model);
+    mfi_catalog_close(&catalog);
+    if (status == MF_OK)
+        return MF_OK;
+    return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: MLX's files can't hold this %s model: %.400s",
+                    mfi_catalog_path(j->catalog), j->model->family, inner.message);
+}
+
 static mf_status run(job *j, const mf_convert_options *o, uint64_t shard_bytes, mf_error *err)
 {
     MFI_TRY(mfi_format_open(&j->catalog, o->in_path, err));
@@ -123,6 +143,7 @@ static mf_status run(job *j, const mf_convert_options *o, uint64_t shard_bytes, 
         MFI_TRY(write_shard(j, s, err));
     MFI_TRY(mfi_cv_write_index(&j->plan, j->stage.dir, err));
     MFI_TRY(check_input(j, err));
+    MFI_TRY(check_output(j, err));
     return mfi_stage_commit(&j->stage, err);
 }
 

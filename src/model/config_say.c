@@ -253,6 +253,46 @@ static void put_rest(sayer *s)
     }
 }
 
+#define SAME(field) (x->field == y->field)
+
+static bool same_rope(const mfi_rope *x, const mfi_rope *y)
+{
+    return SAME(kind) && SAME(theta) && SAME(factor) && SAME(original_ctx) && SAME(beta_fast) &&
+           SAME(beta_slow) && SAME(exact) && SAME(attn_factor) && SAME(mscale_all_dim);
+}
+
+static bool same_routing(const mfi_routing *x, const mfi_routing *y)
+{
+    bool groups = SAME(n_groups) && SAME(n_groups_used);
+    bool none = x->n_groups < 2 && y->n_groups < 2; /* 0 and 1 are the same: no groups */
+    return SAME(score) && (groups || none) && (SAME(group_best) || none) && SAME(normalize) &&
+           SAME(scale);
+}
+
+/* But gdn_tiled, which is how a model is bound and not what it is, and latent_eps: GGUF has one
+ * number for all norms. */
+static bool same_numbers(const mfi_shape *x, const mfi_shape *y)
+{
+    return SAME(n_layers) && SAME(hidden) && SAME(n_vocab) && SAME(eps) && SAME(n_head) &&
+           SAME(n_kv_head) && SAME(head_dim) && SAME(n_rot) && SAME(attn_gate) &&
+           SAME(attn_scale) && SAME(embed_scale) && SAME(residual_scale) && SAME(logit_scale) &&
+           SAME(latent_q) && SAME(latent_kv) && SAME(nope_dim) && SAME(v_dim) && SAME(rope_pairs) &&
+           SAME(gdn_k_heads) && SAME(gdn_v_heads) && SAME(gdn_k_dim) && SAME(gdn_v_dim) &&
+           SAME(conv_kernel) && SAME(n_experts) && SAME(top_k) && SAME(expert_width) &&
+           SAME(shared_width) && SAME(dense_width) && same_rope(&x->rope, &y->rope) &&
+           same_routing(&x->routing, &y->routing);
+}
+
+bool mfi_model_same_shape(const mfi_model *a, const mfi_model *b)
+{
+    uint32_t n = a->shape.n_layers;
+    return same_numbers(&a->shape, &b->shape) &&
+           memcmp(a->mixer, b->mixer, n * sizeof *a->mixer) == 0 &&
+           memcmp(a->ffn, b->ffn, n * sizeof *a->ffn) == 0 &&
+           memcmp(a->omit, b->omit, sizeof a->omit) == 0 && a->ctx_model == b->ctx_model &&
+           a->tied == b->tied;
+}
+
 /* Reads what was said as the family reads any config.json. */
 static mf_status read_back(const mfi_model *model, const mfi_arch *arch, const mfi_buf *said,
                            mf_error *err)
@@ -272,21 +312,10 @@ static mf_status read_back(const mfi_model *model, const mfi_arch *arch, const m
         back->catalog = model->catalog;
         status = mfi_model_read_shape(back, &c, root, err);
     }
-    if (status == MF_OK) {
-        mfi_shape want = model->shape;
-        want.gdn_tiled = back->shape.gdn_tiled;   /* how it is bound, not what it is */
-        want.latent_eps = back->shape.latent_eps; /* GGUF has one number for all norms */
-        if (want.routing.n_groups < 2 && back->shape.routing.n_groups < 2) /* the same: no groups */
-            want.routing.n_groups = back->shape.routing.n_groups;
-        if (memcmp(&want, &back->shape, sizeof want) != 0 ||
-            memcmp(model->mixer, back->mixer, model->shape.n_layers) != 0 ||
-            memcmp(model->ffn, back->ffn, model->shape.n_layers) != 0 ||
-            memcmp(model->omit, back->omit, sizeof back->omit) != 0 ||
-            model->ctx_model != back->ctx_model || model->tied != back->tied)
-            status = mfi_fail(err, MF_ERR_UNSUPPORTED,
-                              "%s: config.json can't say what the metadata of this %s model say",
-                              mfi_catalog_path(model->catalog), model->family);
-    }
+    if (status == MF_OK && !mfi_model_same_shape(model, back))
+        status = mfi_fail(err, MF_ERR_UNSUPPORTED,
+                          "%s: config.json can't say what the metadata of this %s model say",
+                          mfi_catalog_path(model->catalog), model->family);
     mfi_json_free(&root);
     mfi_buf_free(&text);
     mfi_model_close(&back);

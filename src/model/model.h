@@ -220,6 +220,9 @@ extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_
 extern const mfi_arch *const mfi_archs[];
 extern const uint32_t mfi_n_archs;
 
+/* Whether two models compute the same from the same weights, however these are stored. */
+bool mfi_model_same_shape(const mfi_model *a, const mfi_model *b);
+
 /* config_say.c: what config.json would say of a model from GGUF, as the members of an object
  * without braces, each with a comma behind it. MF_ERR_UNSUPPORTED if the family's reader wouldn't
  * read the same shape from it. */
