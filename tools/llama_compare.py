@@ -213,6 +213,18 @@ def quantisers(library, moeflux, work):
     return results
 
 
+def peer_library():
+    import xllamacpp
+    return glob.glob(os.path.join(os.path.dirname(xllamacpp.__file__), "*.so"))[0]
+
+
+def peer_name():
+    import xllamacpp
+    version = ctypes.CDLL(peer_library()).llama_version
+    version.restype = ctypes.c_char_p
+    return f"llama.cpp {version().decode()} (xllamacpp {xllamacpp.__version__})"
+
+
 def main():
     if len(sys.argv) == 3 and sys.argv[1] == "--peer":
         return peer_main(sys.argv[2])
@@ -223,11 +235,7 @@ def main():
     parser.add_argument("--prompts", type=int, default=10)
     parser.add_argument("--predict", type=int, default=32)
     args = parser.parse_args()
-    import xllamacpp
-    library = glob.glob(os.path.join(os.path.dirname(xllamacpp.__file__), "*.so"))[0]
-    version = ctypes.CDLL(library).llama_version
-    version.restype = ctypes.c_char_p
-    peer, models = f"llama.cpp {version().decode()} (xllamacpp {xllamacpp.__version__})", {}
+    library, models = peer_library(), {}
     failed = False
     for model in args.models:
         name = os.path.basename(os.path.normpath(model))
@@ -247,7 +255,7 @@ def main():
     benchlib.record(args, "GGUF files written by convert, in llama.cpp and in moeflux",
                     f"greedy tokens of the peer, at most {args.predict} a prompt, judged by moeflux on the same tokens; "
                     f"log-probabilities of the peer's {N_PROBS} likeliest tokens at each, float activations",
-                    peer=peer, models=models)
+                    peer=peer_name(), models=models)
     return int(failed)
 
 
