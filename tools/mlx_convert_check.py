@@ -69,8 +69,8 @@ def fnv1a(chunks):
 
 
 def routers_8bit(path, module):
-    """mlx-lm's own rule for all of these families but qwen2_moe, which gives routers what all get."""
-    if path.endswith(("mlp.gate", "shared_expert_gate")):
+    """mlx-lm's own rule for most families; the others give routers what all get."""
+    if path.endswith(("mlp.gate", "shared_expert_gate", "block_sparse_moe.gate", "router.layer")):
         return {"group_size": 64, "bits": 8}
     return True
 
@@ -85,6 +85,8 @@ def converted(path, group, bits):
         for key in ("rope_theta", "partial_rotary_factor"):
             config.setdefault(key, config.get("rope_parameters", {}).get(key))
         config.setdefault("num_experts", config.get("num_local_experts"))
+        for key, value in (("rope_scaling", config.get("rope_parameters")), ("shared_intermediate_size", 0)):
+            config.setdefault(key, value if key != "rope_scaling" or value.get("rope_type") != "default" else None)
         model_class, args_class = get_classes({**config, "model_type": config["model_type"].removesuffix("_text")})
         model = model_class(args_class.from_dict(json.loads(json.dumps(config))))
         if "qwen3_5" in config["model_type"]:

@@ -87,7 +87,8 @@ static const mfi_evidence evidence[] = {
      "the decoded values of torch; no model of this family yet"},
     {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
      "a tiny model: logits, every layer's hidden states and greedy tokens of mlx-lm"},
-    {"GGUF", "tiny models in 18 file types, MXFP4 and NVFP4 among them, one in shards: logits of llama.cpp"},
+    {"GGUF", "tiny models in 18 file types, MXFP4 and NVFP4 among them, one in shards: logits of "
+             "llama.cpp"},
 };
 
 const mfi_arch mfi_arch_qwen3_moe = {

@@ -146,9 +146,15 @@ static void same_bytes_as_mlx_lm(void **state)
         mft_skip("no oracle");
     compare_hashes(mft_oracle("hf/qwen3_5_moe_text"), "tests/data/mlx-convert/qwen3_5_moe_text.txt",
                    true);
-    compare_hashes(mft_oracle("hf/qwen3_next"), "tests/data/mlx-convert/qwen3_next.txt", false);
-    compare_hashes(mft_oracle("hf/qwen3_moe"), "tests/data/mlx-convert/qwen3_moe.txt", false);
-    compare_hashes(mft_oracle("hf/qwen2_moe"), "tests/data/mlx-convert/qwen2_moe.txt", false);
+    static const char *const others[] = {"qwen3_next", "qwen3_moe",  "qwen2_moe",  "mixtral",
+                                         "olmoe",      "glm4_moe",   "granitemoe", "dots1",
+                                         "minimax_m2", "deepseek_v2"};
+    for (size_t i = 0; i < MFI_ARRAY_LEN(others); i++) {
+        char in[64], hashes[96];
+        snprintf(in, sizeof in, "hf/%s", others[i]);
+        snprintf(hashes, sizeof hashes, "tests/data/mlx-convert/%s.txt", others[i]);
+        compare_hashes(mft_oracle(in), hashes, false);
+    }
 }
 
 /* What mlx has quantised already: through mx.dequantize. */
