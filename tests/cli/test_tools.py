@@ -64,7 +64,7 @@ class Tools(Case):
         self.assertEqual(files[0], files[1])
 
     def test_synth_names(self):
-        for args, says in ((("--arch", "mixtral", "--shape", "tiny"), "deepseek_v3"),
+        for args, says in ((("--arch", "gemma", "--shape", "tiny"), "deepseek_v3"),
                            (("--arch", "gpt_oss", "--shape", "7b"), "20b, 120b"),
                            (("--shape", "gpt-oss-7b"), "gpt-oss-120b"),
                            (("--arch", "qwen3_moe", "--shape", "tiny", "--layers", "77"), "4")):
