@@ -153,7 +153,7 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "lines are edited, with history; a paste of several lines is one message. Without "
                 "one, a line is a message, and the first failure ends the program; an unknown "
                 "command is "
-                "only told.\n"
+                "only told, and the exit code is 1.\n"
                 "A line that ends with a backslash goes on in the next one; so does a message that "
                 "begins with three double quotes, until three more end a line. A line that begins "
                 "with a slash is a command (/help lists them), with two slashes a message that "

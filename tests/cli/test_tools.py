@@ -183,7 +183,7 @@ class WithModel(Case):
     def test_unknown_command_in_a_piped_chat(self):
         question = "what does stump mean"
         args = ("chat", "-m", MODEL, "--temp", "0", "--no-progress")
-        p = self.cli(*args, stdin=("/frobnicate now\n%s\n" % question).encode())
+        p = self.cli(*args, stdin=("/frobnicate now\n%s\n" % question).encode(), code=1)
         self.assertIn(b"no command /frobnicate", p.stderr)
         self.assertEqual(p.stdout, self.cli(*args, stdin=question.encode()).stdout)
         self.assertIn(b"tree", p.stdout)
