@@ -44,6 +44,9 @@ void cli_set_command(const char *name);
 /* Where measurements of drives are kept from now on. */
 void cli_set_cache(cli_env_fn env);
 
+/* Copies a choice in lower case; cut to cap bytes with the NUL. */
+void cli_lower(const char *text, char *out, size_t cap);
+
 /* The options that all commands with an engine share, from the command line. `ctx`: positions
  * wanted when the user names none, 0: the plan's choice. */
 void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progress,

@@ -21,6 +21,7 @@ typedef struct loop {
     mfi_buf line, message;
     bool warned; /* the last thing typed was Ctrl-C at an empty prompt */
     bool leave;
+    bool unknown; /* a command was none, and nobody saw it */
 } loop;
 
 /* ---- commands ---- */
@@ -100,8 +101,11 @@ static int run_command(loop *l, char *text)
     for (size_t i = 0; i < MFI_ARRAY_LEN(commands); i++)
         if (strlen(commands[i].name) == n && memcmp(commands[i].name, text, n) == 0)
             return commands[i].run(l, rest);
-    return cli_error(CLI_EXIT_RUNTIME, "no command %.*s; /help lists them",
-                     (int)MFI_MIN(n, (size_t)40), text);
+    /* Also without a terminal the conversation goes on; the exit code remembers. */
+    l->unknown = !l->chat.interactive;
+    cli_error(CLI_EXIT_RUNTIME, "no command %.*s; /help lists them", (int)MFI_MIN(n, (size_t)40),
+              text);
+    return CLI_EXIT_OK;
 }
 
 /* ---- messages of several lines ---- */
@@ -223,7 +227,7 @@ static int talk(loop *l)
         if (got == CLI_LINE_FAILED)
             return CLI_EXIT_RUNTIME;
         if (got == CLI_LINE_END)
-            return CLI_EXIT_OK;
+            return l->unknown ? CLI_EXIT_RUNTIME : CLI_EXIT_OK;
         if (got == CLI_LINE_INTERRUPT) {
             if (!interrupted(l))
                 return l->leave ? CLI_EXIT_SIGINT : cli_signal_code();
@@ -234,7 +238,9 @@ static int talk(loop *l)
     }
     if (cli_signal_code())
         return cli_signal_code();
-    return l->leave ? CLI_EXIT_OK : code;
+    if (l->leave)
+        return l->unknown ? CLI_EXIT_RUNTIME : CLI_EXIT_OK;
+    return code;
 }
 
 static int open_chat(loop *l, const cli_args *args, cli_env_fn env)

@@ -49,6 +49,14 @@ int cli_usage_error(const char *fmt, ...)
     return CLI_EXIT_USAGE;
 }
 
+void cli_lower(const char *text, char *out, size_t cap)
+{
+    size_t n = 0;
+    for (; text[n] && n + 1 < cap; n++)
+        out[n] = (char)(text[n] >= 'A' && text[n] <= 'Z' ? text[n] - 'A' + 'a' : text[n]);
+    out[n] = 0;
+}
+
 int cli_exit_code(mf_status status, cli_phase phase)
 {
     switch (status) {

@@ -4,23 +4,24 @@
 
 #include "base/limits.h"
 
-#define RUN      (1u << CLI_RUN)
-#define LOGITS   (1u << CLI_LOGITS)
-#define TOKENIZE (1u << CLI_TOKENIZE)
-#define PLAN     (1u << CLI_PLAN)
-#define EVAL     (1u << CLI_EVAL)
-#define CONVERT  (1u << CLI_CONVERT)
-#define IMATRIX  (1u << CLI_IMATRIX)
-#define SYNTH    (1u << CLI_SYNTH)
-#define CHAT     (1u << CLI_CHAT)
-#define TEMPLATE (1u << CLI_TEMPLATE)
-#define FAMILIES (1u << CLI_FAMILIES)
-#define INSPECT  (1u << CLI_INSPECT)
-#define TRACE    (1u << CLI_TRACE)
-#define REPLAY   (1u << CLI_REPLAY)
-#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE)
-#define ANSWERS  (RUN | CHAT | TRACE)
-#define ALL      UINT32_MAX
+#define RUN        (1u << CLI_RUN)
+#define LOGITS     (1u << CLI_LOGITS)
+#define TOKENIZE   (1u << CLI_TOKENIZE)
+#define PLAN       (1u << CLI_PLAN)
+#define EVAL       (1u << CLI_EVAL)
+#define CONVERT    (1u << CLI_CONVERT)
+#define IMATRIX    (1u << CLI_IMATRIX)
+#define SYNTH      (1u << CLI_SYNTH)
+#define CHAT       (1u << CLI_CHAT)
+#define TEMPLATE   (1u << CLI_TEMPLATE)
+#define FAMILIES   (1u << CLI_FAMILIES)
+#define INSPECT    (1u << CLI_INSPECT)
+#define COMPLETION (1u << CLI_COMPLETION)
+#define TRACE      (1u << CLI_TRACE)
+#define REPLAY     (1u << CLI_REPLAY)
+#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE)
+#define ANSWERS    (RUN | CHAT | TRACE)
+#define ALL        UINT32_MAX
 
 const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_RUN] =
@@ -91,7 +92,9 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "MODEL may also be given without -m; its family need not be known. Shows metadata, "
                 "tensors with type, shape, bytes, file and offset, bytes by role, and which family "
                 "was recognised and why, or why none. With --tensor it decodes that tensor instead "
-                "and writes it to OUT as little-endian float32; OUT appears whole or not at all.",
+                "and writes it to OUT as little-endian float32; OUT appears whole or not at all. "
+                "--json "
+                "then prints its type and shape.",
             .positional = {"MODEL"},
         },
     [CLI_TRACE] =
@@ -126,21 +129,20 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .name = "convert",
             .usage = "IN OUT --quant TYPE [options]",
             .summary = "quantise a model into MLX-style safetensors or a GGUF file",
-            .notes =
-                "IN is a model: for MLX a folder with float weights, for GGUF any of the Qwen "
-                "families. OUT is the folder or, ending in .gguf, the file to make; it must not "
-                "exist. It "
-                "appears whole at the end; when interrupted nothing is left behind. Rows that "
-                "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
-                "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
-                "q6_k.",
+            .notes = "IN is any model that can be read, quantised or not, a folder or a GGUF file. "
+                     "OUT is the folder or, ending in .gguf, the file to make; it must not "
+                     "exist. It "
+                     "appears whole at the end; when interrupted nothing is left behind. Rows that "
+                     "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
+                     "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
+                     "q6_k.",
             .positional = {"IN", "OUT"},
             .n_required = 2,
         },
     [CLI_IMATRIX] =
         {
             .name = "imatrix",
-            .usage = "-m MODEL -f TEXT -o FILE [options]",
+            .usage = "-m MODEL -f TEXT [-o FILE] [options]",
             .summary = "collect which columns of the weights matter for a text",
             .notes =
                 "The text is evaluated in pieces of --ctx-size tokens (512), and the squares of "
@@ -153,13 +155,15 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_SYNTH] =
         {
             .name = "synth",
-            .usage = "--arch ARCH --shape NAME --quant TYPE -o FILE.gguf [options]",
+            .usage = "[--arch ARCH] --shape NAME --quant TYPE -o FILE.gguf [options]",
             .summary = "write a model of a published shape with random weights, to measure with",
             .notes =
                 "ARCH and NAME: qwen3_moe 30b-a3b, 235b-a22b; qwen2_moe 1.5-moe-a2.7b, "
                 "57b-a14b; qwen3_next 80b-a3b; qwen3_5_moe 35b-a3b, 397b-a17b; gpt_oss 20b, 120b; "
                 "deepseek_v3 671b; mixtral 8x7b, 8x22b; olmoe 1b-7b; glm4_moe 4.5-air, 4.6; "
-                "minimax_m2 230b-a10b; granitemoe 3b-a800m; dots1 142b-a14b; and tiny of each.\n"
+                "minimax_m2 230b-a10b; granitemoe 3b-a800m; dots1 142b-a14b; and tiny of each. "
+                "Whole "
+                "names do without ARCH: Qwen3-30B-A3B, gpt-oss-120b, GLM-4.6.\n"
                 "llama.cpp loads the file, too, so that both can be timed on it. The text it "
                 "generates is made-up words; use --ignore-eos. A prompt in words is mostly pairs "
                 "of letters.\n"
@@ -176,7 +180,9 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .notes =
                 "Answers go to standard output, everything else to standard error. On a terminal "
                 "lines are edited, with history; a paste of several lines is one message. Without "
-                "one, a line is a message, and the first failure ends the program.\n"
+                "one, a line is a message, and the first failure ends the program; an unknown "
+                "command is "
+                "only told, and the exit code is 1.\n"
                 "A line that ends with a backslash goes on in the next one; so does a message that "
                 "begins with three double quotes, until three more end a line. A line that begins "
                 "with a slash is a command (/help lists them), with two slashes a message that "
@@ -364,7 +370,7 @@ const cli_option cli_options[] = {
      LOGITS,
      AT(output),
      .arg = "OUT",
-     .help = "write the logits to OUT"},
+     .help = "write the logits to OUT; - is standard output"},
     {{"--tensor"},
      CLI_STRING,
      INSPECT,
@@ -376,7 +382,7 @@ const cli_option cli_options[] = {
      INSPECT,
      AT(f32),
      .arg = "OUT",
-     .help = "write the tensor to OUT as little-endian float32"},
+     .help = "write the tensor to OUT as little-endian float32; - is standard output"},
     {{"-o", "--output"},
      CLI_STRING,
      SYNTH,
@@ -387,10 +393,10 @@ const cli_option cli_options[] = {
     {{"-o", "--output"},
      CLI_STRING,
      IMATRIX,
-     IMATRIX,
      AT(output),
      .arg = "FILE",
-     .help = "the importance matrix to make"},
+     .help = "the importance matrix to make",
+     .fallback = "imatrix.gguf"},
     {{"-o", "--output"},
      CLI_STRING,
      TRACE,
@@ -606,6 +612,7 @@ const cli_option cli_options[] = {
      CLI_CHOICE,
      CONVERT,
      CONVERT,
+     .any_case = true,
      AT(quant),
      .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|bf16|f16|f32",
      .arg = "TYPE",
@@ -638,21 +645,21 @@ const cli_option cli_options[] = {
     {{"--arch"},
      CLI_STRING,
      SYNTH,
-     SYNTH,
      AT(arch),
      .arg = "ARCH",
-     .help = "architecture, as config.json's model_type says it"},
+     .help = "architecture, as config.json's model_type says it; not needed with a whole name"},
     {{"--shape"},
      CLI_STRING,
      SYNTH,
      SYNTH,
      AT(shape),
      .arg = "NAME",
-     .help = "which published shape of it"},
+     .help = "which published shape of it, or a whole name such as gpt-oss-20b; in either case"},
     {{"--quant"},
      CLI_CHOICE,
      SYNTH,
      SYNTH,
+     .any_case = true,
      AT(quant),
      .choices = "q4_k|q4_0|q6_k|q8_0|mxfp4|bf16|f16",
      .arg = "TYPE",
@@ -731,7 +738,7 @@ const cli_option cli_options[] = {
      1,
      MFI_MAX_THREADS,
      .arg = "N",
-     .help = "threads that encode for GGUF; the file doesn't depend on it",
+     .help = "threads that encode; the output doesn't depend on it",
      .fallback = "one a processor this process may use"},
     {{"--io-threads"},
      CLI_INT,
@@ -793,7 +800,38 @@ const cli_option cli_options[] = {
      .help = "kernels to use: c, avx2, auto (the best this machine has)",
      .fallback = "auto"},
 
+    {{"-t", "--threads"},
+     CLI_INT,
+     SYNTH,
+     .env = true,
+     AT(threads),
+     1,
+     MFI_MAX_THREADS,
+     .arg = "N",
+     .help = "threads that make the weights; the file doesn't depend on it",
+     .fallback = "one a processor this process may use"},
+    {{"-t", "--threads"},
+     CLI_INT,
+     INSPECT,
+     .env = true,
+     AT(threads),
+     1,
+     MFI_MAX_THREADS,
+     .arg = "N",
+     .help = "with --tensor, threads that decode it",
+     .fallback = "one a processor this process may use"},
+    {{"-t", "--threads"},
+     CLI_INT,
+     TEMPLATE | FAMILIES | COMPLETION | REPLAY,
+     .env = true,
+     AT(threads),
+     1,
+     MFI_MAX_THREADS,
+     .arg = "N",
+     .help = "accepted as everywhere; this command has nothing to share out"},
+
     {{"-h", "--help"}, CLI_FLAG, ALL, AT(help), .help = "this text"},
+    {{"--version"}, CLI_FLAG, ALL, AT(version), .help = "the program's version"},
 };
 
 const size_t cli_n_options = MFI_ARRAY_LEN(cli_options);

@@ -190,11 +190,21 @@ MF_API mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uin
 MF_API mf_status mf_inspect_write(const char *path, bool json, mf_write_fn write, void *user,
                                   mf_error *err);
 
+#define MF_TENSOR_DIMS 4
+typedef struct mf_tensor_info {
+    size_t struct_size;
+    char type[64]; /* as stored: "q4_K", "mlx 4-bit group 64 (bf16)" */
+    uint32_t n_dims;
+    uint64_t dims[MF_TENSOR_DIMS]; /* outermost first */
+} mf_tensor_info;
+
 /* Decodes a tensor of the model at `path` and hands its elements to `write` as little-endian
- * float32, row by row, in pieces of at most 256 KiB. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for
+ * float32, row by row, in pieces of at most 256 KiB, decoded by n_threads (0: one a processor).
+ * *info, which may be NULL, says what it is. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for
  * integers. */
-MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, mf_write_fn write,
-                                    void *user, mf_error *err);
+MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, uint32_t n_threads,
+                                    mf_write_fn write, void *user, mf_tensor_info *info,
+                                    mf_error *err);
 
 /* Writes the table of model families, the formats each is read from and what results were compared
  * with, for people or, with `json`, as one JSON object. */
@@ -394,12 +404,14 @@ typedef enum mf_routing {
 
 typedef struct mf_synth_options {
     size_t struct_size;
-    const char *arch;  /* "qwen3_moe"; a wrong one's message lists what there is */
-    const char *shape; /* "30b-a3b"; likewise */
+    /* "qwen3_moe"; a wrong one's message lists what there is. NULL if the shape says it. */
+    const char *arch;
+    const char *shape; /* "30b-a3b", or a whole name: "Qwen3-30B-A3B" */
     const char *quant; /* q4_k, q4_0, q6_k, q8_0, mxfp4, bf16, f16 */
     uint32_t n_layers; /* the first so many; 0: all */
     mf_routing routing;
     uint64_t seed;           /* the same seed gives the same bytes */
+    uint32_t n_threads;      /* 0: one a processor; the bytes don't depend on it */
     const char *out_path;    /* the GGUF file to make; must not exist */
     mf_progress_fn progress; /* may be NULL */
     void *progress_user;

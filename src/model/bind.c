@@ -98,9 +98,16 @@ static bool is_tiled(mfi_row_map map)
            map == MFI_MAP_TILED_COLS;
 }
 
-static bool is_kv_b(mfi_row_map map)
+/* Whether a map moves whole rows of FP8's scales; then it can do so in stored form. */
+static bool keeps_blocks(const mfi_shape *s, mfi_row_map map, uint32_t rows)
 {
-    return map == MFI_MAP_KVB_K || map == MFI_MAP_KVB_V;
+    for (uint32_t r = 0, src; r < rows;) {
+        uint32_t run = MFI_MIN(mfi_map_source(s, map, r, &src), rows - r);
+        if (src % MFI_FP8_BLOCK != 0 || (run % MFI_FP8_BLOCK != 0 && r + run < rows))
+            return false;
+        r += run;
+    }
+    return true;
 }
 
 static mf_status check_matrix(const binder *b, uint32_t id, mfi_row_map map, uint64_t rows,
@@ -112,8 +119,8 @@ static mf_status check_matrix(const binder *b, uint32_t id, mfi_row_map map, uin
         return wrong_shape(b, id, t_rows, cols, err);
     if (!mfi_quant_multiplies(t->type))
         return wrong_type(b, id, "of a type that can be multiplied", err);
-    if (map != MFI_MAP_NONE && !is_kv_b(map) && t->type.kind == MFI_Q_FP8)
-        return wrong_type(b, id, "of a type whose rows can be taken apart", err);
+    if (map == MFI_MAP_TILED_COLS && t->type.kind == MFI_Q_FP8)
+        return wrong_type(b, id, "of a type whose columns can be moved", err);
     return MF_OK;
 }
 
@@ -148,8 +155,9 @@ static mf_status bind_weight(binder *b, const mfi_name_rule *rule, const char *p
         MFI_TRY(check_vector(b, id, rows, cols, err));
     if ((load == MFI_LOAD_F32_PLUS1 && b->transformed) || (load == MFI_LOAD_F32_NEG_EXP && b->gguf))
         load = MFI_LOAD_F32;
-    if (is_kv_b(map) && mfi_catalog_tensor(b->model->catalog, id)->type.kind == MFI_Q_FP8 &&
-        (s->nope_dim % MFI_FP8_BLOCK != 0 || s->v_dim % MFI_FP8_BLOCK != 0))
+    if (load == MFI_LOAD_MATRIX &&
+        mfi_catalog_tensor(b->model->catalog, id)->type.kind == MFI_Q_FP8 &&
+        !keeps_blocks(s, map, rows))
         load = MFI_LOAD_DECODED; /* heads don't begin where scales do */
     if (is_tiled(map) && (s->gdn_tiled || s->gdn_k_heads == s->gdn_v_heads))
         map = MFI_MAP_NONE; /* left tiled, or the same either way */
@@ -467,9 +475,10 @@ static void find_prefix(binder *b)
         if (mfi_catalog_find(b->model->catalog, name) != MFI_TENSOR_NONE)
             break; /* otherwise the last one stays, and what is missing is reported by its name */
     }
-    snprintf(name, sizeof name, "%slayers.0.mlp.switch_mlp.gate_proj.weight", b->body);
-    if (mfi_catalog_find(b->model->catalog, name) != MFI_TENSOR_NONE)
-        b->transformed = true;
+    for (uint32_t i = 0; i < b->model->shape.n_layers && !b->transformed; i++) {
+        snprintf(name, sizeof name, "%slayers.%u.mlp.switch_mlp.gate_proj.weight", b->body, i);
+        b->transformed = mfi_catalog_find(b->model->catalog, name) != MFI_TENSOR_NONE;
+    }
 }
 
 mf_status mfi_model_bind(mfi_model *model, mf_error *err)

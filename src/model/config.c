@@ -64,6 +64,14 @@ static const struct {
     {"mtp_layers", "nextn_predict_layers"},
 };
 
+const char *mfi_config_alias(uint32_t i, const char **key)
+{
+    if (i >= MFI_ARRAY_LEN(aliases))
+        return NULL;
+    *key = aliases[i].key;
+    return aliases[i].gguf;
+}
+
 const mfi_json *mfi_config_get(const mfi_config *config, const char *key)
 {
     if (!config->gguf_arch)

@@ -11,6 +11,8 @@ struct mfi_config {
 };
 
 const mfi_json *mfi_config_get(const mfi_config *config, const char *key); /* NULL if absent */
+/* What GGUF calls name i, after "<architecture>."; NULL behind the last. */
+const char *mfi_config_alias(uint32_t i, const char **key);
 bool mfi_config_has(const mfi_config *config, const char *key);
 
 /* An integer in [min, max]; `fallback` if absent (negative: MF_ERR_FORMAT). */

@@ -107,7 +107,8 @@ static void set_defaults(mfi_model *model)
     s->routing = (mfi_routing){.score = MFI_SCORE_SOFTMAX, .normalize = true, .scale = 1};
 }
 
-static mf_status read_shape(mfi_model *model, const mfi_config *c, mf_error *err)
+mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_json *outer_root,
+                               mf_error *err)
 {
     mfi_shape *s = &model->shape;
     MFI_TRY(mfi_config_u32(c, "num_hidden_layers", -1, 1, MFI_MAX_LAYERS, &s->n_layers, err));
@@ -119,7 +120,7 @@ static mf_status read_shape(mfi_model *model, const mfi_config *c, mf_error *err
     } else {
         MFI_TRY(mfi_config_u32(c, "vocab_size", -1, 1, MFI_MAX_VOCAB, &s->n_vocab, err));
         mfi_config outer = *c;
-        outer.root = mfi_catalog_config(model->catalog);
+        outer.root = outer_root;
         MFI_TRY(mfi_config_flag(&outer, "tie_word_embeddings", &model->tied, err));
         MFI_TRY(mfi_config_flag(c, "tie_word_embeddings", &model->tied, err));
     }
@@ -147,7 +148,7 @@ mf_status mfi_model_open(mfi_model **out, const mfi_catalog *catalog, mf_error *
         mfi_catalog_meta(catalog) ? recognise_gguf(model, &c, err) : recognise_hf(model, &c, err);
     if (status == MF_OK) {
         snprintf(model->family, sizeof model->family, "%s", model->arch->name);
-        status = read_shape(model, &c, err);
+        status = mfi_model_read_shape(model, &c, mfi_catalog_config(catalog), err);
     }
     if (status == MF_OK)
         status = mfi_model_bind(model, err);

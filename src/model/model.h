@@ -147,11 +147,22 @@ typedef struct mfi_evidence {
     const char *format, *against;
 } mfi_evidence;
 
+/* Where MLX's own files differ from Hugging Face's names, beside stacked experts. */
+typedef struct mfi_mlx_form {
+    const char *root;       /* before "model." and "lm_head."; NULL: nothing */
+    const char *model_type; /* NULL: as in config.json, or the first of model_types */
+    bool float_router;      /* its router can't be quantised */
+    struct {
+        const char *key, *value;
+    } asks[2]; /* members of config.json that mlx-lm asks for and files may lack */
+} mfi_mlx_form;
+
 /* A family. */
 typedef struct mfi_arch {
     const char *name;
     const char *const *model_types; /* config.json's model_type, NULL-terminated */
     const char *gguf_arch;          /* general.architecture */
+    mfi_mlx_form mlx;
     mfi_recipe begin, mixer[MFI_N_MIXERS], ffn[MFI_N_FFNS], head;
     const mfi_expert_names *experts;
     /* Fills the shape, the layers' kinds (all attention and MOE beforehand) and what is omitted. */
@@ -218,6 +229,19 @@ extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_
 /* Families known, in the order they are tried and listed. */
 extern const mfi_arch *const mfi_archs[];
 extern const uint32_t mfi_n_archs;
+
+/* Whether two models compute the same from the same weights, however these are stored. */
+bool mfi_model_same_shape(const mfi_model *a, const mfi_model *b);
+
+/* config_say.c: what config.json would say of a model from GGUF, as the members of an object
+ * without braces, each with a comma behind it. MF_ERR_UNSUPPORTED if the family's reader wouldn't
+ * read the same shape from it. */
+mf_status mfi_model_say_config(const mfi_model *model, mfi_buf *out, mf_error *err);
+
+/* model.c: reads the shape and the layers' kinds; c->root is the text part, `outer` all of it
+ * (config.json). */
+mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_json *outer,
+                               mf_error *err);
 
 /* bind.c: fills weights and experts. */
 mf_status mfi_model_bind(mfi_model *model, mf_error *err);

@@ -30,8 +30,8 @@ FLOAT_MODEL = os.path.join(ORACLE, "models", "pocket-dictionary") if ORACLE else
 SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
-COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "synth", "inspect", "chat",
-            "trace", "replay", "template", "families", "completion"]
+COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
+            "chat", "trace", "replay", "template", "families", "completion"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -57,10 +57,11 @@ OPTIONS = {
                  "--help"],
     "families": ["--json", "-h", "--help"],
     "completion": ["-h", "--help"],
-    "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-h", "--help"],
+    "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
-              "--output", "--no-progress", "-h", "--help"],
-    "replay": ["--cache", "--policy", "--svg", "--json", "-h", "--help"],
+              "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
+    "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--no-progress"],
+    "replay": ["--cache", "--policy", "--svg", "--json", "-t", "--threads", "-h", "--help"],
 }
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 
