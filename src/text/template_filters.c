@@ -148,9 +148,17 @@ FILTER(truncate)
     if (arg[2].type == MFI_V_ABSENT)
         MFI_TRY(mfi_own_string(t, "...", 3, &arg[2]));
     MFI_TRY(mfi_arg_str(t, "truncate", &arg[2], &end));
-    MFI_TRY(mfi_to_string(t, v, &str));
-    if (length < (int64_t)end->n_chars || leeway < 0)
-        return mfi_tpl_fail(t, "truncate: the length is too small");
+    if (length < (int64_t)end->n_chars || length > INT32_MAX || leeway < 0)
+        return mfi_tpl_fail(t, "truncate: the length is too small or too large");
+    str = *v;
+    if (v->type != MFI_V_STR) { /* it may be short, whatever it is */
+        int64_t n;
+        MFI_TRY(mfi_length(t, v, &n));
+        *out = *v;
+        return n <= length + MFI_MIN(leeway, 1000)
+                   ? MF_OK
+                   : mfi_tpl_fail(t, "truncate of a %s", mfi_type_name(v));
+    }
     if (leeway > INT64_MAX - length || (int64_t)str.str->n_chars <= length + leeway) {
         *out = str;
         return MF_OK;

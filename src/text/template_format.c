@@ -326,7 +326,9 @@ mf_status mfi_format_percent(mfi_tpl *t, const mfi_value *format, const mfi_valu
         MFI_TRY(put_percent(&p, &s, &v));
     }
     size_t n = args->type == MFI_V_TUPLE ? args->list->n : 1;
-    if (p.n_used < n && args->type != MFI_V_DICT && args->type != MFI_V_LIST)
+    bool mapping = args->type == MFI_V_DICT || args->type == MFI_V_LIST ||
+                   args->type == MFI_V_RANGE || args->type == MFI_V_UNDEFINED;
+    if (p.n_used < n && !mapping) /* to Python, what has items may have names */
         return mfi_tpl_fail(t, "not all arguments of a format are used");
     MFI_TRY(mfi_text_done(&p.text, out));
     out->markup = format->markup;

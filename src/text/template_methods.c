@@ -172,6 +172,8 @@ mf_status mfi_dict_update(mfi_tpl *t, mfi_dict *dict, const mfi_args *args)
     mfi_list *list;
     if (args->n > 1)
         return mfi_tpl_fail(t, "a dict is made of at most one mapping");
+    if (args->n && args->pos[0].type == MFI_V_UNDEFINED)
+        return mfi_fail_undefined(t, &args->pos[0]);
     if (args->n && args->pos[0].type == MFI_V_DICT) {
         const mfi_dict *from = args->pos[0].dict;
         for (size_t i = 0; i < from->n; i++)

@@ -472,7 +472,9 @@ static mf_status run_block(mfi_tpl *t, const mfi_node *node)
     MFI_TRY(filter_text(t, node->a, &v));
     if (node->type == MFI_NODE_SET_BLOCK)
         return assign(t, node->target, &v);
-    mfi_text_value(t->out, &v);
+    if (v.type != MFI_V_STR)
+        return mfi_tpl_fail(t, "a filter block gives a %s", mfi_type_name(&v));
+    mfi_text_str(t->out, v.str);
     return MF_OK;
 }
 

@@ -482,7 +482,7 @@ static mf_status push_part(mfi_tpl *t, const mfi_list *list, size_t from, size_t
     MFI_TRY(mfi_list_new(t, MFI_V_LIST, 0, &part));
     for (size_t i = from; i < to; i++)
         MFI_TRY(mfi_list_push(t, part.list, &list->items[i]));
-    while (fill->type > MFI_V_NONE && part.list->n < size)
+    while (fill->type != MFI_V_ABSENT && fill->type != MFI_V_NONE && part.list->n < size)
         MFI_TRY(mfi_list_push(t, part.list, fill));
     return mfi_list_push(t, out->list, &part);
 }
@@ -520,7 +520,7 @@ FILTER(slice)
     size_t each = list->n / (uint64_t)n, more = list->n % (uint64_t)n, at = 0;
     for (size_t i = 0; i < (uint64_t)n; i++) {
         size_t to = at + each + (i < more);
-        mfi_value fill = i >= more && more ? arg[1] : (mfi_value){.type = MFI_V_ABSENT};
+        mfi_value fill = i >= more ? arg[1] : (mfi_value){.type = MFI_V_ABSENT};
         MFI_TRY(push_part(t, list, at, to, each + 1, &fill, out));
         at = to;
     }
