@@ -300,8 +300,18 @@ static mf_status parse_break(mfi_parser *ps, mfi_node *node)
 static mf_status parse_print(mfi_parser *ps, mfi_node *node)
 {
     node->type = MFI_NODE_OUTPUT;
+    MFI_TRY(mfi_parser_node(ps, MFI_NODE_CONCAT, &node->a));
     MFI_TRY(mfi_parser_advance(ps));
-    return mfi_parse_tuple(ps, MFI_TUPLE_FULL, &node->a);
+    for (mfi_node **link = &node->a->list; ps->tok.type != MFI_TOK_CLOSE_BLOCK;
+         link = &(*link)->next) {
+        if (node->a->list) {
+            if (!mfi_parser_at_op(ps, ","))
+                return mfi_parser_malformed(ps, "a comma expected");
+            MFI_TRY(mfi_parser_advance(ps));
+        }
+        MFI_TRY(mfi_parse_expression(ps, link));
+    }
+    return MF_OK;
 }
 
 /* At a tag's name. */
