@@ -385,7 +385,7 @@ FILTER(items)
 /* What follows the first n of the arguments. */
 static mfi_args behind(const mfi_args *args, size_t n)
 {
-    return (mfi_args){args->pos + n, args->n - n, args->kw, args->n_kw};
+    return (mfi_args){n ? args->pos + n : args->pos, args->n - n, args->kw, args->n_kw};
 }
 
 static mf_status map_attribute(mfi_tpl *t, const mfi_list *list, const mfi_args *args,
