@@ -221,7 +221,7 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "PATH",
-     .help = "model folder, a tokenizer.json or a GGUF file"},
+     .help = "model folder, its tokenizer's file or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      INSPECT,

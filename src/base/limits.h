@@ -33,6 +33,8 @@
 #define MFI_MAX_PRETOK_STEPS       32
 #define MFI_MAX_NORM_STEPS         32
 #define MFI_MAX_TOKEN_BYTES        65535 /* of a vocabulary entry */
+#define MFI_MAX_RANKED_TOKEN_BYTES 1024  /* whose merges are worked out */
+#define MFI_MAX_CHARSMAP_BYTES     (16 << 20)
 #define MFI_MAX_ADDED_TOKEN_BYTES  1024  /* bounds the search for added tokens */
 #define MFI_MAX_ADDED_TOKENS       65536
 #define MFI_MAX_TEXT_BYTES         ((uint64_t)1 << 30) /* of one call to encode */

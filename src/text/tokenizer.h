@@ -12,8 +12,11 @@
 /* struct mf_tokenizer, mf_tokenizer_close, _encode, _piece, _n_vocab, mf_chat_render and
  * mf_tokenizer_has_chat_template of the public header are implemented in src/text; further: */
 
-/* Opens a folder with tokenizer.json, or that file. mf_tokenizer_open (engine_tokenizer.c) knows
- * other forms, too, and so does mf_template_open. */
+/* Opens a folder with a tokenizer.json, a SentencePiece model or tiktoken's ranks, or such a file.
+ * mf_tokenizer_open (engine_tokenizer.c) knows GGUF, too, and so does mf_template_open. */
+mf_status mfi_tokenizer_open_files(mf_tokenizer **tokenizer, const char *path, mf_error *err);
+bool mfi_tokenizer_files_exist(const char *dir);
+/* Opens a folder with tokenizer.json, or that file. */
 mf_status mfi_tokenizer_open_json(mf_tokenizer **tokenizer, const char *path, mf_error *err);
 /* Opens what lies in a folder, or a file with the template's text. */
 mf_status mfi_template_open_files(mf_template **chat_template, const char *path, mf_error *err);

@@ -59,6 +59,10 @@ struct mf_tokenizer {
  * failure is the caller's to close. */
 mf_status mfi_tokenizer_read(mf_tokenizer *tokenizer, const char *json, size_t len,
                              const char *what, mf_error *err);
+/* Opens what was read from `path`: a SentencePiece model or ranks; dir has a tokenizer_config.json,
+ * or not. */
+mf_status mfi_tokenizer_open_bytes(mf_tokenizer **tokenizer, const char *path, const char *dir,
+                                   const char *bytes, size_t len, mf_error *err);
 /* Reads tokenizer_config.json and chat_template.jinja in the folder, as far as they are there. */
 mf_status mfi_tokenizer_read_config(mf_tokenizer *tokenizer, const char *dir, mf_error *err);
 
@@ -83,6 +87,15 @@ mf_status mfi_merge_add_joined(mfi_merge_reader *r, const char *text, size_t len
 /* "merges: entry 17 ..." */
 mf_status mfi_merge_fail(mfi_merge_reader *r, const char *why);
 void mfi_merge_reader_free(mfi_merge_reader *r);
+
+/* ---- merges that a vocabulary implies (ranks.c) ---- */
+
+/* Orders the tokens that have a rank (not UINT32_MAX) by score, the highest first. */
+mf_status mfi_ranks_by_score(uint32_t *ranks, const double *scores, uint32_t n, mf_error *err);
+/* Opens the table and fills it: each token with a rank is made of any two that have one, or that
+ * are single. */
+mf_status mfi_merges_from_ranks(mf_tokenizer *tokenizer, const uint32_t *ranks, uint32_t n,
+                                mf_error *err);
 
 /* Fills bpe.byte_id; false if the vocabulary lacks bytes. */
 bool mfi_tokenizer_find_bytes(mf_tokenizer *tokenizer);
