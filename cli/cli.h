@@ -55,6 +55,9 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
 /* Opens the engine or reports why not. */
 int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, mf_engine **engine);
 
+/* The template of --chat-template, checked before a model is opened; NULL without the option. */
+int cli_template_open(const cli_args *args, mf_template **chat_template);
+
 /* The model's sampling defaults with the command line's wishes over them. Draws and prints a seed
  * where one is needed and none is named. Returns the exit code. */
 int cli_choose_sampling(const cli_args *args, const mf_engine *engine, mf_sampling *sampling);

@@ -247,11 +247,13 @@ static int open_chat(loop *l, const cli_args *args, cli_env_fn env)
 {
     cli_chat *chat = &l->chat;
     mf_error err = {0};
-    int code = cli_engine_open(args, 0, &chat->progress, &chat->engine);
+    int code = cli_template_open(args, &chat->template);
+    if (!code)
+        code = cli_engine_open(args, 0, &chat->progress, &chat->engine);
     if (code)
         return code;
     const mf_tokenizer *tokenizer = mf_engine_tokenizer(chat->engine);
-    if (!tokenizer || !mf_tokenizer_has_chat_template(tokenizer))
+    if (!tokenizer || !(chat->template || mf_tokenizer_has_chat_template(tokenizer)))
         return cli_error(CLI_EXIT_MODEL, "%s has no %s", args->model,
                          tokenizer ? "chat template" : "tokenizer");
     code = cli_choose_sampling(args, chat->engine, &chat->sampling);
@@ -287,6 +289,7 @@ int cli_chat_run(const cli_args *args, cli_env_fn env)
     cli_edit_close(l.edit);
     mf_session_close(&l.chat.session);
     mf_engine_close(&l.chat.engine);
+    mf_template_close(&l.chat.template);
     cli_conversation_free(&l.chat.conversation);
     mfi_buf_free(&l.chat.timeline);
     mfi_buf_free(&l.chat.answer);

@@ -125,6 +125,15 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->progress_user = progress;
 }
 
+int cli_template_open(const cli_args *args, mf_template **chat_template)
+{
+    mf_error err = {0};
+    if (!args->chat_template)
+        return CLI_EXIT_OK;
+    return cli_report(mf_template_open(chat_template, args->chat_template, &err), &err,
+                      CLI_OPENING);
+}
+
 int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, mf_engine **engine)
 {
     mf_engine_options options;

@@ -202,10 +202,13 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .notes =
                 "The input is an object: messages, tools, add_generation_prompt and whatever else "
                 "the template looks at. What is absent is undefined, which is not the same as "
-                "null; of a model folder bos_token and its like are added. Plain: the whole input "
-                "is one object, and its text is printed as it is. --jsonl: every line is an object "
-                "and gives a JSON string; the first line that can't be rendered ends the program "
-                "with exit code 1.",
+                "null; of a model folder bos_token and its like are added. Where the model has a "
+                "template for tools, it is used if tools is there and not null. Plain: the whole "
+                "input is one object, and its text is printed as it is. --jsonl: every line is an "
+                "object and gives a JSON string; the first line that can't be rendered ends the "
+                "program with exit code 1.\n"
+                "A template is Jinja as Hugging Face transformers sets it up. A variable \"now\" "
+                "like 2025-03-09T14:05:07 sets the time for its line.",
         },
     [CLI_FAMILIES] =
         {
@@ -276,6 +279,20 @@ const cli_option cli_options[] = {
      AT(chat_template),
      .arg = "FILE",
      .help = "render the template in FILE"},
+    {{"--chat-template"},
+     CLI_STRING,
+     ANSWERS | EVAL,
+     AT(chat_template),
+     .arg = "FILE",
+     .help = "use the chat template in FILE, not the model's"},
+    {{"--now"},
+     CLI_STRING,
+     ANSWERS | EVAL | TEMPLATE,
+     .env = true,
+     AT(now),
+     .arg = "TIME",
+     .help = "what templates are told for the date and time, like 2025-03-09T14:05:07",
+     .fallback = "the clock"},
     {{"-p", "--prompt"}, CLI_STRING, RUN | TRACE, AT(prompt), .arg = "TEXT", .help = "the prompt"},
     {{"-p", "--prompt"}, CLI_STRING, TOKENIZE, AT(prompt), .arg = "TEXT", .help = "the text"},
     {{"-f", "--file"},

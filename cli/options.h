@@ -88,7 +88,7 @@ typedef struct cli_args {
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
     const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
     const char *policy, *cache, *svg;
-    const char *arch, *shape, *routing, *chat_template;
+    const char *arch, *shape, *routing, *chat_template, *now;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;

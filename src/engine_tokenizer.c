@@ -156,6 +156,7 @@ static mf_status open_gguf(mf_tokenizer **tokenizer, const mfi_catalog *catalog,
                         [MFI_SOURCE_PAD] = id_of(meta, "tokenizer.ggml.padding_token_id"),
                         [MFI_SOURCE_MASK] = id_of(meta, "tokenizer.ggml.mask_token_id")},
             .chat_template = string(meta, "tokenizer.chat_template"),
+            .tool_template = string(meta, "tokenizer.chat_template.tool_use"),
         };
         status = mfi_tokenizer_open_source(tokenizer, &source, err);
     }

@@ -250,25 +250,54 @@ typedef struct mf_chat_message {
     const char *content; /* UTF-8 */
 } mf_chat_message;
 
-/* Renders messages with the model's chat template into *text (allocated, NUL-terminated, release
- * with mf_free). MF_ERR_UNSUPPORTED if there is no template or it can't be rendered yet. */
-MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
-                                size_t n_messages, bool add_generation_prompt, char **text,
-                                size_t *len, mf_error *err);
+/* A text that a chat template made. What came from a variable (a message, a tool, ...) is plain,
+ * whatever the template did to it, so that no text of a user turns into a special token; the
+ * template's own text and named special tokens are not. */
+typedef struct mf_rendering {
+    char *text; /* [len], NUL-terminated */
+    size_t len;
+    mf_text_span *spans; /* [n_spans] into text, all of it, in order */
+    size_t n_spans;
+} mf_rendering;
+MF_API void mf_rendering_free(mf_rendering *rendering);
 
 /* A chat template by itself: no tokenizer, no weights. `path` is a model folder or a GGUF
  * file, whose named special tokens (bos_token, ...) the template then sees, or a file with the
- * template's text. Constructs that are not understood are MF_ERR_UNSUPPORTED and named with their
- * line. Immutable after open; may be used by several threads. */
+ * template's text. A model may have a second template for conversations with tools, which is then
+ * chosen where the variable `tools` is there and not null. Constructs that are not understood are
+ * MF_ERR_UNSUPPORTED or MF_ERR_FORMAT, with their line. Immutable after open; may be used by
+ * several threads. */
 typedef struct mf_template mf_template;
 MF_API mf_status mf_template_open(mf_template **chat_template, const char *path, mf_error *err);
 MF_API void mf_template_close(mf_template **chat_template);
 
 /* Renders with the members of a JSON object as variables (messages, tools, add_generation_prompt,
- * ...); a member that is absent is undefined, which is not the same as null. *text is allocated,
- * NUL-terminated and released with mf_free. MF_ERR_ARGUMENT if the template itself fails. */
+ * ...); a member that is absent is undefined, which is not the same as null. now: the time that
+ * strftime_now tells, as "2025-03-09T14:05:07", NULL: the local one; a variable `now` that looks
+ * like this goes first. MF_ERR_ARGUMENT if the template itself fails: then the message names the
+ * line, and has what raise_exception was given. */
 MF_API mf_status mf_template_render(const mf_template *chat_template, const char *vars_json,
-                                    size_t vars_len, char **text, size_t *len, mf_error *err);
+                                    size_t vars_len, const char *now, mf_rendering *rendering,
+                                    mf_error *err);
+
+typedef struct mf_chat_options {
+    size_t struct_size;
+    const mf_template *chat_template; /* NULL: the model's own */
+    bool no_generation_prompt;        /* leave out what begins the answer */
+    const char *vars_json; /* an object of further variables: tools, enable_thinking; or NULL */
+    const char *now;       /* as in mf_template_render */
+} mf_chat_options;
+
+/* Renders messages with a chat template; options NULL: defaults. The named special tokens are the
+ * tokenizer's. MF_ERR_UNSUPPORTED if there is no template. */
+MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
+                                size_t n_messages, const mf_chat_options *options,
+                                mf_rendering *rendering, mf_error *err);
+
+/* The ids of a rendering from its byte `from` on, by its spans; nothing is put around them. */
+MF_API mf_status mf_rendering_encode(const mf_rendering *rendering, size_t from,
+                                     const mf_tokenizer *tokenizer, int32_t **ids, size_t *n_ids,
+                                     mf_error *err);
 
 MF_API void mf_free(void *p);
 

@@ -40,9 +40,11 @@
 #define MFI_MAX_ADDED_TOKENS       65536
 #define MFI_MAX_TEXT_BYTES         ((uint64_t)1 << 30) /* of one call to encode */
 #define MFI_MAX_TEMPLATE_BYTES     ((uint64_t)1 << 20)
-#define MFI_MAX_TEMPLATE_DEPTH     100       /* of nested blocks and expressions */
-#define MFI_MAX_TEMPLATE_STEPS     10000000u /* of one rendering */
+#define MFI_MAX_TEMPLATE_DEPTH     100       /* of nested blocks and brackets */
+#define MFI_MAX_TEMPLATE_NESTING   1500      /* of evaluation: macros that call each other, ... */
+#define MFI_MAX_TEMPLATE_STEPS     20000000u /* of one rendering */
 #define MFI_MAX_TEMPLATE_OUT_BYTES ((uint64_t)64 << 20)
+#define MFI_MAX_TEMPLATE_MEM_BYTES ((uint64_t)1 << 30) /* of one rendering; most of it is strings */
 #define MFI_MAX_PARTS              9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
 #define MFI_MAX_TRACE_BYTES        ((uint64_t)4 << 30)
 #define MFI_MAX_HELD               128 /* experts that the forward pass holds or waits for at one time */

@@ -62,6 +62,7 @@ typedef struct mfi_tokenizer_source {
     int8_t add_bos, add_eos; /* -1: as models of this kind do */
     int64_t special[MFI_SOURCE_N_SPECIAL]; /* ids; -1: none */
     const char *chat_template;             /* NULL: none */
+    const char *tool_template;             /* for conversations with tools; NULL: none */
 } mfi_tokenizer_source;
 
 /* MF_ERR_UNSUPPORTED names an unknown pre-tokenizer and lists the known ones. */

@@ -63,6 +63,7 @@ void mf_tokenizer_close(mf_tokenizer **tokenizer)
     free(t->prefix.data);
     free(t->suffix.data);
     free(t->chat_template);
+    free(t->tool_template);
     for (size_t i = 0; i < MFI_N_NAMED_TOKENS; i++)
         free(t->named[i]);
     free(t);
@@ -75,6 +76,7 @@ uint64_t mfi_tokenizer_bytes(const mf_tokenizer *tokenizer)
            mfi_symbols_bytes(&tokenizer->symbols) + mfi_unigram_bytes(&tokenizer->unigram) +
            mfi_normalizer_bytes(&tokenizer->normalizer) + mfi_pretok_bytes(&tokenizer->pretok) +
            mfi_added_bytes(&tokenizer->added) + tokenizer->chat_template_len +
+           tokenizer->tool_template_len +
            (tokenizer->prefix.cap + tokenizer->suffix.cap) * sizeof(int32_t);
 }
 

@@ -50,6 +50,8 @@ struct mf_tokenizer {
     /* From tokenizer_config.json and chat_template.jinja: */
     char *chat_template; /* NULL: none */
     size_t chat_template_len;
+    char *tool_template; /* for conversations with tools; NULL: the other */
+    size_t tool_template_len;
     char *named[MFI_N_NAMED_TOKENS]; /* NULL: not set */
 };
 

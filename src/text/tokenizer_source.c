@@ -388,6 +388,12 @@ static mf_status build(builder *b)
             return no_memory(b->err);
         t->chat_template_len = strlen(t->chat_template);
     }
+    if (b->source->tool_template) {
+        t->tool_template = strdup(b->source->tool_template);
+        if (!t->tool_template)
+            return no_memory(b->err);
+        t->tool_template_len = strlen(t->tool_template);
+    }
     return MF_OK;
 }
 
