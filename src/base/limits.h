@@ -39,6 +39,12 @@
 #define MFI_MAX_TEMPLATE_DEPTH     100       /* of nested blocks and expressions */
 #define MFI_MAX_TEMPLATE_STEPS     10000000u /* of one rendering */
 #define MFI_MAX_TEMPLATE_OUT_BYTES ((uint64_t)64 << 20)
+#define MFI_MAX_GRAMMAR_BYTES      ((uint32_t)4 << 20) /* of a grammar's or schema's text */
+#define MFI_MAX_GRAMMAR_NODES      ((uint32_t)1 << 20) /* of its parts, of each kind */
+#define MFI_MAX_GRAMMAR_STATES     ((uint32_t)1 << 19) /* of its automaton */
+#define MFI_MAX_GRAMMAR_NESTING    256                 /* of groups in a grammar's text */
+#define MFI_MAX_GRAMMAR_DEPTH      1024 /* rules within rules; deeper ones are not offered */
+#define MFI_MAX_GRAMMAR_CONFIGS    8192 /* ways to read a text that are followed at one time */
 #define MFI_MAX_PARTS              9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
 #define MFI_MAX_HELD               128 /* experts that the forward pass holds or waits for at one time */
 #define MFI_PAGE_CACHE_BYTES_MIN   ((uint64_t)256 << 10)
