@@ -17,6 +17,7 @@
 typedef struct job {
     const cli_args *args;
     mf_engine *engine;
+    mf_grammar *grammar; /* NULL: answers may be anything */
     cli_progress progress;
     cli_output out;
     mfi_buf prompt; /* as given */
@@ -138,6 +139,7 @@ static int generate(job *j)
     options.n_prompt = j->n_ids;
     options.max_tokens = j->args->predict;
     options.ignore_eos = j->args->ignore_eos;
+    options.grammar = j->grammar;
     options.on_token = on_token;
     options.user = j;
     int code = cli_choose_sampling(j->args, j->engine, &options.sampling);
@@ -180,7 +182,9 @@ int cli_run(const cli_args *args)
 {
     job j = {.args = args};
     cli_progress_init(&j.progress, args->no_progress);
-    int code = read_prompt(&j);
+    int code = cli_grammar_open(args, &j.grammar);
+    if (!code)
+        code = read_prompt(&j);
     if (!code)
         code = cli_engine_open(args, 0, &j.progress, &j.engine);
     if (!code)
@@ -197,6 +201,7 @@ int cli_run(const cli_args *args)
     free(j.out.data);
     mf_free(j.ids);
     mf_engine_close(&j.engine);
+    mf_grammar_close(&j.grammar);
     mfi_buf_free(&j.answer);
     mfi_buf_free(&j.prompt);
     return code;

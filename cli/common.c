@@ -102,6 +102,7 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
         options->activations = MF_ACTIVATIONS_Q8;
     options->isa = args->isa;
     options->trace_path = args->trace;
+    options->grammars = cli_wants_grammar(args);
     options->progress = cli_progress_update;
     options->progress_user = progress;
 }

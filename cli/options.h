@@ -85,6 +85,7 @@ typedef struct cli_args {
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
     const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
     const char *arch, *shape, *routing, *chat_template;
+    const char *grammar, *grammar_file, *json_schema, *json_schema_file;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
