@@ -49,6 +49,7 @@ static int32_t choose(const setup *s, mfi_rng *rng, const uint32_t *mask, bool l
 {
     int32_t best = -1;
     double best_logit = -INFINITY;
+    late = late && mfi_rng_unit(rng) < 0.8; /* within strings these close nothing */
     for (uint32_t id = 0; id < s->trie->n_vocab; id++) {
         if (!(mask[id >> 5] >> (id & 31) & 1))
             continue;
@@ -57,6 +58,8 @@ static int32_t choose(const setup *s, mfi_rng *rng, const uint32_t *mask, bool l
         double logit = mfi_rng_unit(rng);
         if (late && (id == (uint32_t)s->end_id || (len == 1 && strchr("\"]}", bytes[0]))))
             logit += 2;
+        else if (late && (memchr(bytes, '{', len) || memchr(bytes, '[', len)))
+            logit -= 2;
         if (logit > best_logit) {
             best_logit = logit;
             best = (int32_t)id;

@@ -337,23 +337,51 @@ static uint32_t wide_to(mfi_dfa *d, uint32_t s, uint32_t to)
     return ok == 1 ? all_lead_by(d, s, 0xf4, 0x80, 0x8f, 2, to) : ok;
 }
 
+uint32_t mfi_dfa_wide(mfi_dfa *d, uint32_t state)
+{
+    mfi_dstate *s = &d->states[state];
+    if (s->wide == MFI_WIDE_UNKNOWN) {
+        uint32_t wide = s->major ? wide_to(d, state, s->major) : 0;
+        if (wide >= MFI_DFA_TANGLED)
+            return wide;
+        s->wide = wide ? MFI_WIDE_YES : MFI_WIDE_NO;
+    }
+    return s->wide == MFI_WIDE_YES;
+}
+
+/* Marks the bytes below 0x80 at which a state may begin to lead elsewhere. */
+static void find_cuts(const mfi_dfa *d, const mfi_dstate *s, bool cut[129])
+{
+    for (uint32_t i = 0; i < s->n; i++) {
+        const mfi_state *q = &d->g->states[d->configs[s->first + i].state];
+        if (q->kind == MFI_STATE_BYTE) {
+            if (q->a < 128)
+                cut[q->a] = cut[q->a + 1] = true;
+            continue;
+        }
+        const mfi_edge *edges = d->g->edges + q->a;
+        for (uint32_t k = 0; k < q->c && edges[k].lo < 128; k++)
+            cut[edges[k].lo] = cut[MFI_MIN(edges[k].hi, 127) + 1] = true;
+    }
+}
+
 uint32_t mfi_dfa_fill(mfi_dfa *d, uint32_t state)
 {
     mfi_dstate *s = &d->states[state];
     if (s->filled)
         return 0;
+    bool cut[129] = {true};
     uint32_t to[128];
+    uint32_t *row = d->rows + (size_t)state * d->g->n_classes;
+    find_cuts(d, s, cut);
     for (uint32_t b = 0; b < 128; b++) {
-        to[b] = mfi_dfa_next(d, state, d->g->class_of[b]);
+        uint8_t c = d->g->class_of[b];
+        to[b] = cut[b] ? mfi_dfa_next(d, state, c) : to[b - 1];
         if (to[b] >= MFI_DFA_TANGLED)
             return to[b];
+        row[c] = to[b];
     }
-    s->plain = (mfi_byte_set){{0, 0}};
     find_major(s, to);
-    uint32_t wide = s->major ? wide_to(d, state, s->major) : 0;
-    if (wide >= MFI_DFA_TANGLED)
-        return wide;
-    s->wide = wide;
     s->filled = true;
     return 0;
 }

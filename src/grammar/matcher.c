@@ -16,6 +16,7 @@
 #define MASKS_BYTES ((uint64_t)4 << 20)
 #define MASKS_MIN   4
 #define MASKS_MAX   256
+#define LOOK_AHEAD  128 /* states, where each leads to another, as in strings of bounded length */
 
 struct mfi_matcher {
     mfi_dfa dfa;
@@ -150,19 +151,19 @@ mf_status mfi_matcher_accept(mfi_matcher *m, const char *bytes, size_t len, bool
 static uint32_t takes_all(mfi_matcher *m, const mfi_vocab_node *node, uint32_t state)
 {
     const mfi_below *below = &m->trie->below[node->below];
-    for (uint32_t i = 0; i < node->height; i++) {
+    for (uint32_t i = 0; i < MFI_MIN(node->height, LOOK_AHEAD); i++) {
         uint32_t wrong = mfi_dfa_fill(&m->dfa, state);
         if (wrong)
             return wrong;
         const mfi_dstate *s = &m->dfa.states[state];
-        if ((below->ascii.bits[0] & ~s->plain.bits[0]) |
-            (below->ascii.bits[1] & ~s->plain.bits[1]) | (below->wide && !s->wide))
+        if ((below->ascii.bits[0] & ~s->plain.bits[0]) | (below->ascii.bits[1] & ~s->plain.bits[1]))
             return 0;
-        if (s->major == state)
-            return 1;
+        uint32_t wide = below->wide ? mfi_dfa_wide(&m->dfa, state) : 1;
+        if (wide != 1 || s->major == state)
+            return wide;
         state = s->major;
     }
-    return node->height < 255; /* at 255 there may be longer ones */
+    return node->height <= LOOK_AHEAD;
 }
 
 static void allow(uint32_t *mask, const int32_t *ids, uint32_t n)
