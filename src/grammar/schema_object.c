@@ -18,6 +18,12 @@ static uint32_t text(mfi_schema *s, const char *str)
 
 /* ---- keys that are none of the named ---- */
 
+/* Readers of JSON, ours too, have no use for U+0000 in keys. */
+static uint32_t key_char(mfi_ast *ast)
+{
+    return mfi_text_char(ast, &(mfi_range){0, 0}, 1, true);
+}
+
 /* The names from..to, sorted, that share their first `at` bytes; expressions for what may follow.
  */
 static uint32_t other_key(mfi_schema *s, const char *const *names, uint32_t n, size_t at)
@@ -40,7 +46,9 @@ static uint32_t other_key(mfi_schema *s, const char *const *names, uint32_t n, s
                                     other_key(s, names + i, same - i, at + len), MFI_AST_END));
         i = same;
     }
-    uint32_t rest = mfi_ast_repeat(ast, mfi_text_char(ast, NULL, 0, true), 0, MFI_AST_UNBOUNDED);
+    uint32_t rest = mfi_ast_repeat(ast, key_char(ast), 0, MFI_AST_UNBOUNDED);
+    mfi_range nul = {0, 0};
+    mfi_buf_append(&first, &nul, sizeof nul);
     uint32_t other = mfi_text_char(ast, (const mfi_range *)(const void *)first.data,
                                    (uint32_t)(first.len / sizeof(mfi_range)), true);
     mfi_ast_push(ast, &list, mfi_ast_seq_of(ast, other, rest, text(s, "\""), MFI_AST_END));
@@ -75,7 +83,7 @@ static mf_status key_of_others(mfi_schema *s, const mfi_view *v, uint32_t *node)
         *node = mfi_ast_seq_of(ast, text(s, "\""), other_key(s, names, v->n_properties, 0),
                                MFI_AST_END);
     } else if (status == MF_OK) {
-        uint32_t any = mfi_text_char(ast, NULL, 0, true);
+        uint32_t any = key_char(ast);
         *node = mfi_ast_seq_of(ast, text(s, "\""), mfi_ast_repeat(ast, any, 0, MFI_AST_UNBOUNDED),
                                text(s, "\""), MFI_AST_END);
     }
