@@ -36,7 +36,8 @@ static bool grow_memo(compiler *c)
         if (!c->memo[i])
             continue;
         const mfi_state *s = &c->g->states[c->memo[i] - 1];
-        uint64_t at = mfi_hash_bytes(c->g->edges + s->a, s->c * sizeof(mfi_edge));
+        const mfi_edge *first = s->c ? c->g->edges + s->a : NULL;
+        uint64_t at = mfi_hash_bytes(first, s->c * sizeof *first);
         while (fresh[at & (n - 1)])
             at++;
         fresh[at & (n - 1)] = c->memo[i];
@@ -141,7 +142,7 @@ static void put_leads(compiler *c, edges *e, const mfi_range *ranges, uint32_t n
 
 uint32_t mfi_compile_class(compiler *c, const mfi_ast_node *node, uint32_t next)
 {
-    const mfi_range *ranges = c->ast->ranges + node->a;
+    const mfi_range *ranges = node->b ? c->ast->ranges + node->a : NULL;
     edges e = {.n = 0};
     for (uint32_t i = 0; i < node->b && ranges[i].lo < 0x80; i++)
         put_edge(&e, ranges[i].lo, MFI_MIN(ranges[i].hi, 0x7fu), 0);

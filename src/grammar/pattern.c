@@ -47,17 +47,29 @@ static void put(regex *r, set *s, uint32_t lo, uint32_t hi)
 
 static const mfi_range digit[] = {{'0', '9'}};
 static const mfi_range word[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-static const mfi_range space[] = {
-    {'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},     {0x1680, 0x1680}, {0x2000, 0x200a},
-    {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}, {0xfeff, 0xfeff}};
+/* White space by ECMA-262 and by Python's re alike, and by either: \s is what both have, \S what
+ * neither has, so that either validates the text. */
+static const mfi_range space[] = {{'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},
+                                  {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029},
+                                  {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}};
+static const mfi_range spaces[] = {{'\t', '\r'},     {0x1c, ' '},      {0x85, 0x85},
+                                   {0xa0, 0xa0},     {0x1680, 0x1680}, {0x2000, 0x200a},
+                                   {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
+                                   {0x3000, 0x3000}, {0xfeff, 0xfeff}};
 
 /* Adds what \d and the others stand for; false if c is none of them. */
 static bool put_shorthand(regex *r, set *s, char c)
 {
-    const mfi_range *ranges = c == 'd' || c == 'D' ? digit : c == 'w' || c == 'W' ? word : space;
-    uint32_t n = ranges == digit  ? MFI_ARRAY_LEN(digit)
-                 : ranges == word ? MFI_ARRAY_LEN(word)
-                                  : MFI_ARRAY_LEN(space);
+    static const struct {
+        const mfi_range *ranges;
+        uint32_t n;
+    } lists[] = {{digit, MFI_ARRAY_LEN(digit)},
+                 {word, MFI_ARRAY_LEN(word)},
+                 {space, MFI_ARRAY_LEN(space)},
+                 {spaces, MFI_ARRAY_LEN(spaces)}};
+    int which = c == 'd' || c == 'D' ? 0 : c == 'w' || c == 'W' ? 1 : c == 's' ? 2 : 3;
+    const mfi_range *ranges = lists[which].ranges;
+    uint32_t n = lists[which].n;
     if (!c || !strchr("dDwWsS", c))
         return false;
     uint32_t from = 0;
