@@ -230,10 +230,10 @@ class Schemas(unittest.TestCase):
         self.assertGreater(made, count)
 
     def test_random_schemas_by_bytes(self):
-        self.check(60 if SANITIZED else 300, "-n", "4")
+        self.check(40 if SANITIZED else 150, "-n", "4")
 
     def test_random_schemas_by_tokens(self):
-        self.check(15 if SANITIZED else 80, "-n", "3", "-t", MODEL)
+        self.check(10 if SANITIZED else 40, "-n", "3", "-t", MODEL)
 
 
 class Keywords(unittest.TestCase):
