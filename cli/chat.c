@@ -142,6 +142,7 @@ static mf_status generate(turn *t, mf_error *err)
     options.n_prompt = t->n_ids - t->n_kept;
     options.max_tokens = chat->args->predict;
     options.ignore_eos = chat->args->ignore_eos;
+    options.grammar = chat->grammar;
     options.sampling = chat->sampling;
     options.sampling.seed = t->seed = chat->sampling.seed + chat->n_answers++;
     options.on_token = on_token;

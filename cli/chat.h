@@ -11,6 +11,7 @@ typedef struct cli_chat {
     mf_engine *engine;
     mf_session *session;
     mf_template *template; /* of --chat-template; NULL: the model's */
+    mf_grammar *grammar;   /* every answer is of it; NULL: of none */
     cli_progress progress;
     cli_output out;
     bool interactive; /* SIGINT stops an answer, not the program */

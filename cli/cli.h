@@ -62,6 +62,11 @@ int cli_template_open(const cli_args *args, mf_template **chat_template);
  * where one is needed and none is named. Returns the exit code. */
 int cli_choose_sampling(const cli_args *args, const mf_engine *engine, mf_sampling *sampling);
 
+/* The grammar that the options ask for; *grammar stays NULL if they ask for none. Returns the exit
+ * code. */
+int cli_grammar_open(const cli_args *args, mf_grammar **grammar);
+bool cli_wants_grammar(const cli_args *args);
+
 /* Each returns the exit code. */
 int cli_run(const cli_args *args);
 int cli_logits(const cli_args *args);

@@ -247,7 +247,9 @@ static int open_chat(loop *l, const cli_args *args, cli_env_fn env)
 {
     cli_chat *chat = &l->chat;
     mf_error err = {0};
-    int code = cli_template_open(args, &chat->template);
+    int code = cli_grammar_open(args, &chat->grammar);
+    if (!code)
+        code = cli_template_open(args, &chat->template);
     if (!code)
         code = cli_engine_open(args, 0, &chat->progress, &chat->engine);
     if (code)
@@ -290,6 +292,7 @@ int cli_chat_run(const cli_args *args, cli_env_fn env)
     mf_session_close(&l.chat.session);
     mf_engine_close(&l.chat.engine);
     mf_template_close(&l.chat.template);
+    mf_grammar_close(&l.chat.grammar);
     cli_conversation_free(&l.chat.conversation);
     mfi_buf_free(&l.chat.timeline);
     mfi_buf_free(&l.chat.answer);

@@ -18,6 +18,7 @@ typedef struct job {
     const cli_args *args;
     mf_engine *engine;
     mf_template *template; /* of --chat-template; NULL: the model's */
+    mf_grammar *grammar; /* NULL: answers may be anything */
     cli_progress progress;
     cli_output out;
     mfi_buf prompt; /* as given */
@@ -142,6 +143,7 @@ static int generate(job *j)
     options.n_prompt = j->n_ids;
     options.max_tokens = j->args->predict;
     options.ignore_eos = j->args->ignore_eos;
+    options.grammar = j->grammar;
     options.on_token = on_token;
     options.user = j;
     int code = cli_choose_sampling(j->args, j->engine, &options.sampling);
@@ -191,7 +193,9 @@ int cli_run(const cli_args *args)
 {
     job j = {.args = args};
     cli_progress_init(&j.progress, args->no_progress);
-    int code = read_prompt(&j);
+    int code = cli_grammar_open(args, &j.grammar);
+    if (!code)
+        code = read_prompt(&j);
     if (!code)
         code = cli_template_open(args, &j.template);
     if (!code)
@@ -211,6 +215,7 @@ int cli_run(const cli_args *args)
     mf_free(j.ids);
     mf_engine_close(&j.engine);
     mf_template_close(&j.template);
+    mf_grammar_close(&j.grammar);
     mfi_buf_free(&j.answer);
     mfi_buf_free(&j.prompt);
     return code;

@@ -121,6 +121,7 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->io_cache_path = drives_path;
     options->policy = args->policy;
     options->trace_path = args->trace;
+    options->grammars = cli_wants_grammar(args);
     options->progress = cli_progress_update;
     options->progress_user = progress;
 }

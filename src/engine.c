@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine_int.h"
+#include "grammar/matcher.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
 
@@ -27,6 +28,7 @@ struct mf_engine {
     mfi_gen_config gen;
     mfi_session_host host;
     mfi_imatrix *imatrix; /* NULL: none is collected */
+    mfi_vocab_trie *trie; /* NULL: no grammars */
 };
 
 void mf_engine_options_default(mf_engine_options *options)
@@ -79,6 +81,9 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
     MFI_TRY(mfi_model_tokenizer_open(&e->tokenizer, e->catalog, err));
     MFI_TRY(mfi_gen_config_read(&e->gen, e->catalog, e->tokenizer, err));
+    if (o->grammars && e->tokenizer)
+        MFI_TRY(mfi_engine_trie_open(&e->trie, e->tokenizer, e->model->shape.n_vocab, e->gen.eos,
+                                     e->gen.n_eos, err));
     mfi_vmem_trim_heap();
     mfi_machine_read(&e->machine);
     /* Reading headers and the tokenizer takes memory that is free again by now, but the budget
@@ -86,6 +91,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     uint64_t peak = mfi_process_rss_peak();
     e->machine.open_peak_bytes = peak > peak_before ? peak : 0;
     po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
+    po.other_bytes += e->trie ? mfi_matcher_bytes(e->model->shape.n_vocab) : 0;
     e->planned = true;
     return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
 }
@@ -163,6 +169,7 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                  .tokenizer = e->tokenizer,
                                  .eos = e->gen.eos,
                                  .n_eos = e->gen.n_eos,
+                                 .trie = e->trie,
                                  .progress = o->progress,
                                  .progress_user = o->progress_user};
     return MF_OK;
@@ -189,6 +196,7 @@ void mf_engine_close(mf_engine **engine)
         return;
     mfi_forward_close(&e->forward);
     mfi_imatrix_close(&e->imatrix);
+    mfi_vocab_trie_close(&e->trie);
     mfi_store_close(&e->store);
     mfi_trace_close(&e->trace, NULL);
     if (e->reader.io)

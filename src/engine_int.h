@@ -45,6 +45,13 @@ mf_status mfi_engine_io_open(mfi_engine_io *out, const mfi_io_request *ask,
 mf_status mfi_model_tokenizer_open(mf_tokenizer **tokenizer, const mfi_catalog *catalog,
                                    mf_error *err);
 
+/* ---- engine_grammar.c ---- */
+
+/* The vocabulary's trie for grammars: what tokens of a model with n_vocab rows show; end tokens
+ * show nothing. */
+mf_status mfi_engine_trie_open(mfi_vocab_trie **trie, const mf_tokenizer *tokenizer,
+                               uint32_t n_vocab, const int32_t *eos, uint32_t n_eos, mf_error *err);
+
 /* ---- engine_imatrix.c: what enters each matrix, summed up ---- */
 
 typedef struct mfi_imatrix mfi_imatrix;

@@ -21,6 +21,8 @@ endif()
 if(Python3_FOUND AND TARGET moeflux_cli)
   foreach(item "test_chat Piped chat_piped" "test_chat Terminal chat_terminal"
                "test_template Own template" "test_template Oracle template_oracle"
+               "test_grammar Schemas grammar_schemas" "test_grammar Keywords grammar_keywords"
+               "test_grammar Model grammar_model"
                "test_inspect Inspect inspect" "test_tools Tools tools" "test_tools WithModel tools_model"
                "test_texts Texts texts" "test_texts Lint texts_lint")
     string(REPLACE " " ";" item ${item})
@@ -30,7 +32,7 @@ if(Python3_FOUND AND TARGET moeflux_cli)
     add_test(NAME cli_${name}
              COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/${file}.py -v ${part})
     set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
-      "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
+      "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_GSAMPLE=$<TARGET_FILE:gsample>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
   endforeach()
 endif()
 

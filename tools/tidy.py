@@ -38,7 +38,8 @@ EDGES = {
     "experts": ["base", "os", "io"],
     "forward": ["base", "os", "quant", "op", "plan", "experts", "backend/backend.h"],
     "sample": ["base"],
-    "session": ["base", "os", "op", "plan", "forward", "sample", "text"],
+    "grammar": ["base"],
+    "session": ["base", "os", "op", "plan", "forward", "sample", "grammar", "text"],
     "convert": ["base", "os", "io", "quant", "format", "model/model.h", "text/pre_types.h"],
     "synth": ["base", "os", "quant", "convert/gguf_write.h"],
 }

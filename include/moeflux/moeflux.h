@@ -101,6 +101,7 @@ typedef struct mf_engine_options {
         *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
     const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
     bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
+    bool grammars;             /* sessions may generate under a grammar: the plan has room for it */
     mf_progress_fn progress;   /* may be NULL */
     void *progress_user;
 } mf_engine_options;
@@ -301,6 +302,24 @@ MF_API mf_status mf_rendering_encode(const mf_rendering *rendering, size_t from,
 
 MF_API void mf_free(void *p);
 
+/* ---- grammars ------------------------------------------------------------------------------- */
+
+/* What an answer may look like: only tokens that the grammar can go on with are sampled, and an end
+ * token only where it can end. A grammar knows bytes, no vocabulary; it is immutable after open and
+ * may be used by several threads. What needs more than 1024 rules within rules is not offered. */
+typedef struct mf_grammar mf_grammar;
+
+/* Compiles a grammar in GBNF, llama.cpp's notation, whose rule `root` is the whole. MF_ERR_ARGUMENT
+ * names line and column; MF_ERR_LIMIT. */
+MF_API mf_status mf_grammar_open(mf_grammar **grammar, const char *text, size_t len, mf_error *err);
+
+/* Compiles a JSON schema: answers are JSON that it validates, without white space around them.
+ * A keyword that is not supported is MF_ERR_UNSUPPORTED, with the keyword and its path.
+ * docs/structured-output.md lists what is understood. */
+MF_API mf_status mf_grammar_open_json_schema(mf_grammar **grammar, const char *json, size_t len,
+                                             mf_error *err);
+MF_API void mf_grammar_close(mf_grammar **grammar);
+
 /* ---- sampling ------------------------------------------------------------------------------- */
 
 typedef struct mf_logit_bias {
@@ -378,7 +397,10 @@ typedef struct mf_generate_options {
     const int32_t *prompt; /* evaluated first; may be empty if the session has evaluated tokens */
     size_t n_prompt;
     int64_t max_tokens; /* -1: until the end token or the context is full */
-    bool ignore_eos;
+    bool ignore_eos;    /* with a grammar: end tokens are never sampled */
+    const mf_grammar
+        *grammar; /* what the answer may be; NULL: anything. Needs the engine's room for
+                   * grammars. Ends with MF_STOP_EOS also where nothing may follow. */
     mf_sampling sampling;
     /* Called for each token with its bytes, cut only at character borders; len may be 0.
      * Returning false stops (MF_STOP_CANCELLED, which is not an error). */

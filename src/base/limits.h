@@ -36,7 +36,7 @@
 #define MFI_MAX_TOKEN_BYTES        65535 /* of a vocabulary entry */
 #define MFI_MAX_RANKED_TOKEN_BYTES 1024  /* whose merges are worked out */
 #define MFI_MAX_CHARSMAP_BYTES     (16 << 20)
-#define MFI_MAX_ADDED_TOKEN_BYTES  1024  /* bounds the search for added tokens */
+#define MFI_MAX_ADDED_TOKEN_BYTES  1024 /* bounds the search for added tokens */
 #define MFI_MAX_ADDED_TOKENS       65536
 #define MFI_MAX_TEXT_BYTES         ((uint64_t)1 << 30) /* of one call to encode */
 #define MFI_MAX_TEMPLATE_BYTES     ((uint64_t)1 << 20)
@@ -44,12 +44,20 @@
 #define MFI_MAX_TEMPLATE_NESTING   1500      /* of evaluation: macros that call each other, ... */
 #define MFI_MAX_TEMPLATE_STEPS     20000000u /* of one rendering */
 #define MFI_MAX_TEMPLATE_OUT_BYTES ((uint64_t)64 << 20)
-#define MFI_MAX_TEMPLATE_MEM_BYTES ((uint64_t)1 << 30) /* of one rendering; most of it is strings */
-#define MFI_MAX_PARTS              9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
-#define MFI_MAX_TRACE_BYTES        ((uint64_t)4 << 30)
-#define MFI_MAX_HELD               128 /* experts that the forward pass holds or waits for at one time */
-#define MFI_PAGE_CACHE_BYTES_MIN   ((uint64_t)256 << 10)
-#define MFI_PAGE_CACHE_BYTES_MAX   ((uint64_t)64 << 20) /* left behind by our own reads */
+#define MFI_MAX_TEMPLATE_MEM_BYTES ((uint64_t)1 << 30) /* of one rendering; most of it is strings  \
+                                                        */
+#define MFI_MAX_GRAMMAR_BYTES    ((uint32_t)4 << 20)   /* of a grammar's or schema's text */
+#define MFI_MAX_GRAMMAR_NODES    ((uint32_t)1 << 20)   /* of its parts, of each kind */
+#define MFI_MAX_GRAMMAR_STATES   ((uint32_t)1 << 19)   /* of its automaton */
+#define MFI_MAX_GRAMMAR_NESTING  256                   /* of groups in a grammar's text */
+#define MFI_MAX_GRAMMAR_DEPTH    1024 /* rules within rules; deeper ones are not offered */
+#define MFI_MAX_GRAMMAR_CONFIGS  8192 /* ways to read a text that are followed at one time */
+#define MFI_MAX_TOOL_CALL_BYTES  ((uint32_t)1 << 20) /* longer ones are text */
+#define MFI_MAX_PARTS            9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
+#define MFI_MAX_TRACE_BYTES      ((uint64_t)4 << 30)
+#define MFI_MAX_HELD             128 /* experts that the forward pass holds or waits for at one time */
+#define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
+#define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
 
 /* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md,
  * those whose own error is ten times what the activations add. */

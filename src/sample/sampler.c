@@ -320,11 +320,26 @@ static int32_t draw(mfi_sampler *s, uint32_t n)
     return last.id;
 }
 
-int32_t mfi_sampler_next(mfi_sampler *s, const float *logits)
+static int32_t choose(mfi_sampler *s)
 {
-    adjust(s, logits);
     uint32_t n = s->opt.temperature > 0 ? gather(s) : 0;
     if (n == 0) /* greedy, or nothing can be drawn */
         return (int32_t)mfi_argmax(s->logits, s->n_vocab);
     return draw(s, n);
+}
+
+int32_t mfi_sampler_next(mfi_sampler *s, const float *logits)
+{
+    adjust(s, logits);
+    return choose(s);
+}
+
+int32_t mfi_sampler_next_of(mfi_sampler *s, const float *logits, const uint32_t *mask)
+{
+    adjust(s, logits);
+    for (uint32_t i = 0; i < s->n_vocab; i++)
+        if (!(mask[i >> 5] >> (i & 31) & 1))
+            s->logits[i] = -INFINITY;
+    int32_t id = choose(s);
+    return s->logits[id] > -INFINITY ? id : -1;
 }

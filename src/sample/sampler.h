@@ -1,8 +1,8 @@
 /* From logits to a token: a pure function of logits, options, history and the generator's state.
  *
- * Order: bias, penalties, then greedy (temperature <= 0: highest logit, lowest id on ties), or
- * top-k, temperature, softmax, top-p, min-p, draw. Ties in the sorted order go to the lower id. The
- * draw is by inverse cumulative sum in that order, so the same seed gives the same tokens
+ * Order: bias, penalties, mask, then greedy (temperature <= 0: highest logit, lowest id on ties),
+ * or top-k, temperature, softmax, top-p, min-p, draw. Ties in the sorted order go to the lower id.
+ * The draw is by inverse cumulative sum in that order, so the same seed gives the same tokens
  * everywhere that the logits are the same bits. NaN logits are never chosen. Allocates at open
  * only. */
 #ifndef MFI_SAMPLE_SAMPLER_H
@@ -25,6 +25,9 @@ uint64_t mfi_sampler_bytes(uint32_t n_vocab);
 void mfi_sampler_accept(mfi_sampler *sampler, int32_t id);
 /* The next token; does not accept it. logits [n_vocab] are not changed. */
 int32_t mfi_sampler_next(mfi_sampler *sampler, const float *logits);
+/* The same among the tokens whose bit is set in mask [(n_vocab + 31) / 32]: others are none of the
+ * top k. -1 if none of them can be drawn. */
+int32_t mfi_sampler_next_of(mfi_sampler *sampler, const float *logits, const uint32_t *mask);
 
 /* Index of the largest value, the lowest on ties, NaN never; 0 if all are NaN. */
 uint32_t mfi_argmax(const float *v, uint32_t n);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "grammar/matcher.h"
 #include "sample/sampler.h"
 #include "session/generate.h"
 #include "text/detok.h"
@@ -30,6 +31,7 @@ typedef struct generation {
     const mf_generate_options *o;
     mf_generate_result *result;
     mfi_sampler *sampler;
+    mfi_matcher *matcher; /* NULL: no grammar */
     mfi_detok detok;
     uint32_t strip; /* spaces that encoding put where text begins */
     mfi_buf text;   /* what one token shows */
@@ -58,25 +60,63 @@ static void show_rest(generation *g, int32_t last)
         g->o->on_token(g->o->user, last, g->text.data, g->text.len);
 }
 
+/* Samples a token. *id is -1 where the grammar can only end. */
+static mf_status choose(generation *g, int32_t *id, mf_error *err)
+{
+    const float *logits = mf_session_logits(g->session);
+    const uint32_t *mask;
+    if (!g->matcher) {
+        *id = mfi_sampler_next(g->sampler, logits);
+    } else if (mfi_matcher_must_end(g->matcher)) {
+        *id = -1;
+        return MF_OK;
+    } else {
+        MFI_TRY(mfi_matcher_mask(g->matcher, &mask, err));
+        *id = mfi_sampler_next_of(g->sampler, logits, mask);
+        if (*id < 0)
+            return mfi_fail(err, MF_ERR_STATE,
+                            "after %zu tokens of the answer no token that the grammar allows can "
+                            "be drawn: the vocabulary has none, or biases forbid them",
+                            g->result->n_generated);
+    }
+    /* The sampler takes a NaN only where there is nothing else. */
+    if (isnan(logits[*id]))
+        return mfi_fail(err, MF_ERR_FORMAT,
+                        "%s: after %zu tokens the model's output is not a number: its weights "
+                        "are damaged, or outside what float32 can compute with",
+                        g->host->model_path, mf_session_length(g->session));
+    return MF_OK;
+}
+
+/* Goes on with a token in sampler and grammar. */
+static mf_status take(generation *g, int32_t id, mf_error *err)
+{
+    mfi_sampler_accept(g->sampler, id);
+    g->result->n_generated++;
+    if (!g->matcher)
+        return MF_OK;
+    bool alive;
+    size_t len;
+    const char *piece = mf_tokenizer_piece(g->host->tokenizer, id, false, &len);
+    MFI_TRY(mfi_matcher_accept(g->matcher, piece, len, &alive, err));
+    MFI_ASSERT(alive); /* the mask said so */
+    return MF_OK;
+}
+
 static mf_status decode(generation *g, mf_error *err)
 {
     int64_t left = g->o->max_tokens;
     int32_t id = 0;
     g->result->stop = MF_STOP_LENGTH;
     while (left != 0) {
-        id = mfi_sampler_next(g->sampler, mf_session_logits(g->session));
-        /* The sampler takes a NaN only where there is nothing else. */
-        if (isnan(mf_session_logits(g->session)[id]))
-            return mfi_fail(err, MF_ERR_FORMAT,
-                            "%s: after %zu tokens the model's output is not a number: its weights "
-                            "are damaged, or outside what float32 can compute with",
-                            g->host->model_path, mf_session_length(g->session));
-        if (is_eos(g->host, id) && !g->o->ignore_eos) {
+        int32_t next;
+        MFI_TRY(choose(g, &next, err));
+        if (next < 0 || (is_eos(g->host, next) && !g->o->ignore_eos)) {
             g->result->stop = MF_STOP_EOS;
             break;
         }
-        mfi_sampler_accept(g->sampler, id);
-        g->result->n_generated++;
+        id = next;
+        MFI_TRY(take(g, id, err));
         left -= left > 0;
         if (!show(g, id)) {
             g->result->stop = MF_STOP_CANCELLED;
@@ -117,6 +157,17 @@ static mf_status run(generation *g, mf_error *err)
     return status;
 }
 
+static mf_status open_matcher(generation *g, mf_error *err)
+{
+    if (!g->host->tokenizer)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: a grammar needs a tokenizer",
+                        g->host->model_path);
+    if (!g->host->trie)
+        return mfi_fail(err, MF_ERR_STATE, "the engine was not opened with grammars");
+    return mfi_matcher_open(&g->matcher, g->o->grammar, g->host->trie, g->host->eos,
+                            g->o->ignore_eos ? 0 : g->host->n_eos, err);
+}
+
 mf_status mf_session_generate(mf_session *session, const mf_generate_options *options,
                               mf_generate_result *result, mf_error *err)
 {
@@ -125,7 +176,10 @@ mf_status mf_session_generate(mf_session *session, const mf_generate_options *op
     *result = (mf_generate_result){.struct_size = sizeof *result, .n_prompt = options->n_prompt};
     MFI_TRY(
         mfi_sampler_open(&g.sampler, &options->sampling, g.host->plan->program.shape.n_vocab, err));
-    mf_status status = run(&g, err);
+    mf_status status = options->grammar ? open_matcher(&g, err) : MF_OK;
+    if (status == MF_OK)
+        status = run(&g, err);
+    mfi_matcher_close(&g.matcher);
     mfi_sampler_close(&g.sampler);
     mfi_buf_free(&g.text);
     return status;

@@ -5,6 +5,7 @@
 #define MFI_SESSION_SESSION_H
 
 #include "forward/forward.h"
+#include "grammar/trie.h"
 
 /* What a session needs of its engine; filled by the engine, valid as long as it. */
 typedef struct mfi_session_host {
@@ -14,6 +15,7 @@ typedef struct mfi_session_host {
     const mf_tokenizer *tokenizer; /* may be NULL */
     const int32_t *eos;            /* ids that end an answer */
     uint32_t n_eos;
+    const mfi_vocab_trie *trie; /* NULL: the engine has no room for grammars */
     mf_progress_fn progress;
     void *progress_user;
     bool busy; /* a session is open: the plan has room for one */

@@ -357,12 +357,52 @@ static void invalid_options_are_named(void **state)
     }
 }
 
+/* A mask comes before top-k: what it leaves is what the sampler chooses among. */
+static void mask_comes_first(void **state)
+{
+    (void)state;
+    float logits[70];
+    uint32_t mask[3] = {0};
+    mf_sampling o;
+    mf_error err;
+    for (int i = 0; i < 70; i++)
+        logits[i] = (float)i;
+    mask[0] = 1u << 5 | 1u << 6;
+    mask[2] = 1u << 2; /* 66 */
+    for (int mode = 0; mode < 4; mode++) {
+        mfi_sampler *s = NULL;
+        bool seen[70] = {false};
+        const mf_logit_bias bias[] = {{66, -INFINITY}, {69, 100}};
+        mf_sampling_default(&o);
+        o.temperature = mode == 0 ? 0 : 50;
+        o.top_k = mode == 2 ? 2 : 0;
+        o.top_p = 1;
+        o.min_p = 0;
+        o.bias = bias;
+        o.n_bias = mode == 3 ? 2 : 0;
+        mft_ok(mfi_sampler_open(&s, &o, 70, &err), &err);
+        for (int i = 0; i < 300; i++)
+            seen[mfi_sampler_next_of(s, logits, mask)] = true;
+        for (int i = 0; i < 70; i++)
+            assert_int_equal(seen[i], (i == 5 && (mode == 1 || mode == 3)) ||
+                                          (i == 6 && mode > 0) || (i == 66 && mode < 3));
+        const uint32_t none[3] = {0}, only_66[3] = {0, 0, 1u << 2};
+        assert_int_equal(mfi_sampler_next_of(s, logits, none), -1);
+        assert_int_equal(mfi_sampler_next_of(s, logits, only_66), mode == 3 ? -1 : 66);
+        mfi_sampler_close(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(agrees_with_naive),     cmocka_unit_test(draws_follow_the_distribution),
-        cmocka_unit_test(same_seed_same_tokens), cmocka_unit_test(odd_logits),
-        cmocka_unit_test(forbidden_tokens),      cmocka_unit_test(invalid_options_are_named),
+        cmocka_unit_test(mask_comes_first),
+        cmocka_unit_test(agrees_with_naive),
+        cmocka_unit_test(draws_follow_the_distribution),
+        cmocka_unit_test(same_seed_same_tokens),
+        cmocka_unit_test(odd_logits),
+        cmocka_unit_test(forbidden_tokens),
+        cmocka_unit_test(invalid_options_are_named),
     };
     return mft_run(tests);
 }

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""What a mask costs: processor time of each mask while random texts are written under grammars.
+
+    bench/grammar_masks.py --bin build/tests/gsample --tokenizer FOLDER [--texts 20]
+
+Each mask is timed with the process's processor clock, as other jobs may share the machine. "first"
+are the masks of the first text, when nothing is known yet; "later" those of the following texts.
+Random logits make the worst of texts: a model's are far more regular.
+"""
+import argparse
+import json
+import os
+import subprocess
+
+import benchlib
+
+JSON_GBNF = r'''root ::= value
+value ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? "}" ws
+array ::= "[" ws ( value ("," ws value)* )? "]" ws
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
+ws ::= | " " | "\n" [ \t]{0,20}
+'''
+SCHEMA = {
+    "type": "object", "additionalProperties": False, "required": ["name", "steps", "due"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 80},
+        "due": {"type": "string", "format": "date-time"},
+        "steps": {"type": "array", "maxItems": 6, "items": {
+            "type": "object", "required": ["do", "hours"], "additionalProperties": False,
+            "properties": {"do": {"type": "string", "maxLength": 400},
+                           "hours": {"type": "integer", "minimum": 0, "maximum": 400},
+                           "after": {"anyOf": [{"type": "null"}, {"$ref": "#"}]}}}}}}
+CASES = [("JSON grammar", True, JSON_GBNF),
+         ("any JSON (schema {})", False, {}),
+         ("schema with bounded strings", False, SCHEMA),
+         ("counted text of 3000 characters", True, "root ::= .{0,3000}")]
+
+
+def percentile(values, p):
+    return sorted(values)[min(int(len(values) * p), len(values) - 1)]
+
+
+def summary(values):
+    ms = [round(v / 1e6, 4) for v in values]
+    return {"masks": len(ms), "median_ms": percentile(ms, 0.5), "p99_ms": percentile(ms, 0.99),
+            "max_ms": max(ms)}
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    benchlib.add_arguments(ap, "grammar-masks.json")
+    ap.add_argument("--tokenizer", required=True)
+    ap.add_argument("--texts", type=int, default=20)
+    args = ap.parse_args()
+    cases, vocabulary = [], {}
+    for name, gbnf, what in CASES:
+        command = [args.bin, "-t", args.tokenizer, "-n", str(args.texts), "--time"]
+        done = subprocess.run(command + (["--gbnf"] if gbnf else []), input=json.dumps(what) + "\n",
+                              capture_output=True, text=True, check=True)
+        vocabulary, result = (json.loads(line) for line in done.stdout.splitlines())
+        if "error" in result:
+            raise SystemExit(f"{name}: {result['error']}")
+        first, later = result["texts"][0], [ns for text in result["texts"][1:] for ns in text]
+        cases.append({"case": name, "first": summary(first), "later": summary(later),
+                      "first_ns": first, "later_ns": later})
+        print(f"{name}: first {cases[-1]['first']}, later {cases[-1]['later']}")
+    benchlib.record(args, "processor time of a token mask", "random logits, one mask a token",
+                    tokenizer=os.path.basename(os.path.normpath(args.tokenizer)),
+                    vocabulary=vocabulary, cases=cases)
+
+
+if __name__ == "__main__":
+    main()

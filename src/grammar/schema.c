@@ -1,0 +1,411 @@
+/* JSON schemas as grammars: every conjunction of schemas becomes a rule, so that references may be
+ * recursive; rules wait in a list for their bodies, so that chains of them need no stack. The texts
+ * that come of it are JSON which the schema validates:
+ *   - white space: none around the document; after `{`, `[`, `,` and before `}`, `]` nothing, a
+ *     space, or a newline and up to 32 spaces; after `:` nothing or a space;
+ *   - general numbers have up to 16 digits before and after the point and an exponent of up to two;
+ *     integers without bounds have up to 18 digits;
+ *   - the keys of properties that a schema doesn't name may repeat: a grammar can't count them.
+ * Called when a grammar is opened, on that thread. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/limits.h"
+#include "grammar/schema_int.h"
+
+#define INTEGER_MAX  999999999999999999 /* 18 digits */
+#define FRACTION_MAX 999999999          /* the whole part of a bounded number with a fraction */
+
+/* ---- the rules that all schemas share ---- */
+
+static uint32_t text(mfi_schema *s, const char *str)
+{
+    return mfi_ast_str(s->ast, str);
+}
+
+static uint32_t class_of(mfi_schema *s, char lo, char hi)
+{
+    return mfi_ast_class(s->ast, &(mfi_range){(unsigned char)lo, (unsigned char)hi}, 1, false);
+}
+
+static uint32_t made(mfi_schema *s, uint32_t *rule, const char *name)
+{
+    *rule = mfi_ast_rule_new(s->ast, name);
+    return *rule;
+}
+
+uint32_t mfi_schema_ws(mfi_schema *s)
+{
+    mfi_ast *ast = s->ast;
+    if (s->ws)
+        return s->ws;
+    uint32_t line =
+        mfi_ast_seq_of(ast, text(s, "\n"), mfi_ast_repeat(ast, text(s, " "), 0, 32), MFI_AST_END);
+    uint32_t body = mfi_ast_optional(ast, mfi_ast_alt_of(ast, text(s, " "), line, MFI_AST_END));
+    mfi_ast_define(ast, made(s, &s->ws, "white space"), body);
+    return s->ws;
+}
+
+static uint32_t hex(mfi_schema *s, uint32_t n)
+{
+    mfi_range ranges[] = {{'0', '9'}, {'a', 'f'}, {'A', 'F'}};
+    return mfi_ast_repeat(s->ast, mfi_ast_class(s->ast, ranges, 3, false), n, n);
+}
+
+/* A character of a string: as it is, or by any escape that stands for one character. */
+static uint32_t string_char(mfi_schema *s)
+{
+    mfi_ast *ast = s->ast;
+    static const mfi_range special[] = {{0, 0x1f}, {'"', '"'}, {'\\', '\\'}};
+    static const mfi_range escapes[] = {{'"', '"'}, {'\\', '\\'}, {'/', '/'}, {'b', 'b'},
+                                        {'f', 'f'}, {'n', 'n'},   {'r', 'r'}, {'t', 't'}};
+    static const mfi_range high[] = {{'0', '9'}, {'a', 'c'}, {'A', 'C'}, {'e', 'f'}, {'E', 'F'}};
+    static const mfi_range d[] = {{'d', 'd'}, {'D', 'D'}}, lead[] = {{'8', '9'}, {'a', 'b'}},
+                           trail[] = {{'c', 'f'}};
+    uint32_t plain = mfi_ast_seq_of(ast, text(s, "u"), mfi_ast_class(ast, high, 5, false),
+                                    hex(s, 3), MFI_AST_END);
+    uint32_t low = mfi_ast_seq_of(ast, text(s, "u"), mfi_ast_class(ast, d, 2, false),
+                                  class_of(s, '0', '7'), hex(s, 2), MFI_AST_END);
+    uint32_t pair = mfi_ast_seq_of(ast, text(s, "u"), mfi_ast_class(ast, d, 2, false),
+                                   mfi_ast_class(ast, lead, 2, false), hex(s, 2), text(s, "\\u"),
+                                   mfi_ast_class(ast, d, 2, false),
+                                   mfi_ast_class(ast, trail, 1, false), hex(s, 2), MFI_AST_END);
+    uint32_t escaped = mfi_ast_seq_of(
+        ast, text(s, "\\"),
+        mfi_ast_alt_of(ast, mfi_ast_class(ast, escapes, 8, false), plain, low, pair, MFI_AST_END),
+        MFI_AST_END);
+    return mfi_ast_alt_of(ast, mfi_ast_class(ast, special, 3, true), escaped, MFI_AST_END);
+}
+
+static uint32_t string_rule(mfi_schema *s)
+{
+    if (s->string)
+        return s->string;
+    mfi_ast_define(s->ast, made(s, &s->string, "character"), string_char(s));
+    return s->string;
+}
+
+static uint32_t digits(mfi_schema *s, uint32_t least, uint32_t most)
+{
+    return mfi_ast_repeat(s->ast, class_of(s, '0', '9'), least, most);
+}
+
+static uint32_t number_rule(mfi_schema *s)
+{
+    mfi_ast *ast = s->ast;
+    if (s->number)
+        return s->number;
+    static const mfi_range e[] = {{'e', 'e'}, {'E', 'E'}}, sign[] = {{'+', '+'}, {'-', '-'}};
+    uint32_t whole = mfi_ast_alt_of(
+        ast, text(s, "0"),
+        mfi_ast_seq_of(ast, class_of(s, '1', '9'), digits(s, 0, 15), MFI_AST_END), MFI_AST_END);
+    uint32_t fraction = mfi_ast_seq_of(ast, text(s, "."), digits(s, 1, 16), MFI_AST_END);
+    uint32_t exponent = mfi_ast_seq_of(ast, mfi_ast_class(ast, e, 2, false),
+                                       mfi_ast_optional(ast, mfi_ast_class(ast, sign, 2, false)),
+                                       digits(s, 1, 2), MFI_AST_END);
+    uint32_t body = mfi_ast_seq_of(ast, mfi_ast_optional(ast, text(s, "-")), whole,
+                                   mfi_ast_optional(ast, fraction), mfi_ast_optional(ast, exponent),
+                                   MFI_AST_END);
+    mfi_ast_define(ast, made(s, &s->number, "number"), body);
+    return s->number;
+}
+
+/* ---- one type at a time ---- */
+
+static mf_status put_string(mfi_schema *s, const mfi_view *v, uint32_t *node)
+{
+    mfi_ast *ast = s->ast;
+    bool sized = v->len_min >= 0 || v->len_max >= 0;
+    uint32_t inner = 0;
+    if ((v->pattern && v->format) || (sized && (v->pattern || v->format)))
+        return mfi_fail(s->err, MF_ERR_UNSUPPORTED,
+                        "JSON schema: %.400s: together with another of pattern, format, minLength "
+                        "and maxLength is not supported",
+                        v->pattern_path);
+    if (v->len_max >= 0 && v->len_min > v->len_max) {
+        *node = mfi_text_never(ast);
+        return MF_OK;
+    }
+    if (v->pattern) {
+        const char *bad;
+        inner = mfi_pattern_parse(ast, v->pattern, v->pattern_len, &bad);
+        if (bad)
+            return mfi_fail(s->err, MF_ERR_UNSUPPORTED, "JSON schema: %.400s: %s", v->pattern_path,
+                            bad);
+    } else if (v->format) {
+        if (!mfi_text_format(ast, v->format, &inner))
+            return mfi_fail(s->err, MF_ERR_UNSUPPORTED,
+                            "JSON schema: %.400s: the format %.60s is not supported (known: date, "
+                            "time, date-time, uuid)",
+                            v->pattern_path, v->format);
+    } else {
+        uint32_t most = v->len_max < 0 ? MFI_AST_UNBOUNDED : (uint32_t)v->len_max;
+        inner = mfi_ast_repeat(ast, mfi_ast_call(ast, string_rule(s)),
+                               (uint32_t)MFI_MAX(v->len_min, 0), most);
+    }
+    *node = mfi_ast_seq_of(ast, text(s, "\""), inner, text(s, "\""), MFI_AST_END);
+    return MF_OK;
+}
+
+static int64_t clamped(double n, int64_t most)
+{
+    return n < -(double)most ? -most : n > (double)most ? most : (int64_t)n;
+}
+
+/* The integers of the view's bounds. */
+static uint32_t bounded_integer(mfi_schema *s, const mfi_view *v)
+{
+    double lo = ceil(v->lo), hi = floor(v->hi);
+    lo += lo == v->lo && v->lo_open;
+    hi -= hi == v->hi && v->hi_open;
+    if (lo > (double)INTEGER_MAX || hi < -(double)INTEGER_MAX)
+        return mfi_text_never(s->ast);
+    return mfi_text_integer(s->ast, clamped(lo, INTEGER_MAX), clamped(hi, INTEGER_MAX));
+}
+
+/* Fractions that are not whole lie strictly between two integers, so that both of these must be
+ * within the bounds, and open or closed makes no difference. */
+static uint32_t bounded_fraction(mfi_schema *s, const mfi_view *v)
+{
+    mfi_ast *ast = s->ast;
+    int64_t lo = clamped(ceil(v->lo), FRACTION_MAX), hi = clamped(floor(v->hi), FRACTION_MAX);
+    uint32_t below = mfi_text_never(ast), above = mfi_text_never(ast);
+    uint32_t fraction =
+        mfi_ast_seq_of(ast, text(s, "."), digits(s, 0, 5), class_of(s, '1', '9'), MFI_AST_END);
+    if (hi > 0 && lo < hi)
+        above = mfi_text_integer(ast, MFI_MAX(lo, 0), hi - 1);
+    if (lo < 0 && lo < hi)
+        below = mfi_ast_seq_of(ast, text(s, "-"), mfi_text_integer(ast, MFI_MAX(-hi, 0), -lo - 1),
+                               MFI_AST_END);
+    return mfi_ast_seq_of(ast, mfi_ast_alt_of(ast, below, above, MFI_AST_END), fraction,
+                          MFI_AST_END);
+}
+
+static mf_status put_number(mfi_schema *s, const mfi_view *v, uint32_t *node)
+{
+    mfi_ast *ast = s->ast;
+    bool fraction = v->types & MFI_TYPE_FRACTION;
+    if (fraction && !v->bound_path) {
+        *node = mfi_ast_call(ast, number_rule(s));
+        return MF_OK;
+    }
+    if (fraction &&
+        ((isfinite(v->lo) && v->lo != floor(v->lo)) || (isfinite(v->hi) && v->hi != floor(v->hi))))
+        return mfi_fail(s->err, MF_ERR_UNSUPPORTED,
+                        "JSON schema: %.400s: bounds of numbers that are not whole are not "
+                        "supported (those of integers are)",
+                        v->bound_path);
+    *node = bounded_integer(s, v);
+    if (fraction)
+        *node = mfi_ast_alt_of(ast, *node, bounded_fraction(s, v), MFI_AST_END);
+    return MF_OK;
+}
+
+static mf_status put_types(mfi_schema *s, const mfi_view *v, uint32_t *node)
+{
+    mfi_ast *ast = s->ast;
+    mfi_ast_list list = {0};
+    uint32_t one = 0;
+    if (v->types & MFI_TYPE_OBJECT) {
+        MFI_TRY(mfi_schema_object(s, v, &one));
+        mfi_ast_push(ast, &list, one);
+    }
+    if (v->types & MFI_TYPE_ARRAY) {
+        MFI_TRY(mfi_schema_array(s, v, &one));
+        mfi_ast_push(ast, &list, one);
+    }
+    if (v->types & MFI_TYPE_STRING) {
+        MFI_TRY(put_string(s, v, &one));
+        mfi_ast_push(ast, &list, one);
+    }
+    if (v->types & (MFI_TYPE_INT | MFI_TYPE_FRACTION)) {
+        MFI_TRY(put_number(s, v, &one));
+        mfi_ast_push(ast, &list, one);
+    }
+    if (v->types & MFI_TYPE_BOOL) {
+        mfi_ast_push(ast, &list, text(s, "true"));
+        mfi_ast_push(ast, &list, text(s, "false"));
+    }
+    if (v->types & MFI_TYPE_NULL)
+        mfi_ast_push(ast, &list, text(s, "null"));
+    *node = list.first ? mfi_ast_alt(ast, list) : mfi_text_never(ast);
+    return MF_OK;
+}
+
+/* ---- alternatives ---- */
+
+static mf_status check_apart(mfi_schema *s, const mfi_conjunction *all, const mfi_choices *choices,
+                             const mfi_view *v)
+{
+    size_t n = mfi_json_len(v->open);
+    mf_status status = MF_OK;
+    for (size_t i = 0; i < n && status == MF_OK; i++) {
+        for (size_t k = i + 1; k < n && status == MF_OK; k++) {
+            mfi_choices one = *choices, other = *choices;
+            mfi_view a = {0}, b = {0};
+            one.at[one.n++] = (uint16_t)i;
+            other.at[other.n++] = (uint16_t)k;
+            status = mfi_view_make(s, all, &one, &a);
+            if (status == MF_OK)
+                status = mfi_view_make(s, all, &other, &b);
+            if (status == MF_OK && !mfi_views_disjoint(s, &a, &b))
+                status =
+                    mfi_fail(s->err, MF_ERR_UNSUPPORTED,
+                             "JSON schema: %.400s: something may be of both %zu and %zu, which "
+                             "a grammar can't exclude; use anyOf",
+                             v->open_path, i, k);
+            mfi_view_free(&a);
+            mfi_view_free(&b);
+        }
+    }
+    return status;
+}
+
+static mf_status put_conjunction(mfi_schema *s, const mfi_conjunction *all,
+                                 const mfi_choices *choices, uint32_t *node);
+
+static mf_status put_alternatives(mfi_schema *s, const mfi_conjunction *all,
+                                  const mfi_choices *choices, const mfi_view *v, uint32_t *node)
+{
+    mfi_ast_list list = {0};
+    if (choices->n == MFI_SCHEMA_MAX_CHOICES)
+        return mfi_fail(s->err, MF_ERR_LIMIT,
+                        "JSON schema: %.400s: alternatives within alternatives, without end or "
+                        "more than %d deep",
+                        v->open_path, MFI_SCHEMA_MAX_CHOICES);
+    if (v->open_is_one)
+        MFI_TRY(check_apart(s, all, choices, v));
+    for (size_t i = 0; i < mfi_json_len(v->open) && !mfi_ast_failed(s->ast); i++) {
+        mfi_choices more = *choices;
+        uint32_t one = 0;
+        more.at[more.n++] = (uint16_t)i;
+        MFI_TRY(put_conjunction(s, all, &more, &one));
+        mfi_ast_push(s->ast, &list, one);
+    }
+    *node = mfi_ast_alt(s->ast, list);
+    return MF_OK;
+}
+
+static mf_status put_conjunction(mfi_schema *s, const mfi_conjunction *all,
+                                 const mfi_choices *choices, uint32_t *node)
+{
+    mfi_view v = {0};
+    mf_status status = mfi_view_make(s, all, choices, &v);
+    if (status == MF_OK && v.open)
+        status = put_alternatives(s, all, choices, &v, node);
+    else if (status == MF_OK && v.n_values)
+        status = mfi_schema_values(s, &v, node);
+    else if (status == MF_OK)
+        status = put_types(s, &v, node);
+    mfi_view_free(&v);
+    return status;
+}
+
+/* ---- rules ---- */
+
+static uint64_t hash_of(const mfi_conjunction *all)
+{
+    const void *nodes[MFI_SCHEMA_MAX_PARTS];
+    for (uint32_t i = 0; i < all->n; i++)
+        nodes[i] = all->parts[i].node;
+    return mfi_hash_bytes(nodes, all->n * sizeof *nodes);
+}
+
+static bool same(const mfi_conjunction *a, const mfi_conjunction *b)
+{
+    bool equal = a->n == b->n;
+    for (uint32_t i = 0; equal && i < a->n; i++)
+        equal = a->parts[i].node == b->parts[i].node;
+    return equal;
+}
+
+static bool grow_jobs(mfi_schema *s)
+{
+    if (s->n_jobs < s->cap_jobs)
+        return true;
+    uint32_t cap = s->cap_jobs ? s->cap_jobs * 2 : 64;
+    mfi_schema_job *jobs = realloc(s->jobs, cap * sizeof *jobs);
+    if (jobs)
+        s->jobs = jobs;
+    uint32_t *index = jobs ? calloc((size_t)cap * 2, sizeof *index) : NULL;
+    if (!index)
+        return false;
+    free(s->index);
+    s->index = index;
+    s->n_index = cap * 2;
+    s->cap_jobs = cap;
+    for (uint32_t i = 0; i < s->n_jobs; i++) {
+        uint64_t at = hash_of(&s->jobs[i].all);
+        while (index[at & (s->n_index - 1)])
+            at++;
+        index[at & (s->n_index - 1)] = i + 1;
+    }
+    return true;
+}
+
+mf_status mfi_schema_call(mfi_schema *s, const mfi_conjunction *all, uint32_t *node)
+{
+    if (!grow_jobs(s))
+        return mfi_schema_no_memory(s);
+    uint64_t at = hash_of(all);
+    for (;; at++) {
+        uint32_t known = s->index[at & (s->n_index - 1)];
+        if (!known)
+            break;
+        if (same(&s->jobs[known - 1].all, all)) {
+            *node = mfi_ast_call(s->ast, s->jobs[known - 1].rule);
+            return MF_OK;
+        }
+    }
+    uint32_t rule = mfi_ast_rule_new(s->ast, all->n ? all->parts[0].path : "anything");
+    if (mfi_ast_failed(s->ast))
+        return mfi_ast_check(s->ast, s->err);
+    s->jobs[s->n_jobs] = (mfi_schema_job){*all, rule};
+    s->index[at & (s->n_index - 1)] = ++s->n_jobs;
+    *node = mfi_ast_call(s->ast, rule);
+    return MF_OK;
+}
+
+static mf_status put_rules(mfi_schema *s)
+{
+    static const mfi_choices none = {.n = 0};
+    mfi_conjunction root = {.n = 0};
+    uint32_t node = 0;
+    MFI_TRY(mfi_conjunction_add(s, &root, s->root, "#"));
+    MFI_TRY(mfi_schema_call(s, &root, &node));
+    mfi_ast_define(s->ast, 0, node);
+    for (; s->n_done < s->n_jobs; s->n_done++) {
+        mfi_schema_job job = s->jobs[s->n_done];
+        MFI_TRY(put_conjunction(s, &job.all, &none, &node));
+        mfi_ast_define(s->ast, job.rule, node);
+        MFI_TRY(mfi_ast_check(s->ast, s->err));
+    }
+    return MF_OK;
+}
+
+mf_status mfi_schema_parse(mfi_ast *ast, const char *json, size_t len, mf_error *err)
+{
+    mfi_schema s = {.ast = ast, .err = err};
+    mfi_json *root = NULL;
+    if (len > MFI_MAX_GRAMMAR_BYTES)
+        return mfi_fail(err, MF_ERR_LIMIT, "JSON schema: %zu bytes; at most %u are accepted", len,
+                        MFI_MAX_GRAMMAR_BYTES);
+    mf_status status = mfi_json_parse(json, len, "JSON schema", &root, err);
+    if (status == MF_ERR_FORMAT) {
+        status = MF_ERR_ARGUMENT; /* no file of the model's */
+        if (err)
+            err->status = status;
+    }
+    s.root = root;
+    if (status == MF_OK)
+        status = put_rules(&s);
+    for (uint32_t i = 0; i < s.n_texts; i++)
+        free(s.texts[i]);
+    free(s.texts);
+    free(s.jobs);
+    free(s.index);
+    mfi_json_free(&root);
+    return status;
+}

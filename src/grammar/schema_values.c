@@ -1,0 +1,212 @@
+/* Values that schemas name (const, enum), and telling alternatives of oneOf apart. Part of the
+ * reader of JSON schemas (schema.c). */
+#include <math.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "grammar/schema_int.h"
+
+uint32_t mfi_value_type_of(const mfi_json *value)
+{
+    double n;
+    switch (mfi_json_typeof(value)) {
+    case MFI_JSON_NULL:
+        return MFI_TYPE_NULL;
+    case MFI_JSON_BOOL:
+        return MFI_TYPE_BOOL;
+    case MFI_JSON_INT:
+        return MFI_TYPE_INT;
+    case MFI_JSON_FLOAT:
+        return mfi_json_f64(value, &n) && n == floor(n) ? MFI_TYPE_INT : MFI_TYPE_FRACTION;
+    case MFI_JSON_STRING:
+        return MFI_TYPE_STRING;
+    case MFI_JSON_ARRAY:
+        return MFI_TYPE_ARRAY;
+    case MFI_JSON_OBJECT:
+        return MFI_TYPE_OBJECT;
+    }
+    return 0;
+}
+
+bool mfi_values_equal(const mfi_json *a, const mfi_json *b)
+{
+    double x, y;
+    size_t n = mfi_json_len(a);
+    if (mfi_json_f64(a, &x) && mfi_json_f64(b, &y))
+        return x == y;
+    if (mfi_json_typeof(a) != mfi_json_typeof(b) || n != mfi_json_len(b))
+        return false;
+    if (mfi_json_typeof(a) == MFI_JSON_ARRAY) {
+        for (size_t i = 0; i < n; i++)
+            if (!mfi_values_equal(mfi_json_at(a, i), mfi_json_at(b, i)))
+                return false;
+        return true;
+    }
+    if (mfi_json_typeof(a) == MFI_JSON_OBJECT) {
+        for (size_t i = 0; i < n; i++) {
+            const char *key;
+            const mfi_json *one = mfi_json_member(a, i, &key);
+            if (!mfi_json_has(b, key) || !mfi_values_equal(one, mfi_json_get(b, key)))
+                return false;
+        }
+        return true;
+    }
+    mfi_buf text_a = {0}, text_b = {0};
+    mfi_json_put(&text_a, a);
+    mfi_json_put(&text_b, b);
+    bool same = !text_a.failed && !text_b.failed && text_a.len == text_b.len &&
+                memcmp(text_a.data, text_b.data, text_a.len) == 0;
+    mfi_buf_free(&text_a);
+    mfi_buf_free(&text_b);
+    return same;
+}
+
+static bool among(const mfi_json *values, bool is_const, const mfi_json *value)
+{
+    if (is_const)
+        return mfi_values_equal(values, value);
+    for (size_t i = 0; i < mfi_json_len(values); i++)
+        if (mfi_values_equal(mfi_json_at(values, i), value))
+            return true;
+    return false;
+}
+
+/* The characters of a string. */
+static int64_t length_of(const char *text, size_t len)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return n;
+}
+
+/* Whether the view's other keywords leave a value. *unsure: that can't be said here. */
+static bool leaves(const mfi_view *v, const mfi_json *value, bool *unsure)
+{
+    uint32_t type = mfi_value_type_of(value);
+    double n;
+    size_t len;
+    if (!(v->types & type))
+        return false;
+    for (uint32_t i = 0; i < v->n_values; i++)
+        if (!among(v->values[i], v->is_const[i], value))
+            return false;
+    if (mfi_json_f64(value, &n))
+        return (n > v->lo || (n == v->lo && !v->lo_open)) &&
+               (n < v->hi || (n == v->hi && !v->hi_open));
+    const char *text = mfi_json_str(value, &len);
+    if (text) {
+        int64_t length = length_of(text, len);
+        *unsure = *unsure || v->pattern || v->format;
+        return length >= v->len_min && (v->len_max < 0 || length <= v->len_max);
+    }
+    if (type == MFI_TYPE_ARRAY)
+        *unsure = *unsure || v->n_prefix || v->rest.n || v->items_min >= 0 || v->items_max >= 0;
+    if (type == MFI_TYPE_OBJECT)
+        *unsure = *unsure || v->n_properties || v->additional.n;
+    return true;
+}
+
+static uint32_t literal(mfi_ast *ast, const mfi_json *value)
+{
+    mfi_buf text = {0};
+    mfi_json_put(&text, value);
+    if (text.failed)
+        ast->bytes.failed = true;
+    uint32_t node = text.failed ? 0 : mfi_ast_bytes(ast, text.data, text.len);
+    mfi_buf_free(&text);
+    return node;
+}
+
+mf_status mfi_schema_values(mfi_schema *s, const mfi_view *v, uint32_t *node)
+{
+    mfi_ast_list list = {0};
+    const mfi_json *values = v->values[0];
+    size_t n = v->is_const[0] ? 1 : mfi_json_len(values);
+    bool unsure = false;
+    for (size_t i = 0; i < n; i++) {
+        const mfi_json *value = v->is_const[0] ? values : mfi_json_at(values, i);
+        if (leaves(v, value, &unsure))
+            mfi_ast_push(s->ast, &list, literal(s->ast, value));
+    }
+    if (unsure)
+        return mfi_fail(s->err, MF_ERR_UNSUPPORTED,
+                        "JSON schema: %.400s: const or enum beside a pattern, a format or what "
+                        "speaks of items or properties is not supported",
+                        v->pattern_path ? v->pattern_path : "#");
+    *node = list.first ? mfi_ast_alt(s->ast, list) : mfi_text_never(s->ast);
+    return MF_OK;
+}
+
+/* ---- telling apart ---- */
+
+static bool values_disjoint(const mfi_view *a, const mfi_view *b)
+{
+    const mfi_json *values = a->values[0];
+    bool unsure = false;
+    if (!a->n_values || !b->n_values)
+        return false;
+    for (size_t i = 0; i < (a->is_const[0] ? 1 : mfi_json_len(values)); i++) {
+        const mfi_json *value = a->is_const[0] ? values : mfi_json_at(values, i);
+        if (leaves(a, value, &unsure) && leaves(b, value, &unsure))
+            return false;
+    }
+    return true;
+}
+
+static const mfi_property *find(const mfi_view *v, const char *key)
+{
+    for (uint32_t i = 0; i < v->n_properties; i++)
+        if (strcmp(v->properties[i].key, key) == 0)
+            return &v->properties[i];
+    return NULL;
+}
+
+static bool takes_others(const mfi_view *v)
+{
+    return !v->closed && (v->says_additional || !v->says_properties);
+}
+
+/* Objects written for `a` never satisfy `b`: they lack what b requires, or have what b forbids. */
+static bool fails(const mfi_view *a, const mfi_view *b)
+{
+    for (uint32_t i = 0; i < b->n_properties; i++)
+        if (b->properties[i].required && !find(a, b->properties[i].key) && !takes_others(a))
+            return true;
+    for (uint32_t i = 0; i < a->n_properties; i++)
+        if (a->properties[i].required && !find(b, a->properties[i].key) && b->closed)
+            return true;
+    return false;
+}
+
+/* A property that both require and that has other values in each. */
+static bool tagged(mfi_schema *s, const mfi_view *a, const mfi_view *b)
+{
+    static const mfi_choices none = {.n = 0};
+    bool apart = false;
+    for (uint32_t i = 0; i < a->n_properties && !apart; i++) {
+        const mfi_property *p = &a->properties[i], *q = find(b, p->key);
+        mfi_view x = {0}, y = {0};
+        mf_error *err = s->err;
+        if (!q || !p->required || !q->required)
+            continue;
+        s->err = NULL; /* what is wrong there is reported when it is compiled */
+        if (mfi_view_make(s, &p->all, &none, &x) == MF_OK &&
+            mfi_view_make(s, &q->all, &none, &y) == MF_OK)
+            apart = !(x.types & y.types) || values_disjoint(&x, &y);
+        s->err = err;
+        mfi_view_free(&x);
+        mfi_view_free(&y);
+    }
+    return apart;
+}
+
+bool mfi_views_disjoint(mfi_schema *s, const mfi_view *a, const mfi_view *b)
+{
+    uint32_t both = a->types & b->types;
+    if (!both || values_disjoint(a, b))
+        return true;
+    if ((both & ~(uint32_t)MFI_TYPE_OBJECT) || a->open || b->open)
+        return false;
+    return tagged(s, a, b) || (fails(a, b) && fails(b, a));
+}

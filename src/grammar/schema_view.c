@@ -1,0 +1,500 @@
+/* What schemas say together: folds the keywords of a conjunction into a view. Part of the reader of
+ * JSON schemas (schema.c). A keyword that is not understood is an error with its path; only those
+ * that say nothing about a document are passed over. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "grammar/schema_int.h"
+
+typedef struct folding {
+    mfi_schema *s;
+    mfi_view *v;
+    const mfi_choices *choices;
+    const mfi_json *node; /* the schema that is folded in */
+    const char *path;
+} folding;
+
+static mf_status fold(folding *f, const mfi_json *node, const char *path);
+
+mf_status mfi_schema_no_memory(const mfi_schema *s)
+{
+    return mfi_fail(s->err, MF_ERR_NO_MEMORY, "no memory for a JSON schema");
+}
+
+static mf_status wrong(const folding *f, const char *keyword, const char *why)
+{
+    return mfi_fail(f->s->err, MF_ERR_ARGUMENT, "JSON schema: %.400s/%.60s: %s", f->path, keyword,
+                    why);
+}
+
+static mf_status unsupported(const folding *f, const char *keyword, const char *why)
+{
+    return mfi_fail(f->s->err, MF_ERR_UNSUPPORTED, "JSON schema: %.400s/%.60s: %s", f->path,
+                    keyword, why);
+}
+
+const char *mfi_schema_path(mfi_schema *s, const char *parent, const char *keyword, const char *key,
+                            size_t number)
+{
+    mfi_buf path = {0};
+    mfi_buf_fmt(&path, "%s/%s", parent, keyword);
+    if (key) {
+        mfi_buf_str(&path, "/");
+        for (; *key; key++) { /* RFC 6901 */
+            if (*key == '~' || *key == '/')
+                mfi_buf_str(&path, *key == '~' ? "~0" : "~1");
+            else
+                mfi_buf_append(&path, key, 1);
+        }
+    } else if (number != SIZE_MAX) {
+        mfi_buf_fmt(&path, "/%zu", number);
+    }
+    if (s->n_texts == s->cap_texts && !path.failed) {
+        uint32_t cap = s->cap_texts ? s->cap_texts * 2 : 64;
+        char **texts = realloc(s->texts, cap * sizeof *texts);
+        path.failed = !texts;
+        if (texts) {
+            s->texts = texts;
+            s->cap_texts = cap;
+        }
+    }
+    if (path.failed) {
+        mfi_buf_free(&path);
+        s->ast->bytes.failed = true;
+        return parent;
+    }
+    return s->texts[s->n_texts++] = path.data;
+}
+
+mf_status mfi_conjunction_add(mfi_schema *s, mfi_conjunction *all, const mfi_json *node,
+                              const char *path)
+{
+    for (uint32_t i = 0; i < all->n; i++)
+        if (all->parts[i].node == node)
+            return MF_OK;
+    if (all->n == MFI_SCHEMA_MAX_PARTS)
+        return mfi_fail(s->err, MF_ERR_LIMIT,
+                        "JSON schema: %.400s: more than %d schemas hold at one place", path,
+                        MFI_SCHEMA_MAX_PARTS);
+    all->parts[all->n++] = (mfi_part){node, path};
+    return MF_OK;
+}
+
+void mfi_view_free(mfi_view *v)
+{
+    free(v->prefix);
+    free(v->properties);
+    v->prefix = NULL;
+    v->properties = NULL;
+}
+
+/* ---- keywords ---- */
+
+static uint32_t type_bit(const char *name)
+{
+    static const struct {
+        const char *name;
+        uint32_t bits;
+    } types[] = {{"null", MFI_TYPE_NULL},     {"boolean", MFI_TYPE_BOOL},
+                 {"integer", MFI_TYPE_INT},   {"number", MFI_TYPE_INT | MFI_TYPE_FRACTION},
+                 {"string", MFI_TYPE_STRING}, {"array", MFI_TYPE_ARRAY},
+                 {"object", MFI_TYPE_OBJECT}};
+    for (size_t i = 0; i < MFI_ARRAY_LEN(types); i++)
+        if (name && strcmp(name, types[i].name) == 0)
+            return types[i].bits;
+    return 0;
+}
+
+static mf_status fold_type(folding *f, const char *key, const mfi_json *value)
+{
+    uint32_t bits = type_bit(mfi_json_str(value, NULL));
+    bool nullable = false, list = mfi_json_typeof(value) == MFI_JSON_ARRAY;
+    for (size_t i = 0; list && i < mfi_json_len(value); i++) {
+        uint32_t one = type_bit(mfi_json_str(mfi_json_at(value, i), NULL));
+        if (!one)
+            return wrong(f, key, "an unknown type");
+        bits |= one;
+    }
+    if (!bits)
+        return wrong(f, key, "an unknown type");
+    if (mfi_json_bool(mfi_json_get(f->node, "nullable"), &nullable) && nullable)
+        bits |= MFI_TYPE_NULL; /* OpenAPI's way */
+    f->v->types &= bits;
+    return MF_OK;
+}
+
+static mf_status fold_values(folding *f, const char *key, const mfi_json *value)
+{
+    bool is_const = strcmp(key, "const") == 0;
+    if (!is_const && mfi_json_typeof(value) != MFI_JSON_ARRAY)
+        return wrong(f, key, "not an array");
+    if (f->v->n_values == MFI_SCHEMA_MAX_PARTS)
+        return unsupported(f, key, "too many of these hold at one place");
+    f->v->values[f->v->n_values] = value;
+    f->v->is_const[f->v->n_values++] = is_const;
+    return MF_OK;
+}
+
+static mf_status fold_count(folding *f, const char *key, const mfi_json *value)
+{
+    struct {
+        const char *key;
+        int64_t *at;
+        bool most;
+    } counts[] = {{"minLength", &f->v->len_min, false},
+                  {"maxLength", &f->v->len_max, true},
+                  {"minItems", &f->v->items_min, false},
+                  {"maxItems", &f->v->items_max, true}};
+    double n;
+    if (!mfi_json_f64(value, &n) || n < 0 || n != floor(n))
+        return wrong(f, key, "not a whole number of 0 or more");
+    if (n > MFI_MAX_GRAMMAR_STATES)
+        return mfi_fail(f->s->err, MF_ERR_LIMIT, "JSON schema: %.400s/%s: more than %u", f->path,
+                        key, MFI_MAX_GRAMMAR_STATES);
+    for (size_t i = 0; i < MFI_ARRAY_LEN(counts); i++) {
+        if (strcmp(key, counts[i].key) != 0)
+            continue;
+        int64_t *at = counts[i].at;
+        if (*at < 0 || (counts[i].most ? n < (double)*at : n > (double)*at))
+            *at = (int64_t)n;
+    }
+    return MF_OK;
+}
+
+static mf_status fold_bound(folding *f, const char *key, const mfi_json *value)
+{
+    mfi_view *v = f->v;
+    bool open = key[0] == 'e', low = strstr(key, "inimum") != NULL;
+    double n;
+    if (!mfi_json_f64(value, &n))
+        return wrong(f, key, "not a number");
+    if (low && (n > v->lo || (n == v->lo && open))) {
+        v->lo = n;
+        v->lo_open = open;
+    } else if (!low && (n < v->hi || (n == v->hi && open))) {
+        v->hi = n;
+        v->hi_open = open;
+    }
+    v->bound_path = mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX);
+    return MF_OK;
+}
+
+static mf_status fold_text(folding *f, const char *key, const mfi_json *value)
+{
+    mfi_view *v = f->v;
+    size_t len;
+    const char *text = mfi_json_str(value, &len);
+    bool pattern = strcmp(key, "pattern") == 0;
+    if (!text)
+        return wrong(f, key, "not a string");
+    const char *known = pattern ? v->pattern : v->format;
+    if (known && strcmp(known, text) != 0)
+        return unsupported(f, key, "two of these hold at one place");
+    if (pattern) {
+        v->pattern = text;
+        v->pattern_len = len;
+    } else {
+        v->format = text;
+    }
+    v->pattern_path = mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX);
+    return MF_OK;
+}
+
+static mf_status fold_prefix(folding *f, const char *key, const mfi_json *value)
+{
+    mfi_view *v = f->v;
+    size_t n = mfi_json_len(value);
+    if (mfi_json_typeof(value) != MFI_JSON_ARRAY)
+        return wrong(f, key, "not an array");
+    if (v->n_prefix || v->rest.n)
+        return unsupported(f, key, "items and prefixItems of several schemas hold at one place");
+    if (n > MFI_MAX_GRAMMAR_NESTING)
+        return mfi_fail(f->s->err, MF_ERR_LIMIT, "JSON schema: %.400s/%s: more than %u", f->path,
+                        key, MFI_MAX_GRAMMAR_NESTING);
+    v->prefix = calloc(n ? n : 1, sizeof *v->prefix);
+    if (!v->prefix)
+        return mfi_schema_no_memory(f->s);
+    for (v->n_prefix = 0; v->n_prefix < n; v->n_prefix++)
+        MFI_TRY(mfi_conjunction_add(f->s, &v->prefix[v->n_prefix], mfi_json_at(value, v->n_prefix),
+                                    mfi_schema_path(f->s, f->path, key, NULL, v->n_prefix)));
+    return MF_OK;
+}
+
+/* "items" after "prefixItems" of the same schema, whichever stands first. */
+static mf_status fold_items(folding *f, const char *key, const mfi_json *value)
+{
+    bool old = mfi_json_typeof(value) == MFI_JSON_ARRAY;
+    const mfi_json *rest = old ? mfi_json_get(f->node, "additionalItems") : value;
+    if (strcmp(key, "additionalItems") == 0)
+        return MF_OK; /* says something beside an array of items only, which takes it */
+    if (old)
+        MFI_TRY(fold_prefix(f, key, value));
+    else if (f->v->n_prefix && !mfi_json_has(f->node, "prefixItems"))
+        return unsupported(f, key, "items and prefixItems of several schemas hold at one place");
+    if (!rest)
+        return MF_OK;
+    return mfi_conjunction_add(
+        f->s, &f->v->rest, rest,
+        mfi_schema_path(f->s, f->path, old ? "additionalItems" : key, NULL, SIZE_MAX));
+}
+
+/* The property of that name, made if there is none; new ones are under what earlier schemas said of
+ * properties they don't name. */
+static mfi_property *property(folding *f, const char *key)
+{
+    mfi_view *v = f->v;
+    for (uint32_t i = 0; i < v->n_properties; i++)
+        if (strcmp(v->properties[i].key, key) == 0)
+            return &v->properties[i];
+    if (v->n_properties == v->cap_properties) {
+        uint32_t cap = v->cap_properties ? v->cap_properties * 2 : 16;
+        mfi_property *p = realloc(v->properties, cap * sizeof *p);
+        if (!p)
+            return NULL;
+        v->properties = p;
+        v->cap_properties = cap;
+    }
+    mfi_property *p = &v->properties[v->n_properties++];
+    *p = (mfi_property){.key = key, .all = v->additional};
+    return p;
+}
+
+static mf_status fold_properties(folding *f, const char *name, const mfi_json *value)
+{
+    if (mfi_json_typeof(value) != MFI_JSON_OBJECT)
+        return wrong(f, name, "not an object");
+    f->v->says_properties = true;
+    for (size_t i = 0; i < mfi_json_len(value); i++) {
+        const char *key;
+        const mfi_json *node = mfi_json_member(value, i, &key);
+        mfi_property *p = property(f, key);
+        if (!p)
+            return mfi_schema_no_memory(f->s);
+        MFI_TRY(
+            mfi_conjunction_add(f->s, &p->all, node, mfi_schema_path(f->s, f->path, name, key, 0)));
+    }
+    return MF_OK;
+}
+
+static mf_status fold_required(folding *f, const char *key, const mfi_json *value)
+{
+    if (mfi_json_typeof(value) != MFI_JSON_ARRAY)
+        return wrong(f, key, "not an array");
+    for (size_t i = 0; i < mfi_json_len(value); i++) {
+        const char *name = mfi_json_str(mfi_json_at(value, i), NULL);
+        mfi_property *p = name ? property(f, name) : NULL;
+        if (!p)
+            return name ? mfi_schema_no_memory(f->s) : wrong(f, key, "not a list of strings");
+        p->required = true;
+    }
+    return MF_OK;
+}
+
+/* Says something of all properties that this schema doesn't name, those of earlier schemas too. */
+static mf_status fold_additional(folding *f, const char *key, const mfi_json *value)
+{
+    const mfi_json *named = mfi_json_get(f->node, "properties");
+    const char *path = mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX);
+    bool allowed = true, plain = mfi_json_bool(value, &allowed);
+    f->v->says_additional = true;
+    if (plain && allowed)
+        return MF_OK;
+    f->v->closed = f->v->closed || plain;
+    for (uint32_t i = 0; i < f->v->n_properties; i++)
+        if (!mfi_json_has(named, f->v->properties[i].key))
+            MFI_TRY(mfi_conjunction_add(f->s, &f->v->properties[i].all, value, path));
+    return mfi_conjunction_add(f->s, &f->v->additional, value, path);
+}
+
+/* ---- composition ---- */
+
+static const mfi_json *child(const mfi_json *node, const char *token, size_t len)
+{
+    char key[512];
+    size_t n = 0;
+    for (size_t i = 0; i < len && n < sizeof key - 1; i++) {
+        char c = token[i];
+        if (c == '~' && i + 1 < len)
+            c = token[++i] == '0' ? '~' : '/';
+        else if (c == '%' && i + 2 < len) {
+            char hex[3] = {token[i + 1], token[i + 2], 0};
+            c = (char)strtoul(hex, NULL, 16);
+            i += 2;
+        }
+        key[n++] = c;
+    }
+    key[n] = 0;
+    if (mfi_json_typeof(node) == MFI_JSON_OBJECT)
+        return mfi_json_get(node, key);
+    if (mfi_json_typeof(node) == MFI_JSON_ARRAY && n && strspn(key, "0123456789") == n)
+        return mfi_json_at(node, strtoul(key, NULL, 10));
+    return NULL;
+}
+
+static mf_status fold_ref(folding *f, const char *key, const mfi_json *value)
+{
+    const char *ref = mfi_json_str(value, NULL);
+    if (!ref)
+        return wrong(f, key, "not a string");
+    if (ref[0] != '#' || (ref[1] && ref[1] != '/'))
+        return unsupported(f, key, "only references within the schema, # and #/..., are");
+    const mfi_json *node = f->s->root;
+    for (const char *p = ref + 1; *p && node;) {
+        size_t len = strcspn(p + 1, "/");
+        node = child(node, p + 1, len);
+        p += 1 + len;
+    }
+    if (!node)
+        return wrong(f, key, "refers to nothing");
+    mfi_view *v = f->v;
+    for (uint32_t i = 0; i < v->n_refs; i++)
+        if (v->refs[i] == node)
+            return wrong(f, key, "references go in circles");
+    if (v->n_refs == MFI_SCHEMA_MAX_REFS)
+        return unsupported(f, key, "references lead to references too often");
+    v->refs[v->n_refs++] = node;
+    mf_status status = fold(f, node, ref);
+    v->n_refs--;
+    return status;
+}
+
+static mf_status fold_all(folding *f, const char *key, const mfi_json *value)
+{
+    const char *path = f->path;
+    if (mfi_json_typeof(value) != MFI_JSON_ARRAY || mfi_json_len(value) == 0)
+        return wrong(f, key, "not a list of schemas");
+    for (size_t i = 0; i < mfi_json_len(value); i++)
+        MFI_TRY(fold(f, mfi_json_at(value, i), mfi_schema_path(f->s, path, key, NULL, i)));
+    return MF_OK;
+}
+
+static mf_status fold_any(folding *f, const char *key, const mfi_json *value)
+{
+    mfi_view *v = f->v;
+    if (mfi_json_typeof(value) != MFI_JSON_ARRAY || mfi_json_len(value) == 0)
+        return wrong(f, key, "not a list of schemas");
+    if (mfi_json_len(value) > UINT16_MAX)
+        return wrong(f, key, "too many alternatives");
+    if (v->n_chosen < f->choices->n) {
+        size_t i = f->choices->at[v->n_chosen++];
+        return fold(f, mfi_json_at(value, i), mfi_schema_path(f->s, f->path, key, NULL, i));
+    }
+    if (!v->open) {
+        v->open = value;
+        v->open_path = mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX);
+        v->open_is_one = strcmp(key, "oneOf") == 0;
+    }
+    return MF_OK;
+}
+
+/* uniqueItems: false and the like say nothing. */
+static mf_status fold_trivial(folding *f, const char *key, const mfi_json *value)
+{
+    bool on;
+    int64_t n;
+    if ((mfi_json_bool(value, &on) && !on) || (mfi_json_i64(value, &n) && n == 0))
+        return MF_OK;
+    return unsupported(f, key, "this keyword is not supported");
+}
+
+static mf_status fold_nothing(folding *f, const char *key, const mfi_json *value)
+{
+    (void)f, (void)key, (void)value;
+    return MF_OK;
+}
+
+static const struct keyword {
+    const char *name;
+    mf_status (*fold)(folding *f, const char *key, const mfi_json *value);
+} keywords[] = {
+    /* properties before what speaks of the others, prefixItems before items */
+    {"type", fold_type},
+    {"const", fold_values},
+    {"enum", fold_values},
+    {"minLength", fold_count},
+    {"maxLength", fold_count},
+    {"minItems", fold_count},
+    {"maxItems", fold_count},
+    {"pattern", fold_text},
+    {"format", fold_text},
+    {"minimum", fold_bound},
+    {"maximum", fold_bound},
+    {"exclusiveMinimum", fold_bound},
+    {"exclusiveMaximum", fold_bound},
+    {"prefixItems", fold_prefix},
+    {"items", fold_items},
+    {"additionalItems", fold_items},
+    {"properties", fold_properties},
+    {"required", fold_required},
+    {"additionalProperties", fold_additional},
+    {"$ref", fold_ref},
+    {"allOf", fold_all},
+    {"anyOf", fold_any},
+    {"oneOf", fold_any},
+    {"uniqueItems", fold_trivial},
+    {"minProperties", fold_trivial},
+    {"nullable", fold_nothing}, /* with "type" */
+    {"$schema", fold_nothing},
+    {"$id", fold_nothing},
+    {"$comment", fold_nothing},
+    {"$defs", fold_nothing},
+    {"definitions", fold_nothing},
+    {"title", fold_nothing},
+    {"description", fold_nothing},
+    {"default", fold_nothing},
+    {"example", fold_nothing},
+    {"examples", fold_nothing},
+    {"deprecated", fold_nothing},
+    {"readOnly", fold_nothing},
+    {"writeOnly", fold_nothing},
+    {"contentEncoding", fold_nothing},
+    {"contentMediaType", fold_nothing},
+};
+
+static mf_status fold(folding *f, const mfi_json *node, const char *path)
+{
+    folding inner = *f;
+    bool yes;
+    inner.node = node;
+    inner.path = path;
+    if (mfi_json_bool(node, &yes)) {
+        f->v->types &= yes ? MFI_TYPE_ANY : 0;
+        return MF_OK;
+    }
+    if (mfi_json_typeof(node) != MFI_JSON_OBJECT)
+        return mfi_fail(f->s->err, MF_ERR_ARGUMENT,
+                        "JSON schema: %.400s: a schema is an object, true or false", path);
+    for (size_t i = 0; i < mfi_json_len(node); i++) {
+        const char *key;
+        size_t k = 0;
+        mfi_json_member(node, i, &key);
+        while (k < MFI_ARRAY_LEN(keywords) && strcmp(keywords[k].name, key) != 0)
+            k++;
+        if (k == MFI_ARRAY_LEN(keywords))
+            return unsupported(&inner, key, "this keyword is not supported");
+    }
+    for (size_t k = 0; k < MFI_ARRAY_LEN(keywords); k++)
+        if (mfi_json_has(node, keywords[k].name))
+            MFI_TRY(
+                keywords[k].fold(&inner, keywords[k].name, mfi_json_get(node, keywords[k].name)));
+    return MF_OK;
+}
+
+mf_status mfi_view_make(mfi_schema *s, const mfi_conjunction *all, const mfi_choices *choices,
+                        mfi_view *v)
+{
+    *v = (mfi_view){.types = MFI_TYPE_ANY,
+                    .len_min = -1,
+                    .len_max = -1,
+                    .items_min = -1,
+                    .items_max = -1,
+                    .lo = -INFINITY,
+                    .hi = INFINITY};
+    folding f = {.s = s, .v = v, .choices = choices};
+    for (uint32_t i = 0; i < all->n; i++)
+        MFI_TRY(fold(&f, all->parts[i].node, all->parts[i].path));
+    return MF_OK;
+}

@@ -1,0 +1,48 @@
+/* A vocabulary as a trie over bytes, laid out in the order of a walk. Immutable after open, so that
+ * any number of matchers may use it. */
+#ifndef MFI_GRAMMAR_TRIE_H
+#define MFI_GRAMMAR_TRIE_H
+
+#include "base/status.h"
+
+/* What a trie is made of. */
+typedef struct mfi_vocab_pieces {
+    void *ctx;
+    uint32_t n;
+    /* The bytes of a token; length 0: one that never stands for text. */
+    const char *(*piece)(void *ctx, uint32_t id, size_t *len);
+} mfi_vocab_pieces;
+
+/* Bytes below 0x80. */
+typedef struct mfi_byte_set {
+    uint64_t bits[2];
+} mfi_byte_set;
+
+/* What occurs in a node and below it, if that is UTF-8 (whose last character may lack its end). */
+typedef struct mfi_below {
+    mfi_byte_set ascii;
+    bool wide; /* characters from U+0080 occur */
+} mfi_below;
+
+typedef struct mfi_vocab_node {
+    uint32_t skip;  /* the first node that is not below this one */
+    uint32_t first; /* of its tokens in `ids`; those of all below follow */
+    uint32_t below; /* index in `below`; 0: none (little below, or not UTF-8) */
+    uint16_t depth; /* bytes from the root, whose depth is 0 */
+    uint8_t byte;   /* that leads here */
+    uint8_t height; /* bytes of the longest way down, `byte` included; 255: that or more */
+} mfi_vocab_node;
+
+typedef struct mfi_vocab_trie {
+    mfi_vocab_node *nodes; /* [n_nodes + 1]; the last only ends the ranges */
+    mfi_below *below;      /* below[0] is unused */
+    int32_t *ids;          /* [n_ids] in the order of the walk */
+    uint32_t n_nodes, n_below, n_ids;
+    uint32_t n_vocab;
+    uint32_t depth_max;
+} mfi_vocab_trie;
+
+mf_status mfi_vocab_trie_open(mfi_vocab_trie **trie, const mfi_vocab_pieces *pieces, mf_error *err);
+void mfi_vocab_trie_close(mfi_vocab_trie **trie);
+
+#endif

@@ -1,0 +1,416 @@
+/* Taking answers apart as they stream; see output.h. Owned by whoever shows an answer, on its
+ * thread; knows no tokens and no templates but by their text.
+ *
+ * Bytes are looked at one by one, so that no cut of the stream can matter: `held` is what may still
+ * become a marker, `space` white space that belongs to the notation if a marker follows it, and
+ * `block` a call, or a header of gpt-oss, from its opening marker on. */
+#include "text/output.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "text/output_int.h"
+
+#define DS_CALLS(word)                                                                             \
+    "<\xef\xbd\x9ctool\xe2\x96\x81"                                                                \
+    "calls\xe2\x96\x81" word "\xef\xbd\x9c>"
+
+const mfi_brackets mfi_output_brackets[MFI_N_NOTATIONS] = {
+    [MFI_NOTATION_PLAIN] = {"plain", NULL, NULL},
+    [MFI_NOTATION_HERMES] = {"hermes", "<tool_call>", "</tool_call>"},
+    [MFI_NOTATION_QWEN_CODER] = {"qwen3-coder", "<tool_call>", "</tool_call>"},
+    [MFI_NOTATION_GLM] = {"glm", "<tool_call>", "</tool_call>"},
+    [MFI_NOTATION_MINIMAX] = {"minimax-m2", "<minimax:tool_call>", "</minimax:tool_call>"},
+    [MFI_NOTATION_DEEPSEEK_V3] = {"deepseek-v3", DS_CALLS("begin"), DS_CALLS("end")},
+    [MFI_NOTATION_DEEPSEEK_V31] = {"deepseek-v3.1", DS_CALLS("begin"), DS_CALLS("end")},
+    [MFI_NOTATION_KIMI] = {"kimi-k2", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"},
+    [MFI_NOTATION_MISTRAL_LIST] = {"mistral-list", "[TOOL_CALLS]", NULL},
+    [MFI_NOTATION_MISTRAL] = {"mistral", "[TOOL_CALLS]", NULL},
+    [MFI_NOTATION_HARMONY] = {"harmony", NULL, NULL},
+};
+
+/* What a marker does. */
+typedef enum act { OPEN_CALL, CLOSE_CALL, BEGIN_THINK, END_THINK, BODY, END_BODY } act;
+
+typedef struct marker {
+    const char *text;
+    act act;
+} marker;
+
+typedef enum region { IN_TEXT, IN_REASONING, IN_CALL, IN_HEADER } region;
+
+struct mfi_output {
+    mfi_notation notation;
+    mfi_output_fn fn;
+    void *user;
+    region region;
+    bool edge; /* after a marker: leading white space is the notation's */
+    mfi_buf held, space, block, name;
+    mfi_buf out; /* of `out_kind`, not handed out yet */
+    mfi_output_kind out_kind;
+    uint32_t n_calls;
+    bool begun; /* something was written before */
+    bool failed;
+};
+
+const char *mfi_notation_name(mfi_notation notation)
+{
+    return notation < MFI_N_NOTATIONS ? mfi_output_brackets[notation].name : "?";
+}
+
+mfi_notation mfi_notation_detect(const char *t, size_t len)
+{
+    /* The first whose text occurs: the more special before the more general. */
+    static const struct {
+        const char *text;
+        mfi_notation notation;
+    } signs[] = {
+        {"<|channel|>", MFI_NOTATION_HARMONY},
+        {"minimax:tool_call", MFI_NOTATION_MINIMAX},
+        {"<|tool_call_argument_begin|>", MFI_NOTATION_KIMI},
+        {"```json", MFI_NOTATION_DEEPSEEK_V3}, /* with the next one */
+        {DS_CALLS("begin"), MFI_NOTATION_DEEPSEEK_V31},
+        {"<arg_key>", MFI_NOTATION_GLM},
+        {"<function=", MFI_NOTATION_QWEN_CODER},
+        {"[ARGS]", MFI_NOTATION_MISTRAL},
+        {"[TOOL_CALLS]", MFI_NOTATION_MISTRAL_LIST},
+        {"<tool_call>", MFI_NOTATION_HERMES},
+    };
+    static const char deepseek[] = DS_CALLS("begin");
+    for (size_t i = 0; i < MFI_ARRAY_LEN(signs); i++) {
+        if (!memmem(t, len, signs[i].text, strlen(signs[i].text)))
+            continue;
+        if (signs[i].notation == MFI_NOTATION_DEEPSEEK_V3 &&
+            !memmem(t, len, deepseek, sizeof deepseek - 1))
+            continue;
+        return signs[i].notation;
+    }
+    return MFI_NOTATION_PLAIN;
+}
+
+/* ---- handing out ---- */
+
+static void flush(mfi_output *o)
+{
+    if (o->out.len)
+        o->fn(o->user, o->out_kind, o->n_calls, o->out.data, o->out.len);
+    o->failed = o->failed || o->out.failed;
+    o->out.len = 0;
+}
+
+static void put(mfi_output *o, mfi_output_kind kind, const char *bytes, size_t len)
+{
+    if (kind != o->out_kind)
+        flush(o);
+    o->out_kind = kind;
+    mfi_buf_append(&o->out, bytes, len);
+}
+
+static void move(mfi_output *o, mfi_buf *from, mfi_output_kind kind)
+{
+    put(o, kind, from->data ? from->data : "", from->len);
+    from->len = 0;
+}
+
+static mfi_output_kind kind_of(const mfi_output *o)
+{
+    return o->region == IN_REASONING ? MFI_OUTPUT_REASONING : MFI_OUTPUT_TEXT;
+}
+
+static void put_call(mfi_output *o, const mfi_call_text *call)
+{
+    flush(o);
+    o->fn(o->user, MFI_OUTPUT_CALL_NAME, o->n_calls, call->name.data, call->name.len);
+    if (call->id.len)
+        o->fn(o->user, MFI_OUTPUT_CALL_ID, o->n_calls, call->id.data, call->id.len);
+    o->fn(o->user, MFI_OUTPUT_CALL_ARGUMENTS, o->n_calls, call->arguments.data,
+          call->arguments.len);
+    o->fn(o->user, MFI_OUTPUT_CALL_END, o->n_calls, "", 0);
+    o->n_calls++;
+}
+
+/* What was held back as a call or a header comes out as text, with the space before it. */
+static void fall_back(mfi_output *o)
+{
+    move(o, &o->space, MFI_OUTPUT_TEXT);
+    move(o, &o->block, MFI_OUTPUT_TEXT);
+    o->name.len = 0;
+    o->region = IN_TEXT;
+    o->edge = false;
+}
+
+/* ---- blocks ---- */
+
+static bool read_block(mfi_output *o, size_t close_len, mfi_call_list *list)
+{
+    if (o->notation != MFI_NOTATION_HARMONY) {
+        size_t open_len = strlen(mfi_output_brackets[o->notation].open);
+        return mfi_calls_read(o->notation, o->block.data + open_len,
+                              o->block.len - open_len - close_len, list);
+    }
+    const char *body = memmem(o->block.data, o->block.len, "<|message|>", 11);
+    size_t len = body ? o->block.len - close_len - (size_t)(body + 11 - o->block.data) : 0;
+    if (!body || mfi_json_scan(body + 11, len, "", NULL) != MF_OK)
+        return false;
+    mfi_call_text *call = mfi_call_add(list);
+    if (!call)
+        return false;
+    mfi_buf_append(&call->name, o->name.data, o->name.len);
+    mfi_buf_append(&call->arguments, body + 11, len);
+    return true;
+}
+
+/* The block is whole; its last close_len bytes are the closing marker. */
+static void close_block(mfi_output *o, size_t close_len)
+{
+    mfi_call_list list = {0};
+    if (!o->block.failed && read_block(o, close_len, &list)) {
+        for (size_t i = 0; i < list.n; i++)
+            put_call(o, &list.calls[i]);
+        o->space.len = o->block.len = o->name.len = 0;
+        o->region = o->notation == MFI_NOTATION_HARMONY ? IN_HEADER : IN_TEXT;
+        o->edge = true;
+    } else {
+        fall_back(o);
+    }
+    o->failed = o->failed || list.failed;
+    mfi_call_list_free(&list);
+}
+
+/* The header of a message of gpt-oss is whole: says what its body is. */
+static void read_header(mfi_output *o)
+{
+    static const char to[] = "to=functions.", channel[] = "<|channel|>";
+    const char *at = memmem(o->block.data, o->block.len, to, sizeof to - 1);
+    const char *end = o->block.data + o->block.len;
+    if (at) {
+        at += sizeof to - 1;
+        size_t n = 0;
+        while (at + n < end && (unsigned char)at[n] > ' ' && at[n] != '<')
+            n++;
+        o->name.len = 0;
+        mfi_buf_append(&o->name, at, n);
+        o->region = n ? IN_CALL : IN_TEXT;
+        if (n)
+            return;
+    }
+    at = memmem(o->block.data, o->block.len, channel, sizeof channel - 1);
+    if (!at) {
+        fall_back(o);
+        return;
+    }
+    at += sizeof channel - 1;
+    o->region = end - at >= 8 && memcmp(at, "analysis", 8) == 0 ? IN_REASONING : IN_TEXT;
+    o->block.len = 0;
+    o->edge = false;
+}
+
+/* ---- markers ---- */
+
+/* The markers that mean something where we are; returns how many. */
+static size_t markers_here(const mfi_output *o, marker list[4])
+{
+    const mfi_brackets *b = &mfi_output_brackets[o->notation];
+    size_t n = 0;
+    if (o->notation == MFI_NOTATION_HARMONY) {
+        if (o->region == IN_HEADER) {
+            list[n++] = (marker){"<|message|>", BODY};
+            return n;
+        }
+        list[n++] = (marker){"<|end|>", END_BODY};
+        list[n++] = (marker){"<|call|>", END_BODY};
+        list[n++] = (marker){"<|return|>", END_BODY};
+        return n;
+    }
+    if (o->region == IN_CALL) {
+        if (b->close)
+            list[n++] = (marker){b->close, CLOSE_CALL};
+        return n;
+    }
+    if (o->region == IN_REASONING)
+        list[n++] = (marker){"</think>", END_THINK};
+    else if (!o->begun) /* later ones are text */
+        list[n++] = (marker){"<think>", BEGIN_THINK};
+    if (b->open && o->region == IN_TEXT)
+        list[n++] = (marker){b->open, OPEN_CALL};
+    return n;
+}
+
+/* Whether `held` begins a marker; *whole: it is one. */
+static bool begins(const mfi_output *o, const marker *list, size_t n, const marker **whole)
+{
+    bool any = false;
+    *whole = NULL;
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strlen(list[i].text);
+        if (o->held.len > len || memcmp(o->held.data, list[i].text, o->held.len) != 0)
+            continue;
+        any = true;
+        if (o->held.len == len)
+            *whole = &list[i];
+    }
+    return any;
+}
+
+static void do_marker(mfi_output *o, const marker *m)
+{
+    switch (m->act) {
+    case OPEN_CALL:
+        o->region = IN_CALL;
+        o->begun = true;
+        mfi_buf_append(&o->block, o->held.data, o->held.len);
+        break;
+    case CLOSE_CALL:
+        mfi_buf_append(&o->block, o->held.data, o->held.len);
+        close_block(o, o->held.len);
+        break;
+    case BEGIN_THINK:
+    case END_THINK:
+        o->space.len = 0;
+        o->region = m->act == BEGIN_THINK ? IN_REASONING : IN_TEXT;
+        o->edge = o->begun = true;
+        break;
+    case BODY:
+        mfi_buf_append(&o->block, o->held.data, o->held.len);
+        read_header(o);
+        break;
+    case END_BODY:
+        if (o->region == IN_CALL) {
+            mfi_buf_append(&o->block, o->held.data, o->held.len);
+            close_block(o, o->held.len);
+        } else {
+            move(o, &o->space, kind_of(o));
+            o->region = IN_HEADER;
+        }
+        break;
+    }
+    o->held.len = 0;
+}
+
+/* ---- bytes ---- */
+
+/* A header begins with one of these, or there is none and the bytes are text. */
+static bool may_be_header(const mfi_output *o)
+{
+    static const char *const starts[] = {"<|channel|>", "<|start|>assistant",
+                                         " to=", "<|message|>"};
+    for (size_t i = 0; i < MFI_ARRAY_LEN(starts); i++) {
+        size_t n = MFI_MIN(strlen(starts[i]), o->block.len);
+        if (memcmp(starts[i], o->block.data, n) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A byte that is part of no marker. */
+static void take(mfi_output *o, char c)
+{
+    bool is_space = c == ' ' || c == '\n' || c == '\r' || c == '\t';
+    if (o->region == IN_CALL || o->region == IN_HEADER) {
+        mfi_buf_append(&o->block, &c, 1);
+        if (o->block.len > MFI_MAX_TOOL_CALL_BYTES || (o->region == IN_HEADER && !may_be_header(o)))
+            fall_back(o);
+        return;
+    }
+    if (is_space && o->notation != MFI_NOTATION_HARMONY) {
+        mfi_buf_append(&o->space, &c, 1);
+        if (o->space.len > MFI_MAX_TOOL_CALL_BYTES)
+            move(o, &o->space, kind_of(o));
+        return;
+    }
+    if (o->edge)
+        o->space.len = 0;
+    o->edge = false;
+    o->begun = true;
+    move(o, &o->space, kind_of(o));
+    put(o, kind_of(o), &c, 1);
+}
+
+static void look_at(mfi_output *o, const char *bytes, size_t len);
+
+/* Lets the first held byte go, and looks at the rest anew. */
+static void let_go(mfi_output *o)
+{
+    char rest[64];
+    size_t n = o->held.len - 1;
+    char first = o->held.data[0];
+    MFI_ASSERT(n < sizeof rest);
+    memcpy(rest, o->held.data + 1, n);
+    o->held.len = 0;
+    take(o, first);
+    look_at(o, rest, n);
+}
+
+static void look_at(mfi_output *o, const char *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        marker list[4];
+        const marker *whole;
+        mfi_buf_append(&o->held, &bytes[i], 1);
+        if (o->held.failed) {
+            o->failed = true;
+            return;
+        }
+        size_t n = markers_here(o, list);
+        if (!begins(o, list, n, &whole))
+            let_go(o);
+        else if (whole)
+            do_marker(o, whole);
+    }
+}
+
+void mfi_output_push(mfi_output *o, const char *bytes, size_t len)
+{
+    look_at(o, bytes, len);
+    flush(o);
+}
+
+mf_status mfi_output_end(mfi_output *o, mf_error *err)
+{
+    while (o->held.len)
+        let_go(o);
+    if (o->region == IN_CALL && o->block.len) {
+        if (mfi_output_brackets[o->notation].close)
+            fall_back(o);
+        else /* the end of the answer closes it */
+            close_block(o, 0);
+    } else if (o->block.len) {
+        fall_back(o);
+    }
+    if (!o->edge)
+        move(o, &o->space, kind_of(o));
+    flush(o);
+    if (o->failed || o->held.failed || o->space.failed || o->block.failed || o->name.failed)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to take an answer apart");
+    return MF_OK;
+}
+
+mf_status mfi_output_open(mfi_output **output, mfi_notation notation, bool reasoning,
+                          mfi_output_fn fn, void *user, mf_error *err)
+{
+    mfi_output *o = calloc(1, sizeof *o);
+    if (!o)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to take an answer apart");
+    o->notation = notation;
+    o->fn = fn;
+    o->user = user;
+    o->region = notation == MFI_NOTATION_HARMONY ? IN_HEADER : reasoning ? IN_REASONING : IN_TEXT;
+    o->edge = o->begun = reasoning;
+    *output = o;
+    return MF_OK;
+}
+
+void mfi_output_close(mfi_output **output)
+{
+    mfi_output *o = *output;
+    if (!o)
+        return;
+    mfi_buf_free(&o->held);
+    mfi_buf_free(&o->space);
+    mfi_buf_free(&o->block);
+    mfi_buf_free(&o->name);
+    mfi_buf_free(&o->out);
+    free(o);
+    *output = NULL;
+}

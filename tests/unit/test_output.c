@@ -1,0 +1,405 @@
+/* Answers taken apart: each family's notation as its template writes it, whatever the cuts of the
+ * stream; malformed calls as text without loss; and the way back to the same bytes. */
+#include "fake/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "text/output.h"
+
+#define DS(word) "<\xef\xbd\x9ctool\xe2\x96\x81" word "\xef\xbd\x9c>"
+#define B        "\xe2\x96\x81"
+
+/* ---- collecting ---- */
+
+typedef struct collected {
+    mfi_buf log; /* "text(...)reasoning(...)name0(...)", what belongs together joined */
+    int last;
+    uint32_t last_call;
+    mfi_buf reasoning, text, plain;
+    mfi_buf name[8], id[8], args[8];
+    uint32_t n_calls;
+    bool reasoned;
+} collected;
+
+static void collect(void *user, mfi_output_kind kind, uint32_t call, const char *bytes, size_t len)
+{
+    static const char *const names[] = {"text", "reasoning", "name", "id", "args", "end"};
+    collected *c = user;
+    if ((int)kind != c->last || call != c->last_call)
+        mfi_buf_fmt(&c->log, "\n%s%u:", names[kind], call);
+    c->last = (int)kind;
+    c->last_call = call;
+    mfi_buf_append(&c->log, bytes, len);
+    mfi_buf_append(&c->plain, bytes, len);
+    if (kind == MFI_OUTPUT_TEXT)
+        mfi_buf_append(&c->text, bytes, len);
+    if (kind == MFI_OUTPUT_REASONING) {
+        mfi_buf_append(&c->reasoning, bytes, len);
+        c->reasoned = true;
+    }
+    assert_true(call < 8);
+    if (kind == MFI_OUTPUT_CALL_NAME)
+        mfi_buf_append(&c->name[call], bytes, len);
+    if (kind == MFI_OUTPUT_CALL_ID)
+        mfi_buf_append(&c->id[call], bytes, len);
+    if (kind == MFI_OUTPUT_CALL_ARGUMENTS)
+        mfi_buf_append(&c->args[call], bytes, len);
+    if (kind == MFI_OUTPUT_CALL_END) {
+        assert_int_equal(call, c->n_calls);
+        c->n_calls++;
+    }
+}
+
+static void release(collected *c)
+{
+    mfi_buf_free(&c->log);
+    mfi_buf_free(&c->reasoning);
+    mfi_buf_free(&c->text);
+    mfi_buf_free(&c->plain);
+    for (int i = 0; i < 8; i++) {
+        mfi_buf_free(&c->name[i]);
+        mfi_buf_free(&c->id[i]);
+        mfi_buf_free(&c->args[i]);
+    }
+}
+
+/* Parses with the stream cut at the bits of `cuts` (position modulo 64), or everywhere. */
+static collected parse(mfi_notation notation, bool reasoning, const char *bytes, size_t len,
+                       uint64_t cuts)
+{
+    collected c = {.last = -1};
+    mfi_output *o = NULL;
+    mf_error err;
+    mft_ok(mfi_output_open(&o, notation, reasoning, collect, &c, &err), &err);
+    size_t from = 0;
+    for (size_t i = 1; i <= len; i++) {
+        if (i == len || cuts >> (i & 63) & 1) {
+            mfi_output_push(o, bytes + from, i - from);
+            from = i;
+        }
+    }
+    mft_ok(mfi_output_end(o, &err), &err);
+    mfi_output_close(&o);
+    mfi_buf_append(&c.log, "", 0);
+    mfi_buf_append(&c.text, "", 0);
+    mfi_buf_append(&c.reasoning, "", 0);
+    return c;
+}
+
+static mfi_buf render(mfi_notation notation, bool in_prompt, const collected *c)
+{
+    mfi_call calls[8];
+    mfi_buf out = {0};
+    for (uint32_t i = 0; i < c->n_calls; i++)
+        calls[i] = (mfi_call){c->name[i].data, c->id[i].data, c->args[i].data, c->args[i].len};
+    mfi_output_render(notation, c->reasoned ? c->reasoning.data : NULL, in_prompt, c->text.data,
+                      calls, c->n_calls, &out);
+    mfi_buf_append(&out, "", 0);
+    return out;
+}
+
+/* ---- what models write ---- */
+
+static const struct sample {
+    mfi_notation notation;
+    bool reasoning; /* the prompt has begun it */
+    const char *bytes, *events;
+} samples[] = {
+    {MFI_NOTATION_HERMES, false,
+     "<think>\nI should look.\n</think>\n\nLet me see.\n<tool_call>\n{\"name\": \"get_weather\", "
+     "\"arguments\": {\"city\": \"Z\xc3\xbcrich\", \"n\": "
+     "2}}\n</tool_call>\n<tool_call>\n{\"name\": "
+     "\"now\", \"arguments\": {}}\n</tool_call>",
+     "\nreasoning0:I should look.\ntext0:Let me see.\nname0:get_weather\nargs0:{\"city\": "
+     "\"Z\xc3\xbcrich\", \"n\": 2}\nend0:\nname1:now\nargs1:{}\nend1:"},
+    {MFI_NOTATION_HERMES, false, "a <b> <tool_cal <think> x\n",
+     "\ntext0:a <b> <tool_cal <think> x\n"},
+    {MFI_NOTATION_QWEN_CODER, false,
+     "Reading.\n\n<tool_call>\n<function=read>\n<parameter=path>\n/tmp/a "
+     "b\n</parameter>\n<parameter="
+     "lines>\n[1, 2]\n</parameter>\n<parameter=text>\ntwo\n<lines>\n</parameter>\n</function>\n"
+     "</tool_call>\n<tool_call>\n<function=ls>\n</function>\n</tool_call>",
+     "\ntext0:Reading.\nname0:read\nargs0:{\"path\": \"/tmp/a b\", \"lines\": [1, 2], \"text\": "
+     "\"two\\n<lines>\"}\nend0:\nname1:ls\nargs1:{}\nend1:"},
+    {MFI_NOTATION_GLM, false,
+     "<think>Hm.</think>\nYes.\n<tool_call>add\n<arg_key>a</arg_key>\n<arg_value>1.5</arg_value>\n"
+     "<arg_key>b</arg_key>\n<arg_value>one</arg_value>\n</tool_call>",
+     "\nreasoning0:Hm.\ntext0:Yes.\nname0:add\nargs0:{\"a\": 1.5, \"b\": \"one\"}\nend0:"},
+    {MFI_NOTATION_MINIMAX, true,
+     "So.\n</think>\n\nText\n<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"k\">v w"
+     "</parameter>\n<parameter name=\"o\">{\"x\": null}</parameter>\n</invoke>\n<invoke "
+     "name=\"g\">\n"
+     "</invoke>\n</minimax:tool_call>",
+     "\nreasoning0:So.\ntext0:Text\nname0:f\nargs0:{\"k\": \"v w\", \"o\": {\"x\": null}}\nend0:\n"
+     "name1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_DEEPSEEK_V31, true,
+     "Think.</think>Go" DS("calls" B "begin")
+         DS("call" B "begin") "f" DS("sep") "{\"a\": \"b\"}" DS("call" B "end")
+             DS("call" B "begin") "g" DS("sep") "{}" DS("call" B "end") DS("calls" B "end"),
+     "\nreasoning0:Think.\ntext0:Go\nname0:f\nargs0:{\"a\": "
+     "\"b\"}\nend0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_DEEPSEEK_V3, false,
+     DS("calls" B "begin")
+         DS("call" B "begin") "function" DS("sep") "f\n```json\n{\"a\": 1}\n```" DS(
+             "call" B
+             "end") "\n" DS("call" B "begin") "function" DS("sep") "g\n```json\n{}\n```" DS("call" B
+                                                                                            "end")
+             DS("calls" B "end"),
+     "\nname0:f\nargs0:{\"a\": 1}\nend0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_KIMI, false,
+     "Ok.<|tool_calls_section_begin|><|tool_call_begin|>functions.f:3<|tool_call_argument_begin|>"
+     "{\"q\": "
+     "\"<|x|>\"}<|tool_call_end|><|tool_call_begin|>functions.g:4<|tool_call_argument_begin|>"
+     "{}<|tool_call_end|><|tool_calls_section_end|>",
+     "\ntext0:Ok.\nname0:f\nid0:functions.f:3\nargs0:{\"q\": "
+     "\"<|x|>\"}\nend0:\nname1:g\nid1:functions."
+     "g:4\nargs1:{}\nend1:"},
+    {MFI_NOTATION_MISTRAL_LIST, false,
+     "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": [\"]\"]}, \"id\": \"abcdefghi\"}, "
+     "{\"name\": \"g\", \"arguments\": {}, \"id\": \"123456789\"}]",
+     "\nname0:f\nid0:abcdefghi\nargs0:{\"a\": "
+     "[\"]\"]}\nend0:\nname1:g\nid1:123456789\nargs1:{}\nend1:"},
+    {MFI_NOTATION_MISTRAL, false,
+     "Now[TOOL_CALLS]f[CALL_ID]abcdefghi[ARGS]{\"a\": 1}[TOOL_CALLS]g[ARGS]{}",
+     "\ntext0:Now\nname0:f\nid0:abcdefghi\nargs0:{\"a\": 1}\nend0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_HARMONY, false,
+     "<|channel|>analysis<|message|>Need \n it.<|end|><|start|>assistant to=functions.f<|channel|>"
+     "commentary json<|message|>{\"a\": 1}<|call|>",
+     "\nreasoning0:Need \n it.\nname0:f\nargs0:{\"a\": 1}\nend0:"},
+    {MFI_NOTATION_HARMONY, false, "<|channel|>final<|message|>The end.\n", "\ntext0:The end.\n"},
+};
+
+static void every_family_and_every_cut(void **state)
+{
+    (void)state;
+    uint64_t seed = 5;
+    mfi_rng rng = {seed};
+    for (size_t i = 0; i < MFI_ARRAY_LEN(samples); i++) {
+        const struct sample *s = &samples[i];
+        size_t len = strlen(s->bytes);
+        for (int round = 0; round < 200; round++) {
+            uint64_t cuts = round == 0 ? 0 : round == 1 ? UINT64_MAX : mfi_rng_next(&rng);
+            collected c = parse(s->notation, s->reasoning, s->bytes, len, cuts);
+            if (strcmp(c.log.data, s->events) != 0)
+                fail_msg("%s, seed %llu round %d:%s", mfi_notation_name(s->notation),
+                         (unsigned long long)seed, round, c.log.data);
+            release(&c);
+        }
+        for (size_t cut = 1; cut < len; cut++) { /* and every cut in two */
+            collected whole = {.last = -1};
+            mfi_output *o = NULL;
+            mf_error err;
+            mft_ok(mfi_output_open(&o, s->notation, s->reasoning, collect, &whole, &err), &err);
+            mfi_output_push(o, s->bytes, cut);
+            mfi_output_push(o, s->bytes + cut, len - cut);
+            mft_ok(mfi_output_end(o, &err), &err);
+            mfi_output_close(&o);
+            assert_string_equal(whole.log.data, s->events);
+            release(&whole);
+        }
+    }
+}
+
+static void the_way_back_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(samples); i++) {
+        const struct sample *s = &samples[i];
+        collected c = parse(s->notation, s->reasoning, s->bytes, strlen(s->bytes), 0);
+        mfi_buf out = render(s->notation, s->reasoning, &c);
+        assert_string_equal(out.data, s->bytes);
+        mfi_buf_free(&out);
+        release(&c);
+    }
+}
+
+/* Damaged calls: all bytes come out as text. */
+static const struct {
+    mfi_notation notation;
+    const char *bytes;
+} damaged[] = {
+    {MFI_NOTATION_HERMES, "x\n<tool_call>\n{\"name\": \"f\", \"arguments\": {]}\n</tool_call>\n y"},
+    {MFI_NOTATION_HERMES, "<tool_call>{\"name\": \"f\"}</tool_call>"},
+    {MFI_NOTATION_HERMES, "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}"},
+    {MFI_NOTATION_HERMES, "<tool_call>{\"name\": \"f\", \"arguments\": []}</tool_call>"},
+    {MFI_NOTATION_HERMES, "<tool_call>{\"name\": \"f g\", \"arguments\": {}}</tool_call>"},
+    {MFI_NOTATION_HERMES, "<tool_call>{\"name\": \"f\", \"arguments\": {}} z</tool_call>"},
+    {MFI_NOTATION_HERMES, "<tool_call>{\"name\": \"f\", \"arguments\": {\"\xff\": 1}}</tool_call>"},
+    {MFI_NOTATION_QWEN_CODER, "<tool_call>\n<function=f>\n<parameter=a>\n1\n</tool_call>"},
+    {MFI_NOTATION_QWEN_CODER, "<tool_call><function=f></function> more</tool_call>"},
+    {MFI_NOTATION_QWEN_CODER, "<tool_call><function=f><parameter=a>1</parameter><parameter=a>2"
+                              "</parameter></function></tool_call>"},
+    {MFI_NOTATION_GLM, "<tool_call>f\n<arg_key>a</arg_key>\n</tool_call>"},
+    {MFI_NOTATION_MINIMAX, "<minimax:tool_call>\n<invoke name=\"f\">\n</minimax:tool_call>"},
+    {MFI_NOTATION_DEEPSEEK_V31, "a " DS("calls" B "begin") "f" DS("calls" B "end")},
+    {MFI_NOTATION_DEEPSEEK_V3, DS("calls" B "begin") DS("call" B "begin") "function" DS("sep")},
+    {MFI_NOTATION_KIMI,
+     "<|tool_calls_section_begin|><|tool_call_begin|>f:0<|tool_call_argument_begin|>"
+     "{}<|tool_call_end|><|tool_calls_section_end|>"},
+    {MFI_NOTATION_MISTRAL_LIST, "[TOOL_CALLS][{\"name\": \"f\"}]"},
+    {MFI_NOTATION_MISTRAL_LIST, "[TOOL_CALLS][]"},
+    {MFI_NOTATION_MISTRAL, "[TOOL_CALLS]f{}"},
+    {MFI_NOTATION_MISTRAL, "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]g[ARGS]{"},
+    {MFI_NOTATION_HARMONY, " to=functions.f<|channel|>commentary json<|message|>{\"a\"<|call|>"},
+    {MFI_NOTATION_HARMONY, "Just words <|message|>"},
+    {MFI_NOTATION_PLAIN, "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>\n"},
+};
+
+static void damaged_calls_are_text(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(damaged); i++) {
+        for (uint64_t cuts = 0; cuts < 2; cuts++) {
+            size_t len = strlen(damaged[i].bytes);
+            collected c =
+                parse(damaged[i].notation, false, damaged[i].bytes, len, cuts ? ~0ull : 0);
+            if (c.n_calls || c.text.len != len || memcmp(c.text.data, damaged[i].bytes, len) != 0)
+                fail_msg("%s became%s", damaged[i].bytes, c.log.data);
+            release(&c);
+        }
+    }
+}
+
+/* Random texts of markers and their parts: the same whatever the cuts. */
+static void cuts_change_nothing(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {
+        "<tool_call>",
+        "</tool_call>",
+        "<think>",
+        "</think>",
+        "{\"name\": \"f\", \"arguments\": {}}",
+        "\n",
+        " ",
+        "<",
+        "<tool",
+        "<|channel|>",
+        "<|message|>",
+        "<|end|>",
+        "<|start|>assistant",
+        " to=functions.f",
+        "analysis",
+        "final",
+        "<|call|>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "{}",
+        "f",
+        "<function=f>",
+        "</function>",
+        "<parameter=a>",
+        "</parameter>",
+        "<arg_key>a</arg_key>",
+        "<arg_value>1</arg_value>",
+        "<minimax:tool_call>",
+        "</minimax:tool_call>",
+        "<invoke name=\"f\">",
+        "</invoke>",
+        DS("calls" B "begin"),
+        DS("calls" B "end"),
+        DS("call" B "begin"),
+        DS("call" B "end"),
+        DS("sep"),
+        "<|tool_calls_section_begin|>",
+        "<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}<|tool_call_end|>",
+        "<|tool_calls_section_end|>",
+        "word",
+        "\xef\xbd",
+        "[{\"name\": \"f\", \"arguments\": {}}]"};
+    uint64_t seed = 99;
+    mfi_rng rng = {seed};
+    for (int round = 0; round < (MFT_SANITIZED ? 1500 : 6000); round++) {
+        mfi_buf text = {0};
+        for (uint64_t n = mfi_rng_below(&rng, 7) + 1; n > 0; n--)
+            mfi_buf_str(&text, parts[mfi_rng_below(&rng, MFI_ARRAY_LEN(parts))]);
+        mfi_notation notation = (mfi_notation)mfi_rng_below(&rng, MFI_N_NOTATIONS);
+        bool reasoning = mfi_rng_below(&rng, 4) == 0;
+        collected a = parse(notation, reasoning, text.data, text.len, 0);
+        collected b = parse(notation, reasoning, text.data, text.len, mfi_rng_next(&rng));
+        collected c = parse(notation, reasoning, text.data, text.len, ~0ull);
+        if (strcmp(a.log.data, b.log.data) != 0 || strcmp(a.log.data, c.log.data) != 0)
+            fail_msg("seed %llu round %d: %s", (unsigned long long)seed, round, text.data);
+        release(&a);
+        release(&b);
+        release(&c);
+        mfi_buf_free(&text);
+    }
+}
+
+/* Text must not wait for what can't be a marker any more. */
+static void text_streams(void **state)
+{
+    (void)state;
+    collected c = {.last = -1};
+    mfi_output *o = NULL;
+    mf_error err;
+    mft_ok(mfi_output_open(&o, MFI_NOTATION_HERMES, false, collect, &c, &err), &err);
+    mfi_output_push(o, "Hello <tool", 11);
+    assert_string_equal(c.text.data, "Hello");
+    mfi_output_push(o, "s", 1);
+    assert_string_equal(c.text.data, "Hello <tools");
+    mfi_output_close(&o);
+    release(&c);
+}
+
+static const struct {
+    const char *name;
+    mfi_notation notation;
+} templates[] = {
+    {"Qwen-Qwen3-0.6B", MFI_NOTATION_HERMES},
+    {"NousResearch-Hermes-3-Llama-3.1-8B-tool_use", MFI_NOTATION_HERMES},
+    {"Qwen-Qwen2.5-7B-Instruct", MFI_NOTATION_HERMES},
+    {"Qwen3-Coder", MFI_NOTATION_QWEN_CODER},
+    {"Qwen3.5-4B", MFI_NOTATION_QWEN_CODER},
+    {"deepseek-ai-DeepSeek-V3.1", MFI_NOTATION_DEEPSEEK_V31},
+    {"DeepSeek-V3", MFI_NOTATION_DEEPSEEK_V3},
+    {"llama-cpp-deepseek-r1", MFI_NOTATION_DEEPSEEK_V3},
+    {"GLM-4.6", MFI_NOTATION_GLM},
+    {"GLM-4.7-Flash", MFI_NOTATION_GLM},
+    {"openai-gpt-oss-120b", MFI_NOTATION_HARMONY},
+    {"MiniMax-M2", MFI_NOTATION_MINIMAX},
+    {"Kimi-K2-Instruct", MFI_NOTATION_KIMI},
+    {"Kimi-K2-Thinking", MFI_NOTATION_KIMI},
+    {"mistralai-Mistral-Nemo-Instruct-2407", MFI_NOTATION_MISTRAL_LIST},
+    {"Mistral-Small-3.2-24B-Instruct-2506", MFI_NOTATION_MISTRAL},
+    {"Llama-3.1-plain", MFI_NOTATION_PLAIN},
+    {"microsoft-Phi-3.5-mini-instruct", MFI_NOTATION_PLAIN},
+};
+
+static void templates_tell_their_notation(void **state)
+{
+    (void)state;
+    if (!mft_oracle("templates"))
+        mft_skip("no oracle");
+    for (size_t i = 0; i < MFI_ARRAY_LEN(templates); i++) {
+        char name[256];
+        static char text[64 << 10];
+        snprintf(name, sizeof name, "templates/%s.jinja", templates[i].name);
+        const char *path = mft_oracle(name);
+        FILE *f = path ? fopen(path, "rb") : NULL;
+        if (!f)
+            fail_msg("no %s", name);
+        size_t len = fread(text, 1, sizeof text, f);
+        fclose(f);
+        mfi_notation got = mfi_notation_detect(text, len);
+        if (got != templates[i].notation)
+            fail_msg("%s: %s", templates[i].name, mfi_notation_name(got));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_family_and_every_cut),
+        cmocka_unit_test(the_way_back_gives_the_same_bytes),
+        cmocka_unit_test(damaged_calls_are_text),
+        cmocka_unit_test(cuts_change_nothing),
+        cmocka_unit_test(text_streams),
+        cmocka_unit_test(templates_tell_their_notation),
+    };
+    return mft_run(tests);
+}
