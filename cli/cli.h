@@ -41,6 +41,8 @@ int cli_report(mf_status status, const mf_error *err, cli_phase phase);
 
 /* Names the command in messages from now on; static storage. */
 void cli_set_command(const char *name);
+/* Where measurements of drives are kept from now on. */
+void cli_set_cache(cli_env_fn env);
 
 /* Copies a choice in lower case; cut to cap bytes with the NUL. */
 void cli_lower(const char *text, char *out, size_t cap);
@@ -71,5 +73,7 @@ int cli_chat_run(const cli_args *args, cli_env_fn env);
 int cli_template(const cli_args *args);
 int cli_families(const cli_args *args);
 int cli_completion(const cli_args *args);
+int cli_trace(const cli_args *args);
+int cli_replay(const cli_args *args);
 
 #endif

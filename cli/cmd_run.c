@@ -176,6 +176,13 @@ static int finish(job *j)
     return code ? code : cli_signal_code();
 }
 
+int cli_trace(const cli_args *args)
+{
+    cli_args traced = *args;
+    traced.trace = args->output;
+    return cli_run(&traced);
+}
+
 int cli_run(const cli_args *args)
 {
     job j = {.args = args};

@@ -7,13 +7,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "paths.h"
 #include "signals.h"
 
 static const char *command_name = ""; /* set once by main */
+static char *drives_path;             /* the same; NULL: measurements aren't kept */
 
 void cli_set_command(const char *name)
 {
     command_name = name;
+}
+
+void cli_set_cache(cli_env_fn env)
+{
+    drives_path = cli_user_path(env, "XDG_CACHE_HOME", ".cache", "drives");
 }
 
 static void print_message(const char *fmt, va_list args)
@@ -109,6 +116,10 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     else if (args->activations && strcmp(args->activations, "q8") == 0)
         options->activations = MF_ACTIVATIONS_Q8;
     options->isa = args->isa;
+    options->io = args->io;
+    options->direct = args->direct;
+    options->io_cache_path = drives_path;
+    options->policy = args->policy;
     options->trace_path = args->trace;
     options->progress = cli_progress_update;
     options->progress_user = progress;
@@ -119,6 +130,8 @@ int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, 
     mf_engine_options options;
     mf_error err = {0};
     cli_engine_options(args, ctx, progress, &options);
+    if (drives_path && !cli_make_folders(drives_path)) /* then the next start measures again */
+        options.io_cache_path = NULL;
     mf_status status = mf_engine_open(engine, &options, &err);
     cli_progress_clear(progress);
     if (status == MF_OK && args->memory) {

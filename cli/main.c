@@ -97,6 +97,10 @@ static int dispatch(const cli_args *args)
         return cli_families(args);
     case CLI_COMPLETION:
         return cli_completion(args);
+    case CLI_TRACE:
+        return cli_trace(args);
+    case CLI_REPLAY:
+        return cli_replay(args);
     case CLI_N_COMMANDS:
         break;
     }
@@ -118,6 +122,7 @@ static int run_command(cli_command_id command, int argc, const char *const *argv
     mfi_buf message = {0};
     int code;
     cli_set_command(cli_commands[command].name);
+    cli_set_cache(environment);
     if (!cli_parse(&args, command, argc, argv, environment, &message))
         code = cli_usage_error("%s", message.failed ? "out of memory" : message.data);
     else if (args.help)

@@ -17,8 +17,10 @@
 #define FAMILIES   (1u << CLI_FAMILIES)
 #define INSPECT    (1u << CLI_INSPECT)
 #define COMPLETION (1u << CLI_COMPLETION)
-#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX)
-#define ANSWERS    (RUN | CHAT)
+#define TRACE      (1u << CLI_TRACE)
+#define REPLAY     (1u << CLI_REPLAY)
+#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE)
+#define ANSWERS    (RUN | CHAT | TRACE)
 #define ALL        UINT32_MAX
 
 const cli_command cli_commands[CLI_N_COMMANDS] = {
@@ -95,12 +97,40 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "then prints its type and shape.",
             .positional = {"MODEL"},
         },
+    [CLI_TRACE] =
+        {
+            .name = "trace",
+            .usage = "-m MODEL (-p TEXT | -f FILE) -o TRACE [options]",
+            .summary = "record which experts a real run chooses",
+            .notes =
+                "Runs as `run` does and writes every choice to TRACE: a JSON line for each token "
+                "and layer, with the experts in rank order and whether each was cached. `replay` "
+                "reads it.\n"
+                "Example:  moeflux trace -m models/pocket-dictionary -p \"What is a lighthouse?\" "
+                "-o lighthouse.jsonl",
+        },
+    [CLI_REPLAY] =
+        {
+            .name = "replay",
+            .usage = "TRACE [--cache SIZES] [--policy NAMES] [options]",
+            .summary = "show what caches of other sizes and policies would have hit",
+            .notes =
+                "TRACE is what `trace`, or --trace of other commands, wrote. For each size "
+                "and policy: choices that were found cached, and bytes read a token; beside "
+                "them the bound, which no policy can pass, as it knows what comes (Belady). "
+                "A prompt is replayed token by token, while a real run reads each expert once "
+                "a chunk.\n"
+                "Example:  moeflux replay lighthouse.jsonl --cache 10%,25%,50% --svg sweep.svg",
+            .positional = {"TRACE"},
+            .n_required = 1,
+        },
     [CLI_CONVERT] =
         {
             .name = "convert",
             .usage = "IN OUT --quant TYPE [options]",
             .summary = "quantise a model into MLX-style safetensors or a GGUF file",
-            .notes = "IN is any model that can be read, quantised or not, a folder or a GGUF file. "
+            .notes = "IN is any model that can be read, quantised or not, a folder or a GGUF file "
+                     "(gpt_oss not yet; into GGUF the Qwen families). "
                      "OUT is the folder or, ending in .gguf, the file to make; it must not "
                      "exist. It "
                      "appears whole at the end; when interrupted nothing is left behind. Rows that "
@@ -226,7 +256,7 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "PATH",
-     .help = "model folder, a tokenizer.json or a GGUF file"},
+     .help = "model folder, its tokenizer's file or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      INSPECT,
@@ -247,11 +277,11 @@ const cli_option cli_options[] = {
      AT(chat_template),
      .arg = "FILE",
      .help = "render the template in FILE"},
-    {{"-p", "--prompt"}, CLI_STRING, RUN, AT(prompt), .arg = "TEXT", .help = "the prompt"},
+    {{"-p", "--prompt"}, CLI_STRING, RUN | TRACE, AT(prompt), .arg = "TEXT", .help = "the prompt"},
     {{"-p", "--prompt"}, CLI_STRING, TOKENIZE, AT(prompt), .arg = "TEXT", .help = "the text"},
     {{"-f", "--file"},
      CLI_STRING,
-     RUN,
+     RUN | TRACE,
      AT(file),
      .arg = "FILE",
      .help = "read the prompt from FILE, without the newline at its end; - is standard input"},
@@ -284,7 +314,7 @@ const cli_option cli_options[] = {
      .help = "a system message before the prompt"},
     {{"--raw"},
      CLI_FLAG,
-     RUN,
+     RUN | TRACE,
      .env = true,
      AT(raw),
      .help = "continue the text as it is, without the chat template"},
@@ -368,6 +398,40 @@ const cli_option cli_options[] = {
      .arg = "FILE",
      .help = "the importance matrix to make",
      .fallback = "imatrix.gguf"},
+    {{"-o", "--output"},
+     CLI_STRING,
+     TRACE,
+     TRACE,
+     AT(output),
+     .arg = "TRACE",
+     .help = "write the trace to TRACE"},
+    {{"--policy"},
+     CLI_STRING,
+     REPLAY,
+     AT(policy),
+     .arg = "NAMES",
+     .help = "cache policies, with commas between: lru (least recently used), lfu (least "
+             "frequently, with counts that age)",
+     .fallback = "lru,lfu"},
+    {{"--policy"},
+     CLI_CHOICE,
+     ENGINE,
+     .env = true,
+     AT(policy),
+     .choices = "auto|lru|lfu",
+     .arg = "NAME",
+     .help = "which cached expert goes when room is needed: the least recently used, the least "
+             "frequently, auto (lfu below one token's working set); the answer doesn't depend on "
+             "it",
+     .fallback = "auto"},
+    {{"--cache"},
+     CLI_STRING,
+     REPLAY,
+     AT(cache),
+     .arg = "SIZES",
+     .help = "cache sizes, with commas between: experts (512), a share of all (25%), or bytes (8G)",
+     .fallback = "5% to 100%"},
+    {{"--svg"}, CLI_STRING, REPLAY, AT(svg), .arg = "FILE", .help = "plot the sweep to FILE, too"},
     {{"--hidden"},
      CLI_STRING,
      LOGITS,
@@ -376,12 +440,12 @@ const cli_option cli_options[] = {
      .help = "write the hidden states to OUT"},
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~CHAT) | FAMILIES | INSPECT,
+     (ENGINE & ~CHAT) | FAMILIES | INSPECT | REPLAY,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -687,6 +751,26 @@ const cli_option cli_options[] = {
      .arg = "N",
      .help = "threads that read experts",
      .fallback = "the plan's choice"},
+    {{"--io"},
+     CLI_CHOICE,
+     ENGINE,
+     .env = true,
+     AT(io),
+     .choices = "auto|threads|uring",
+     .arg = "READER",
+     .help = "who reads: threads, uring (the kernel's ring; not everywhere), auto (uring for "
+             "direct reads where it is allowed); the answer doesn't depend on it",
+     .fallback = "auto"},
+    {{"--direct-io"},
+     CLI_CHOICE,
+     ENGINE,
+     .env = true,
+     AT(direct),
+     .choices = "auto|on|off",
+     .arg = "WHEN",
+     .help = "reads past the page cache: on, off, auto (measured once a file system, when more "
+             "than 1 GiB will be read)",
+     .fallback = "auto"},
     {{"--chunk"},
      CLI_INT,
      ENGINE,
@@ -739,7 +823,7 @@ const cli_option cli_options[] = {
      .fallback = "one a processor this process may use"},
     {{"-t", "--threads"},
      CLI_INT,
-     TEMPLATE | FAMILIES | COMPLETION,
+     TEMPLATE | FAMILIES | COMPLETION | REPLAY,
      .env = true,
      AT(threads),
      1,

@@ -20,6 +20,8 @@ typedef enum cli_command_id {
     CLI_FAMILIES,
     CLI_COMPLETION,
     CLI_INSPECT,
+    CLI_TRACE,
+    CLI_REPLAY,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -84,7 +86,8 @@ typedef struct cli_args {
     bool help, version, raw, json, jsonl, special, ignore_eos, no_progress;
     bool keep_going, simple_io, no_history;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
-    const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
+    const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
+    const char *policy, *cache, *svg;
     const char *arch, *shape, *routing, *chat_template;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;

@@ -138,7 +138,7 @@ static void bench_products(const bench *b)
 }
 
 /* The other entries, by number. */
-#define N_OTHERS 13
+#define N_OTHERS 17
 static const char *run_other(const bench *b, const mfi_kernels *k, int which)
 {
     static uint16_t ids[8];
@@ -181,6 +181,20 @@ static const char *run_other(const bench *b, const mfi_kernels *k, int which)
     case 11:
         k->route(&(mfi_routing){.normalize = true, .scale = 1}, x, NULL, 256, 8, ids, y);
         return "route 8 of 256";
+    case 12: /* what latent attention is made of, at DeepSeek-V3's sizes */
+        k->attend_shared(x, 576, 8, p, 576, p, 576, 1000, 576, 512, 0.1f, y, 512);
+        return "attend_shared 8 x 1000 x 576";
+    case 13:
+    case 14:
+    case 15: {
+        static const mfi_qtype types[] = {
+            {MFI_Q_BF16, 16, 0, 0}, {MFI_Q_FP8, 8, MFI_Q_F32, 0}, {MFI_Q_MLX, 4, MFI_Q_BF16, 64}};
+        static const char *const names[] = {"matmul_t 128 x 512 bf16", "matmul_t 128 x 512 fp8",
+                                            "matmul_t 128 x 512 mlx 4"};
+        mfi_mat w = {types[which - 13], 128, 512, {p, p + 65536, p + 131072}};
+        k->matmul_t(&w, x, 128, 1, y, 512, 0, 128);
+        return names[which - 13];
+    }
     default: {
         mfi_mat w = {{MFI_Q_MLX, 4, MFI_Q_BF16, 64}, 1, 2048, {p, p + 65536, p + 131072}};
         k->get_row(&w, 0, y);

@@ -92,10 +92,16 @@ typedef struct mf_engine_options {
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     mf_activations activations;
-    const char *isa;         /* "c", "avx2"; NULL or "auto": the best this machine has */
-    const char *trace_path;  /* write every expert choice here as JSON lines; NULL: no trace */
-    bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
-    mf_progress_fn progress; /* may be NULL */
+    const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
+    const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
+    const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
+    const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
+                           or "auto": measured, when there is much to read */
+    const char
+        *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
+    const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
+    bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
+    mf_progress_fn progress;   /* may be NULL */
     void *progress_user;
 } mf_engine_options;
 
@@ -117,6 +123,10 @@ typedef struct mf_model_info {
     uint32_t n_threads, chunk;
     char isa[16];        /* kernels in use */
     char activations[8]; /* "q8" if some weights meet 8-bit activations, else "f32" */
+    char reader[16];     /* "threads" or "uring" */
+    bool direct;         /* it reads past the page cache */
+    char policy[8];      /* "lru" or "lfu" */
+    char reader_reason[160];
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
@@ -147,6 +157,29 @@ MF_API void mf_engine_stats_reset(mf_engine *engine);
  * then returned as MF_ERR_BUDGET. */
 MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
                                void *user, mf_error *err);
+
+/* ---- replaying traces ------------------------------------------------------------------------ */
+
+/* A recorded trace (mf_engine_options.trace_path), to ask what caches would have hit. A token's
+ * choice in a layer is wanted at once. Read-only once open: any thread. */
+typedef struct mf_replay mf_replay;
+
+typedef struct mf_replay_info {
+    size_t struct_size;
+    uint32_t n_layers, n_experts, top_k;
+    uint64_t expert_bytes;        /* of one expert; 0: the trace doesn't say */
+    uint64_t n_tokens, n_choices; /* choices: experts, over all tokens and layers */
+} mf_replay_info;
+
+/* MF_ERR_FORMAT names the line; a last line that was cut off is left out. */
+MF_API mf_status mf_replay_open(mf_replay **replay, const char *path, mf_error *err);
+MF_API void mf_replay_close(mf_replay **replay);
+MF_API void mf_replay_info_get(const mf_replay *replay, mf_replay_info *info);
+
+/* How many of the choices a cache of n_slots experts would have held, under "lru" or "lfu", or,
+ * with NULL, at most under any policy. n_slots: at least top_k. */
+MF_API mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uint32_t n_slots,
+                                uint64_t *hits, mf_error *err);
 
 /* ---- inspection ----------------------------------------------------------------------------- */
 
@@ -179,7 +212,7 @@ MF_API mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_
 
 /* ---- tokenizer and chat --------------------------------------------------------------------- */
 
-/* `path` is a model folder, a tokenizer.json or a GGUF file. */
+/* `path` is a model folder, a tokenizer.json, a SentencePiece or tiktoken model, or a GGUF file. */
 MF_API mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err);
 MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
 
@@ -188,6 +221,21 @@ MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
  * tokenizer's post-processor adds. *ids is allocated; release with mf_free. */
 MF_API mf_status mf_tokenizer_encode(const mf_tokenizer *tokenizer, const char *text, size_t len,
                                      bool add_special, int32_t **ids, size_t *n_ids, mf_error *err);
+
+/* A part of a text. In plain parts (what a user wrote) added tokens are not recognised, nor any
+ * that reaches into one. */
+typedef struct mf_text_span {
+    const char *text; /* need not end with a NUL, nor at a whole character */
+    size_t len;
+    bool plain;
+} mf_text_span;
+
+/* Encodes the spans as the one text that they make together: apart from the added tokens that plain
+ * parts hide, the ids are those of mf_tokenizer_encode for that text, words across the borders of
+ * spans included. */
+MF_API mf_status mf_tokenizer_encode_spans(const mf_tokenizer *tokenizer, const mf_text_span *spans,
+                                           size_t n_spans, bool add_special, int32_t **ids,
+                                           size_t *n_ids, mf_error *err);
 
 /* The bytes of one token as they appear in text (not necessarily whole characters); valid as long
  * as the tokenizer. Unknown ids give length 0. Special (control) tokens give their text only with

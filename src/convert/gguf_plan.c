@@ -186,7 +186,8 @@ void mfi_gp_count_bytes(mfi_gp *plan, const mfi_model *model)
     }
 }
 
-/* What the file can't say, because readers take it from the architecture. */
+/* What isn't written yet, and what the file can't say, because readers take it from the
+ * architecture. */
 static mf_status check_sayable(const planner *p)
 {
     static const mfi_arch *const archs[] = {&mfi_arch_qwen2_moe, &mfi_arch_qwen3_moe,

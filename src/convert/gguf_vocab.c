@@ -211,12 +211,19 @@ static mf_status put_merges(vocab *v)
 
 static mf_status read_json(const char *dir, const char *name, mfi_json **root, mf_error *err)
 {
-    char *path = mfi_path_join(dir, name);
+    char *path = mfi_path_join(dir, name), *text = NULL;
+    size_t len;
     mf_status status = MF_OK;
     if (!path)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "%s/%s: out of memory", dir, name);
-    else if (mfi_file_exists(path))
-        status = mfi_json_parse_file(path, MFI_MAX_CONFIG_BYTES, root, err);
+    if (status == MF_OK && mfi_file_exists(path)) {
+        status = mfi_file_read_all(path, MFI_MAX_CONFIG_BYTES, &text, &len, err);
+        if (status == MF_OK) /* it may say that there is no limit */
+            status = mfi_json_scan_any_int(text, len, path, err);
+        if (status == MF_OK)
+            status = mfi_json_span_parse(mfi_json_root(text, len), root, err);
+    }
+    free(text);
     free(path);
     return status;
 }

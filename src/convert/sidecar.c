@@ -206,11 +206,17 @@ typedef struct copier {
 static bool is_copied(const char *name)
 {
     static const char *const names[] = {
-        "tokenizer.json",      "tokenizer_config.json",
-        "tokenizer.model",     "vocab.json",
-        "merges.txt",          "special_tokens_map.json",
-        "added_tokens.json",   "generation_config.json",
-        "chat_template.jinja", "chat_template.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "tokenizer.model",
+        "tiktoken.model",
+        "vocab.json",
+        "merges.txt",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "chat_template.json",
     };
     static const char *const prefixes[] = {"LICENSE", "LICENCE", "COPYING", "NOTICE", "README"};
     for (size_t i = 0; i < MFI_ARRAY_LEN(names); i++)

@@ -72,7 +72,7 @@ static const mfi_evidence evidence[] = {
     {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
                                                 "and greedy tokens of Hugging Face transformers"},
     {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "the tensors of mlx-lm's own conversion of a tiny model, to the bit"},
+     "a tiny model as mlx-lm converts it, 4 bits: its logits (tools/mlx_families.py)"},
     {"GGUF", "a tiny F32 model: logits of llama.cpp"},
 };
 

@@ -10,10 +10,11 @@
 #include "model/config.h"
 
 const mfi_arch *const mfi_archs[] = {
-    &mfi_arch_qwen3_5_moe,   &mfi_arch_qwen3_next, &mfi_arch_qwen3_moe,   &mfi_arch_qwen2_moe,
-    &mfi_arch_mixtral,       &mfi_arch_olmoe,      &mfi_arch_glm4_moe,    &mfi_arch_minimax_m2,
-    &mfi_arch_granitemoe,    &mfi_arch_dots1,      &mfi_arch_deepseek_v3, &mfi_arch_deepseek_v2,
-    &mfi_arch_glm4_moe_lite, &mfi_arch_deepseek,
+    &mfi_arch_qwen3_5_moe,   &mfi_arch_qwen3_next, &mfi_arch_qwen3_moe,    &mfi_arch_qwen2_moe,
+    &mfi_arch_mixtral,       &mfi_arch_olmoe,      &mfi_arch_glm4_moe,     &mfi_arch_minimax_m2,
+    &mfi_arch_granitemoe,    &mfi_arch_dots1,      &mfi_arch_deepseek_v3,  &mfi_arch_deepseek_v2,
+    &mfi_arch_glm4_moe_lite, &mfi_arch_deepseek,   &mfi_arch_gpt_oss,      &mfi_arch_ernie4_5_moe,
+    &mfi_arch_hunyuan_moe,   &mfi_arch_exaone_moe, &mfi_arch_bailing_moe2, &mfi_arch_bailing_moe,
 };
 const uint32_t mfi_n_archs = MFI_ARRAY_LEN(mfi_archs);
 
@@ -175,6 +176,7 @@ void mfi_model_close(mfi_model **model)
     free((*model)->ffn);
     free((*model)->weights);
     free((*model)->experts);
+    free((*model)->expert_bias);
     free(*model);
     *model = NULL;
 }

@@ -69,7 +69,7 @@ static mf_status read_config(mf_tokenizer *tokenizer, const char *path, mf_error
     char *json;
     size_t len;
     MFI_TRY(mfi_file_read_all(path, MFI_MAX_JSON_BYTES, &json, &len, err));
-    mf_status status = mfi_json_scan(json, len, path, err);
+    mf_status status = mfi_json_scan_any_int(json, len, path, err);
     mfi_json_span root = status == MF_OK ? mfi_json_root(json, len) : (mfi_json_span){0};
     if (status == MF_OK && mfi_json_span_type(root) != MFI_JSON_OBJECT)
         status = mfi_fail(err, MF_ERR_FORMAT, "%s: not an object", path);

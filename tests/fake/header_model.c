@@ -1,5 +1,5 @@
-/* Models without weights; see header_model.h. Every tensor counts as lying at the start of a file
- * that nobody opens. */
+/* Models without weights; see header_model.h. Every tensor counts as lying at the start of its
+ * config.json, which nobody reads weights from. */
 #include "fake/header_model.h"
 
 #include <stdio.h>
@@ -13,26 +13,36 @@ struct mft_headers {
     mfi_catalog *catalog;
 };
 
-mft_headers *mft_headers_new(const char *config)
+/* A file of that text, in static storage. */
+static const char *write_text(const char *dir, const char *text)
 {
-    char path[1024];
-    mf_error err;
-    mft_headers *h = calloc(1, sizeof *h);
-    const char *dir = mft_tmpdir();
+    static char path[1024];
     snprintf(path, sizeof path, "%s/config.json", dir);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    assert_true(fputs(config, f) >= 0 && fclose(f) == 0);
+    assert_true(fputs(text, f) >= 0 && fclose(f) == 0);
+    return path;
+}
+
+mft_headers *mft_headers_new(const char *config)
+{
+    mf_error err;
+    uint32_t file;
+    mft_headers *h = calloc(1, sizeof *h);
+    const char *dir = mft_tmpdir(), *path = write_text(dir, config);
     mft_ok(mfi_catalog_new(&h->catalog, dir, &err), &err);
+    mft_ok(mfi_catalog_add_file(h->catalog, path, &file, &err), &err);
     return h;
 }
 
 mft_headers *mft_headers_new_gguf(const char *meta)
 {
     mf_error err;
+    uint32_t file;
     mfi_json *tree = NULL;
     mft_headers *h = calloc(1, sizeof *h);
     mft_ok(mfi_catalog_new_bare(&h->catalog, "made-up.gguf", &err), &err);
+    mft_ok(mfi_catalog_add_file(h->catalog, write_text(mft_tmpdir(), meta), &file, &err), &err);
     mft_ok(mfi_json_parse(meta, strlen(meta), "metadata", &tree, &err), &err);
     mfi_catalog_set_meta(h->catalog, tree);
     return h;

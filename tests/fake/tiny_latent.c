@@ -138,6 +138,31 @@ static void matrix(maker *m, const char *name, uint64_t rows, uint64_t cols)
     }
 }
 
+/* A matrix whose rows come in heads of `nope`, which are left alone, and `rope` that are rotated.
+ */
+static void rotated(maker *m, const char *name, uint64_t rows, uint64_t cols, uint64_t nope)
+{
+    uint64_t rope = m->spec->rope, head = nope + rope;
+    if (!m->spec->halves) {
+        matrix(m, name, rows, cols);
+        return;
+    }
+    uint8_t *codes;
+    float *scales, *data = draw(m, rows, cols, &codes, &scales);
+    float *moved = malloc(rows * cols * sizeof *moved);
+    assert_true(moved && !m->spec->fp8);
+    for (uint64_t r = 0; r < rows; r++) {
+        uint64_t at = r % head, to = r;
+        if (at >= nope)
+            to = r - at + nope + (at - nope) / 2 + (at - nope) % 2 * (rope / 2);
+        memcpy(moved + to * cols, data + r * cols, cols * sizeof *moved);
+    }
+    add(m, name, "F32", rows, cols, 0, moved);
+    free(data);
+    free(codes);
+    free(scales);
+}
+
 static void kv_b(maker *m, uint32_t layer)
 {
     const mft_latent *s = m->spec;
@@ -173,11 +198,12 @@ static void attention(maker *m, uint32_t i)
     if (s->q_rank) {
         matrix(m, in_layer(i, "self_attn.q_a_proj.weight"), s->q_rank, s->hidden);
         vector(m, in_layer(i, "self_attn.q_a_layernorm.weight"), s->q_rank, 1, 0.2);
-        matrix(m, in_layer(i, "self_attn.q_b_proj.weight"), q, s->q_rank);
+        rotated(m, in_layer(i, "self_attn.q_b_proj.weight"), q, s->q_rank, s->nope);
     } else {
-        matrix(m, in_layer(i, "self_attn.q_proj.weight"), q, s->hidden);
+        rotated(m, in_layer(i, "self_attn.q_proj.weight"), q, s->hidden, s->nope);
     }
-    matrix(m, in_layer(i, "self_attn.kv_a_proj_with_mqa.weight"), s->kv_rank + s->rope, s->hidden);
+    rotated(m, in_layer(i, "self_attn.kv_a_proj_with_mqa.weight"), s->kv_rank + s->rope, s->hidden,
+            s->kv_rank);
     vector(m, in_layer(i, "self_attn.kv_a_layernorm.weight"), s->kv_rank, 1, 0.2);
     kv_b(m, i);
     matrix(m, in_layer(i, "self_attn.o_proj.weight"), s->hidden, (uint64_t)s->n_head * s->v_dim);
@@ -239,12 +265,36 @@ static void write_config(const char *dir, const mft_latent *s)
             "\"mscale\":1.0,\"mscale_all_dim\":1.0,\"beta_fast\":32,\"beta_slow\":1,"
             "\"original_max_position_embeddings\":64}",
             s->n_groups, s->n_groups_used, s->n_dense, s->mtp);
+    if (s->halves)
+        fputs(",\"rope_interleave\":false", f);
     if (s->fp8)
         fputs(",\"quantization_config\":{\"quant_method\":\"fp8\",\"fmt\":\"e4m3\","
               "\"activation_scheme\":\"dynamic\",\"weight_block_size\":[128,128]}",
               f);
     fputs("}\n", f);
     assert_int_equal(fclose(f), 0);
+}
+
+void mft_latent_set(const char *dir, const char *key, const char *value)
+{
+    char path[512], quoted[96];
+    size_t len;
+    snprintf(path, sizeof path, "%s", mft_path(dir, "config.json"));
+    char *text = (char *)mft_read(path, &len);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    snprintf(quoted, sizeof quoted, "\"%s\":", key);
+    char *old = memmem(text, len, quoted, strlen(quoted));
+    size_t before = old ? (size_t)(old - text) : 1, after = before;
+    if (old) { /* up to the comma, brace or bracket that ends a plain value */
+        after += strlen(quoted);
+        after += strcspn(old + strlen(quoted), ",}\n");
+    }
+    fwrite(text, 1, before, f);
+    fprintf(f, "%s%s%s", quoted, value, old ? "" : ",");
+    fwrite(text + after, 1, len - after, f);
+    assert_int_equal(fclose(f), 0);
+    free(text);
 }
 
 const char *mft_latent_write(const mft_latent *s)

@@ -11,14 +11,18 @@ typedef struct mft_latent {
     uint32_t q_rank; /* 0: queries aren't compressed */
     uint32_t kv_rank, nope, rope, v_dim;
     uint32_t n_experts, top_k, width, n_shared, dense_width, n_groups, n_groups_used;
-    bool fp8;   /* else float32 */
-    bool split; /* kv_b as MLX splits it, keys transposed; float32 only */
-    bool mtp;   /* a layer for multi-token prediction behind the others */
+    bool fp8;    /* else float32 */
+    bool split;  /* kv_b as MLX splits it, keys transposed; float32 only */
+    bool halves; /* rotated pairs are i and i + rope/2, else neighbours; float32 only */
+    bool mtp;    /* a layer for multi-token prediction behind the others */
     uint64_t seed;
 } mft_latent;
 
 void mft_latent_default(mft_latent *spec); /* 3 layers, everything small and unequal */
 
+/* Writes a key and raw JSON value in front of config.json's others, or over the one that is there.
+ */
+void mft_latent_set(const char *dir, const char *key, const char *value);
 /* Writes config.json and model.safetensors into a fresh folder. */
 const char *mft_latent_write(const mft_latent *spec);
 

@@ -385,12 +385,13 @@ static void refused(void **state)
     }
     const char *dir = mft_folder();
     mft_gguf g = {0};
-    mft_gguf_str(&g, "tokenizer.ggml.model", "llama");
+    mft_gguf_str(&g, "tokenizer.ggml.model", "rwkv");
     mft_gguf_write(&g, dir, "v.gguf");
     mf_tokenizer *t = NULL;
     mf_error err = {0};
     assert_int_equal(mf_tokenizer_open(&t, dir, &err), MF_ERR_UNSUPPORTED);
-    assert_non_null(strstr(err.message, "llama"));
+    assert_non_null(strstr(err.message, "rwkv"));
+    assert_non_null(strstr(err.message, "t5 (Unigram)"));
 }
 
 /* Every name opens, and names are words of their own. */

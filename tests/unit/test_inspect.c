@@ -262,11 +262,68 @@ static void known_family(void **state)
     mfi_buf_free(&text);
 }
 
+/* GLM's tiny checkpoint with its last layer declared to be beyond the model: as checkpoints with
+ * multi-token prediction have it. */
+static void layers_left_alone(void **state)
+{
+    (void)state;
+    const char *folder = mft_oracle("hf/glm4_moe");
+    if (!folder)
+        mft_skip("no oracle hf/glm4_moe");
+    char config[4096], target[1024];
+    const char *dir = mft_folder();
+    size_t len;
+    snprintf(target, sizeof target, "%s/config.json", folder);
+    unsigned char *text = mft_read(target, &len);
+    assert_true(len < sizeof config);
+    memcpy(config, text, len);
+    config[len] = 0;
+    free(text);
+    char *at = strstr(config, "\"num_hidden_layers\": 3");
+    assert_non_null(at);
+    at[strlen("\"num_hidden_layers\": ")] = '2';
+    FILE *f = fopen(mft_path(dir, "config.json"), "w");
+    assert_non_null(f);
+    assert_true(fputs(config, f) >= 0 && fclose(f) == 0);
+    snprintf(target, sizeof target, "%s/model.safetensors", folder);
+    assert_int_equal(symlink(target, mft_path(dir, "model.safetensors")), 0);
+
+    mfi_buf out = {0}, people = {0};
+    mfi_json *root = NULL;
+    mf_error err;
+    mft_ok(mf_inspect_write(dir, true, collect, &out, &err), &err);
+    mft_ok(mfi_json_parse(out.data, out.len, "inspect", &root, &err), &err);
+    assert_int_equal(number(root, "mtp_layers"), 1);
+    int64_t dense = 0, left = 0;
+    for (size_t i = 0; i < mfi_json_len(mfi_json_get(root, "tensors")); i++) {
+        const mfi_json *t = mfi_json_at(mfi_json_get(root, "tensors"), i);
+        const char *name = mfi_json_str(mfi_json_get(t, "name"), NULL);
+        const char *role = mfi_json_str(mfi_json_get(t, "role"), NULL);
+        if (strstr(name, "layers.0.mlp.")) {
+            assert_string_equal(role, "dense");
+            dense += number(t, "bytes");
+        }
+        if (strstr(name, "layers.2.")) {
+            assert_string_equal(role, "other");
+            left += number(t, "bytes");
+        }
+    }
+    assert_int_equal(dense, 3 * 128 * 256 * 2);
+    assert_true(left > 0);
+    assert_int_equal(number(mfi_json_get(root, "bytes_by_role"), "dense"), dense);
+    mfi_json_free(&root);
+    mft_ok(mf_inspect_write(dir, false, collect, &people, &err), &err);
+    assert_non_null(strstr(people.data, "1 layer for multi-token prediction, from layer 2 on"));
+    mfi_buf_free(&out);
+    mfi_buf_free(&people);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quants), cmocka_unit_test(pieces),       cmocka_unit_test(small_and_wrong),
-        cmocka_unit_test(mlx),    cmocka_unit_test(known_family),
+        cmocka_unit_test(quants),          cmocka_unit_test(pieces),
+        cmocka_unit_test(small_and_wrong), cmocka_unit_test(mlx),
+        cmocka_unit_test(known_family),    cmocka_unit_test(layers_left_alone),
     };
     return mft_run(tests);
 }

@@ -152,6 +152,202 @@ static void split_kv_b(void **state)
     same_model(&a, &b, "kv_b split");
     a.q_rank = b.q_rank = 0;
     same_model(&a, &b, "kv_b split, queries not compressed");
+    b.split = false;
+    b.halves = true;
+    same_model(&a, &b, "pairs half a head apart, queries not compressed");
+    a.q_rank = b.q_rank = 40;
+    same_model(&a, &b, "pairs half a head apart");
+}
+
+/* ---- what can't be ---- */
+
+static void refused(const char *path, mf_status status, const char *word)
+{
+    mf_error err = {0};
+    mfi_catalog *catalog = NULL;
+    mfi_model *model = NULL;
+    mft_ok(mfi_format_open(&catalog, path, &err), &err);
+    assert_int_equal(mfi_model_open(&model, catalog, &err), status);
+    assert_null(model);
+    if (!strstr(err.message, word))
+        fail_msg("no \"%s\" in: %s", word, err.message);
+    mfi_catalog_close(&catalog);
+}
+
+static void impossible(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value;
+        mf_status status;
+        const char *word;
+    } cases[] = {
+        {"kv_lora_rank", "null", MF_ERR_FORMAT, "kv_lora_rank"},
+        {"kv_lora_rank", "0", MF_ERR_FORMAT, "kv_lora_rank"},
+        {"kv_lora_rank", "1025", MF_ERR_FORMAT, "kv_lora_rank"},
+        {"kv_lora_rank", "1020", MF_ERR_LIMIT, "at most 1024"},
+        {"kv_lora_rank", "55", MF_ERR_TENSOR_SHAPE, "kv_a_proj_with_mqa"},
+        {"q_lora_rank", "41", MF_ERR_TENSOR_SHAPE, "q_a_proj"},
+        {"q_lora_rank", "null", MF_ERR_TENSOR_MISSING, "q_proj"},
+        {"q_lora_rank", "4294967336", MF_ERR_FORMAT, "q_lora_rank"},
+        {"qk_nope_head_dim", "1020", MF_ERR_LIMIT, "at most 1024"},
+        {"qk_nope_head_dim", "23", MF_ERR_TENSOR_SHAPE, "q_b_proj"},
+        {"qk_rope_head_dim", "7", MF_ERR_FORMAT, "rotary"},
+        {"v_head_dim", "21", MF_ERR_TENSOR_SHAPE, "kv_b_proj"},
+        {"num_attention_heads", "4", MF_ERR_TENSOR_SHAPE, "q_b_proj"},
+        {"partial_rotary_factor", "0.5", MF_ERR_UNSUPPORTED, "rotary"},
+        {"topk_method", "\"greedy\"", MF_ERR_UNSUPPORTED, "topk_method 'greedy'"},
+        {"scoring_func", "\"tanh\"", MF_ERR_UNSUPPORTED, "tanh"},
+        {"n_group", "5", MF_ERR_FORMAT, "groups"},
+        {"rope_interleave", "3", MF_ERR_FORMAT, "rope_interleave"},
+        {"mlp_layer_types", "[\"dense\",\"sparse\"]", MF_ERR_FORMAT, "3 layers"},
+        {"mlp_layer_types", "[\"dense\",\"odd\",\"sparse\"]", MF_ERR_UNSUPPORTED, "'odd'"},
+        {"mlp_layer_types", "[\"sparse\",\"sparse\",\"sparse\"]", MF_ERR_TENSOR_MISSING,
+         "layers.0.mlp.gate"},
+        {"mlp_layer_types", "[\"dense\",\"dense\",\"dense\"]", MF_ERR_UNSUPPORTED, "no layer"},
+    };
+    mft_latent s;
+    mft_latent_default(&s);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *dir = mft_latent_write(&s);
+        mft_latent_set(dir, cases[i].key, cases[i].value);
+        refused(dir, cases[i].status, cases[i].word);
+    }
+}
+
+/* Listed layer by layer, the kinds are what they are by number. */
+static void layer_types(void **state)
+{
+    (void)state;
+    mft_latent s;
+    mft_latent_default(&s);
+    int32_t ids[N_IDS];
+    some_ids(ids, s.n_vocab);
+    const char *dir = mft_latent_write(&s);
+    run a = eval(dir, ids, N_IDS);
+    mft_latent_set(dir, "first_k_dense_replace", "0");
+    mft_latent_set(dir, "mlp_layer_types", "[\"dense\",\"sparse\",\"sparse\"]");
+    run b = eval(dir, ids, N_IDS);
+    assert_memory_equal(a.logits, b.logits, N_IDS * a.n_vocab * sizeof *a.logits);
+    free(a.logits);
+    free(b.logits);
+}
+
+/* ---- GGUF from before kv_b was split ---- */
+
+static void *bytes_of(const mfi_catalog *c, const char *name, size_t *len)
+{
+    mf_error err;
+    uint32_t id = mfi_catalog_find(c, name);
+    assert_true(id != MFI_TENSOR_NONE);
+    const mfi_tensor *t = mfi_catalog_tensor(c, id);
+    mfi_extent e = mfi_tensor_extent(t, 0, 0, mfi_tensor_rows(t));
+    void *data = malloc(e.len);
+    assert_non_null(data);
+    *len = e.len;
+    mft_ok(mfi_file_read(mfi_catalog_file(c, e.file), data, e.len, e.offset, &err), &err);
+    return data;
+}
+
+/* The oracle's has one head of 128 and 128 columns over a latent of 512: the rows of its key, which
+ * stand transposed, then those of its value. */
+static void put_whole_kv_b(mft_gguf *g, const mfi_catalog *c, int layer)
+{
+    char name[64];
+    size_t len;
+    snprintf(name, sizeof name, "blk.%d.attn_k_b.weight", layer);
+    float *k = bytes_of(c, name, &len), *whole = malloc(2 * len);
+    assert_non_null(whole);
+    assert_int_equal(len, 512 * 128 * 4);
+    for (int l = 0; l < 512; l++)
+        for (int d = 0; d < 128; d++)
+            whole[d * 512 + l] = k[l * 128 + d];
+    free(k);
+    snprintf(name, sizeof name, "blk.%d.attn_v_b.weight", layer);
+    float *v = bytes_of(c, name, &len);
+    memcpy(whole + 512 * 128, v, len);
+    free(v);
+    snprintf(name, sizeof name, "blk.%d.attn_kv_b.weight", layer);
+    mft_gguf_tensor(g, name, 0, 2, (const uint64_t[]){512, 256}, whole, 2 * len);
+    free(whole);
+}
+
+/* As they were, but for a head's sizes, which had the plain names then. */
+static void put_keys(mft_gguf *g, const mfi_json *meta)
+{
+    for (size_t i = 0; i < mfi_json_len(meta); i++) {
+        const char *key;
+        const mfi_json *v = mfi_json_member(meta, i, &key);
+        const char *text = mfi_json_str(v, NULL);
+        double number;
+        bool flag;
+        bool fraction =
+            strstr(key, "freq_base") || strstr(key, "epsilon") || strstr(key, "weights_scale");
+        if (strstr(key, "tokenizer") || strstr(key, ".key_length") || strstr(key, ".value_length"))
+            continue;
+        if (text)
+            mft_gguf_str(g, key, text);
+        else if (mfi_json_bool(v, &flag))
+            mft_gguf_bool(g, key, flag);
+        else if (mfi_json_f64(v, &number) && fraction)
+            mft_gguf_f32(g, key, (float)number);
+        else if (mfi_json_f64(v, &number))
+            mft_gguf_u32(g, key, (uint32_t)number);
+    }
+    mft_gguf_u32(g, "deepseek2.attention.key_length", 192);
+    mft_gguf_u32(g, "deepseek2.attention.value_length", 128);
+}
+
+static void put_tensors(mft_gguf *g, const mfi_catalog *c)
+{
+    for (uint32_t id = 0; id < mfi_catalog_n_tensors(c); id++) {
+        const mfi_tensor *t = mfi_catalog_tensor(c, id);
+        const char *name = mfi_catalog_name(c, id);
+        uint64_t dims[MFI_MAX_DIMS];
+        size_t len;
+        if (strstr(name, "attn_k_b") || strstr(name, "attn_v_b"))
+            continue;
+        for (uint32_t d = 0; d < t->n_dims; d++)
+            dims[d] = t->dims[t->n_dims - 1 - d];
+        void *data = bytes_of(c, name, &len);
+        mft_gguf_tensor(g, name, 0, t->n_dims, dims, data, len);
+        free(data);
+    }
+    for (int layer = 0; layer < 2; layer++)
+        put_whole_kv_b(g, c, layer);
+}
+
+static void whole_kv_b_gguf(void **state)
+{
+    (void)state;
+    mf_error err;
+    mfi_catalog *c = NULL;
+    mft_gguf g = {0};
+    const char *path = mft_unpack("gguf/archs/deepseek2.gguf", mft_folder()), *dir = mft_folder();
+    if (!path)
+        mft_skip("no oracle gguf, or no xz");
+    char first[512];
+    snprintf(first, sizeof first, "%s", path);
+    mft_ok(mfi_format_open(&c, first, &err), &err);
+    put_keys(&g, mfi_catalog_meta(c));
+    put_tensors(&g, c);
+    mfi_catalog_close(&c);
+    mft_gguf_write(&g, dir, "old.gguf");
+    mft_ok(mfi_format_open(&c, first, &err), &err);
+    put_keys(&g, mfi_catalog_meta(c));
+    mft_gguf_f32(&g, "deepseek2.attention.temperature_scale", 0.1f);
+    put_tensors(&g, c);
+    mfi_catalog_close(&c);
+    mft_gguf_write(&g, dir, "warm.gguf");
+    refused(mft_path(dir, "warm.gguf"), MF_ERR_UNSUPPORTED, "temperature_scale");
+    int32_t ids[N_IDS];
+    some_ids(ids, 128);
+    run a = eval(mft_path(dir, "old.gguf"), ids, N_IDS), b = eval(first, ids, N_IDS);
+    double e = apart(&a, &b, N_IDS);
+    printf("  kv_b whole in GGUF: %.2g of their spread apart\n", e);
+    assert_true(e <= 2e-5);
+    free(a.logits);
+    free(b.logits);
 }
 
 /* The layer behind the others changes nothing, and is told of. */
@@ -350,6 +546,8 @@ int main(void)
         cmocka_unit_test(e4m3_codes),       cmocka_unit_test(fp8),
         cmocka_unit_test(fp8_kv_b),         cmocka_unit_test(split_kv_b),
         cmocka_unit_test(prediction_layer), cmocka_unit_test(fp8_oracle),
+        cmocka_unit_test(whole_kv_b_gguf),  cmocka_unit_test(impossible),
+        cmocka_unit_test(layer_types),
     };
     return mft_run(tests);
 }

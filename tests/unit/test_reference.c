@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LIMIT 2e-4
 
@@ -183,10 +184,85 @@ static void hf_family(void **state)
     check_hf(*state);
 }
 
+static void latent_tiny(void **state)
+{
+    char name[64];
+    snprintf(name, sizeof name, "tests/data/latent-tiny/%s", (const char *)*state);
+    check_folder(mft_source(name));
+}
+
+#define LATENT(name)                                                                               \
+    {                                                                                              \
+        "latent-tiny/" name, latent_tiny, NULL, NULL, name                                         \
+    }
+
 #define HF(family)                                                                                 \
     {                                                                                              \
         "hf/" family, hf_family, NULL, NULL, family                                                \
     }
+
+/* The oracle's Mixtral with its rotary frequencies scaled: the logits of the last of 64 tokens. */
+static const struct {
+    const char *name, *parameters;
+    float logits[256];
+} scaled[] = {
+#include "../data/rope_logits.inc"
+};
+
+static const float *last_logits(mf_session *session)
+{
+    mf_error err;
+    int32_t ids[64];
+    for (int i = 0; i < 64; i++)
+        ids[i] = (i * 37 + 11) % 200;
+    mft_ok(mf_session_eval(session, ids, 64, NULL, &err), &err);
+    return mf_session_logits(session);
+}
+
+/* The folder with other rope_parameters. */
+static const char *with_rope(const char *from, const char *parameters)
+{
+    static char dir[512];
+    char path[1024], target[1024], config[4096];
+    snprintf(dir, sizeof dir, "%s", mft_tmpdir());
+    snprintf(path, sizeof path, "%s/config.json", from);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    config[fread(config, 1, sizeof config - 1, f)] = 0;
+    fclose(f);
+    char *at = strstr(config, "\"rope_parameters\": "), *end = at ? strchr(at, '}') : NULL;
+    assert_non_null(end);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "%.*s\"rope_parameters\": %s%s", (int)(at - config), config, parameters, end + 1);
+    assert_int_equal(fclose(f), 0);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    snprintf(target, sizeof target, "%s/model.safetensors", from);
+    unlink(path);
+    assert_int_equal(symlink(target, path), 0);
+    return dir;
+}
+
+static void rope_scaling(void **state)
+{
+    const char *folder = mft_oracle("hf/mixtral");
+    (void)state;
+    if (!folder)
+        mft_skip("no oracle hf/mixtral");
+    for (size_t i = 0; i < sizeof scaled / sizeof scaled[0]; i++) {
+        mf_engine *engine = NULL;
+        mf_session *session = NULL;
+        open_model(&engine, &session, with_rope(folder, scaled[i].parameters), "auto");
+        const float *got = last_logits(session);
+        double e = worst(got, scaled[i].logits, 256) / spread(scaled[i].logits, 256);
+        printf("  %s: logits off by %.2g of their spread at most\n", scaled[i].name, e);
+        if (!(e <= LIMIT))
+            fail_msg("%s: logits off by %.3g of their spread", scaled[i].name, e);
+        mf_session_close(&session);
+        mf_engine_close(&engine);
+    }
+}
 
 int main(void)
 {
@@ -197,6 +273,9 @@ int main(void)
         MLX("qwen2_moe-q6g32"),
         MLX("qwen3_next-q5g32"),
         MLX("deepseek_v3-q4g32"),
+        LATENT("mlx-v3"),
+        LATENT("mlx-v2"),
+        LATENT("hf-v2-lite"),
         HF("qwen3_5_moe_text"),
         HF("qwen3_next"),
         HF("qwen3_moe"),
@@ -210,6 +289,8 @@ int main(void)
         HF("deepseek_v3"),
         HF("deepseek_v2"),
         HF("glm4_moe_lite"),
+        HF("gpt_oss"),
+        cmocka_unit_test(rope_scaling),
     };
     return mft_run(tests);
 }

@@ -74,12 +74,49 @@ static void paired(void **state)
     assert_int_equal(mfi_map_tensor_rows(&heads, MFI_MAP_ROPE_PAIRS, 12), 12);
 }
 
+/* 3 heads of 4 rows of keys, then 2 of values. */
+static void keys_and_values(void **state)
+{
+    (void)state;
+    const mfi_shape latent = {.n_head = 3, .nope_dim = 4, .v_dim = 2};
+    const uint32_t k[] = {0, 1, 2, 3, 6, 7, 8, 9, 12, 13, 14, 15}, v[] = {4, 5, 10, 11, 16, 17};
+    for (uint32_t r = 0; r < 12; r++) {
+        uint32_t src;
+        assert_int_equal(mfi_map_source(&latent, MFI_MAP_KVB_K, r, &src), 4 - r % 4);
+        assert_int_equal(src, k[r]);
+        if (r < 6) {
+            assert_int_equal(mfi_map_source(&latent, MFI_MAP_KVB_V, r, &src), 2 - r % 2);
+            assert_int_equal(src, v[r]);
+        }
+    }
+    assert_int_equal(mfi_map_tensor_rows(&latent, MFI_MAP_KVB_K, 12), 18);
+    assert_int_equal(mfi_map_tensor_rows(&latent, MFI_MAP_KVB_V, 6), 18);
+}
+
+/* 3 query heads and 2 of keys and values, of 4 rows each, in one tensor. */
+static void fused(void **state)
+{
+    (void)state;
+    static const mfi_shape heads = {.n_head = 3, .n_kv_head = 2, .head_dim = 4};
+    static const struct {
+        mfi_row_map map;
+        uint32_t first, n;
+    } parts[] = {{MFI_MAP_FUSED_Q, 0, 12}, {MFI_MAP_FUSED_K, 12, 8}, {MFI_MAP_FUSED_V, 20, 8}};
+    for (int p = 0; p < 3; p++) {
+        for (uint32_t r = 0; r < parts[p].n; r++) {
+            uint32_t src;
+            assert_true(mfi_map_source(&heads, parts[p].map, r, &src) >= parts[p].n - r);
+            assert_int_equal(src, parts[p].first + r);
+        }
+        assert_int_equal(mfi_map_tensor_rows(&heads, parts[p].map, parts[p].n), 28);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(packed_by_key_head),
-        cmocka_unit_test(tiled),
-        cmocka_unit_test(paired),
+        cmocka_unit_test(packed_by_key_head), cmocka_unit_test(tiled), cmocka_unit_test(paired),
+        cmocka_unit_test(keys_and_values),    cmocka_unit_test(fused),
     };
     return mft_run(tests);
 }

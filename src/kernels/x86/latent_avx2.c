@@ -75,6 +75,47 @@ static void widen_half(uint32_t kind, const uint8_t *p, uint32_t n, float *out)
     }
 }
 
+static float scale_at(uint32_t kind, const uint8_t *p, uint32_t i)
+{
+    uint16_t h;
+    float f;
+    if (kind == MFI_Q_F32) {
+        memcpy(&f, p + 4 * i, 4);
+        return f;
+    }
+    memcpy(&h, p + 2 * i, 2);
+    return kind == MFI_Q_F16 ? mfi_f16_to_f32(h) : mfi_bf16_to_f32(h);
+}
+
+/* Octet k of the 32 codes at p as floats. It is loaded with 8 bytes, which don't reach beyond the 4
+ * * bits that the codes take. */
+ALWAYS_INLINE __m256 octet(const uint8_t *p, uint32_t bits, uint32_t k)
+{
+    const uint32_t at = MFI_MIN(k * bits, 4 * bits - 8);
+    const __m256i low = _mm256_mul_epu32(_mm256_set1_epi64x(bits), _mm256_setr_epi64x(0, 1, 2, 3));
+    const __m256i high = _mm256_add_epi64(low, _mm256_set1_epi64x(4 * bits));
+    const __m256i mask = _mm256_set1_epi64x((1 << bits) - 1);
+    uint64_t word;
+    memcpy(&word, p + at, 8);
+    __m256i v = _mm256_set1_epi64x((long long)(word >> 8 * (k * bits - at)));
+    __m256 lo = _mm256_castsi256_ps(_mm256_and_si256(_mm256_srlv_epi64(v, low), mask));
+    __m256 hi = _mm256_castsi256_ps(_mm256_and_si256(_mm256_srlv_epi64(v, high), mask));
+    v = _mm256_castps_si256(_mm256_shuffle_ps(lo, hi, _MM_SHUFFLE(2, 0, 2, 0)));
+    return _mm256_cvtepi32_ps(_mm256_permute4x64_epi64(v, _MM_SHUFFLE(3, 1, 2, 0)));
+}
+
+static void decode_mlx(mfi_qtype type, const void *const at[3], uint32_t n, float *out)
+{
+    const uint8_t *codes = at[0];
+    for (uint32_t i = 0; i < n; i += 32, codes += 4 * type.bits) {
+        __m256 scale = _mm256_set1_ps(scale_at(type.scale, at[1], i / type.group));
+        __m256 bias = _mm256_set1_ps(scale_at(type.scale, at[2], i / type.group));
+        for (uint32_t k = 0; k < 4; k++)
+            _mm256_storeu_ps(out + i + 8 * k,
+                             _mm256_fmadd_ps(octet(codes, type.bits, k), scale, bias));
+    }
+}
+
 static void decode(const mfi_mat *w, mfi_avx2_decoder *fast, const void *const at[3], uint32_t n,
                    float *out)
 {
@@ -82,10 +123,12 @@ static void decode(const mfi_mat *w, mfi_avx2_decoder *fast, const void *const a
         memcpy(out, at[0], n * sizeof *out);
     else if (w->type.kind == MFI_Q_F16 || w->type.kind == MFI_Q_BF16)
         widen_half(w->type.kind, at[0], n, out);
+    else if (w->type.kind == MFI_Q_MLX)
+        decode_mlx(w->type, at, n, out);
     else if (fast)
         fast(at, n, out);
     else
-        mfi_dequant_row_wide(w->type, at, n, out);
+        mfi_dequant_row(w->type, at, n, out);
 }
 
 void mfi_avx2_matmul_t(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
