@@ -32,12 +32,14 @@ static const char *string(const vocab *v, const char *key)
 static mf_status open_cursors(vocab *v)
 {
     mfi_meta_array array;
-    MFI_TRY(mfi_meta_cursor_open(&v->tokens, v->catalog, "tokenizer.ggml.tokens", true, v->err));
-    MFI_TRY(mfi_meta_cursor_open(&v->merges, v->catalog, "tokenizer.ggml.merges", true, v->err));
+    MFI_TRY(mfi_meta_cursor_open(&v->tokens, v->catalog, "tokenizer.ggml.tokens", MFI_META_STRINGS,
+                                 v->err));
+    MFI_TRY(mfi_meta_cursor_open(&v->merges, v->catalog, "tokenizer.ggml.merges", MFI_META_STRINGS,
+                                 v->err));
     if (!mfi_catalog_meta_array(v->catalog, "tokenizer.ggml.token_type", &array))
         return MF_OK;
-    MFI_TRY(
-        mfi_meta_cursor_open(&v->types, v->catalog, "tokenizer.ggml.token_type", false, v->err));
+    MFI_TRY(mfi_meta_cursor_open(&v->types, v->catalog, "tokenizer.ggml.token_type",
+                                 MFI_META_INTEGERS, v->err));
     if (array.n != mfi_meta_cursor_n(v->tokens))
         return mfi_fail(v->err, MF_ERR_FORMAT,
                         "%s: tokenizer.ggml.token_type has %" PRIu64 " elements, tokens %" PRIu64,

@@ -336,6 +336,10 @@ mf_status mfi_model_say_config(const mfi_model *model, mfi_buf *out, mf_error *e
     const mfi_arch *arch = arch_of(model);
     sayer s = {model, mfi_catalog_meta(model->catalog), out};
     MFI_ASSERT(s.meta);
+    if (!arch->model_types || !arch->model_types[0])
+        return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                        "%s: family %s is known from GGUF only: no config.json can be written",
+                        mfi_catalog_path(model->catalog), model->family);
     mfi_buf_fmt(out, "  \"model_type\": \"%s\",\n",
                 arch->mlx.model_type ? arch->mlx.model_type : arch->model_types[0]);
     put_shape(&s);
