@@ -118,7 +118,9 @@ static void bench_products(const bench *b)
            "GF/s n=8", "GF/s n=64");
     for (size_t i = 0; i < n_types; i++) {
         for (int q8 = 0; q8 <= !mfi_qtype_is_float(types[i]); q8++) {
-            for (int isa = 0; isa <= (int)mfi_cpu_isa(); isa++) {
+            for (int isa = 0; isa < MFI_N_ISA; isa++) {
+                if (!mfi_cpu_has((mfi_isa)isa))
+                    continue;
                 const mfi_kernels *k = mfi_kernels_get((mfi_isa)isa);
                 uint64_t bytes;
                 char name[64];
@@ -145,7 +147,7 @@ static const char *run_other(const bench *b, const mfi_kernels *k, int which)
     float *p = b->pool.base, *x = b->x, *y = b->y;
     switch (which) {
     case 0:
-        k->quantize_q8(x, 2048, b->q8.q, b->q8.d, b->q8.s);
+        k->quantize_q8(x, 2048, &b->q8);
         return "quantize_q8 2048";
     case 1:
         k->rmsnorm(x, x + 2048, 1e-6f, 2048, y);
@@ -197,11 +199,14 @@ static void bench_others(const bench *b)
     for (size_t i = 0; i < 1 << 20; i++)
         p[i] = (float)(mfi_rng_unit(&rng) - 0.5) * 0.125f;
     printf("\n%-32s", "ns a call");
-    for (int isa = 0; isa <= (int)mfi_cpu_isa(); isa++)
-        printf(" %9s", mfi_isa_name((mfi_isa)isa));
+    for (int isa = 0; isa < MFI_N_ISA; isa++)
+        if (mfi_cpu_has((mfi_isa)isa))
+            printf(" %9s", mfi_isa_name((mfi_isa)isa));
     for (int which = 0; which < N_OTHERS; which++) {
         const char *name = "";
-        for (int isa = 0; isa <= (int)mfi_cpu_isa(); isa++) {
+        for (int isa = 0; isa < MFI_N_ISA; isa++) {
+            if (!mfi_cpu_has((mfi_isa)isa))
+                continue;
             const mfi_kernels *k = mfi_kernels_get((mfi_isa)isa);
             double best = 1e9, end = seconds_now() + b->seconds;
             while (seconds_now() < end) {
@@ -233,7 +238,8 @@ static void set_up(bench *b)
     b->q8.s = take(sizeof(float) * MAX_TOK * cols / MFI_Q8_BLOCK);
     for (size_t i = 0; i < MAX_TOK * cols; i++)
         b->x[i] = (float)(mfi_rng_unit(&rng) - 0.5);
-    mfi_kernels_get(mfi_cpu_isa())->quantize_q8(b->x, MAX_TOK * b->cols, b->q8.q, b->q8.d, b->q8.s);
+    b->q8.h = take(sizeof(int16_t) * MAX_TOK * cols / MFI_Q8_HALF);
+    mfi_kernels_get(mfi_cpu_isa())->quantize_q8(b->x, MAX_TOK * b->cols, &b->q8);
 }
 
 int main(int argc, char **argv)
@@ -268,6 +274,7 @@ int main(int argc, char **argv)
     free(b.q8.q);
     free(b.q8.d);
     free(b.q8.s);
+    free(b.q8.h);
     mfi_vmem_release(&b.pool);
     return 0;
 }

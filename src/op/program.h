@@ -54,7 +54,7 @@ typedef struct mfi_program_buf {
     uint32_t rows;
     bool q8;                               /* has an 8-bit form beside it */
     uint64_t offset;                       /* in the scratch region; aligned to 64 */
-    uint64_t q_offset, d_offset, s_offset; /* of the 8-bit form: q, d, s (mfi_q8) */
+    uint64_t q_offset, d_offset, s_offset, h_offset; /* of the 8-bit form (mfi_q8) */
 } mfi_program_buf;
 
 /* Where an expert's matrices lie in its slot; the same for all experts of a layer. */

@@ -253,6 +253,8 @@ static uint64_t place_one(mfi_program_buf *b, uint64_t at)
         at = mfi_align_up(at + blocks * sizeof(float), ALIGN);
         b->s_offset = at;
         at = mfi_align_up(at + blocks * sizeof(float), ALIGN);
+        b->h_offset = at;
+        at = mfi_align_up(at + 2 * blocks * sizeof(int16_t), ALIGN);
     }
     return at;
 }

@@ -42,6 +42,7 @@ static void gather_pairs(void *ctx, uint32_t worker, uint32_t n_workers)
                 memcpy(to.q, from.q, hidden);
                 memcpy(to.d, from.d, hidden / MFI_Q8_BLOCK * sizeof(float));
                 memcpy(to.s, from.s, hidden / MFI_Q8_BLOCK * sizeof(float));
+                memcpy(to.h, from.h, hidden / MFI_Q8_HALF * sizeof(int16_t));
             } else {
                 memcpy(mfi_cpu_row(cpu, MFI_BUF_EX, p), mfi_cpu_row(cpu, j->op->src[0], t),
                        hidden * sizeof(float));
@@ -82,8 +83,8 @@ static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
             cpu->k->silu_mul(g, mfi_cpu_row(cpu, MFI_BUF_EU, p) + begin, end - begin, g);
             if (l->q8_mid) {
                 mfi_q8 q = mfi_cpu_q8(cpu, MFI_BUF_EG, p, width);
-                cpu->k->quantize_q8(g, end - begin, q.q + begin, q.d + begin / MFI_Q8_BLOCK,
-                                    q.s + begin / MFI_Q8_BLOCK);
+                q = mfi_q8_from(q, begin);
+                cpu->k->quantize_q8(g, end - begin, &q);
             }
         }
     }

@@ -44,7 +44,8 @@ static inline mfi_q8 mfi_cpu_q8(const mfi_cpu *cpu, uint32_t buf, uint32_t row, 
     size_t blocks = cols / MFI_Q8_BLOCK;
     return (mfi_q8){(int8_t *)(base + b->q_offset) + (size_t)row * cols,
                     (float *)(base + b->d_offset) + row * blocks,
-                    (float *)(base + b->s_offset) + row * blocks};
+                    (float *)(base + b->s_offset) + row * blocks,
+                    (int16_t *)(base + b->h_offset) + row * blocks * 2};
 }
 
 static inline const float *mfi_cpu_vector(const mfi_cpu *cpu, uint32_t weight)

@@ -4,7 +4,7 @@
 
 #include "backend/cpu/cpu_int.h"
 
-#define MATMUL_GRAIN 4 /* rows: enough for one cache line of outputs or more */
+#define MATMUL_GRAIN 16 /* rows: a panel of the integer products, a cache line of outputs */
 
 static void embed_rows(void *ctx, uint32_t worker, uint32_t n_workers)
 {
@@ -66,7 +66,7 @@ static void quantize_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++) {
         mfi_q8 q = mfi_cpu_q8(j->cpu, j->op->src[0], t, cols);
-        j->cpu->k->quantize_q8(mfi_cpu_row(j->cpu, j->op->src[0], t), cols, q.q, q.d, q.s);
+        j->cpu->k->quantize_q8(mfi_cpu_row(j->cpu, j->op->src[0], t), cols, &q);
     }
 }
 

@@ -9,7 +9,7 @@ void mfi_ref_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n
                         size_t ldy, uint32_t row0, uint32_t row1);
 void mfi_ref_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                        uint32_t row0, uint32_t row1);
-void mfi_ref_quantize_q8(const float *x, uint32_t n, int8_t *q, float *d, float *s);
+void mfi_ref_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to);
 void mfi_ref_get_row(const mfi_mat *w, uint32_t row, float *out);
 void mfi_ref_silu_mul(const float *gate, const float *up, uint32_t n, float *y);
 void mfi_ref_sigmoid_mul(float *y, const float *g, uint32_t n);

@@ -1,0 +1,199 @@
+/* Products of panels (panel_tmpl.h) with 8-bit activations: the driver and the tiles of the integer
+ * products, written once. The including file defines, on vectors of PANEL_ROWS lanes,
+ *   panel_dot4(sum, codes, x, wide)  sum + the products of four codes and four activations
+ *   panel_dot2(sum, a, b)            sum + the products of two 16-bit numbers
+ *   panel_fma(a, b, sum)
+ *   panel_load(p, n), panel_store(p, n, v)  the first n floats at p
+ *   PANEL_TOKS                       tokens of the largest tile: 4 or 8
+ *   PANEL_SIGNED                     128 if wide codes are stored less 128, else 0
+ * Every shape of tile does the same to each output, in the order told in int_form.h. */
+#ifndef MFI_KERNELS_X86_INT_TMPL_H
+#define MFI_KERNELS_X86_INT_TMPL_H
+
+/* Bytes of PANEL_STEP columns of a row in a plane, at most: q8_0 and MLX 8 bits. */
+#define SPARE_BYTES 288
+
+typedef struct int_step {
+    const panel *panel;
+    const int8_t *q;
+    const float *d, *s;
+    const int16_t *h; /* all of token 0 at this step's first column */
+    size_t cols, n_blocks;
+    uint32_t step_blocks; /* of 32 columns in this step */
+    float *y;
+    size_t ldy;
+    uint32_t n_rows;
+    bool first;
+    int offset;
+} int_step;
+
+PANEL_INLINE uint32_t word_at(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* One sub-block of all tokens of the tile. */
+PANEL_INLINE void int_block(const int_step *s, const uint32_t b, const uint32_t part,
+                            const uint32_t n_t, const bool halves, const bool min, const bool corr,
+                            const bool wide, const int8_t *q, const float *d, const float *sums,
+                            const int16_t *h, panel_f acc[])
+{
+    const panel_u *codes = s->panel->codes + 8 * b + 4 * part;
+    const uint32_t sub = halves ? 2 * b + part : b, n_words = halves ? 4 : 8;
+    panel_i dot[PANEL_TOKS];
+#pragma GCC unroll 12
+    for (uint32_t t = 0; t < n_t; t++) {
+        dot[t] = (panel_i){0};
+        if (corr) {
+            const uint16_t minus = (uint16_t)-s->offset;
+            const uint32_t pair = halves ? (uint32_t)minus << 16 * part : minus * 0x10001u;
+            dot[t] = panel_dot2(dot[t], pair, word_at(h + t * 2 * s->n_blocks + 2 * b));
+        }
+    }
+#pragma GCC unroll 8
+    for (uint32_t k = 0; k < n_words; k++) {
+        const panel_u w = codes[k];
+#pragma GCC unroll 12
+        for (uint32_t t = 0; t < n_t; t++)
+            dot[t] =
+                panel_dot4(dot[t], w, word_at(q + t * s->cols + 32 * b + 16 * part + 4 * k), wide);
+    }
+#pragma GCC unroll 12
+    for (uint32_t t = 0; t < n_t; t++) {
+        const float dx = d[t * s->n_blocks + b];
+        const panel_f factor = s->panel->scale[sub] * dx;
+        acc[t] = panel_fma(__builtin_convertvector(dot[t], panel_f), factor, acc[t]);
+        if (min && halves)
+            acc[t] = panel_fma(s->panel->min[sub],
+                               (panel_f){0} + dx * (float)h[t * 2 * s->n_blocks + sub], acc[t]);
+        else if (min)
+            acc[t] =
+                panel_fma(s->panel->min[sub], (panel_f){0} + sums[t * s->n_blocks + b], acc[t]);
+    }
+}
+
+PANEL_INLINE void int_tile(const int_step *s, uint32_t tok, const uint32_t n_t, const bool halves,
+                           const bool min, const bool corr, const bool wide)
+{
+    const int8_t *q = s->q + tok * s->cols;
+    const float *d = s->d + tok * s->n_blocks, *sums = s->s + tok * s->n_blocks;
+    const int16_t *h = s->h + tok * 2 * s->n_blocks;
+    float *y = s->y + tok * s->ldy;
+    panel_f acc[PANEL_TOKS];
+#pragma GCC unroll 12
+    for (uint32_t t = 0; t < n_t; t++)
+        acc[t] = s->first ? (panel_f){0} : panel_load(y + t * s->ldy, s->n_rows);
+    for (uint32_t b = 0; b < s->step_blocks; b++) {
+        int_block(s, b, 0, n_t, halves, min, corr, wide, q, d, sums, h, acc);
+        if (halves)
+            int_block(s, b, 1, n_t, halves, min, corr, wide, q, d, sums, h, acc);
+    }
+#pragma GCC unroll 12
+    for (uint32_t t = 0; t < n_t; t++)
+        panel_store(y + t * s->ldy, s->n_rows, acc[t]);
+}
+
+typedef void int_fn(const int_step *s, uint32_t n_tok);
+
+#define INT_TILES(name, halves, min, corr, wide)                                                   \
+    static void name(const int_step *s, uint32_t n_tok)                                            \
+    {                                                                                              \
+        uint32_t t = 0;                                                                            \
+        for (; n_tok - t >= PANEL_TOKS; t += PANEL_TOKS)                                           \
+            int_tile(s, t, PANEL_TOKS, halves, min, corr, wide);                                   \
+        for (; n_tok - t >= 4 && PANEL_TOKS > 4; t += 4)                                           \
+            int_tile(s, t, 4, halves, min, corr, wide);                                            \
+        for (; n_tok - t >= 2; t += 2)                                                             \
+            int_tile(s, t, 2, halves, min, corr, wide);                                            \
+        if (t < n_tok)                                                                             \
+            int_tile(s, t, 1, halves, min, corr, wide);                                            \
+    }
+
+INT_TILES(tiles_min, false, true, false, false)
+INT_TILES(tiles_half_min, true, true, false, false)
+INT_TILES(tiles_offset, false, false, true, false)
+INT_TILES(tiles_half_offset, true, false, true, false)
+INT_TILES(tiles_wide, false, false, PANEL_SIGNED == 0, true)
+INT_TILES(tiles_wide_min, false, true, PANEL_SIGNED != 0, true)
+
+static int_fn *tiles_of(mfi_int_form f)
+{
+    if (f.wide)
+        return f.min ? tiles_wide_min : tiles_wide;
+    if (f.halves)
+        return f.min ? tiles_half_min : tiles_half_offset;
+    return f.min ? tiles_min : tiles_offset;
+}
+
+/* Lines of the next rows, a share of them at every step, in the order of addresses. */
+PANEL_INLINE void fetch_ahead(const mfi_walk *walk, uint32_t row, uint32_t step)
+{
+    for (uint32_t p = 0; p < walk->n_planes; p++) {
+        const uint8_t *at = walk->base[p] + (row + PANEL_ROWS) * walk->row_bytes[p] +
+                            step * PANEL_ROWS * walk->step_bytes[p];
+        for (size_t i = 0; i < PANEL_ROWS * walk->step_bytes[p]; i += 64)
+            __builtin_prefetch(at + i, 0, 3);
+    }
+}
+
+/* Rows that are fewer than a panel's, or columns fewer than a step's, unpacked from a copy: nothing
+ * beyond them is read. */
+static __attribute__((noinline)) void unpack_part(panel_fn *unpack, const mfi_mat *w,
+                                                  const panel_plane at[3], uint32_t n_rows,
+                                                  uint32_t n_blocks, panel *out)
+{
+    uint8_t spare[3][PANEL_ROWS * SPARE_BYTES];
+    panel_plane copy[3];
+    memset(spare, 0, sizeof spare);
+    for (uint32_t p = 0; p < mfi_quant_n_planes(w->type); p++) {
+        /* A group of MLX's may reach beyond the last step's columns. */
+        const uint32_t cols =
+            (uint32_t)mfi_align_up(n_blocks * 32, w->type.group ? w->type.group : 1);
+        const size_t n = mfi_quant_row_bytes(w->type, p, cols);
+        MFI_ASSERT(n <= SPARE_BYTES);
+        for (uint32_t r = 0; r < n_rows; r++)
+            memcpy(spare[p] + r * SPARE_BYTES, at[p].p + r * at[p].stride, n);
+        copy[p] = (panel_plane){spare[p], SPARE_BYTES};
+    }
+    unpack(w->type, copy, n_blocks, out);
+}
+
+static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
+                     uint32_t row0, uint32_t row1)
+{
+    mfi_int_form form;
+    MFI_ASSERT(mfi_int_form_of(w->type, &form));
+    const mfi_walk walk = mfi_walk_of(w);
+    panel_fn *unpack = panel_unpacker(w->type);
+    int_fn *tiles = tiles_of(form);
+    panel room;
+    int_step s = {.panel = &room, .cols = w->cols, .n_blocks = w->cols / MFI_Q8_BLOCK, .ldy = ldy};
+    s.offset = form.offset - (form.wide ? PANEL_SIGNED : 0);
+    for (uint32_t row = row0; row < row1; row += PANEL_ROWS) {
+        s.n_rows = MFI_MIN(row1 - row, PANEL_ROWS);
+        s.y = y + row;
+        for (uint32_t c = 0, step = 0; c < w->cols; c += PANEL_STEP, step++) {
+            panel_plane at[3];
+            s.step_blocks = MFI_MIN(w->cols - c, PANEL_STEP) / MFI_Q8_BLOCK;
+            s.first = c == 0;
+            s.q = x->q + c;
+            s.d = x->d + c / MFI_Q8_BLOCK;
+            s.s = x->s + c / MFI_Q8_BLOCK;
+            s.h = x->h + c / MFI_Q8_HALF;
+            for (uint32_t p = 0; p < walk.n_planes; p++)
+                at[p] = (panel_plane){walk.base[p] + row * walk.row_bytes[p] +
+                                          step * walk.step_bytes[p],
+                                      walk.row_bytes[p]};
+            if (s.n_rows == PANEL_ROWS && s.step_blocks == PANEL_STEP / MFI_Q8_BLOCK)
+                unpack(w->type, at, s.step_blocks, &room);
+            else
+                unpack_part(unpack, w, at, s.n_rows, s.step_blocks, &room);
+            fetch_ahead(&walk, row, step);
+            tiles(&s, n_tok);
+        }
+    }
+}
+
+#endif
