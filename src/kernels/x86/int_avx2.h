@@ -25,6 +25,7 @@ PANEL_INLINE __m256i two_rows(const uint8_t *p, size_t stride)
 
 PANEL_INLINE void panel_slab(const uint8_t *p, size_t stride, panel_u v[4])
 {
+    __asm__("" : "+r"(p)); /* else addresses of all slabs are kept, and spilt */
     const __m256i a = two_rows(p, stride), b = two_rows(p + stride, stride);
     const __m256i c = two_rows(p + 2 * stride, stride), d = two_rows(p + 3 * stride, stride);
     const __m256i ab0 = _mm256_unpacklo_epi32(a, b), ab1 = _mm256_unpackhi_epi32(a, b);

@@ -1,6 +1,6 @@
 /* Products of panels (panel_tmpl.h) with 8-bit activations: the driver and the tiles of the integer
- * products, written once. The including file defines, on vectors of PANEL_ROWS lanes,
- *   panel_dot4(sum, codes, x, wide)  sum + the products of four codes and four activations
+ * products, written once. The including file defines, beside what that
+ * template wants,
  *   panel_dot2(sum, a, b)            sum + the products of two 16-bit numbers
  *   panel_fma(a, b, sum)
  *   panel_load(p, n), panel_store(p, n, v)  the first n floats at p
@@ -95,12 +95,41 @@ PANEL_INLINE void int_tile(const int_step *s, uint32_t tok, const uint32_t n_t, 
         panel_store(y + t * s->ldy, s->n_rows, acc[t]);
 }
 
+/* One token, whose dot products are there already: acc + what the step adds. */
+PANEL_INLINE panel_f int_one(const int_step *s, panel_f acc, const bool halves, const bool min,
+                             const bool corr)
+{
+    const uint16_t minus = (uint16_t)-s->offset;
+    const uint32_t n_sub = halves ? 16 : 8;
+#pragma GCC unroll 16
+    for (uint32_t i = 0; i < n_sub; i++) {
+        const uint32_t b = halves ? i / 2 : i;
+        const panel_f factor = s->panel->scale[i] * s->d[b];
+        panel_i dot = s->panel->dot[i];
+        if (corr)
+            dot = panel_dot2(dot, halves ? (uint32_t)minus << 16 * (i % 2) : minus * 0x10001u,
+                             word_at(s->h + 2 * b));
+        acc = panel_fma(__builtin_convertvector(dot, panel_f), factor, acc);
+        if (min && halves)
+            acc = panel_fma(s->panel->min[i], (panel_f){0} + s->d[b] * (float)s->h[i], acc);
+        else if (min)
+            acc = panel_fma(s->panel->min[i], (panel_f){0} + s->s[b], acc);
+    }
+    return acc;
+}
+
+/* n_tok 0: one token, whose dot products are in the panel. */
 typedef void int_fn(const int_step *s, uint32_t n_tok);
 
 #define INT_TILES(name, halves, min, corr, wide)                                                   \
     static void name(const int_step *s, uint32_t n_tok)                                            \
     {                                                                                              \
         uint32_t t = 0;                                                                            \
+        if (n_tok == 0) {                                                                          \
+            panel_f acc = s->first ? (panel_f){0} : panel_load(s->y, PANEL_ROWS);                  \
+            panel_store(s->y, PANEL_ROWS, int_one(s, acc, halves, min, corr));                     \
+            return;                                                                                \
+        }                                                                                          \
         for (; n_tok - t >= PANEL_TOKS; t += PANEL_TOKS)                                           \
             int_tile(s, t, PANEL_TOKS, halves, min, corr, wide);                                   \
         for (; n_tok - t >= 4 && PANEL_TOKS > 4; t += 4)                                           \
@@ -128,13 +157,14 @@ static int_fn *tiles_of(mfi_int_form f)
 }
 
 /* Lines of the next rows, a share of them at every step, in the order of addresses. */
-PANEL_INLINE void fetch_ahead(const mfi_walk *walk, uint32_t row, uint32_t step)
+__attribute__((unused)) PANEL_INLINE void fetch_ahead(const mfi_walk *walk, uint32_t row,
+                                                      uint32_t step)
 {
     for (uint32_t p = 0; p < walk->n_planes; p++) {
         const uint8_t *at = walk->base[p] + (row + PANEL_ROWS) * walk->row_bytes[p] +
                             step * PANEL_ROWS * walk->step_bytes[p];
         for (size_t i = 0; i < PANEL_ROWS * walk->step_bytes[p]; i += 64)
-            __builtin_prefetch(at + i, 0, 3);
+            __builtin_prefetch(at + i, 0, 2);
     }
 }
 
@@ -142,7 +172,7 @@ PANEL_INLINE void fetch_ahead(const mfi_walk *walk, uint32_t row, uint32_t step)
  * beyond them is read. */
 static __attribute__((noinline)) void unpack_part(panel_fn *unpack, const mfi_mat *w,
                                                   const panel_plane at[3], uint32_t n_rows,
-                                                  uint32_t n_blocks, panel *out)
+                                                  panel_part part, panel *out)
 {
     uint8_t spare[3][PANEL_ROWS * SPARE_BYTES];
     panel_plane copy[3];
@@ -150,14 +180,15 @@ static __attribute__((noinline)) void unpack_part(panel_fn *unpack, const mfi_ma
     for (uint32_t p = 0; p < mfi_quant_n_planes(w->type); p++) {
         /* A group of MLX's may reach beyond the last step's columns. */
         const uint32_t cols =
-            (uint32_t)mfi_align_up(n_blocks * 32, w->type.group ? w->type.group : 1);
+            (uint32_t)mfi_align_up(part.n_blocks * 32, w->type.group ? w->type.group : 1);
         const size_t n = mfi_quant_row_bytes(w->type, p, cols);
         MFI_ASSERT(n <= SPARE_BYTES);
         for (uint32_t r = 0; r < n_rows; r++)
             memcpy(spare[p] + r * SPARE_BYTES, at[p].p + r * at[p].stride, n);
         copy[p] = (panel_plane){spare[p], SPARE_BYTES};
     }
-    unpack(w->type, copy, n_blocks, out);
+    part.whole_cols = 0;
+    unpack(&part, copy, NULL, out);
 }
 
 static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
@@ -186,12 +217,14 @@ static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y
                 at[p] = (panel_plane){walk.base[p] + row * walk.row_bytes[p] +
                                           step * walk.step_bytes[p],
                                       walk.row_bytes[p]};
-            if (s.n_rows == PANEL_ROWS && s.step_blocks == PANEL_STEP / MFI_Q8_BLOCK)
-                unpack(w->type, at, s.step_blocks, &room);
-            else
-                unpack_part(unpack, w, at, s.n_rows, s.step_blocks, &room);
+            const bool whole = s.n_rows == PANEL_ROWS && s.step_blocks == PANEL_STEP / MFI_Q8_BLOCK;
             fetch_ahead(&walk, row, step);
-            tiles(&s, n_tok);
+            const panel_part part = {w->type, s.step_blocks, c, w->cols};
+            if (whole)
+                unpack(&part, at, n_tok == 1 ? s.q : NULL, &room);
+            else
+                unpack_part(unpack, w, at, s.n_rows, part, &room);
+            tiles(&s, whole && n_tok == 1 ? 0 : n_tok);
         }
     }
 }

@@ -26,6 +26,7 @@ PANEL_INLINE __m512i four_rows(const uint8_t *p, size_t stride)
 
 PANEL_INLINE void panel_slab(const uint8_t *p, size_t stride, panel_u v[4])
 {
+    __asm__("" : "+r"(p)); /* else addresses of all slabs are kept, and spilt */
     const __m512i a = four_rows(p, stride), b = four_rows(p + stride, stride);
     const __m512i c = four_rows(p + 2 * stride, stride), d = four_rows(p + 3 * stride, stride);
     const __m512i ab0 = _mm512_unpacklo_epi32(a, b), ab1 = _mm512_unpackhi_epi32(a, b);
