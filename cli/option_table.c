@@ -693,10 +693,10 @@ const cli_option cli_options[] = {
      ENGINE,
      .env = true,
      AT(activations),
-     .choices = "auto|f32|q8",
+     .choices = "auto|f32|q8|q16",
      .arg = "TYPE",
-     .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), auto (by weight "
-             "type)",
+     .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), q16 (16 bits), auto "
+             "(q8 for weights of up to 4 bits, q16 for finer ones)",
      .fallback = "auto"},
     {{"--isa"},
      CLI_CHOICE,
@@ -705,7 +705,7 @@ const cli_option cli_options[] = {
      AT(isa),
      .choices = "auto|c|avx2",
      .arg = "NAME",
-     .help = "kernels to use: c, avx2, auto (the best this machine has)",
+     .help = "kernels to use: c, avx2, avx-vnni, avx512, auto (the best this machine has)",
      .fallback = "auto"},
 
     {{"-h", "--help"}, CLI_FLAG, ALL, AT(help), .help = "this text"},

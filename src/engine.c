@@ -191,7 +191,7 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
                             .chunk = e->plan.chunk};
     snprintf(info->family, sizeof info->family, "%s", e->model->family);
     snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
-    snprintf(info->activations, sizeof info->activations, "%s", e->plan.q8 ? "q8" : "f32");
+    snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
     mfi_quant_name(e->plan.program.experts[0].proj[0].type, info->weights, sizeof info->weights);
 }
 

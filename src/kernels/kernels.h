@@ -27,20 +27,31 @@ typedef struct mfi_mat {
     const void *planes[3];
 } mfi_mat;
 
-/* Activations in 8 bits: blocks of 32, x ~ d * q. */
+/* Activations in 8 bits: blocks of 32, x ~ d * q; and in 16: x ~ d_fine * (255 * q + lo). */
 #define MFI_Q8_BLOCK 32
 #define MFI_Q8_HALF  16
 typedef struct mfi_q8 {
-    int8_t *q;  /* [n_tok][cols] */
-    float *d;   /* [n_tok][cols/32] scale of a block */
-    float *s;   /* [n_tok][cols/32] d * sum of q of the block */
-    int16_t *h; /* [n_tok][cols/16] sum of q of each half of a block */
+    int8_t *q;              /* [n_tok][cols] */
+    float *d;               /* [n_tok][cols/32] scale of a block */
+    float *s;               /* [n_tok][cols/32] d * sum of q of the block */
+    int16_t *h;             /* [n_tok][cols/16] sum of q of each half of a block */
+    int8_t *lo;             /* [n_tok][cols] what 8 bits leave over; NULL: 8 bits only */
+    float *d_fine, *s_fine; /* [n_tok][cols/32] d / 255; d_fine * sum of 255 * q + lo */
+    int16_t *h_lo;          /* [n_tok][cols/16] sum of lo */
 } mfi_q8;
 
 /* From column c on, a multiple of 32. */
 static inline mfi_q8 mfi_q8_from(mfi_q8 x, size_t c)
 {
-    return (mfi_q8){x.q + c, x.d + c / MFI_Q8_BLOCK, x.s + c / MFI_Q8_BLOCK, x.h + c / MFI_Q8_HALF};
+    const size_t b = c / MFI_Q8_BLOCK, h = c / MFI_Q8_HALF;
+    mfi_q8 y = {.q = x.q + c, .d = x.d + b, .s = x.s + b, .h = x.h + h};
+    if (x.lo) {
+        y.lo = x.lo + c;
+        y.d_fine = x.d_fine + b;
+        y.s_fine = x.s_fine + b;
+        y.h_lo = x.h_lo + h;
+    }
+    return y;
 }
 
 typedef struct mfi_kernels {
@@ -49,15 +60,17 @@ typedef struct mfi_kernels {
     /* y[t*ldy + r] = sum_c w[r][c] * x[t*ldx + c], for t < n_tok and row0 <= r < row1. Any type. */
     void (*matmul_f32)(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                        size_t ldy, uint32_t row0, uint32_t row1);
-    /* The same from 8-bit activations; cols is a multiple of 32. Types with an integer form
-     * (int_form.h): as told there, the same bits on every level. Others: matmul_f32 with x = d * q.
+    /* The same from 8-bit activations, or 16-bit ones with lo; cols is a multiple of 32. Types with
+     * an integer form (int_form.h): as told there, the same bits on every level. Others: matmul_f32
+     * with x = d * q (8 bits only).
      */
     void (*matmul_q8)(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                       uint32_t row0, uint32_t row1);
     /* One row of n (multiple of 32) floats: per block d = max|x| / 127, q = round to nearest even
-     * of x / d (0 if d is 0), s = d * sum q, h the sums of 16 q. A block with an infinity or NaN
-     * gets q = 0 and NaN for d and s, which spoils every output it reaches. The same bits on every
-     * level.
+     * of x / d (0 if d is 0), s = d * sum q, h the sums of 16 q; with to->lo, lo = round to nearest
+     * even of (x - d * q, by fma) / d_fine, at most 127 either way (0 if d_fine is 0). A block with
+     * an infinity or NaN gets q = 0 and NaN for d and s, which spoils every output it reaches. The
+     * same bits on every level.
      */
     void (*quantize_q8)(const float *x, uint32_t n, const mfi_q8 *to);
     /* Row `row` of w as floats (an embedding). */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "fake/kernel_case.h"
-#include "kernels/int_form.h"
+#include "quant/int_form.h"
 
 #define MAX_TOK  13
 #define SENTINEL 12345.0f
@@ -71,14 +71,27 @@ static problem random_problem(mfi_rng *rng, mfi_qtype type, float scale)
         p.q8.d = mft_floats((size_t)p.n_tok * n_blocks, mft_below(rng, 2));
         p.q8.s = mft_floats((size_t)p.n_tok * n_blocks, mft_below(rng, 2));
         p.q8.h = mft_guard_alloc((size_t)p.n_tok * n_blocks * 4, mft_below(rng, 2));
+        p.q8.lo = mft_guard_alloc((size_t)p.n_tok * cols, mft_below(rng, MFT_N_PLACES));
+        p.q8.d_fine = mft_floats((size_t)p.n_tok * n_blocks, mft_below(rng, 2));
+        p.q8.s_fine = mft_floats((size_t)p.n_tok * n_blocks, mft_below(rng, 2));
+        p.q8.h_lo = mft_guard_alloc((size_t)p.n_tok * n_blocks * 4, mft_below(rng, 2));
         for (uint32_t t = 0; t < p.n_tok; t++)
             quantize(&p, t);
     }
     return p;
 }
 
+/* How activations come: as floats, in 8 bits, in 16. */
+enum { FLOATS, EIGHT, SIXTEEN };
+
+static int last_form(mfi_qtype type, uint32_t cols)
+{
+    mfi_int_form form;
+    return !has_q8(type, cols) ? FLOATS : mfi_int_form_of(type, &form) ? SIXTEEN : EIGHT;
+}
+
 /* Tokens [t0, t0 + n_tok) and rows [row0, row1) into y as a whole problem has it. */
-static void run(const mfi_kernels *k, const problem *p, bool q8, uint32_t t0, uint32_t n_tok,
+static void run(const mfi_kernels *k, const problem *p, int q8, uint32_t t0, uint32_t n_tok,
                 uint32_t row0, uint32_t row1, float *y)
 {
     if (!q8) {
@@ -86,7 +99,9 @@ static void run(const mfi_kernels *k, const problem *p, bool q8, uint32_t t0, ui
                       row1);
         return;
     }
-    const mfi_q8 part = q8_of(p, t0);
+    mfi_q8 part = q8_of(p, t0);
+    if (q8 == EIGHT)
+        part.lo = NULL;
     k->matmul_q8(&p->w, &part, n_tok, y + t0 * p->ldy, p->ldy, row0, row1);
 }
 
@@ -105,7 +120,7 @@ static float *new_y(const problem *p)
 }
 
 /* The value in double precision, and the sum of magnitudes that rounding errors scale with. */
-static double exact(const problem *p, bool q8, uint32_t t, uint32_t r, double *magnitude)
+static double exact(const problem *p, int q8, uint32_t t, uint32_t r, double *magnitude)
 {
     double sum = 0, product, offset;
     *magnitude = 0;
@@ -113,6 +128,9 @@ static double exact(const problem *p, bool q8, uint32_t t, uint32_t r, double *m
         double x = (double)p->x[t * p->ldx + c];
         if (q8)
             x = (double)p->q8.d[t * (p->w.cols / 32) + c / 32] * p->q8.q[(size_t)t * p->w.cols + c];
+        if (q8 == SIXTEEN)
+            x = (double)p->q8.d_fine[t * (p->w.cols / 32) + c / 32] *
+                (255 * p->q8.q[(size_t)t * p->w.cols + c] + p->q8.lo[(size_t)t * p->w.cols + c]);
         mft_element(&p->w, r, c, &product, &offset);
         sum += (product + offset) * x;
         *magnitude += (fabs(product) + fabs(offset)) * fabs(x);
@@ -120,7 +138,7 @@ static double exact(const problem *p, bool q8, uint32_t t, uint32_t r, double *m
     return sum;
 }
 
-static void against_double(const mfi_kernels *k, const problem *p, bool q8, const float *y)
+static void against_double(const mfi_kernels *k, const problem *p, int q8, const float *y)
 {
     for (uint32_t t = 0; t < p->n_tok; t++) {
         for (uint32_t r = 0; r < p->w.rows; r++) {
@@ -140,7 +158,7 @@ static void against_double(const mfi_kernels *k, const problem *p, bool q8, cons
 }
 
 /* Each token alone, a few at once, each row range: all must give the bits of the whole. */
-static void any_cut(mfi_rng *rng, const mfi_kernels *k, const problem *p, bool q8, const float *y)
+static void any_cut(mfi_rng *rng, const mfi_kernels *k, const problem *p, int q8, const float *y)
 {
     float *part = new_y(p);
     for (uint32_t t = 0, n; t < p->n_tok; t += n) {
@@ -169,16 +187,17 @@ static void products(void **state)
         mft_seed(&rng, 1000 + i);
         problem p = random_problem(&rng, type, 0.05f);
         mfi_int_form form;
-        float *plain = new_y(&p); /* of the integer form: the same bits on every level */
+        float *plain[3] = {NULL, new_y(&p), new_y(&p)}; /* integer forms: the same on every level */
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             const mfi_kernels *k = mft_level(level);
-            for (int q8 = 0; q8 <= has_q8(type, p.w.cols); q8++) {
+            for (int q8 = 0; q8 <= last_form(type, p.w.cols); q8++) {
                 float *y = new_y(&p);
                 run(k, &p, q8, 0, p.n_tok, 0, p.w.rows, y);
                 against_double(k, &p, q8, y);
                 if (q8 && level == 0)
-                    memcpy(plain, y, y_bytes(&p));
-                else if (q8 && mfi_int_form_of(type, &form) && memcmp(plain, y, y_bytes(&p)) != 0)
+                    memcpy(plain[q8], y, y_bytes(&p));
+                else if (q8 && mfi_int_form_of(type, &form) &&
+                         memcmp(plain[q8], y, y_bytes(&p)) != 0)
                     fail_msg("level %s, kind %d, %d bits: not the bits of plain C (seed %llu)",
                              mfi_isa_name(k->isa), type.kind, type.bits,
                              (unsigned long long)mft_last_seed());
@@ -205,7 +224,7 @@ static void extreme_scales(void **state)
         problem p = random_problem(&rng, type, scales[i / MFT_N_TYPES]);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             float *y = new_y(&p);
-            run(mft_level(level), &p, false, 0, p.n_tok, 0, p.w.rows, y);
+            run(mft_level(level), &p, FLOATS, 0, p.n_tok, 0, p.w.rows, y);
             against_double(mft_level(level), &p, false, y);
         }
         mft_guard_free();
@@ -245,7 +264,7 @@ static void integer_sums(void **state)
         }
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             float *y = new_y(&p);
-            run(mft_level(level), &p, true, 0, p.n_tok, 0, p.w.rows, y);
+            run(mft_level(level), &p, EIGHT, 0, p.n_tok, 0, p.w.rows, y);
             for (uint32_t t = 0; t < p.n_tok; t++) {
                 for (uint32_t r = 0; r < p.w.rows; r++) {
                     int64_t want = 0;
@@ -280,14 +299,25 @@ static void q8_blocks(void **state)
             x[first = mft_below(&rng, n)] = i % 2 ? -INFINITY : NAN;
         int8_t *q[MFI_N_ISA] = {0};
         float *d[MFI_N_ISA], *s[MFI_N_ISA];
-        int16_t *h[MFI_N_ISA];
+        int16_t *h[MFI_N_ISA], *h_lo[MFI_N_ISA];
+        int8_t *lo[MFI_N_ISA];
+        float *d_fine[MFI_N_ISA], *s_fine[MFI_N_ISA];
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             q[level] = mft_guard_alloc(n, mft_below(&rng, MFT_N_PLACES));
             d[level] = mft_floats(n_blocks, MFT_AT_END);
             s[level] = mft_floats(n_blocks, MFT_AT_END);
             h[level] = mft_guard_alloc(n_blocks * 2 * sizeof(int16_t), MFT_AT_END);
-            const mfi_q8 to = {q[level], d[level], s[level], h[level]};
+            lo[level] = mft_guard_alloc(n, mft_below(&rng, MFT_N_PLACES));
+            d_fine[level] = mft_floats(n_blocks, MFT_AT_END);
+            s_fine[level] = mft_floats(n_blocks, MFT_AT_END);
+            h_lo[level] = mft_guard_alloc(n_blocks * 2 * sizeof(int16_t), MFT_AT_END);
+            const mfi_q8 to = {q[level],  d[level],      s[level],      h[level],
+                               lo[level], d_fine[level], s_fine[level], h_lo[level]};
             mft_level(level)->quantize_q8(x, n, &to);
+            assert_memory_equal(lo[level], lo[0], n);
+            assert_memory_equal(d_fine[level], d_fine[0], n_blocks * sizeof(float));
+            assert_memory_equal(s_fine[level], s_fine[0], n_blocks * sizeof(float));
+            assert_memory_equal(h_lo[level], h_lo[0], n_blocks * 2 * sizeof(int16_t));
             assert_memory_equal(h[level], h[0], n_blocks * 2 * sizeof(int16_t));
             assert_memory_equal(q[level], q[0], n);
             assert_memory_equal(d[level], d[0], n_blocks * sizeof(float));
@@ -312,6 +342,13 @@ static void q8_blocks(void **state)
                 sum += q[0][j];
                 halves[j / 16 % 2] += q[0][j];
             }
+            for (uint32_t j = b * 32; j < b * 32 + 32; j++) { /* half a step of 16 bits */
+                double got = (double)d_fine[0][b] * (255 * q[0][j] + lo[0][j]);
+                assert_true(fabs(got - (double)x[j]) <= 0.51 * (double)d_fine[0][b] +
+                                                            1e-6 * (double)max +
+                                                            127 * 255 * 0x1p-149);
+                assert_true(lo[0][j] >= -127);
+            }
             assert_int_equal(h[0][2 * b], halves[0]);
             assert_int_equal(h[0][2 * b + 1], halves[1]);
             assert_true(s[0][b] == d[0][b] * (float)sum);
@@ -335,7 +372,7 @@ static void nan_spreads(void **state)
         if (has_q8(type, p.w.cols))
             quantize(&p, t_bad);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            for (int q8 = 0; q8 <= has_q8(type, p.w.cols); q8++) {
+            for (int q8 = 0; q8 <= last_form(type, p.w.cols); q8++) {
                 float *y = new_y(&p);
                 run(mft_level(level), &p, q8, 0, p.n_tok, 0, p.w.rows, y);
                 for (uint32_t t = 0; t < p.n_tok; t++)

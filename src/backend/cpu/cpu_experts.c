@@ -36,13 +36,20 @@ static void gather_pairs(void *ctx, uint32_t worker, uint32_t n_workers)
         mfi_pool_range(w->n, 1, worker, n_workers, &begin, &end);
         for (uint32_t p = w->first + begin; p < w->first + end; p++) {
             uint32_t t = j->step->pairs[p].token;
-            if (layout_of(j)->q8_in) {
-                mfi_q8 from = mfi_cpu_q8(cpu, j->op->src[0], t, hidden);
-                mfi_q8 to = mfi_cpu_q8(cpu, MFI_BUF_EX, p, hidden);
+            if (layout_of(j)->in_bits) {
+                const uint32_t bits = layout_of(j)->in_bits;
+                mfi_q8 from = mfi_cpu_form(cpu, j->op->src[0], t, hidden, bits);
+                mfi_q8 to = mfi_cpu_form(cpu, MFI_BUF_EX, p, hidden, bits);
                 memcpy(to.q, from.q, hidden);
                 memcpy(to.d, from.d, hidden / MFI_Q8_BLOCK * sizeof(float));
                 memcpy(to.s, from.s, hidden / MFI_Q8_BLOCK * sizeof(float));
                 memcpy(to.h, from.h, hidden / MFI_Q8_HALF * sizeof(int16_t));
+                if (bits < 16)
+                    continue;
+                memcpy(to.lo, from.lo, hidden);
+                memcpy(to.d_fine, from.d_fine, hidden / MFI_Q8_BLOCK * sizeof(float));
+                memcpy(to.s_fine, from.s_fine, hidden / MFI_Q8_BLOCK * sizeof(float));
+                memcpy(to.h_lo, from.h_lo, hidden / MFI_Q8_HALF * sizeof(int16_t));
             } else {
                 memcpy(mfi_cpu_row(cpu, MFI_BUF_EX, p), mfi_cpu_row(cpu, j->op->src[0], t),
                        hidden * sizeof(float));
@@ -70,8 +77,8 @@ static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
         for (uint32_t proj = 0; proj < 2; proj++) {
             mfi_mat mat = expert_mat(&l->proj[proj], w->data);
             float *y = mfi_cpu_row(cpu, bufs[proj], w->first);
-            if (l->q8_in) {
-                mfi_q8 x = mfi_cpu_q8(cpu, src, row, hidden);
+            if (l->in_bits) {
+                mfi_q8 x = mfi_cpu_form(cpu, src, row, hidden, l->in_bits);
                 cpu->k->matmul_q8(&mat, &x, w->n, y, width, begin, end);
             } else {
                 cpu->k->matmul_f32(&mat, mfi_cpu_row(cpu, src, row), hidden, w->n, y, width, begin,
@@ -81,8 +88,8 @@ static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
         for (uint32_t p = w->first; p < w->first + w->n; p++) {
             float *g = mfi_cpu_row(cpu, MFI_BUF_EG, p) + begin;
             cpu->k->silu_mul(g, mfi_cpu_row(cpu, MFI_BUF_EU, p) + begin, end - begin, g);
-            if (l->q8_mid) {
-                mfi_q8 q = mfi_cpu_q8(cpu, MFI_BUF_EG, p, width);
+            if (l->mid_bits) {
+                mfi_q8 q = mfi_cpu_form(cpu, MFI_BUF_EG, p, width, l->mid_bits);
                 q = mfi_q8_from(q, begin);
                 cpu->k->quantize_q8(g, end - begin, &q);
             }
@@ -104,8 +111,8 @@ static void down(void *ctx, uint32_t worker, uint32_t n_workers)
         const mfi_expert_work *w = &j->step->work[i];
         mfi_mat mat = expert_mat(&l->proj[MFI_EXPERT_DOWN], w->data);
         float *y = mfi_cpu_row(cpu, j->op->dst[0], w->first);
-        if (l->q8_mid) {
-            mfi_q8 x = mfi_cpu_q8(cpu, MFI_BUF_EG, w->first, width);
+        if (l->mid_bits) {
+            mfi_q8 x = mfi_cpu_form(cpu, MFI_BUF_EG, w->first, width, l->mid_bits);
             cpu->k->matmul_q8(&mat, &x, w->n, y, hidden, begin, end);
         } else {
             cpu->k->matmul_f32(&mat, mfi_cpu_row(cpu, MFI_BUF_EG, w->first), width, w->n, y, hidden,

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/int_form.h"
+#include "quant/int_form.h"
 #include "kernels/lanes.h"
 #include "kernels/walk.h"
 
@@ -131,13 +131,15 @@ static void int_row(const mfi_mat *w, mfi_int_form form, const mfi_walk *walk, u
         mfi_int_unpack(w->type, at, n, &codes);
         for (uint32_t t = 0; t < n_tok; t++) {
             const int8_t *q = x->q + (size_t)t * w->cols + c;
-            const float *d = x->d + (size_t)t * n_blocks + c / MFI_Q8_BLOCK;
+            const int8_t *lo = x->lo ? x->lo + (size_t)t * w->cols + c : NULL;
+            const float *d = (lo ? x->d_fine : x->d) + (size_t)t * n_blocks + c / MFI_Q8_BLOCK;
             for (uint32_t i = 0; i < n; i += sub_cols) {
                 const float dx = d[i / MFI_Q8_BLOCK];
                 int32_t dot = 0, sum = 0;
                 for (uint32_t j = i; j < i + sub_cols; j++) {
-                    dot += codes.code[j] * q[j];
-                    sum += q[j];
+                    const int32_t in = lo ? 255 * q[j] + lo[j] : q[j];
+                    dot += codes.code[j] * in;
+                    sum += in;
                 }
                 dot -= form.offset * sum;
                 y[t * ldy] = fmaf((float)dot, codes.scale[i / sub_cols] * dx, y[t * ldy]);
@@ -176,6 +178,25 @@ static float max_abs(const float *x, uint32_t n)
     return f;
 }
 
+/* The 16-bit form of block b, whose 8-bit form is there. */
+static void quantize_rest(const float *in, uint32_t b, const mfi_q8 *to)
+{
+    const int8_t *q = to->q + (size_t)b * MFI_Q8_BLOCK;
+    int8_t *lo = to->lo + (size_t)b * MFI_Q8_BLOCK;
+    const float d = to->d[b], fine = d / 255;
+    int32_t sum[2] = {0}, all = 0;
+    for (int i = 0; i < MFI_Q8_BLOCK; i++) {
+        float rest = fine > 0 ? fmaf(-d, q[i], in[i]) / fine : 0;
+        lo[i] = (int8_t)lrintf(MFI_MAX(-127.0f, MFI_MIN(rest, 127.0f)));
+        sum[i / MFI_Q8_HALF] += lo[i];
+        all += 255 * q[i] + lo[i];
+    }
+    to->d_fine[b] = fine;
+    to->s_fine[b] = fine * (float)all;
+    to->h_lo[(size_t)2 * b] = (int16_t)sum[0];
+    to->h_lo[(size_t)2 * b + 1] = (int16_t)sum[1];
+}
+
 void mfi_ref_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to)
 {
     MFI_ASSERT(n % MFI_Q8_BLOCK == 0);
@@ -198,6 +219,8 @@ void mfi_ref_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to)
         to->s[b] = d * (float)(sum[0] + sum[1]);
         to->h[(size_t)2 * b] = (int16_t)sum[0];
         to->h[(size_t)2 * b + 1] = (int16_t)sum[1];
+        if (to->lo)
+            quantize_rest(in, b, to);
     }
 }
 

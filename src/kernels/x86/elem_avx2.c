@@ -39,12 +39,47 @@ void mfi_avx2_sigmoid_mul(float *y, const float *g, uint32_t n)
     }
 }
 
+/* 32 codes as bytes. */
+static inline __m256i bytes_of(const __m256i code[4])
+{
+    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(code[0], code[1]),
+                                             _mm256_packs_epi32(code[2], code[3]));
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
 /* The sum of eight lanes. */
 static inline int32_t sum8(__m256i v)
 {
     __m128i m = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     m = _mm_add_epi32(m, _mm_shuffle_epi32(m, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+
+/* The 16-bit form of block b, whose 8-bit form is there. */
+static void quantize_rest(const float *in, uint32_t b, const mfi_q8 *to)
+{
+    const float d = to->d[b], fine = d / 255;
+    int8_t *lo = to->lo + (size_t)b * MFI_Q8_BLOCK;
+    int16_t *h = to->h_lo + (size_t)2 * b;
+    __m256i code[4];
+    if (fine > 0) {
+        for (int i = 0; i < 4; i++) {
+            const __m128i q = _mm_loadl_epi64((const __m128i *)(to->q + b * MFI_Q8_BLOCK + 8 * i));
+            __m256 v =
+                _mm256_fnmadd_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)),
+                                 _mm256_loadu_ps(in + 8 * i));
+            v = _mm256_div_ps(v, _mm256_set1_ps(fine));
+            v = _mm256_max_ps(_mm256_set1_ps(-127), _mm256_min_ps(v, _mm256_set1_ps(127)));
+            code[i] = _mm256_cvtps_epi32(v);
+        }
+    } else {
+        code[0] = code[1] = code[2] = code[3] = _mm256_setzero_si256();
+    }
+    _mm256_storeu_si256((__m256i *)lo, bytes_of(code));
+    h[0] = (int16_t)sum8(_mm256_add_epi32(code[0], code[1]));
+    h[1] = (int16_t)sum8(_mm256_add_epi32(code[2], code[3]));
+    to->d_fine[b] = fine;
+    to->s_fine[b] = fine * (float)(255 * (to->h[2 * b] + to->h[2 * b + 1]) + h[0] + h[1]);
 }
 
 void mfi_avx2_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to)
@@ -68,6 +103,8 @@ void mfi_avx2_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to)
             memset(q, 0, MFI_Q8_BLOCK);
             h[0] = h[1] = 0;
             to->d[b] = to->s[b] = scale == 0 ? 0 : NAN;
+            if (to->lo)
+                quantize_rest(x, b, to);
             continue;
         }
         for (int i = 0; i < 4; i++) {
@@ -75,14 +112,13 @@ void mfi_avx2_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to)
             code[i] = _mm256_min_epi32(code[i], _mm256_set1_epi32(127));
             code[i] = _mm256_max_epi32(code[i], _mm256_set1_epi32(-127));
         }
-        __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(code[0], code[1]),
-                                           _mm256_packs_epi32(code[2], code[3]));
-        bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        _mm256_storeu_si256((__m256i *)q, bytes);
+        _mm256_storeu_si256((__m256i *)q, bytes_of(code));
         h[0] = (int16_t)sum8(_mm256_add_epi32(code[0], code[1]));
         h[1] = (int16_t)sum8(_mm256_add_epi32(code[2], code[3]));
         to->d[b] = scale;
         to->s[b] = scale * (float)(h[0] + h[1]);
+        if (to->lo)
+            quantize_rest(x, b, to);
     }
 }
 

@@ -1,5 +1,5 @@
 /* Matrix products with 8-bit activations, AVX2: 8 rows a panel. Called through the kernel table on
- * any thread. The arithmetic is told in kernels/int_form.h. Codes of eight bits are stored as
+ * any thread. The arithmetic is told in quant/int_form.h. Codes of eight bits are stored as
  * signed bytes, since two products of an unsigned one don't fit 16 bits. */
 #include "kernels/x86/int_avx2.h"
 #include "kernels/x86/x86.h"

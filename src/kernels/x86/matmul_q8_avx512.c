@@ -1,5 +1,5 @@
 /* Matrix products with 8-bit activations, AVX-512 with VNNI: 16 rows a panel. Called through the
- * kernel table on any thread. The arithmetic is told in kernels/int_form.h. */
+ * kernel table on any thread. The arithmetic is told in quant/int_form.h. */
 #include <immintrin.h>
 
 #include "kernels/kernels.h"

@@ -1,6 +1,6 @@
 /* Matrix products with 8-bit activations, AVX-VNNI: 8 rows a panel, as with AVX2, but one
  * instruction for four products. Called through the kernel table on any thread. The arithmetic is
- * told in kernels/int_form.h. */
+ * told in quant/int_form.h. */
 #include "kernels/x86/int_avx2.h"
 #include "kernels/x86/x86.h"
 

@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-#include "kernels/int_form.h"
+#include "quant/int_form.h"
 #include "kernels/walk.h"
 #include "quant/ggml_decode.h"
 
@@ -24,9 +24,9 @@
 
 typedef struct panel {
     panel_u codes[PANEL_STEP / 4];
-    panel_f scale[16], min[16]; /* by sub-block */
-    panel_i dot[16];            /* for one token, instead of codes */
-    panel_u words[2][4];        /* MLX: scales and biases of eight groups */
+    panel_f scale[16], min[16];  /* by sub-block */
+    panel_i dot[16], dot_lo[16]; /* for one token, instead of codes */
+    panel_u words[2][4];         /* MLX: scales and biases of eight groups */
 } panel;
 
 /* What is unpacked: n_blocks blocks of 32 columns from column c on. whole_cols: columns of a row,
@@ -40,8 +40,8 @@ typedef struct panel_part {
  * compiler wherever it is used. */
 typedef struct sink {
     panel *out;
-    panel_i *dot;    /* [16] by sub-block */
-    const int8_t *x; /* the token's activations, or NULL */
+    panel_i *dot, *dot_lo; /* [16] by sub-block */
+    const int8_t *x, *lo;  /* the token's activations, or NULL */
     bool halves, wide;
 } sink;
 
@@ -87,13 +87,18 @@ PANEL_INLINE panel_u column32(const uint8_t *p, size_t stride)
 /* Columns 4i to 4i + 3. */
 PANEL_INLINE void put(const sink *to, const uint32_t i, panel_u codes)
 {
+    const uint32_t sub = to->halves ? i / 4 : i / 8;
+    const bool first = i % (to->halves ? 4 : 8) == 0;
     uint32_t x;
-    if (to->x) {
-        panel_i *dot = &to->dot[to->halves ? i / 4 : i / 8];
-        memcpy(&x, to->x + 4 * i, sizeof x);
-        *dot = panel_dot4(i % (to->halves ? 4 : 8) == 0 ? (panel_i){0} : *dot, codes, x, to->wide);
-    } else {
+    if (!to->x)
         to->out->codes[i] = codes;
+    if (to->x) {
+        memcpy(&x, to->x + 4 * i, sizeof x);
+        to->dot[sub] = panel_dot4(first ? (panel_i){0} : to->dot[sub], codes, x, to->wide);
+    }
+    if (to->x && to->lo) {
+        memcpy(&x, to->lo + 4 * i, sizeof x);
+        to->dot_lo[sub] = panel_dot4(first ? (panel_i){0} : to->dot_lo[sub], codes, x, to->wide);
     }
 }
 
@@ -461,7 +466,8 @@ PANEL_INLINE void panel_mlx(const panel_part *part, const uint32_t bits, const p
 
 /* Unpacks a part to out->codes. With activations x it has eight blocks, and their dot products go
  * to out->dot instead. MLX codes are always read as if there were eight. */
-typedef void panel_fn(const panel_part *part, const panel_plane at[3], const int8_t *x, panel *out);
+typedef void panel_fn(const panel_part *part, const panel_plane at[3], const int8_t *x,
+                      const int8_t *lo, panel *out);
 
 /* Defines unpack_<name> from `body`, which unpacks n blocks of a `part` at `at` to `to`. */
 #define PANEL_OF(name, is_halves, is_wide, body)                                                   \
@@ -472,16 +478,25 @@ typedef void panel_fn(const panel_part *part, const panel_plane at[3], const int
         body;                                                                                      \
     }                                                                                              \
     static void unpack_##name(const panel_part *part, const panel_plane at[3], const int8_t *x,    \
-                              panel *out)                                                          \
+                              const int8_t *lo, panel *out)                                        \
     {                                                                                              \
-        panel_i dot[16];                                                                           \
+        panel_i dot[16], dot_lo[16];                                                               \
+        sink to = {                                                                                \
+            .out = out, .dot = dot, .dot_lo = dot_lo, .halves = is_halves, .wide = is_wide};       \
         if (!x) {                                                                                  \
-            body_##name(part, at, part->n_blocks, &(sink){.out = out});                            \
+            body_##name(part, at, part->n_blocks, &to);                                            \
             return;                                                                                \
         }                                                                                          \
-        body_##name(                                                                               \
-            part, at, 8,                                                                           \
-            &(sink){.out = out, .dot = dot, .x = x, .halves = is_halves, .wide = is_wide});        \
+        to.x = x;                                                                                  \
+        if (lo) {                                                                                  \
+            to.lo = lo;                                                                            \
+            body_##name(part, at, 8, &to);                                                         \
+            _Pragma("GCC unroll 16") for (int i = 0; i < ((is_halves) ? 16 : 8); i++)              \
+                out->dot_lo[i] = dot_lo[i];                                                        \
+        } else {                                                                                   \
+            to.lo = NULL;                                                                          \
+            body_##name(part, at, 8, &to);                                                         \
+        }                                                                                          \
         _Pragma("GCC unroll 16") for (int i = 0; i < ((is_halves) ? 16 : 8); i++) out->dot[i] =    \
             dot[i];                                                                                \
     }

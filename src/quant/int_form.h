@@ -7,10 +7,11 @@
  * d_x * (sum of the q's of the sub-block), an output is, sub-block after sub-block,
  *   acc = fma((float)(sum of code * q - offset * sum of q), scale * d_x, acc)
  *   acc = fma(min, s, acc)                                             where the type has min
+ * With 16-bit activations 255 * q + lo stands for q, and d_fine and s_fine for d_x and s.
  * The integer part is exact, and there is one chain of float additions an output, in rising order
  * of columns; so every level that has an fma gives the same bits, for one token as for many. */
-#ifndef MFI_KERNELS_INT_FORM_H
-#define MFI_KERNELS_INT_FORM_H
+#ifndef MFI_QUANT_INT_FORM_H
+#define MFI_QUANT_INT_FORM_H
 
 #include "quant/quant.h"
 

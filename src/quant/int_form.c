@@ -1,7 +1,7 @@
-/* The integer form of each type in plain C; see kernels/int_form.h. Called by the plain products
+/* The integer form of each type in plain C; see quant/int_form.h. Called by the plain products
  * and by the plan's choice of activations, on any thread. The layouts are told in quant/ggml_*.c.
  */
-#include "kernels/int_form.h"
+#include "quant/int_form.h"
 
 #include <string.h>
 
