@@ -160,14 +160,15 @@ static void norms(void **state)
         uint32_t n = i < 70 ? i + 1 : mft_between(&rng, 1, MAX_N);
         float *x = mft_random_floats(&rng, n, i % 3 ? 2 : 1e-4f);
         float *w = mft_random_floats(&rng, n, 1);
-        float *y[2] = {mft_floats(n, MFT_AT_END), mft_floats(n, MFT_AT_END)};
-        float *l2[2] = {mft_floats(n, MFT_AT_END), mft_floats(n, MFT_AT_END)};
+        float *y[MFI_N_ISA], *l2[MFI_N_ISA];
         double sum = 0;
         for (uint32_t j = 0; j < n; j++)
             sum += (double)x[j] * (double)x[j];
         float factor = 1 / sqrtf(sum_squares(x, n) / (float)n + 1e-6f);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             const mfi_kernels *k = mft_level(level);
+            y[level] = mft_floats(n, MFT_AT_END);
+            l2[level] = mft_floats(n, MFT_AT_END);
             k->rmsnorm(x, w, 1e-6f, n, y[level]);
             memcpy(l2[level], x, n * sizeof *x);
             k->l2norm(l2[level], 1e-6f, 0.25f, n, l2[level]); /* in place */

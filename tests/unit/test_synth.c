@@ -612,7 +612,7 @@ static void skewed_routing(void **state)
     assert_true(n_new > 140); /* no circle */
     assert_true(next > 0.3 && next < 0.55);
     assert_true(within > 0.65 && within < 0.88);
-    assert_true(hi < 4.5);
+    assert_true(hi < 5.5);
 }
 
 int main(void)
