@@ -68,5 +68,6 @@ int cli_chat_run(const cli_args *args, cli_env_fn env);
 int cli_template(const cli_args *args);
 int cli_families(const cli_args *args);
 int cli_completion(const cli_args *args);
+int cli_bench(const cli_args *args);
 
 #endif

@@ -16,7 +16,8 @@
 #define TEMPLATE (1u << CLI_TEMPLATE)
 #define FAMILIES (1u << CLI_FAMILIES)
 #define INSPECT  (1u << CLI_INSPECT)
-#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX)
+#define BENCH    (1u << CLI_BENCH)
+#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | BENCH)
 #define ANSWERS  (RUN | CHAT)
 #define ALL      UINT32_MAX
 
@@ -175,6 +176,18 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .name = "families",
             .usage = "[--json]",
             .summary = "list the model families, their formats and what they are held against",
+        },
+    [CLI_BENCH] =
+        {
+            .name = "bench",
+            .usage = "-m MODEL [options]",
+            .summary = "measure tokens a second of prompts and of decoding",
+            .notes =
+                "As llama-bench does it: random tokens, a run to warm up, then mean and deviation "
+                "of the repetitions; the table and the JSON keys are llama-bench's, as far as they "
+                "apply. Beside them stand the bytes of weights that decoding went through a second "
+                "and what as many threads can read of memory at best, measured at the end.\n"
+                "Example:  moeflux bench -m model.gguf -p 512 -n 64 -r 5",
         },
     [CLI_COMPLETION] =
         {
@@ -368,12 +381,12 @@ const cli_option cli_options[] = {
      .help = "write the hidden states to OUT"},
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~CHAT) | FAMILIES | INSPECT,
+     (ENGINE & ~(CHAT | BENCH)) | FAMILIES | INSPECT,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | BENCH,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -383,6 +396,47 @@ const cli_option cli_options[] = {
      AT(trace),
      .arg = "FILE",
      .help = "write every choice of experts to FILE as JSON lines"},
+
+    /* ---- measuring ---- */
+    {{"-p", "--n-prompt"},
+     CLI_INT,
+     BENCH,
+     .env = false,
+     AT(n_prompt),
+     0,
+     MFI_MAX_CTX,
+     .arg = "N",
+     .help = "tokens of the prompt; 0: no prompt test",
+     .fallback = "512"},
+    {{"-n", "--n-gen"},
+     CLI_INT,
+     BENCH,
+     .env = false,
+     AT(n_gen),
+     0,
+     MFI_MAX_CTX,
+     .arg = "N",
+     .help = "tokens that are decoded one by one; 0: no such test",
+     .fallback = "128"},
+    {{"-r", "--repetitions"},
+     CLI_INT,
+     BENCH,
+     .env = false,
+     AT(repetitions),
+     1,
+     CLI_MAX_REPETITIONS,
+     .arg = "N",
+     .help = "measured runs of each test",
+     .fallback = "5"},
+    {{"-o", "--output"},
+     CLI_CHOICE,
+     BENCH,
+     .env = false,
+     AT(form),
+     .choices = "md|csv|json",
+     .arg = "FORM",
+     .help = "form of the report",
+     .fallback = "md"},
 
     /* ---- length and sampling ---- */
     {{"-n", "--predict", "--n-predict"},
@@ -416,7 +470,7 @@ const cli_option cli_options[] = {
      .fallback = "all"},
     {{"-c", "--ctx-size"},
      CLI_INT,
-     ENGINE & ~LOGITS,
+     ENGINE & ~(LOGITS | BENCH),
      .env = true,
      AT(ctx),
      0,

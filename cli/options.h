@@ -20,6 +20,7 @@ typedef enum cli_command_id {
     CLI_FAMILIES,
     CLI_COMPLETION,
     CLI_INSPECT,
+    CLI_BENCH,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -73,7 +74,8 @@ typedef struct cli_option {
 
 extern const cli_option cli_options[];
 extern const size_t cli_n_options;
-#define CLI_MAX_OPTIONS 160 /* rows of the table */
+#define CLI_MAX_OPTIONS     160 /* rows of the table */
+#define CLI_MAX_REPETITIONS 1000
 
 typedef struct cli_args {
     cli_command_id command;
@@ -84,9 +86,10 @@ typedef struct cli_args {
     bool keep_going, simple_io, no_history;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
     const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
-    const char *arch, *shape, *routing, *chat_template;
+    const char *arch, *shape, *routing, *chat_template, *form;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
+    int64_t n_prompt, n_gen, repetitions;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed, memory;
     mf_logit_bias *bias;

@@ -118,6 +118,8 @@ typedef struct mf_model_info {
     uint32_t n_threads, chunk;
     char isa[16];        /* kernels in use */
     char activations[8]; /* the coarsest that quantised weights meet: "q8", "q16" or "f32" */
+    uint64_t weight_bytes; /* all weights: resident ones and all routed experts */
+    uint64_t token_bytes;  /* of them, what one token is multiplied with */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);

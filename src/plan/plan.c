@@ -13,7 +13,7 @@
 #define PROCESS_GROWTH_BYTES MFI_MIB
 /* Of a stack what is touched (20 KiB of kernels, 4 of the C library) and the kernel's part. */
 #define THREAD_BYTES   (48 * MFI_KIB)
-#define CHUNK_AUTO_MAX 256
+#define CHUNK_AUTO_MAX 512
 #define CTX_AUTO_MAX   8192
 #define CTX_AUTO_MIN   512
 
