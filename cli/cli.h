@@ -83,5 +83,6 @@ int cli_families(const cli_args *args);
 int cli_completion(const cli_args *args);
 int cli_trace(const cli_args *args);
 int cli_replay(const cli_args *args);
+int cli_bench(const cli_args *args);
 
 #endif

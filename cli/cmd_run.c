@@ -18,7 +18,7 @@ typedef struct job {
     const cli_args *args;
     mf_engine *engine;
     mf_template *template; /* of --chat-template; NULL: the model's */
-    mf_grammar *grammar; /* NULL: answers may be anything */
+    mf_grammar *grammar;   /* NULL: answers may be anything */
     cli_progress progress;
     cli_output out;
     mfi_buf prompt; /* as given */

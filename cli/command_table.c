@@ -196,6 +196,18 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .usage = "[--json]",
             .summary = "list the model families, their formats and what they are held against",
         },
+    [CLI_BENCH] =
+        {
+            .name = "bench",
+            .usage = "-m MODEL [options]",
+            .summary = "measure tokens a second of prompts and of decoding",
+            .notes =
+                "As llama-bench does it: random tokens, a run to warm up, then mean and deviation "
+                "of the repetitions; the table and the JSON keys are llama-bench's, as far as they "
+                "apply. Beside them stand the bytes of weights that decoding went through a second "
+                "and what as many threads can read of memory at best, measured at the end.\n"
+                "Example:  moeflux bench -m model.gguf -p 512 -n 64 -r 5",
+        },
     [CLI_COMPLETION] =
         {
             .name = "completion",

@@ -115,6 +115,8 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
         options->activations = MF_ACTIVATIONS_F32;
     else if (args->activations && strcmp(args->activations, "q8") == 0)
         options->activations = MF_ACTIVATIONS_Q8;
+    else if (args->activations && strcmp(args->activations, "q16") == 0)
+        options->activations = MF_ACTIVATIONS_Q16;
     options->isa = args->isa;
     options->io = args->io;
     options->direct = args->direct;

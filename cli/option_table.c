@@ -19,7 +19,8 @@
 #define COMPLETION (1u << CLI_COMPLETION)
 #define TRACE      (1u << CLI_TRACE)
 #define REPLAY     (1u << CLI_REPLAY)
-#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE)
+#define BENCH      (1u << CLI_BENCH)
+#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH)
 #define ANSWERS    (RUN | CHAT | TRACE)
 #define ALL        UINT32_MAX
 
@@ -240,12 +241,12 @@ const cli_option cli_options[] = {
      .help = "write the hidden states to OUT"},
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~CHAT) | FAMILIES | INSPECT | REPLAY,
+     (ENGINE & ~(CHAT | BENCH)) | FAMILIES | INSPECT | REPLAY,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -255,6 +256,47 @@ const cli_option cli_options[] = {
      AT(trace),
      .arg = "FILE",
      .help = "write every choice of experts to FILE as JSON lines"},
+
+    /* ---- measuring ---- */
+    {{"-p", "--n-prompt"},
+     CLI_INT,
+     BENCH,
+     .env = false,
+     AT(n_prompt),
+     0,
+     MFI_MAX_CTX,
+     .arg = "N",
+     .help = "tokens of the prompt; 0: no prompt test",
+     .fallback = "512"},
+    {{"-n", "--n-gen"},
+     CLI_INT,
+     BENCH,
+     .env = false,
+     AT(n_gen),
+     0,
+     MFI_MAX_CTX,
+     .arg = "N",
+     .help = "tokens that are decoded one by one; 0: no such test",
+     .fallback = "128"},
+    {{"-r", "--repetitions"},
+     CLI_INT,
+     BENCH,
+     .env = false,
+     AT(repetitions),
+     1,
+     CLI_MAX_REPETITIONS,
+     .arg = "N",
+     .help = "measured runs of each test",
+     .fallback = "5"},
+    {{"-o", "--output"},
+     CLI_CHOICE,
+     BENCH,
+     .env = false,
+     AT(form),
+     .choices = "md|csv|json",
+     .arg = "FORM",
+     .help = "form of the report",
+     .fallback = "md"},
 
     /* ---- length and sampling ---- */
     {{"-n", "--predict", "--n-predict"},
@@ -288,7 +330,7 @@ const cli_option cli_options[] = {
      .fallback = "all"},
     {{"-c", "--ctx-size"},
      CLI_INT,
-     ENGINE & ~LOGITS,
+     ENGINE & ~(LOGITS | BENCH),
      .env = true,
      AT(ctx),
      0,
@@ -612,10 +654,10 @@ const cli_option cli_options[] = {
      ENGINE,
      .env = true,
      AT(activations),
-     .choices = "auto|f32|q8",
+     .choices = "auto|f32|q8|q16",
      .arg = "TYPE",
-     .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), auto (by weight "
-             "type)",
+     .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), q16 (16 bits), auto "
+             "(q8 for weights of up to 4 bits, q16 for finer ones)",
      .fallback = "auto"},
     {{"--isa"},
      CLI_CHOICE,
@@ -624,7 +666,7 @@ const cli_option cli_options[] = {
      AT(isa),
      .choices = "auto|c|avx2",
      .arg = "NAME",
-     .help = "kernels to use: c, avx2, auto (the best this machine has)",
+     .help = "kernels to use: c, avx2, avx-vnni, avx512, auto (the best this machine has)",
      .fallback = "auto"},
 
     {{"-t", "--threads"},

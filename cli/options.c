@@ -358,7 +358,8 @@ static bool check_required(cli_args *args, bool model_from_flag, mfi_buf *messag
 bool cli_parse(cli_args *args, cli_command_id command, int argc, const char *const *argv,
                cli_env_fn env, mfi_buf *message)
 {
-    *args = (cli_args){.command = command, .predict = -1};
+    *args = (cli_args){
+        .command = command, .predict = -1, .n_prompt = 512, .n_gen = 128, .repetitions = 5};
     if (env && !take_environment(args, env, message))
         return false;
     const char *env_model = args->model;

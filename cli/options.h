@@ -22,6 +22,7 @@ typedef enum cli_command_id {
     CLI_INSPECT,
     CLI_TRACE,
     CLI_REPLAY,
+    CLI_BENCH,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -76,7 +77,8 @@ typedef struct cli_option {
 
 extern const cli_option cli_options[];
 extern const size_t cli_n_options;
-#define CLI_MAX_OPTIONS 160 /* rows of the table */
+#define CLI_MAX_OPTIONS     160 /* rows of the table */
+#define CLI_MAX_REPETITIONS 1000
 
 typedef struct cli_args {
     cli_command_id command;
@@ -88,10 +90,11 @@ typedef struct cli_args {
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
     const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
     const char *policy, *cache, *svg;
-    const char *arch, *shape, *routing, *chat_template, *now;
+    const char *arch, *shape, *routing, *chat_template, *now, *form;
     const char *grammar, *grammar_file, *json_schema, *json_schema_file;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
+    int64_t n_prompt, n_gen, repetitions;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed, memory;
     mf_logit_bias *bias;

@@ -220,19 +220,22 @@ void mf_engine_close(mf_engine **engine)
 void mf_engine_info(const mf_engine *e, mf_model_info *info)
 {
     const mfi_shape *s = &e->plan.program.shape;
-    *info = (mf_model_info){.struct_size = sizeof *info,
-                            .n_layers = s->n_layers,
-                            .hidden = s->hidden,
-                            .n_vocab = s->n_vocab,
-                            .n_experts = s->n_experts,
-                            .top_k = s->top_k,
-                            .ctx_model = e->model->ctx_model,
-                            .ctx = e->plan.ctx,
-                            .n_threads = e->plan.n_threads,
-                            .chunk = e->plan.chunk};
+    *info =
+        (mf_model_info){.struct_size = sizeof *info,
+                        .n_layers = s->n_layers,
+                        .hidden = s->hidden,
+                        .n_vocab = s->n_vocab,
+                        .n_experts = s->n_experts,
+                        .top_k = s->top_k,
+                        .ctx_model = e->model->ctx_model,
+                        .ctx = e->plan.ctx,
+                        .n_threads = e->plan.n_threads,
+                        .chunk = e->plan.chunk,
+                        .weight_bytes = e->plan.program.dense_bytes + e->plan.expert_bytes_total,
+                        .token_bytes = e->plan.token_dense_bytes + e->plan.token_expert_bytes};
     snprintf(info->family, sizeof info->family, "%s", e->model->family);
     snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
-    snprintf(info->activations, sizeof info->activations, "%s", e->plan.q8 ? "q8" : "f32");
+    snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
     snprintf(info->reader, sizeof info->reader, "%s", e->reader.reader);
     info->direct = e->reader.direct;
     snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);

@@ -1,21 +1,30 @@
 /* Kernel speeds: bytes of weights read a second for one token, arithmetic for several, per type and
- * level, beside what one core can read at all. One thread. Usage: kbench [rows cols [seconds
- * [pool_mib]]] */
+ * level, beside ceilings that are measured first: what the threads can read, add and multiply at
+ * all. Products with one token alternate with plain reads of as many bytes, and the ratio is the
+ * median of the pairs, so that it means something on a machine that isn't idle. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "base/clock.h"
+#include "base/pool.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
 
-#define MAX_TOK 64
+#define MAX_TOK   256
+#define MAX_PAIRS 4096
 
 typedef struct bench {
-    uint32_t rows, cols;
-    double seconds;    /* of each measurement */
-    size_t pool_bytes; /* more than the caches, so that weights come from memory */
+    uint32_t rows, cols, n_threads;
+    double seconds;         /* of each measurement */
+    size_t pool_bytes;      /* more than the caches, so that weights come from memory */
+    const char *type, *isa; /* only names that contain this; only this level */
+    bool others;
+    mfi_pool *workers;
     mfi_vmem pool;
     float *x, *y; /* [MAX_TOK][cols], [MAX_TOK][rows] */
     mfi_q8 q8;
@@ -37,34 +46,168 @@ static double seconds_now(void)
     return (double)mfi_clock_ns() * 1e-9;
 }
 
-/* Best of the sweeps over the pool with eight sums of words. */
+/* ---- ceilings ---- */
+
+typedef struct span {
+    const char *p;
+    size_t bytes;
+} span;
+
+#define OPS_ROUNDS 20000
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static void read_avx2(const char *p, size_t bytes)
+{
+    __m256i sum[4] = {0};
+    for (size_t i = 0; i < bytes / 128 * 128; i += 128)
+        for (int j = 0; j < 4; j++)
+            sum[j] = _mm256_xor_si256(sum[j], _mm256_loadu_si256((const __m256i *)(p + i) + j));
+    for (int j = 0; j < 4; j++)
+        __asm__ volatile("" ::"x"(sum[j])); /* or it would not be read */
+}
+
+/* Rounds of ten independent operations. */
+__attribute__((target("avx512f,avx512vnni"))) static void ops_avx512(bool integer)
+{
+    __m512i dot[10];
+    __m512 sum[10];
+    for (int j = 0; j < 10; j++) {
+        dot[j] = _mm512_set1_epi32(j);
+        sum[j] = _mm512_set1_ps((float)j);
+    }
+    for (int i = 0; i < OPS_ROUNDS; i++) {
+#pragma GCC unroll 10
+        for (int j = 0; j < 10; j++) {
+            if (integer)
+                dot[j] = _mm512_dpbusd_epi32(dot[j], dot[j], dot[j]);
+            else
+                sum[j] = _mm512_fmadd_ps(sum[j], sum[j], sum[j]);
+        }
+    }
+    for (int j = 0; j < 10; j++)
+        __asm__ volatile("" ::"v"(dot[j]), "v"(sum[j]));
+}
+
+__attribute__((target("avx2,fma"))) static void ops_avx2(bool integer)
+{
+    __m256i dot[10];
+    __m256 sum[10];
+    for (int j = 0; j < 10; j++) {
+        dot[j] = _mm256_set1_epi32(j);
+        sum[j] = _mm256_set1_ps((float)j);
+    }
+    for (int i = 0; i < OPS_ROUNDS; i++) {
+#pragma GCC unroll 10
+        for (int j = 0; j < 10; j++) {
+            if (integer)
+                dot[j] = _mm256_maddubs_epi16(dot[j], dot[j]);
+            else
+                sum[j] = _mm256_fmadd_ps(sum[j], sum[j], sum[j]);
+        }
+    }
+    for (int j = 0; j < 10; j++)
+        __asm__ volatile("" ::"x"(dot[j]), "x"(sum[j]));
+}
+#endif
+
+static void read_plain(const char *bytes, size_t n)
+{
+    uint64_t sum[8] = {0};
+    for (size_t i = 0; i < n / 64; i++)
+        for (int j = 0; j < 8; j++)
+            sum[j] += ((const uint64_t *)(const void *)bytes)[8 * i + (size_t)j];
+    for (int j = 0; j < 8; j++)
+        __asm__ volatile("" ::"r"(sum[j]));
+}
+
+static void read_part(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const span *s = ctx;
+    size_t part = s->bytes / n_workers / 128 * 128;
+#if defined(__x86_64__)
+    if (mfi_cpu_has(MFI_ISA_AVX2)) {
+        read_avx2(s->p + worker * part, part);
+        return;
+    }
+#endif
+    read_plain(s->p + worker * part, part);
+}
+
+static double time_read(const bench *b, const char *p, size_t bytes)
+{
+    span s = {p, bytes};
+    double start = seconds_now();
+    mfi_pool_run(b->workers, read_part, &s);
+    return seconds_now() - start;
+}
+
 static double read_bandwidth(const bench *b)
 {
-    const uint64_t *p = b->pool.base;
     double best = 0, end = seconds_now() + 4 * b->seconds;
-    while (seconds_now() < end) {
-        uint64_t sum[8] = {0};
-        double start = seconds_now();
-        for (size_t i = 0; i < b->pool_bytes / 8; i += 8)
-            for (int j = 0; j < 8; j++)
-                sum[j] += p[i + j];
-        double rate = (double)b->pool_bytes / (seconds_now() - start);
-        for (int j = 0; j < 8; j++)
-            __asm__ volatile("" ::"r"(sum[j])); /* or it would not be read */
-        best = MFI_MAX(best, rate);
-    }
+    while (seconds_now() < end)
+        best = MFI_MAX(best, (double)b->pool_bytes / time_read(b, b->pool.base, b->pool_bytes));
     return best;
 }
 
+#if defined(__x86_64__)
+typedef struct ops_job {
+    bool wide, integer;
+} ops_job;
+
+static void run_ops(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const ops_job *job = ctx;
+    (void)worker, (void)n_workers;
+    if (job->wide)
+        ops_avx512(job->integer);
+    else
+        ops_avx2(job->integer);
+}
+
+static double ops_rate(const bench *b, bool wide, bool integer)
+{
+    ops_job job = {wide, integer};
+    double best = 1e9, end = seconds_now() + b->seconds;
+    do {
+        double start = seconds_now();
+        mfi_pool_run(b->workers, run_ops, &job);
+        best = MFI_MIN(best, seconds_now() - start);
+    } while (seconds_now() < end);
+    return 2.0 * OPS_ROUNDS * 10 * (wide ? 16 : 8) * (integer ? 4 : 1) * b->n_threads / best;
+}
+#endif
+
+static void print_ceilings(const bench *b)
+{
+    printf("rows %u, cols %u, threads %u; read %.1f GB/s", b->rows, b->cols, b->n_threads,
+           read_bandwidth(b) * 1e-9);
+#if defined(__x86_64__)
+    if (mfi_cpu_has(MFI_ISA_AVX512))
+        printf("; avx512: fma %.0f GFLOP/s, vnni %.0f GOP/s", ops_rate(b, true, false) * 1e-9,
+               ops_rate(b, true, true) * 1e-9);
+    if (mfi_cpu_has(MFI_ISA_AVX2))
+        printf("; avx2: fma %.0f GFLOP/s, maddubs %.0f GOP/s", ops_rate(b, false, false) * 1e-9,
+               ops_rate(b, false, true) * 1e-9);
+#endif
+    printf("\n");
+}
+
+/* ---- products ---- */
+
+static uint64_t matrix_bytes(const bench *b, mfi_qtype type)
+{
+    uint64_t bytes = 0;
+    for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
+        bytes += mfi_quant_plane_bytes(type, p, b->rows, b->cols);
+    return bytes;
+}
+
 /* A matrix at a changing place of the pool, whose bytes are any weights. */
-static mfi_mat matrix_at(const bench *b, mfi_qtype type, uint32_t index, uint64_t *bytes)
+static mfi_mat matrix_at(const bench *b, mfi_qtype type, uint32_t index)
 {
     mfi_mat w = {.type = type, .rows = b->rows, .cols = b->cols};
-    *bytes = 0;
-    for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
-        *bytes += mfi_quant_plane_bytes(type, p, b->rows, b->cols);
-    uint64_t n_places = b->pool_bytes / *bytes;
-    const char *at = (const char *)b->pool.base + index % (n_places ? n_places : 1) * *bytes;
+    uint64_t bytes = matrix_bytes(b, type), n_places = b->pool_bytes / bytes;
+    const char *at = (const char *)b->pool.base + index % (n_places ? n_places : 1) * bytes;
     for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++) {
         w.planes[p] = at;
         at += mfi_quant_plane_bytes(type, p, b->rows, b->cols);
@@ -72,22 +215,68 @@ static mfi_mat matrix_at(const bench *b, mfi_qtype type, uint32_t index, uint64_
     return w;
 }
 
+typedef struct product {
+    const bench *b;
+    const mfi_kernels *k;
+    const mfi_mat *w;
+    bool q8;
+    uint32_t n_tok;
+} product;
+
+static void product_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const product *p = ctx;
+    const bench *b = p->b;
+    uint32_t begin, end;
+    mfi_pool_range(b->rows, 16, worker, n_workers, &begin, &end);
+    if (begin == end)
+        return;
+    if (p->q8)
+        p->k->matmul_q8(p->w, &b->q8, p->n_tok, b->y, b->rows, begin, end);
+    else
+        p->k->matmul_f32(p->w, b->x, b->cols, p->n_tok, b->y, b->rows, begin, end);
+}
+
+static double time_once(const bench *b, const mfi_kernels *k, mfi_qtype type, bool q8,
+                        uint32_t n_tok, uint32_t index)
+{
+    const mfi_mat w = matrix_at(b, type, index);
+    product p = {b, k, &w, q8, n_tok};
+    double start = seconds_now();
+    mfi_pool_run(b->workers, product_rows, &p);
+    return seconds_now() - start;
+}
+
 /* Seconds of one product, the best of the tries; weights from memory for each. */
 static double time_product(const bench *b, const mfi_kernels *k, mfi_qtype type, bool q8,
                            uint32_t n_tok)
 {
     double best = 1e9, end = seconds_now() + b->seconds;
-    for (uint32_t i = 0; i < 3 || seconds_now() < end; i++) {
-        uint64_t bytes;
-        mfi_mat w = matrix_at(b, type, i, &bytes);
-        double start = seconds_now();
-        if (q8)
-            k->matmul_q8(&w, &b->q8, n_tok, b->y, b->rows, 0, b->rows);
-        else
-            k->matmul_f32(&w, b->x, b->cols, n_tok, b->y, b->rows, 0, b->rows);
-        best = MFI_MIN(best, seconds_now() - start);
-    }
+    for (uint32_t i = 0; i < 3 || seconds_now() < end; i++)
+        best = MFI_MIN(best, time_once(b, k, type, q8, n_tok, i));
     return best;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Products with one token beside reads of as many bytes: the median of the ratios of their times.
+ */
+static double read_ratio(const bench *b, const mfi_kernels *k, mfi_qtype type, bool q8)
+{
+    static double ratio[MAX_PAIRS];
+    uint32_t n = 0;
+    double end = seconds_now() + b->seconds;
+    for (uint32_t i = 0; n < 3 || (n < MAX_PAIRS && seconds_now() < end); i += 2) {
+        const mfi_mat w = matrix_at(b, type, i + 1);
+        double read = time_read(b, w.planes[0], matrix_bytes(b, type));
+        ratio[n++] = read / time_once(b, k, type, q8, 1, i);
+    }
+    qsort(ratio, n, sizeof *ratio, by_value);
+    return ratio[n / 2];
 }
 
 /* Those whose rows can have this many columns. */
@@ -110,30 +299,41 @@ static size_t list_types(uint32_t cols, mfi_qtype types[80])
     return kept;
 }
 
+static void bench_type(const bench *b, mfi_qtype type, const char *name, bool q8)
+{
+    const double flop = 2.0 * b->rows * b->cols;
+    double plain = 0;
+    for (int isa = 0; isa < MFI_N_ISA; isa++) {
+        if (!mfi_cpu_has((mfi_isa)isa) ||
+            (b->isa && strcmp(b->isa, mfi_isa_name((mfi_isa)isa)) != 0))
+            continue;
+        const mfi_kernels *k = mfi_kernels_get((mfi_isa)isa);
+        double t1 = time_product(b, k, type, q8, 1), ratio = read_ratio(b, k, type, q8);
+        double t8 = time_product(b, k, type, q8, 8), t64 = time_product(b, k, type, q8, 64);
+        if (isa == MFI_ISA_C)
+            plain = t64;
+        printf("%-30s %-8s %-3s %8.2f %6.2f %8.1f %8.1f %8.1f", name, mfi_isa_name(k->isa),
+               q8 ? "q8" : "f32", (double)matrix_bytes(b, type) / t1 * 1e-9, ratio,
+               flop / t1 * 1e-9, 8 * flop / t8 * 1e-9, 64 * flop / t64 * 1e-9);
+        if (plain > 0)
+            printf(" %7.1f", plain / t64);
+        printf("\n");
+        fflush(stdout);
+    }
+}
+
 static void bench_products(const bench *b)
 {
     mfi_qtype types[80];
     size_t n_types = list_types(b->cols, types);
-    printf("%-32s %-5s %-4s %10s %9s %9s %9s\n", "weights", "level", "x", "GB/s n=1", "GF/s n=1",
-           "GF/s n=8", "GF/s n=64");
+    printf("%-30s %-8s %-3s %8s %6s %8s %8s %8s %7s\n", "weights", "level", "x", "GB/s 1", "/read",
+           "GF/s 1", "GF/s 8", "GF/s 64", "/c 64");
     for (size_t i = 0; i < n_types; i++) {
-        for (int q8 = 0; q8 <= !mfi_qtype_is_float(types[i]); q8++) {
-            for (int isa = 0; isa <= (int)mfi_cpu_isa(); isa++) {
-                const mfi_kernels *k = mfi_kernels_get((mfi_isa)isa);
-                uint64_t bytes;
-                char name[64];
-                double flop = 2.0 * b->rows * b->cols;
-                double t1 = time_product(b, k, types[i], q8, 1);
-                double t8 = time_product(b, k, types[i], q8, 8);
-                double t64 = time_product(b, k, types[i], q8, 64);
-                matrix_at(b, types[i], 0, &bytes);
-                mfi_quant_name(types[i], name, sizeof name);
-                printf("%-32s %-5s %-4s %10.2f %9.2f %9.2f %9.2f\n", name, mfi_isa_name(k->isa),
-                       q8 ? "q8" : "f32", (double)bytes / t1 * 1e-9, flop / t1 * 1e-9,
-                       8 * flop / t8 * 1e-9, 64 * flop / t64 * 1e-9);
-                fflush(stdout);
-            }
-        }
+        char name[64];
+        mfi_quant_name(types[i], name, sizeof name);
+        for (int q8 = 0; q8 <= !mfi_qtype_is_float(types[i]); q8++)
+            if (!b->type || strstr(name, b->type))
+                bench_type(b, types[i], name, q8);
     }
 }
 
@@ -145,7 +345,7 @@ static const char *run_other(const bench *b, const mfi_kernels *k, int which)
     float *p = b->pool.base, *x = b->x, *y = b->y;
     switch (which) {
     case 0:
-        k->quantize_q8(x, 2048, b->q8.q, b->q8.d, b->q8.s);
+        k->quantize_q8(x, 2048, &b->q8);
         return "quantize_q8 2048";
     case 1:
         k->rmsnorm(x, x + 2048, 1e-6f, 2048, y);
@@ -211,11 +411,14 @@ static void bench_others(const bench *b)
     for (size_t i = 0; i < 1 << 20; i++)
         p[i] = (float)(mfi_rng_unit(&rng) - 0.5) * 0.125f;
     printf("\n%-32s", "ns a call");
-    for (int isa = 0; isa <= (int)mfi_cpu_isa(); isa++)
-        printf(" %9s", mfi_isa_name((mfi_isa)isa));
+    for (int isa = 0; isa < MFI_N_ISA; isa++)
+        if (mfi_cpu_has((mfi_isa)isa))
+            printf(" %9s", mfi_isa_name((mfi_isa)isa));
     for (int which = 0; which < N_OTHERS; which++) {
         const char *name = "";
-        for (int isa = 0; isa <= (int)mfi_cpu_isa(); isa++) {
+        for (int isa = 0; isa < MFI_N_ISA; isa++) {
+            if (!mfi_cpu_has((mfi_isa)isa))
+                continue;
             const mfi_kernels *k = mfi_kernels_get((mfi_isa)isa);
             double best = 1e9, end = seconds_now() + b->seconds;
             while (seconds_now() < end) {
@@ -247,41 +450,79 @@ static void set_up(bench *b)
     b->q8.s = take(sizeof(float) * MAX_TOK * cols / MFI_Q8_BLOCK);
     for (size_t i = 0; i < MAX_TOK * cols; i++)
         b->x[i] = (float)(mfi_rng_unit(&rng) - 0.5);
-    mfi_kernels_get(mfi_cpu_isa())->quantize_q8(b->x, MAX_TOK * b->cols, b->q8.q, b->q8.d, b->q8.s);
+    b->q8.h = take(sizeof(int16_t) * MAX_TOK * cols / MFI_Q8_HALF);
+    mfi_kernels_get(mfi_cpu_isa())->quantize_q8(b->x, MAX_TOK * b->cols, &b->q8);
+}
+
+static const char usage[] =
+    "usage: kbench [--rows N] [--cols N] [--seconds S] [--pool MIB] [--threads N] [--type NAME]\n"
+    "              [--isa LEVEL] [--products]\n";
+
+static bool parse(bench *b, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(name, "--products") == 0) {
+            b->others = false;
+            continue;
+        }
+        if (!value)
+            return false;
+        i++;
+        if (strcmp(name, "--rows") == 0)
+            b->rows = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--cols") == 0)
+            b->cols = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--seconds") == 0)
+            b->seconds = strtod(value, NULL);
+        else if (strcmp(name, "--pool") == 0)
+            b->pool_bytes = strtoul(value, NULL, 10) * MFI_MIB;
+        else if (strcmp(name, "--threads") == 0)
+            b->n_threads = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--type") == 0)
+            b->type = value;
+        else if (strcmp(name, "--isa") == 0)
+            b->isa = value;
+        else
+            return false;
+    }
+    return b->rows > 0 && b->cols >= 128 && b->cols % 128 == 0 && b->pool_bytes >= 8 * MFI_MIB &&
+           (uint64_t)b->rows * b->cols * 4 <= b->pool_bytes;
 }
 
 int main(int argc, char **argv)
 {
-    bench b = {.rows = 2048, .cols = 2048, .seconds = 0.1, .pool_bytes = 256 * MFI_MIB};
+    bench b = {.rows = 2048,
+               .cols = 2048,
+               .n_threads = 1,
+               .seconds = 0.1,
+               .pool_bytes = 256 * MFI_MIB,
+               .others = true};
     mf_error err;
-    if (argc >= 3) {
-        b.rows = (uint32_t)strtoul(argv[1], NULL, 10);
-        b.cols = (uint32_t)strtoul(argv[2], NULL, 10);
-    }
-    if (argc >= 4)
-        b.seconds = strtod(argv[3], NULL);
-    if (argc >= 5)
-        b.pool_bytes = strtoul(argv[4], NULL, 10) * MFI_MIB;
-    if (b.rows == 0 || b.cols < 128 || b.cols % 128 || b.pool_bytes < 8 * MFI_MIB ||
-        (uint64_t)b.rows * b.cols * 4 > b.pool_bytes) {
-        fprintf(stderr, "kbench: cols must be a multiple of 128, and the matrix as floats fit the "
-                        "pool of at least 8 MiB\n");
+    if (!parse(&b, argc, argv)) {
+        fprintf(stderr,
+                "%scols must be a multiple of 128, and the matrix as floats fit the pool of "
+                "at least 8 MiB\n",
+                usage);
         return 2;
     }
-    if (mfi_vmem_alloc(&b.pool, b.pool_bytes, &err) != MF_OK) {
+    if (mfi_vmem_alloc(&b.pool, b.pool_bytes, &err) != MF_OK ||
+        mfi_pool_open(&b.workers, b.n_threads, &err) != MF_OK) {
         fprintf(stderr, "kbench: %s\n", err.message);
         return 1;
     }
     set_up(&b);
-    printf("rows %u, cols %u, one thread; reading alone: %.1f GB/s\n", b.rows, b.cols,
-           read_bandwidth(&b) * 1e-9);
+    print_ceilings(&b);
     bench_products(&b);
-    bench_others(&b);
+    if (b.others)
+        bench_others(&b);
+    mfi_pool_close(&b.workers);
     free(b.x);
     free(b.y);
     free(b.q8.q);
     free(b.q8.d);
     free(b.q8.s);
+    free(b.q8.h);
     mfi_vmem_release(&b.pool);
     return 0;
 }

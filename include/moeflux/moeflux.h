@@ -79,7 +79,8 @@ typedef struct mf_tokenizer mf_tokenizer;
 typedef enum mf_activations {
     MF_ACTIVATIONS_AUTO = 0, /* by the type of each weight: see docs/numerics.md */
     MF_ACTIVATIONS_F32 = 1,
-    MF_ACTIVATIONS_Q8 = 2 /* 8 bits in blocks of 32 */
+    MF_ACTIVATIONS_Q8 = 2, /* 8 bits in blocks of 32 */
+    MF_ACTIVATIONS_Q16 = 3 /* 16 bits in blocks of 32; types without an integer form: float */
 } mf_activations;
 
 typedef struct mf_engine_options {
@@ -122,11 +123,13 @@ typedef struct mf_model_info {
     uint32_t ctx_model; /* positions the model was made for */
     uint32_t ctx;       /* positions a session of this engine can hold */
     uint32_t n_threads, chunk;
-    char isa[16];        /* kernels in use */
-    char activations[8]; /* "q8" if some weights meet 8-bit activations, else "f32" */
-    char reader[16];     /* "threads" or "uring" */
-    bool direct;         /* it reads past the page cache */
-    char policy[8];      /* "lru" or "lfu" */
+    char isa[16];          /* kernels in use */
+    char activations[8];   /* the coarsest that quantised weights meet: "q8", "q16" or "f32" */
+    uint64_t weight_bytes; /* all weights: resident ones and all routed experts */
+    uint64_t token_bytes;  /* of them, what one token is multiplied with */
+    char reader[16];       /* "threads" or "uring" */
+    bool direct;           /* it reads past the page cache */
+    char policy[8];        /* "lru" or "lfu" */
     char reader_reason[160];
 } mf_model_info;
 

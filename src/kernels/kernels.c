@@ -11,10 +11,14 @@
 
 const mfi_kernels *mfi_kernels_get(mfi_isa isa)
 {
-    MFI_ASSERT(isa <= mfi_cpu_isa());
+    MFI_ASSERT(mfi_cpu_has(isa));
 #if defined(__x86_64__)
     if (isa == MFI_ISA_AVX2)
         return &mfi_avx2_kernels;
+    if (isa == MFI_ISA_AVX_VNNI)
+        return &mfi_avxvnni_kernels;
+    if (isa == MFI_ISA_AVX512)
+        return &mfi_avx512_kernels;
 #endif
     return &mfi_ref_kernels;
 }

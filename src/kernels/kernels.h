@@ -28,13 +28,32 @@ typedef struct mfi_mat {
     const void *planes[3];
 } mfi_mat;
 
-/* Activations in 8 bits: blocks of 32, x ~ d * q. */
+/* Activations in 8 bits: blocks of 32, x ~ d * q; and in 16: x ~ d_fine * (255 * q + lo). */
 #define MFI_Q8_BLOCK 32
+#define MFI_Q8_HALF  16
 typedef struct mfi_q8 {
-    int8_t *q; /* [n_tok][cols] */
-    float *d;  /* [n_tok][cols/32] scale of a block */
-    float *s;  /* [n_tok][cols/32] d * sum of q of the block */
+    int8_t *q;              /* [n_tok][cols] */
+    float *d;               /* [n_tok][cols/32] scale of a block */
+    float *s;               /* [n_tok][cols/32] d * sum of q of the block */
+    int16_t *h;             /* [n_tok][cols/16] sum of q of each half of a block */
+    int8_t *lo;             /* [n_tok][cols] what 8 bits leave over; NULL: 8 bits only */
+    float *d_fine, *s_fine; /* [n_tok][cols/32] d / 255; d_fine * sum of 255 * q + lo */
+    int16_t *h_lo;          /* [n_tok][cols/16] sum of lo */
 } mfi_q8;
+
+/* From column c on, a multiple of 32. */
+static inline mfi_q8 mfi_q8_from(mfi_q8 x, size_t c)
+{
+    const size_t b = c / MFI_Q8_BLOCK, h = c / MFI_Q8_HALF;
+    mfi_q8 y = {.q = x.q + c, .d = x.d + b, .s = x.s + b, .h = x.h + h};
+    if (x.lo) {
+        y.lo = x.lo + c;
+        y.d_fine = x.d_fine + b;
+        y.s_fine = x.s_fine + b;
+        y.h_lo = x.h_lo + h;
+    }
+    return y;
+}
 
 typedef struct mfi_kernels {
     mfi_isa isa;
@@ -46,9 +65,10 @@ typedef struct mfi_kernels {
      * columns c: the product with those rows transposed. Each sum runs in order of r. Any type. */
     void (*matmul_t)(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                      size_t ldy, uint32_t row0, uint32_t n_rows);
-    /* matmul_f32 from 8-bit activations; cols is a multiple of 32. MLX types: per block
-     * d_x * scale * (integer sum of q_w * q_x) + bias * s, the integer sum exact. Other types:
-     * matmul_f32 with x = d * q. */
+    /* The same from 8-bit activations, or 16-bit ones with lo; cols is a multiple of 32. Types with
+     * an integer form (int_form.h): as told there, the same bits on every level. Others: matmul_f32
+     * with x = d * q (8 bits only).
+     */
     void (*matmul_q8)(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                       uint32_t row0, uint32_t row1);
     /* The product with a transposed matrix: y[t*ldy + c] = sum_r w[r][c] * x[t*ldx + r], for
@@ -56,9 +76,12 @@ typedef struct mfi_kernels {
     void (*matmul_cols)(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                         size_t ldy, uint32_t col0, uint32_t col1);
     /* One row of n (multiple of 32) floats: per block d = max|x| / 127, q = round to nearest even
-     * of x / d (0 if d is 0), s = d * sum q. A block with an infinity or NaN gets q = 0 and NaN for
-     * d and s, which spoils every output it reaches. The same bits on every level. */
-    void (*quantize_q8)(const float *x, uint32_t n, int8_t *q, float *d, float *s);
+     * of x / d (0 if d is 0), s = d * sum q, h the sums of 16 q; with to->lo, lo = round to nearest
+     * even of (x - d * q, by fma) / d_fine, at most 127 either way (0 if d_fine is 0). A block with
+     * an infinity or NaN gets q = 0 and NaN for d and s, which spoils every output it reaches. The
+     * same bits on every level.
+     */
+    void (*quantize_q8)(const float *x, uint32_t n, const mfi_q8 *to);
     /* Row `row` of w as floats (an embedding). */
     void (*get_row)(const mfi_mat *w, uint32_t row, float *out);
 
@@ -126,7 +149,7 @@ typedef struct mfi_kernels {
 #define MFI_ATTN_DIM_MAX 1024
 #define MFI_GDN_DIM_MAX  1024
 
-/* The table for a level, which must not be above mfi_cpu_isa(). Static storage. */
+/* The table for a level that this machine has (mfi_cpu_has). Static storage. */
 const mfi_kernels *mfi_kernels_get(mfi_isa isa);
 
 /* Scalar helpers shared by all levels. */

@@ -48,8 +48,8 @@ typedef enum mfi_row_map {
 typedef struct mfi_program_weight {
     mfi_qtype type;
     uint32_t rows, cols;
-    bool q8;       /* multiplies the 8-bit form of its input */
-    mfi_load load; /* how the loader fills it, and from which catalog tensor */
+    uint8_t x_bits; /* multiplies the 8-bit or 16-bit form of its input; 0: floats */
+    mfi_load load;  /* how the loader fills it, and from which catalog tensor */
     mfi_row_map map;
     uint32_t tensor;
     uint64_t offset[MFI_MAX_PLANES]; /* in the dense region */
@@ -64,9 +64,10 @@ typedef enum mfi_buf_rows {
 typedef struct mfi_program_buf {
     uint32_t width; /* floats a row; 0: not used */
     uint32_t rows;
-    bool q8;                               /* has an 8-bit form beside it */
-    uint64_t offset;                       /* in the scratch region; aligned to 64 */
-    uint64_t q_offset, d_offset, s_offset; /* of the 8-bit form: q, d, s (mfi_q8) */
+    uint8_t x_bits;  /* has an 8-bit form beside it, or both; or 0 */
+    uint64_t offset; /* in the scratch region; aligned to 64 */
+    uint64_t q_offset, d_offset, s_offset, h_offset;               /* of the 8-bit form (mfi_q8) */
+    uint64_t lo_offset, d_fine_offset, s_fine_offset, h_lo_offset; /* and the 16-bit one */
 } mfi_program_buf;
 
 /* Where an expert's matrices lie in its slot, aligned as resident weights are; the same for all
@@ -91,7 +92,7 @@ typedef struct mfi_expert_layout {
     mfi_expert_mat proj[MFI_EXPERT_PROJS];
     bool interleaved; /* GATE has twice the outputs: gate 0, up 0, gate 1, ...; there is no UP */
     uint64_t bytes;
-    bool q8_in, q8_mid; /* gate and up, down take 8-bit activations */
+    uint8_t in_bits, mid_bits; /* what gate and up, and down, take: as x_bits */
 } mfi_expert_layout;
 
 /* How gate and up become one: GLU, and inside EXPERTS. */

@@ -6,26 +6,63 @@
 #include <cpuid.h>
 #endif
 
-static const char *const names[] = {[MFI_ISA_C] = "c", [MFI_ISA_AVX2] = "avx2"};
+static const char *const names[MFI_N_ISA] = {[MFI_ISA_C] = "c",
+                                             [MFI_ISA_AVX2] = "avx2",
+                                             [MFI_ISA_AVX_VNNI] = "avx-vnni",
+                                             [MFI_ISA_AVX512] = "avx512"};
 
 #if defined(__x86_64__)
-/* By hand: clang 14's __builtin_cpu_supports doesn't know f16c. */
+/* By hand: clang 14's __builtin_cpu_supports doesn't know f16c and avxvnni. */
 static bool has_f16c(void)
 {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
+
+static bool has_avx_vnni(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
+}
+
+/* The builtins check that the operating system saves the wide registers, too. */
+static bool has(mfi_isa isa)
+{
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c())
+        return false;
+    switch (isa) {
+    case MFI_ISA_AVX2:
+        return true;
+    case MFI_ISA_AVX_VNNI:
+        return has_avx_vnni();
+    case MFI_ISA_AVX512:
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+    default:
+        return false;
+    }
+}
+#else
+static bool has(mfi_isa isa)
+{
+    (void)isa;
+    return false;
+}
 #endif
+
+bool mfi_cpu_has(mfi_isa isa)
+{
+    return isa == MFI_ISA_C || has(isa);
+}
 
 mfi_isa mfi_cpu_isa(void)
 {
-#if defined(__x86_64__)
-    /* The builtins check that the operating system saves the wide registers, too. */
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
-        return MFI_ISA_AVX2;
-#endif
-    return MFI_ISA_C;
+    mfi_isa isa = (mfi_isa)(MFI_N_ISA - 1);
+    while (!mfi_cpu_has(isa))
+        isa--;
+    return isa;
 }
 
 const char *mfi_isa_name(mfi_isa isa)

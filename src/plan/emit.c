@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "plan/plan.h"
+#include "quant/int_form.h"
 
 #define ALIGN       64  /* of planes and buffers: a cache line, and the widest vector */
 #define DRIVE_BLOCK 512 /* what drives want of an address; larger ones are read buffered */
@@ -12,11 +13,11 @@
 typedef struct emitter {
     mfi_program *p;
     const mfi_model *model;
-    uint32_t q8_bits; /* as mfi_plan_emit has it */
+    mf_activations activations;
     uint32_t cap_ops;
     uint32_t *index;            /* [1 + n_layers][MFI_N_ROLES] program weight of a role */
     uint8_t phases[MFI_N_BUFS]; /* bit set of the phases that use a buffer */
-    bool fresh_q8[MFI_N_BUFS];  /* the 8-bit form is up to date at this point */
+    bool fresh[MFI_N_BUFS];     /* the 8-bit and 16-bit forms are up to date at this point */
 } emitter;
 
 /* Buffers of different phases share memory where their lives don't overlap. */
@@ -59,17 +60,32 @@ static const struct {
 
 /* ---- weights ---- */
 
-/* The two products of latent attention that are made head by head take floats: their inputs are
- * parts of rows. Routers and scalar gates keep float activations: a flipped expert costs more than
- * the 8-bit product saves. So do float weights, FP8 and MXFP4. Activations come in whole blocks
- * of 32. */
-static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
+/* Types of at most so many bits: whole blocks, scales and all. */
+static bool is_coarse(mfi_qtype type)
 {
-    bool fine = type.kind == MFI_Q_MLX
-                    ? type.bits <= e->q8_bits
-                    : type.kind == MFI_Q_GGML && e->q8_bits == UINT8_MAX; /* asked for */
-    return fine && role != MFI_ROLE_LATENT_K && role != MFI_ROLE_LATENT_V &&
-           role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
+    uint32_t n_elements = 1, n_bytes = 0;
+    if (type.kind == MFI_Q_MLX)
+        return type.bits <= MFI_Q8_AUTO_MAX_BITS;
+    if (type.kind == MFI_Q_GGML && mfi_ggml_block(type.bits, &n_elements, &n_bytes))
+        return 8 * n_bytes <= (MFI_Q8_AUTO_MAX_BITS + 1) * n_elements;
+    return true; /* MXFP4 */
+}
+
+/* The form of activations that a weight meets; see program.h. The two products of latent attention
+ * that are made head by head take floats: their inputs are parts of rows. Routers and scalar gates
+ * keep floats: a flipped expert costs more than the product saves. So do float weights and types
+ * without an integer form. Activations come in whole blocks of 32. */
+static uint8_t x_bits_of(const emitter *e, mfi_role role, mfi_qtype type, uint32_t cols)
+{
+    mfi_int_form form;
+    if (role == MFI_ROLE_LATENT_K || role == MFI_ROLE_LATENT_V || role == MFI_ROLE_ROUTER ||
+        role == MFI_ROLE_SHARED_SCALE || cols % 32 != 0 || e->activations == MF_ACTIVATIONS_F32)
+        return 0;
+    if (!mfi_int_form_of(type, &form)) /* asked for: a float product with rounded activations */
+        return type.kind == MFI_Q_GGML && e->activations == MF_ACTIVATIONS_Q8 ? 8 : 0;
+    if (e->activations == MF_ACTIVATIONS_AUTO)
+        return is_coarse(type) ? 8 : 16;
+    return e->activations == MF_ACTIVATIONS_Q8 ? 8 : 16;
 }
 
 /* Where `bytes` that lie at `file_offset` are put, not before `at`: as far from a block of the
@@ -92,7 +108,7 @@ static void add_weight(emitter *e, uint32_t row, mfi_role role)
         return;
     if (role == MFI_ROLE_LM_HEAD && e->model->tied) {
         *slot = e->index[MFI_ROLE_EMBED]; /* one matrix, two roles */
-        e->p->weights[*slot].q8 = wants_q8(e, role, e->p->weights[*slot].type, src->cols);
+        e->p->weights[*slot].x_bits = x_bits_of(e, role, e->p->weights[*slot].type, src->cols);
         return;
     }
     const mfi_tensor *t = mfi_catalog_tensor(e->model->catalog, src->tensor);
@@ -106,7 +122,7 @@ static void add_weight(emitter *e, uint32_t row, mfi_role role)
                               .tensor = src->tensor};
     if (src->load != MFI_LOAD_MATRIX)
         w->type = mfi_qtype_float(MFI_Q_F32);
-    w->q8 = wants_q8(e, role, w->type, w->cols);
+    w->x_bits = x_bits_of(e, role, w->type, w->cols);
     for (uint32_t p = 0; p < mfi_quant_n_planes(w->type); p++) {
         if (src->load == MFI_LOAD_MATRIX && src->map == MFI_MAP_NONE)
             e->p->dense_bytes =
@@ -208,9 +224,10 @@ static mf_status place_experts(emitter *e, mf_error *err)
                                &m->bias_offset, err));
         }
         mfi_qtype up = l->proj[l->interleaved ? MFI_EXPERT_GATE : MFI_EXPERT_UP].type;
-        l->q8_in = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_GATE].type, s->hidden) &&
-                   wants_q8(e, MFI_ROLE_NONE, up, s->hidden);
-        l->q8_mid = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_DOWN].type, s->expert_width);
+        uint8_t gate = x_bits_of(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_GATE].type, s->hidden);
+        uint8_t both = x_bits_of(e, MFI_ROLE_NONE, up, s->hidden);
+        l->in_bits = gate && both ? MFI_MAX(gate, both) : 0; /* both take the same */
+        l->mid_bits = x_bits_of(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_DOWN].type, s->expert_width);
         e->p->slot_bytes = MFI_MAX(e->p->slot_bytes, l->bytes);
     }
     return MF_OK;
@@ -231,17 +248,17 @@ static mfi_op *push(emitter *e, mfi_op_code code, uint32_t layer, bool head)
     return op;
 }
 
-static void need_q8(emitter *e, uint32_t buf, uint32_t cols, uint32_t layer, bool head,
-                    uint32_t phase)
+static void need_bits(emitter *e, uint32_t buf, uint8_t bits, uint32_t cols, uint32_t layer,
+                      bool head, uint32_t phase)
 {
-    if (e->fresh_q8[buf])
+    e->p->bufs[buf].x_bits = MFI_MAX(e->p->bufs[buf].x_bits, bits);
+    if (e->fresh[buf]) /* QUANTIZE makes all forms that the buffer has in the end */
         return;
-    e->p->bufs[buf].q8 = true;
     e->phases[buf] |= (uint8_t)(1u << phase);
     mfi_op *op = push(e, MFI_OP_QUANTIZE, layer, head);
     op->src[0] = (uint8_t)buf;
     op->w[0] = cols;
-    e->fresh_q8[buf] = true;
+    e->fresh[buf] = true;
 }
 
 /* The program's weight for operand i of a recipe's op in a row of the index. */
@@ -290,11 +307,13 @@ static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t l
         w[i] = operand(e, r, row, i);
         MFI_ASSERT(w[i] != MFI_WEIGHT_NONE || r->code == MFI_OP_ATTN_PREP ||
                    r->code == MFI_OP_ROUTE);
-        if (matmul && e->p->weights[w[i]].q8)
-            need_q8(e, r->src[0], e->p->weights[w[i]].cols, layer, head, phase);
+        if (matmul && e->p->weights[w[i]].x_bits)
+            need_bits(e, r->src[0], e->p->weights[w[i]].x_bits, e->p->weights[w[i]].cols, layer,
+                      head, phase);
     }
-    if (r->code == MFI_OP_EXPERTS && e->p->experts[layer].q8_in)
-        need_q8(e, r->src[0], e->model->shape.hidden, layer, head, phase);
+    if (r->code == MFI_OP_EXPERTS && e->p->experts[layer].in_bits)
+        need_bits(e, r->src[0], e->p->experts[layer].in_bits, e->model->shape.hidden, layer, head,
+                  phase);
     mfi_op *op = push(e, r->code, layer, head);
     op->n = r->n;
     if (r->code == MFI_OP_LATENT_ABSORB)
@@ -308,14 +327,15 @@ static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t l
     for (uint32_t i = 0; i < dsts; i++) {
         op->dst[i] = r->dst[i];
         e->phases[r->dst[i]] |= (uint8_t)(1u << phase);
-        e->fresh_q8[r->dst[i]] = false;
+        e->fresh[r->dst[i]] = false;
     }
     if (r->code == MFI_OP_EXPERTS) { /* scratch inside the op */
         static const uint8_t inner[] = {MFI_BUF_EG, MFI_BUF_EU, MFI_BUF_EX};
         for (uint32_t i = 0; i < MFI_ARRAY_LEN(inner); i++)
             e->phases[inner[i]] |= (uint8_t)(1u << phase);
-        e->p->bufs[MFI_BUF_EX].q8 |= e->p->experts[layer].q8_in;
-        e->p->bufs[MFI_BUF_EG].q8 |= e->p->experts[layer].q8_mid;
+        uint8_t *ex = &e->p->bufs[MFI_BUF_EX].x_bits, *eg = &e->p->bufs[MFI_BUF_EG].x_bits;
+        *ex = MFI_MAX(*ex, e->p->experts[layer].in_bits);
+        *eg = MFI_MAX(*eg, e->p->experts[layer].mid_bits);
     }
 }
 
@@ -346,14 +366,14 @@ static uint64_t place_one(mfi_program_buf *b, uint64_t at)
 {
     b->offset = at;
     at = mfi_align_up(at + (uint64_t)b->rows * b->width * sizeof(float), ALIGN);
-    if (b->q8) {
-        uint64_t blocks = (uint64_t)b->rows * (b->width / 32);
-        b->q_offset = at;
-        at = mfi_align_up(at + (uint64_t)b->rows * b->width, ALIGN);
-        b->d_offset = at;
-        at = mfi_align_up(at + blocks * sizeof(float), ALIGN);
-        b->s_offset = at;
-        at = mfi_align_up(at + blocks * sizeof(float), ALIGN);
+    const uint64_t n = (uint64_t)b->rows * b->width, floats = n / 32 * sizeof(float);
+    const uint64_t sums = n / 16 * sizeof(int16_t);
+    uint64_t *offsets[] = {&b->q_offset,  &b->d_offset,      &b->s_offset,      &b->h_offset,
+                           &b->lo_offset, &b->d_fine_offset, &b->s_fine_offset, &b->h_lo_offset};
+    const uint64_t bytes[] = {n, floats, floats, sums, n, floats, floats, sums};
+    for (uint32_t i = 0; i < b->x_bits / 2u; i++) { /* four arrays a form */
+        *offsets[i] = at;
+        at = mfi_align_up(at + bytes[i], ALIGN);
     }
     return at;
 }
@@ -408,11 +428,11 @@ static void place_state(emitter *e)
 }
 
 mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
-                        uint32_t n_logit_rows, uint32_t q8_bits, mf_error *err)
+                        uint32_t n_logit_rows, mf_activations activations, mf_error *err)
 {
     const mfi_shape *s = &model->shape;
     *program = (mfi_program){.shape = *s, .chunk = chunk, .n_logit_rows = n_logit_rows};
-    emitter e = {.p = program, .model = model, .q8_bits = q8_bits};
+    emitter e = {.p = program, .model = model, .activations = activations};
     e.cap_ops = 64 * (s->n_layers + 2); /* recipes have fewer than 32 ops, each with one QUANTIZE */
     e.index = malloc((size_t)(1 + s->n_layers) * MFI_N_ROLES * sizeof *e.index);
     program->ops = calloc(e.cap_ops, sizeof *program->ops);

@@ -13,7 +13,7 @@
 #define PROCESS_GROWTH_BYTES MFI_MIB
 /* Of a stack what is touched (20 KiB of kernels, 4 of the C library) and the kernel's part. */
 #define THREAD_BYTES   (48 * MFI_KIB)
-#define CHUNK_AUTO_MAX 256
+#define CHUNK_AUTO_MAX 512
 #define CTX_AUTO_MAX   8192
 #define CTX_AUTO_MIN   512
 
@@ -70,43 +70,50 @@ static uint64_t page_cache_min(const mfi_plan *plan)
     return MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
 }
 
-/* By the type of each weight: in a model of several, fine weights keep float activations. Float
- * weights always do. See docs/numerics.md for the figures behind auto. */
-static void choose_activations(mfi_plan *plan, const mfi_plan_options *o)
+static void see_bits(mfi_plan *plan, mfi_qtype type, uint8_t bits, bool *quantised)
 {
-    plan->q8_bits = o->activations == MF_ACTIVATIONS_Q8    ? UINT8_MAX
-                    : o->activations == MF_ACTIVATIONS_F32 ? 0
-                                                           : MFI_Q8_AUTO_MAX_BITS;
+    if (mfi_qtype_is_float(type))
+        return;
+    *quantised = true;
+    if (bits)
+        plan->x_bits_min = MFI_MIN(plan->x_bits_min, bits);
 }
 
 /* What became of the choice with this model's weights. */
-static void explain_activations(mfi_plan *plan, const mfi_plan_options *o)
+static void explain_activations(mfi_plan *plan)
 {
     const mfi_program *p = &plan->program;
     bool quantised = false;
-    plan->q8 = false;
-    for (uint32_t i = 0; i < p->n_weights; i++) {
-        quantised |= !mfi_qtype_is_float(p->weights[i].type);
-        plan->q8 |= p->weights[i].q8;
-    }
+    plan->x_bits_min = 32;
+    for (uint32_t i = 0; i < p->n_weights; i++)
+        see_bits(plan, p->weights[i].type, p->weights[i].x_bits, &quantised);
     for (uint32_t i = 0; i < p->shape.n_layers; i++) {
         if (p->experts[i].bytes == 0)
             continue;
-        quantised |= !mfi_qtype_is_float(p->experts[i].proj[0].type);
-        plan->q8 |= p->experts[i].q8_in || p->experts[i].q8_mid;
+        const mfi_expert_layout *l = &p->experts[i];
+        see_bits(plan, l->proj[MFI_EXPERT_GATE].type, l->in_bits, &quantised);
+        see_bits(plan, l->proj[MFI_EXPERT_DOWN].type, l->mid_bits, &quantised);
     }
     char *reason = plan->activations_reason;
     if (!quantised)
         snprintf(reason, MFI_PLAN_REASON_BYTES, "float weights meet float activations");
-    else if (o->activations != MF_ACTIVATIONS_AUTO)
+    else if (plan->activations != MF_ACTIVATIONS_AUTO)
         snprintf(reason, MFI_PLAN_REASON_BYTES, "as asked");
-    else if (plan->q8)
+    else if (plan->x_bits_min == 8)
         snprintf(reason, MFI_PLAN_REASON_BYTES,
-                 "where weights have up to %u bits: it costs less than a tenth of what they do",
+                 "where weights have up to %u bits: it costs less than a tenth of what they do; "
+                 "q16 for finer ones",
                  MFI_Q8_AUTO_MAX_BITS);
-    else
+    else if (plan->x_bits_min == 16)
         snprintf(reason, MFI_PLAN_REASON_BYTES,
-                 "these weights are finer than 8-bit activations, or not measured with them");
+                 "these weights are finer than 8-bit activations; 16 bits cost next to nothing");
+    else
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "these weights have no integer form");
+}
+
+const char *mfi_plan_activations(const mfi_plan *plan)
+{
+    return plan->x_bits_min == 8 ? "q8" : plan->x_bits_min == 16 ? "q16" : "f32";
 }
 
 /* ---- sizes ---- */
@@ -227,7 +234,7 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
     uint32_t most = o->chunk ? o->chunk : MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), chunk = most;
     for (; !o->chunk; chunk = MFI_MAX(chunk / 2, 1)) {
         mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->q8_bits, err));
+        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations, err));
         if (chunk == 1 || least_bytes(plan, model, m, &plan->program, plan->ctx) <= base + room)
             break;
     }
@@ -387,18 +394,19 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     uint32_t n_logit_rows = options->n_logit_rows ? options->n_logit_rows : 1;
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
-    choose_activations(plan, options);
+    plan->activations = options->activations;
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
         MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
 
     uint32_t chunk_least = options->chunk ? options->chunk : 1;
-    MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->q8_bits, err));
+    MFI_TRY(
+        mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
     choose_ctx(plan, model, machine, options, &plan->program);
     find_floor(plan, model, machine, options, &plan->program);
     MFI_TRY(choose_chunk(plan, model, machine, options, n_logit_rows, err));
-    explain_activations(plan, options);
+    explain_activations(plan);
     count_token_bytes(plan, model);
 
     sizes z;

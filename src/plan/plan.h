@@ -50,8 +50,8 @@ typedef struct mfi_plan {
         activations_reason[MFI_PLAN_REASON_BYTES], policy_reason[MFI_PLAN_REASON_BYTES];
     const char *policy; /* "lru" or "lfu" */
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
-    uint32_t q8_bits; /* quantised weights of at most this many bits meet 8-bit activations */
-    bool q8;          /* some do */
+    mf_activations activations; /* as asked */
+    uint8_t x_bits_min;         /* of the activations that quantised weights meet: 8, 16, or 32 */
     mfi_isa isa;
     uint64_t slot_stride;        /* slot_bytes, page-aligned */
     uint64_t expert_bytes_total; /* all routed experts on the drive */
@@ -69,13 +69,16 @@ void mfi_plan_free(mfi_plan *plan);
 /* Experts that the forward pass holds or waits for at one time: the store's n_refs_max. */
 uint32_t mfi_plan_held_max(const mfi_plan *plan);
 
+/* "q8", "q16" or "f32": the coarsest form of activations that quantised weights meet. */
+const char *mfi_plan_activations(const mfi_plan *plan);
+
 /* As a table for people or one JSON object. */
 void mfi_plan_print(const mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
                     bool json, mfi_buf *out);
 
 /* Builds the program for a chunk size; sizes of dense, scratch and slot regions follow (emit.c).
- * Weights of at most q8_bits bits take 8-bit activations. */
+ * What activations weights meet is chosen there, one by one. */
 mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
-                        uint32_t n_logit_rows, uint32_t q8_bits, mf_error *err);
+                        uint32_t n_logit_rows, mf_activations activations, mf_error *err);
 
 #endif

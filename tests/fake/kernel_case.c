@@ -237,5 +237,15 @@ void mft_element(const mfi_mat *w, uint32_t row, uint32_t col, double *product, 
 
 uint32_t mft_n_levels(void)
 {
-    return (uint32_t)mfi_cpu_isa() + 1;
+    uint32_t n = 0;
+    for (int isa = 0; isa < MFI_N_ISA; isa++)
+        n += mfi_cpu_has((mfi_isa)isa);
+    return n;
+}
+
+const mfi_kernels *mft_level(uint32_t i)
+{
+    for (int isa = 0;; isa++)
+        if (mfi_cpu_has((mfi_isa)isa) && i-- == 0)
+            return mfi_kernels_get((mfi_isa)isa);
 }

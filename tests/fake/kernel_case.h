@@ -32,7 +32,8 @@ mfi_mat mft_random_mat(mfi_rng *rng, mfi_qtype type, uint32_t rows, uint32_t col
 void mft_element(const mfi_mat *w, uint32_t row, uint32_t col, double *product, double *offset);
 uint32_t mft_code(const mfi_mat *w, uint32_t row, uint32_t col);
 
-/* Levels of this machine: 0 .. mft_n_levels() - 1. */
+/* Kernels of the levels of this machine: 0 .. mft_n_levels() - 1; 0 is plain C. */
 uint32_t mft_n_levels(void);
+const mfi_kernels *mft_level(uint32_t i);
 
 #endif

@@ -91,6 +91,8 @@ static void all_of(const char *folder)
 {
     /* A sanitizer looks at the code once; bits are compared at every level without. */
     for (mfi_isa isa = MFT_SANITIZED ? mfi_cpu_isa() : MFI_ISA_C; isa <= mfi_cpu_isa(); isa++) {
+        if (!mfi_cpu_has(isa))
+            continue;
         budgets_threads_chunks(folder, MF_ACTIVATIONS_F32, isa);
         budgets_threads_chunks(folder, MF_ACTIVATIONS_Q8, isa);
     }

@@ -44,7 +44,7 @@ static void activations(void **state)
     for (uint32_t i = 0; i < 64; i++)
         one[i] = 1;
     for (uint32_t level = 0; level < mft_n_levels(); level++) {
-        const mfi_kernels *k = mfi_kernels_get(level);
+        const mfi_kernels *k = mft_level(level);
         double worst_silu = 0, worst_sigmoid = 0;
         for (uint64_t u = 0; u < (uint64_t)1 << 32; u += 64 * 4099) {
             for (uint32_t i = 0; i < 64; i++) {
@@ -81,7 +81,7 @@ static void activations_at_the_ends(void **state)
 {
     (void)state;
     for (uint32_t level = 0; level < mft_n_levels(); level++) {
-        const mfi_kernels *k = mfi_kernels_get(level);
+        const mfi_kernels *k = mft_level(level);
         float x[8] = {INFINITY, -INFINITY, NAN, 3e38f, -3e38f, 0, -0.0f, 1e-40f};
         float one[8] = {1, 1, 1, 1, 1, 1, 1, 1}, y[8];
         k->silu_mul(x, one, 8, y);
@@ -149,7 +149,7 @@ static void activations_cut(void **state)
         float *gate = mft_random_floats(&rng, n, 5), *up = mft_random_floats(&rng, n, 5);
         float *a = mft_floats(n, MFT_AT_END), *b = mft_floats(n, MFT_AT_START);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            const mfi_kernels *k = mfi_kernels_get(level);
+            const mfi_kernels *k = mft_level(level);
             k->silu_mul(gate, up, n, a);
             k->silu_mul(gate, up, cut, b);
             k->silu_mul(gate + cut, up + cut, n - cut, b + cut);
@@ -201,14 +201,15 @@ static void norms(void **state)
         uint32_t n = i < 70 ? i + 1 : mft_between(&rng, 1, MAX_N);
         float *x = mft_random_floats(&rng, n, i % 3 ? 2 : 1e-4f);
         float *w = mft_random_floats(&rng, n, 1);
-        float *y[2] = {mft_floats(n, MFT_AT_END), mft_floats(n, MFT_AT_END)};
-        float *l2[2] = {mft_floats(n, MFT_AT_END), mft_floats(n, MFT_AT_END)};
+        float *y[MFI_N_ISA], *l2[MFI_N_ISA];
         double sum = 0;
         for (uint32_t j = 0; j < n; j++)
             sum += (double)x[j] * (double)x[j];
         float factor = 1 / sqrtf(sum_squares(x, n) / (float)n + 1e-6f);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            const mfi_kernels *k = mfi_kernels_get(level);
+            const mfi_kernels *k = mft_level(level);
+            y[level] = mft_floats(n, MFT_AT_END);
+            l2[level] = mft_floats(n, MFT_AT_END);
             k->rmsnorm(x, w, 1e-6f, n, y[level]);
             memcpy(l2[level], x, n * sizeof *x);
             k->l2norm(l2[level], 1e-6f, 0.25f, n, l2[level]); /* in place */
@@ -242,7 +243,7 @@ static void sums_and_rotations(void **state)
             sines[j] = (float)sin(j * 0.7 + i);
         }
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            const mfi_kernels *k = mfi_kernels_get(level);
+            const mfi_kernels *k = mft_level(level);
             memcpy(y, y0, n * sizeof *y);
             k->add(y, x, n);
             for (uint32_t j = 0; j < n; j++)

@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include "fake/kernel_case.h"
+#include "quant/int_form.h"
 
-#define MAX_TOK  9
+#define MAX_TOK  13
 #define SENTINEL 12345.0f
 
 /* One product to be checked. */
@@ -25,7 +26,7 @@ static uint32_t random_cols(mfi_rng *rng, mfi_qtype type)
                                     31, 33, 64, 100, 127, 128, 129, 301};
     uint32_t n_elements = 32, n_bytes;
     if (type.kind == MFI_Q_MLX)
-        return type.group * mft_between(rng, 1, 5);
+        return type.group * mft_between(rng, 1, 12);
     if (type.kind == MFI_Q_GGML)
         mfi_ggml_block(type.bits, &n_elements, &n_bytes);
     if (type.kind == MFI_Q_GGML || type.kind == MFI_Q_MXFP4)
@@ -41,9 +42,20 @@ static bool has_q8(mfi_qtype type, uint32_t cols)
     return !mfi_qtype_is_float(type) && cols % MFI_Q8_BLOCK == 0;
 }
 
+static mfi_q8 q8_of(const problem *p, uint32_t t)
+{
+    return mfi_q8_from(p->q8, (size_t)t * p->w.cols);
+}
+
+static void quantize(const problem *p, uint32_t t)
+{
+    const mfi_q8 to = q8_of(p, t);
+    mfi_kernels_get(MFI_ISA_C)->quantize_q8(p->x + t * p->ldx, p->w.cols, &to);
+}
+
 static problem random_problem(mfi_rng *rng, mfi_qtype type, float scale)
 {
-    static const uint8_t rows[] = {1, 2, 3, 4, 5, 7, 8, 31, 33, 38};
+    static const uint8_t rows[] = {1, 2, 3, 4, 5, 7, 8, 16, 31, 33, 38};
     problem p;
     uint32_t cols = random_cols(rng, type), n_rows = rows[mft_below(rng, MFI_ARRAY_LEN(rows))];
     if (type.kind == MFI_Q_FP8) /* scales change at row 128 */
@@ -58,31 +70,49 @@ static problem random_problem(mfi_rng *rng, mfi_qtype type, float scale)
         p.q8.q = mft_guard_alloc((size_t)p.n_tok * cols, mft_below(rng, MFT_N_PLACES));
         p.q8.d = mft_floats((size_t)p.n_tok * n_blocks, mft_below(rng, 2));
         p.q8.s = mft_floats((size_t)p.n_tok * n_blocks, mft_below(rng, 2));
+        p.q8.h = mft_guard_alloc((size_t)p.n_tok * n_blocks * 4, mft_below(rng, 2));
+        p.q8.lo = mft_guard_alloc((size_t)p.n_tok * cols, mft_below(rng, MFT_N_PLACES));
+        p.q8.d_fine = mft_floats((size_t)p.n_tok * n_blocks, mft_below(rng, 2));
+        p.q8.s_fine = mft_floats((size_t)p.n_tok * n_blocks, mft_below(rng, 2));
+        p.q8.h_lo = mft_guard_alloc((size_t)p.n_tok * n_blocks * 4, mft_below(rng, 2));
         for (uint32_t t = 0; t < p.n_tok; t++)
-            mfi_kernels_get(MFI_ISA_C)->quantize_q8(p.x + t * p.ldx, cols, p.q8.q + t * cols,
-                                                    p.q8.d + t * n_blocks, p.q8.s + t * n_blocks);
+            quantize(&p, t);
     }
     return p;
 }
 
+/* How activations come: as floats, in 8 bits, in 16. */
+enum { FLOATS, EIGHT, SIXTEEN };
+
+static int last_form(mfi_qtype type, uint32_t cols)
+{
+    mfi_int_form form;
+    return !has_q8(type, cols) ? FLOATS : mfi_int_form_of(type, &form) ? SIXTEEN : EIGHT;
+}
+
 /* Tokens [t0, t0 + n_tok) and rows [row0, row1) into y as a whole problem has it. */
-static void run(const mfi_kernels *k, const problem *p, bool q8, uint32_t t0, uint32_t n_tok,
+static void run(const mfi_kernels *k, const problem *p, int q8, uint32_t t0, uint32_t n_tok,
                 uint32_t row0, uint32_t row1, float *y)
 {
-    uint32_t n_blocks = p->w.cols / MFI_Q8_BLOCK;
     if (!q8) {
         k->matmul_f32(&p->w, p->x + t0 * p->ldx, p->ldx, n_tok, y + t0 * p->ldy, p->ldy, row0,
                       row1);
         return;
     }
-    mfi_q8 part = {p->q8.q + (size_t)t0 * p->w.cols, p->q8.d + (size_t)t0 * n_blocks,
-                   p->q8.s + (size_t)t0 * n_blocks};
+    mfi_q8 part = q8_of(p, t0);
+    if (q8 == EIGHT)
+        part.lo = NULL;
     k->matmul_q8(&p->w, &part, n_tok, y + t0 * p->ldy, p->ldy, row0, row1);
+}
+
+static size_t y_bytes(const problem *p)
+{
+    return (p->ldy * (p->n_tok - 1) + p->w.rows) * sizeof(float);
 }
 
 static float *new_y(const problem *p)
 {
-    size_t n = p->ldy * (p->n_tok - 1) + p->w.rows;
+    size_t n = y_bytes(p) / sizeof(float);
     float *y = mft_floats(n, MFT_AT_END);
     for (size_t i = 0; i < n; i++)
         y[i] = SENTINEL;
@@ -90,7 +120,7 @@ static float *new_y(const problem *p)
 }
 
 /* The value in double precision, and the sum of magnitudes that rounding errors scale with. */
-static double exact(const problem *p, bool q8, uint32_t t, uint32_t r, double *magnitude)
+static double exact(const problem *p, int q8, uint32_t t, uint32_t r, double *magnitude)
 {
     double sum = 0, product, offset;
     *magnitude = 0;
@@ -98,6 +128,9 @@ static double exact(const problem *p, bool q8, uint32_t t, uint32_t r, double *m
         double x = (double)p->x[t * p->ldx + c];
         if (q8)
             x = (double)p->q8.d[t * (p->w.cols / 32) + c / 32] * p->q8.q[(size_t)t * p->w.cols + c];
+        if (q8 == SIXTEEN)
+            x = (double)p->q8.d_fine[t * (p->w.cols / 32) + c / 32] *
+                (255 * p->q8.q[(size_t)t * p->w.cols + c] + p->q8.lo[(size_t)t * p->w.cols + c]);
         mft_element(&p->w, r, c, &product, &offset);
         sum += (product + offset) * x;
         *magnitude += (fabs(product) + fabs(offset)) * fabs(x);
@@ -105,7 +138,7 @@ static double exact(const problem *p, bool q8, uint32_t t, uint32_t r, double *m
     return sum;
 }
 
-static void against_double(const mfi_kernels *k, const problem *p, bool q8, const float *y)
+static void against_double(const mfi_kernels *k, const problem *p, int q8, const float *y)
 {
     for (uint32_t t = 0; t < p->n_tok; t++) {
         for (uint32_t r = 0; r < p->w.rows; r++) {
@@ -125,7 +158,7 @@ static void against_double(const mfi_kernels *k, const problem *p, bool q8, cons
 }
 
 /* Each token alone, a few at once, each row range: all must give the bits of the whole. */
-static void any_cut(mfi_rng *rng, const mfi_kernels *k, const problem *p, bool q8, const float *y)
+static void any_cut(mfi_rng *rng, const mfi_kernels *k, const problem *p, int q8, const float *y)
 {
     float *part = new_y(p);
     for (uint32_t t = 0, n; t < p->n_tok; t += n) {
@@ -153,12 +186,21 @@ static void products(void **state)
         mfi_qtype type = mft_type(i % MFT_N_TYPES);
         mft_seed(&rng, 1000 + i);
         problem p = random_problem(&rng, type, 0.05f);
+        mfi_int_form form;
+        float *plain[3] = {NULL, new_y(&p), new_y(&p)}; /* integer forms: the same on every level */
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            const mfi_kernels *k = mfi_kernels_get(level);
-            for (int q8 = 0; q8 <= has_q8(type, p.w.cols); q8++) {
+            const mfi_kernels *k = mft_level(level);
+            for (int q8 = 0; q8 <= last_form(type, p.w.cols); q8++) {
                 float *y = new_y(&p);
                 run(k, &p, q8, 0, p.n_tok, 0, p.w.rows, y);
                 against_double(k, &p, q8, y);
+                if (q8 && level == 0)
+                    memcpy(plain[q8], y, y_bytes(&p));
+                else if (q8 && mfi_int_form_of(type, &form) &&
+                         memcmp(plain[q8], y, y_bytes(&p)) != 0)
+                    fail_msg("level %s, kind %d, %d bits: not the bits of plain C (seed %llu)",
+                             mfi_isa_name(k->isa), type.kind, type.bits,
+                             (unsigned long long)mft_last_seed());
                 for (int cut = 0; cut < 3; cut++)
                     any_cut(&rng, k, &p, q8, y);
             }
@@ -182,8 +224,8 @@ static void extreme_scales(void **state)
         problem p = random_problem(&rng, type, scales[i / MFT_N_TYPES]);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             float *y = new_y(&p);
-            run(mfi_kernels_get(level), &p, false, 0, p.n_tok, 0, p.w.rows, y);
-            against_double(mfi_kernels_get(level), &p, false, y);
+            run(mft_level(level), &p, FLOATS, 0, p.n_tok, 0, p.w.rows, y);
+            against_double(mft_level(level), &p, false, y);
         }
         mft_guard_free();
     }
@@ -215,9 +257,14 @@ static void integer_sums(void **state)
                 (int8_t)(largest ? (j / 64 % 2 ? -127 : 127) : (int)mft_below(&rng, 255) - 127);
         for (size_t j = 0; j < (size_t)p.n_tok * n_blocks; j++)
             p.q8.d[j] = 1;
+        for (size_t j = 0; j < (size_t)p.n_tok * p.w.cols; j += 16) {
+            p.q8.h[j / 16] = 0;
+            for (size_t c = j; c < j + 16; c++)
+                p.q8.h[j / 16] = (int16_t)(p.q8.h[j / 16] + p.q8.q[c]);
+        }
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             float *y = new_y(&p);
-            run(mfi_kernels_get(level), &p, true, 0, p.n_tok, 0, p.w.rows, y);
+            run(mft_level(level), &p, EIGHT, 0, p.n_tok, 0, p.w.rows, y);
             for (uint32_t t = 0; t < p.n_tok; t++) {
                 for (uint32_t r = 0; r < p.w.rows; r++) {
                     int64_t want = 0;
@@ -250,20 +297,35 @@ static void q8_blocks(void **state)
             x[mft_below(&rng, n)] = 1000; /* the others become few codes */
         if (i % 11 == 5)
             x[first = mft_below(&rng, n)] = i % 2 ? -INFINITY : NAN;
-        int8_t *q[2] = {0};
-        float *d[2], *s[2];
+        int8_t *q[MFI_N_ISA] = {0};
+        float *d[MFI_N_ISA], *s[MFI_N_ISA];
+        int16_t *h[MFI_N_ISA], *h_lo[MFI_N_ISA];
+        int8_t *lo[MFI_N_ISA];
+        float *d_fine[MFI_N_ISA], *s_fine[MFI_N_ISA];
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             q[level] = mft_guard_alloc(n, mft_below(&rng, MFT_N_PLACES));
             d[level] = mft_floats(n_blocks, MFT_AT_END);
             s[level] = mft_floats(n_blocks, MFT_AT_END);
-            mfi_kernels_get(level)->quantize_q8(x, n, q[level], d[level], s[level]);
+            h[level] = mft_guard_alloc(n_blocks * 2 * sizeof(int16_t), MFT_AT_END);
+            lo[level] = mft_guard_alloc(n, mft_below(&rng, MFT_N_PLACES));
+            d_fine[level] = mft_floats(n_blocks, MFT_AT_END);
+            s_fine[level] = mft_floats(n_blocks, MFT_AT_END);
+            h_lo[level] = mft_guard_alloc(n_blocks * 2 * sizeof(int16_t), MFT_AT_END);
+            const mfi_q8 to = {q[level],  d[level],      s[level],      h[level],
+                               lo[level], d_fine[level], s_fine[level], h_lo[level]};
+            mft_level(level)->quantize_q8(x, n, &to);
+            assert_memory_equal(lo[level], lo[0], n);
+            assert_memory_equal(d_fine[level], d_fine[0], n_blocks * sizeof(float));
+            assert_memory_equal(s_fine[level], s_fine[0], n_blocks * sizeof(float));
+            assert_memory_equal(h_lo[level], h_lo[0], n_blocks * 2 * sizeof(int16_t));
+            assert_memory_equal(h[level], h[0], n_blocks * 2 * sizeof(int16_t));
             assert_memory_equal(q[level], q[0], n);
             assert_memory_equal(d[level], d[0], n_blocks * sizeof(float));
             assert_memory_equal(s[level], s[0], n_blocks * sizeof(float));
         }
         for (uint32_t b = 0; b < n_blocks; b++) {
             float max = 0;
-            int sum = 0;
+            int sum = 0, halves[2] = {0};
             bool finite = true;
             for (uint32_t j = b * 32; j < b * 32 + 32; j++) {
                 max = fmaxf(max, fabsf(x[j]));
@@ -278,7 +340,17 @@ static void q8_blocks(void **state)
                 double code = d[0][b] == 0 ? 0 : rint((double)(x[j] / d[0][b]));
                 assert_int_equal(q[0][j], (int)fmax(-127, fmin(127, code)));
                 sum += q[0][j];
+                halves[j / 16 % 2] += q[0][j];
             }
+            for (uint32_t j = b * 32; j < b * 32 + 32; j++) { /* half a step of 16 bits */
+                double got = (double)d_fine[0][b] * (255 * q[0][j] + lo[0][j]);
+                assert_true(fabs(got - (double)x[j]) <= 0.51 * (double)d_fine[0][b] +
+                                                            1e-6 * (double)max +
+                                                            127 * 255 * 0x1p-149);
+                assert_true(lo[0][j] >= -127);
+            }
+            assert_int_equal(h[0][2 * b], halves[0]);
+            assert_int_equal(h[0][2 * b + 1], halves[1]);
             assert_true(s[0][b] == d[0][b] * (float)sum);
         }
         mft_guard_free();
@@ -298,13 +370,11 @@ static void nan_spreads(void **state)
         uint32_t t_bad = mft_below(&rng, p.n_tok), c = mft_below(&rng, p.w.cols);
         x[t_bad * p.ldx + c] = NAN;
         if (has_q8(type, p.w.cols))
-            mfi_kernels_get(MFI_ISA_C)->quantize_q8(
-                x + t_bad * p.ldx, p.w.cols, p.q8.q + t_bad * p.w.cols,
-                p.q8.d + t_bad * (p.w.cols / 32), p.q8.s + t_bad * (p.w.cols / 32));
+            quantize(&p, t_bad);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            for (int q8 = 0; q8 <= has_q8(type, p.w.cols); q8++) {
+            for (int q8 = 0; q8 <= last_form(type, p.w.cols); q8++) {
                 float *y = new_y(&p);
-                run(mfi_kernels_get(level), &p, q8, 0, p.n_tok, 0, p.w.rows, y);
+                run(mft_level(level), &p, q8, 0, p.n_tok, 0, p.w.rows, y);
                 for (uint32_t t = 0; t < p.n_tok; t++)
                     for (uint32_t r = 0; r < p.w.rows; r++)
                         assert_int_equal(isnan(y[t * p.ldy + r]) != 0, t == t_bad);
@@ -326,7 +396,7 @@ static void rows_are_decoded(void **state)
         float *out = mft_floats(p.w.cols, MFT_AT_END);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             memset(out, 0, p.w.cols * sizeof *out);
-            mfi_kernels_get(level)->get_row(&p.w, row, out);
+            mft_level(level)->get_row(&p.w, row, out);
             for (uint32_t c = 0; c < p.w.cols; c++) {
                 double product, offset;
                 mft_element(&p.w, row, c, &product, &offset);
@@ -360,7 +430,7 @@ static void weights_are_exact(void **state)
             for (uint32_t t = 0; t < n; t++)
                 x[(size_t)t * p.w.cols + c0 + t] = 1;
             for (uint32_t level = 0; level < mft_n_levels(); level++) {
-                mfi_kernels_get(level)->matmul_f32(&p.w, x, p.w.cols, n, y, p.w.rows, 0, p.w.rows);
+                mft_level(level)->matmul_f32(&p.w, x, p.w.cols, n, y, p.w.rows, 0, p.w.rows);
                 for (uint32_t t = 0; t < n; t++) {
                     for (uint32_t r = 0; r < p.w.rows; r++) {
                         double product, offset;

@@ -58,7 +58,7 @@ static void attention(void **state)
         naive_attend(q, k, ldk, v, ldv, n_kv, dim, dim_v, (double)scale, want);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             float *out = mft_floats(dim_v, MFT_AT_END);
-            mfi_kernels_get(level)->attend(q, k, ldk, v, ldv, n_kv, dim, dim_v, scale, out);
+            mft_level(level)->attend(q, k, ldk, v, ldv, n_kv, dim, dim_v, scale, out);
             for (uint32_t j = 0; j < dim_v; j++)
                 if (!(fabs((double)out[j] - want[j]) <= 1e-4))
                     fail_msg("level %u, dim %u, %u, n_kv %u: [%u] %g, not %g (seed %u)", level, dim,
@@ -126,7 +126,7 @@ static void attention_extremes(void **state)
 {
     (void)state;
     for (uint32_t level = 0; level < mft_n_levels(); level++) {
-        const mfi_kernels *kern = mfi_kernels_get(level);
+        const mfi_kernels *kern = mft_level(level);
         float q[2] = {1, 0}, k[130][2] = {{0}}, v[130][1], out[1];
         for (int j = 0; j < 130; j++) {
             k[j][0] = j == 100 ? 1e30f : (float)j * -1e28f;
@@ -169,7 +169,7 @@ static void delta_rule(void **state)
                 state64[j] = (double)s0[j];
             for (int step = 0; step < 3; step++) {
                 float g = 0.3f + 0.3f * (float)step, beta = 0.9f - 0.4f * (float)step;
-                mfi_kernels_get(level)->gdn_step(s, q, k, v, g, beta, dk, dv, out);
+                mft_level(level)->gdn_step(s, q, k, v, g, beta, dk, dv, out);
                 for (uint32_t j = 0; j < dv; j++) {
                     double m = 0, o = 0;
                     for (uint32_t a = 0; a < dk; a++)
@@ -201,7 +201,7 @@ static void convolution(void **state)
         float *w = mft_random_floats(&rng, (size_t)n_ch * kernel, 1);
         float *x = mft_random_floats(&rng, (size_t)STEPS * n_ch, 1);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            const mfi_kernels *k = mfi_kernels_get(level);
+            const mfi_kernels *k = mft_level(level);
             float *old = mft_floats((size_t)(kernel - 1) * n_ch, MFT_AT_END);
             float *whole = mft_floats((size_t)(kernel - 1) * n_ch, MFT_AT_START);
             float *y = mft_floats(n_ch, MFT_AT_END), *y2 = mft_floats(n_ch, MFT_AT_END);
@@ -250,7 +250,7 @@ static void routing(void **state)
                 double all = 0, chosen = 0;
                 bool taken[MFI_MAX_EXPERTS] = {false};
                 mfi_routing how = {.normalize = normalize, .scale = 1};
-                mfi_kernels_get(level)->route(&how, logits, NULL, n, top_k, ids, weights);
+                mft_level(level)->route(&how, logits, NULL, n, top_k, ids, weights);
                 for (uint32_t j = 0; j < n; j++)
                     all += exp((double)logits[j]);
                 for (uint32_t r = 0; r < top_k; r++) {
@@ -291,7 +291,7 @@ static void routing_extremes(void **state)
                                                  : pattern / 36) %
                                    6];
             mfi_routing how = {.score = pattern % 3, .normalize = true, .scale = 1};
-            mfi_kernels_get(level)->route(&how, logits, NULL, 12, 8, ids, weights);
+            mft_level(level)->route(&how, logits, NULL, 12, 8, ids, weights);
             for (uint32_t r = 0; r < 8; r++) {
                 assert_true(ids[r] < 12);
                 assert_false(seen >> ids[r] & 1);
@@ -301,7 +301,7 @@ static void routing_extremes(void **state)
         float finite[3] = {3e38f, -3e38f, -INFINITY}, weights[3];
         uint16_t ids[3];
         mfi_routing softmax = {.normalize = true, .scale = 1};
-        mfi_kernels_get(level)->route(&softmax, finite, NULL, 3, 3, ids, weights);
+        mft_level(level)->route(&softmax, finite, NULL, 3, 3, ids, weights);
         assert_true(ids[0] == 0 && ids[1] == 1 && ids[2] == 2);
         assert_true(weights[0] == 1 && weights[1] == 0 && weights[2] == 0);
     }

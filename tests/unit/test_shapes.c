@@ -62,6 +62,8 @@ static void one_shape(const mft_tiny *s, mfi_rng *rng, uint64_t seed)
     for (int i = 0; i < N_IDS; i++)
         ids[i] = (int32_t)mfi_rng_below(rng, s->n_vocab);
     for (mfi_isa isa = MFI_ISA_C; isa <= mfi_cpu_isa(); isa++) {
+        if (!mfi_cpu_has(isa))
+            continue;
         mft_rig_options o;
         mft_rig_default(&o, dir);
         o.isa = isa;

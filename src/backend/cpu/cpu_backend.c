@@ -135,7 +135,7 @@ static void cpu_close(mfi_backend *b)
 mf_status mfi_backend_cpu_open(mfi_backend **backend, mfi_isa isa, uint32_t n_threads,
                                mf_error *err)
 {
-    if (isa > mfi_cpu_isa())
+    if (!mfi_cpu_has(isa))
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "this processor has no %s (best: %s)",
                         mfi_isa_name(isa), mfi_isa_name(mfi_cpu_isa()));
     mfi_cpu *cpu = calloc(1, sizeof *cpu);

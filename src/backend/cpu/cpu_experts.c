@@ -21,14 +21,14 @@ static mfi_mat expert_mat(const mfi_expert_mat *m, const uint8_t *data)
 }
 
 /* y[p][..] for the outputs [begin, end) of a matrix, n rows from row `row` of buffer `src` on. */
-static void multiply(const mfi_cpu *cpu, const mfi_expert_mat *m, const uint8_t *data, bool q8,
-                     uint32_t src, uint32_t row, uint32_t n, float *y, size_t ldy, uint32_t begin,
-                     uint32_t end)
+static void multiply(const mfi_cpu *cpu, const mfi_expert_mat *m, const uint8_t *data,
+                     uint32_t x_bits, uint32_t src, uint32_t row, uint32_t n, float *y, size_t ldy,
+                     uint32_t begin, uint32_t end)
 {
     mfi_mat mat = expert_mat(m, data);
     uint32_t ldx = m->transposed ? m->rows : m->cols;
-    if (q8) {
-        mfi_q8 x = mfi_cpu_q8(cpu, src, row, ldx);
+    if (x_bits) {
+        mfi_q8 x = mfi_cpu_form(cpu, src, row, ldx, x_bits);
         cpu->k->matmul_q8(&mat, &x, n, y, ldy, begin, end);
         return;
     }
@@ -66,12 +66,20 @@ static void gather_pairs(void *ctx, uint32_t worker, uint32_t n_workers)
         mfi_pool_range(w->n, 1, worker, n_workers, &begin, &end);
         for (uint32_t p = w->first + begin; p < w->first + end; p++) {
             uint32_t t = j->step->pairs[p].token;
-            if (layout_of(j)->q8_in) {
-                mfi_q8 from = mfi_cpu_q8(cpu, j->op->src[0], t, hidden);
-                mfi_q8 to = mfi_cpu_q8(cpu, MFI_BUF_EX, p, hidden);
+            if (layout_of(j)->in_bits) {
+                const uint32_t bits = layout_of(j)->in_bits;
+                mfi_q8 from = mfi_cpu_form(cpu, j->op->src[0], t, hidden, bits);
+                mfi_q8 to = mfi_cpu_form(cpu, MFI_BUF_EX, p, hidden, bits);
                 memcpy(to.q, from.q, hidden);
                 memcpy(to.d, from.d, hidden / MFI_Q8_BLOCK * sizeof(float));
                 memcpy(to.s, from.s, hidden / MFI_Q8_BLOCK * sizeof(float));
+                memcpy(to.h, from.h, hidden / MFI_Q8_HALF * sizeof(int16_t));
+                if (bits < 16)
+                    continue;
+                memcpy(to.lo, from.lo, hidden);
+                memcpy(to.d_fine, from.d_fine, hidden / MFI_Q8_BLOCK * sizeof(float));
+                memcpy(to.s_fine, from.s_fine, hidden / MFI_Q8_BLOCK * sizeof(float));
+                memcpy(to.h_lo, from.h_lo, hidden / MFI_Q8_HALF * sizeof(int16_t));
             } else {
                 memcpy(mfi_cpu_row(cpu, MFI_BUF_EX, p), mfi_cpu_row(cpu, j->op->src[0], t),
                        hidden * sizeof(float));
@@ -91,7 +99,7 @@ static void two_products(const mfi_cpu_job *j, const mfi_expert_work *w, uint32_
     for (uint32_t proj = 0; proj < 2; proj++) {
         const mfi_expert_mat *m = &l->proj[proj];
         float *y = mfi_cpu_row(cpu, bufs[proj], w->first);
-        multiply(cpu, m, w->data, l->q8_in, src, row, w->n, y, width, begin, end);
+        multiply(cpu, m, w->data, l->in_bits, src, row, w->n, y, width, begin, end);
         for (uint32_t p = 0; p < w->n; p++)
             add_bias(cpu, m, w->data, y + (size_t)p * width, begin, end);
     }
@@ -110,7 +118,7 @@ static void one_product(const mfi_cpu_job *j, const mfi_expert_work *w, uint32_t
     const mfi_expert_mat *m = &l->proj[MFI_EXPERT_GATE];
     uint32_t width = 2 * cpu->p->shape.expert_width;
     float *y = mfi_cpu_row(cpu, MFI_BUF_EU, w->first);
-    multiply(cpu, m, w->data, l->q8_in, src, row, w->n, y, width, 2 * begin, 2 * end);
+    multiply(cpu, m, w->data, l->in_bits, src, row, w->n, y, width, 2 * begin, 2 * end);
     for (uint32_t p = 0; p < w->n; p++, y += width) {
         float *out = mfi_cpu_row(cpu, MFI_BUF_EG, w->first + p), gate[PIECE], up[PIECE];
         add_bias(cpu, m, w->data, y, 2 * begin, 2 * end);
@@ -140,10 +148,10 @@ static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
         uint32_t src = gathered ? (uint32_t)MFI_BUF_EX : j->op->src[0],
                  row = gathered ? w->first : 0;
         (l->interleaved ? one_product : two_products)(j, w, src, row, begin, end);
-        for (uint32_t p = w->first; l->q8_mid && p < w->first + w->n; p++) {
-            mfi_q8 q = mfi_cpu_q8(cpu, MFI_BUF_EG, p, width);
-            cpu->k->quantize_q8(mfi_cpu_row(cpu, MFI_BUF_EG, p) + begin, end - begin, q.q + begin,
-                                q.d + begin / MFI_Q8_BLOCK, q.s + begin / MFI_Q8_BLOCK);
+        for (uint32_t p = w->first; l->mid_bits && p < w->first + w->n; p++) {
+            mfi_q8 q = mfi_cpu_form(cpu, MFI_BUF_EG, p, width, l->mid_bits);
+            q = mfi_q8_from(q, begin);
+            cpu->k->quantize_q8(mfi_cpu_row(cpu, MFI_BUF_EG, p) + begin, end - begin, &q);
         }
     }
 }
@@ -161,7 +169,7 @@ static void down(void *ctx, uint32_t worker, uint32_t n_workers)
     for (uint32_t i = 0; i < j->step->n_work; i++) {
         const mfi_expert_work *w = &j->step->work[i];
         float *y = mfi_cpu_row(cpu, j->op->dst[0], w->first);
-        multiply(cpu, m, w->data, l->q8_mid, MFI_BUF_EG, w->first, w->n, y, hidden, begin, end);
+        multiply(cpu, m, w->data, l->mid_bits, MFI_BUF_EG, w->first, w->n, y, hidden, begin, end);
         for (uint32_t p = 0; p < w->n; p++)
             add_bias(cpu, m, w->data, y + (size_t)p * hidden, begin, end);
     }

@@ -36,15 +36,29 @@ static inline float *mfi_cpu_row(const mfi_cpu *cpu, uint32_t buf, uint32_t row)
     return base + (size_t)row * b->width;
 }
 
-/* The 8-bit form of a buffer from row `row` on, rows of `cols` columns. */
-static inline mfi_q8 mfi_cpu_q8(const mfi_cpu *cpu, uint32_t buf, uint32_t row, uint32_t cols)
+/* The form of `bits` bits (8 or 16) of a buffer from row `row` on, rows of `cols` columns. */
+static inline mfi_q8 mfi_cpu_form(const mfi_cpu *cpu, uint32_t buf, uint32_t row, uint32_t cols,
+                                  uint32_t bits)
 {
     const mfi_program_buf *b = &cpu->p->bufs[buf];
     char *base = cpu->mem[MFI_MEM_SCRATCH].base;
-    size_t blocks = cols / MFI_Q8_BLOCK;
-    return (mfi_q8){(int8_t *)(base + b->q_offset) + (size_t)row * cols,
-                    (float *)(base + b->d_offset) + row * blocks,
-                    (float *)(base + b->s_offset) + row * blocks};
+    mfi_q8 x = {.q = (int8_t *)(base + b->q_offset),
+                .d = (float *)(base + b->d_offset),
+                .s = (float *)(base + b->s_offset),
+                .h = (int16_t *)(base + b->h_offset)};
+    if (bits == 16) {
+        x.lo = (int8_t *)(base + b->lo_offset);
+        x.d_fine = (float *)(base + b->d_fine_offset);
+        x.s_fine = (float *)(base + b->s_fine_offset);
+        x.h_lo = (int16_t *)(base + b->h_lo_offset);
+    }
+    return mfi_q8_from(x, (size_t)row * cols);
+}
+
+/* All forms that a buffer has. */
+static inline mfi_q8 mfi_cpu_forms(const mfi_cpu *cpu, uint32_t buf, uint32_t row, uint32_t cols)
+{
+    return mfi_cpu_form(cpu, buf, row, cols, cpu->p->bufs[buf].x_bits);
 }
 
 static inline const float *mfi_cpu_vector(const mfi_cpu *cpu, uint32_t weight)

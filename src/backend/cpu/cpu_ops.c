@@ -4,7 +4,7 @@
 
 #include "backend/cpu/cpu_int.h"
 
-#define MATMUL_GRAIN 4 /* rows: enough for one cache line of outputs or more */
+#define MATMUL_GRAIN 16 /* rows: a panel of the integer products, a cache line of outputs */
 
 static void scale_row(float *x, uint32_t n, float factor)
 {
@@ -75,8 +75,8 @@ static void quantize_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     uint32_t begin, end, cols = j->op->w[0];
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++) {
-        mfi_q8 q = mfi_cpu_q8(j->cpu, j->op->src[0], t, cols);
-        j->cpu->k->quantize_q8(mfi_cpu_row(j->cpu, j->op->src[0], t), cols, q.q, q.d, q.s);
+        mfi_q8 q = mfi_cpu_forms(j->cpu, j->op->src[0], t, cols);
+        j->cpu->k->quantize_q8(mfi_cpu_row(j->cpu, j->op->src[0], t), cols, &q);
     }
 }
 
@@ -98,8 +98,9 @@ static void matmul_rows(void *ctx, uint32_t worker, uint32_t n_workers)
         mfi_pool_range(w->rows, MATMUL_GRAIN, worker, n_workers, &begin, &end);
         if (begin == end)
             continue;
-        if (cpu->p->weights[j->op->w[i]].q8) {
-            mfi_q8 x = mfi_cpu_q8(cpu, src, 0, w->cols);
+        const uint32_t bits = cpu->p->weights[j->op->w[i]].x_bits;
+        if (bits) {
+            mfi_q8 x = mfi_cpu_form(cpu, src, 0, w->cols, bits);
             cpu->k->matmul_q8(w, &x, j->n_rows, y, ldy, begin, end);
         } else {
             cpu->k->matmul_f32(w, mfi_cpu_row(cpu, src, 0), cpu->p->bufs[src].width, j->n_rows, y,

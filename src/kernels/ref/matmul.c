@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "quant/int_form.h"
 #include "kernels/lanes.h"
 #include "kernels/walk.h"
 
@@ -115,31 +116,37 @@ void mfi_ref_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n
     product(w, &(inputs){.x = x, .ldx = ldx}, n_tok, y, ldy, row0, row1);
 }
 
-/* One row of an MLX matrix from integer sums of blocks. */
-static void mlx_row_q8(const mfi_mat *w, const void *const planes[3], const mfi_q8 *x,
-                       uint32_t n_tok, float *y, size_t ldy)
+/* One row of a type with an integer form. */
+static void int_row(const mfi_mat *w, mfi_int_form form, const mfi_walk *walk, uint32_t row,
+                    const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy)
 {
-    uint32_t n_blocks = w->cols / MFI_Q8_BLOCK;
-    for (uint32_t t0 = 0; t0 < n_tok; t0 += TOK_BLOCK) {
-        uint32_t n_t = MFI_MIN(n_tok - t0, TOK_BLOCK);
-        float sum[TOK_BLOCK] = {0};
-        for (uint32_t b = 0; b < n_blocks; b++) {
-            uint8_t codes[MFI_Q8_BLOCK];
-            uint32_t c = b * MFI_Q8_BLOCK;
-            float scale = load_float(w->type.scale, planes[1], c / w->type.group);
-            float bias = load_float(w->type.scale, planes[2], c / w->type.group);
-            unpack(planes[0], w->type.bits, c, MFI_Q8_BLOCK, codes);
-            for (uint32_t t = 0; t < n_t; t++) {
-                const int8_t *q = x->q + (size_t)(t0 + t) * w->cols + c;
-                size_t at = (size_t)(t0 + t) * n_blocks + b;
-                int32_t dot = 0;
-                for (int j = 0; j < MFI_Q8_BLOCK; j++)
-                    dot += codes[j] * q[j];
-                sum[t] += x->d[at] * scale * (float)dot + bias * x->s[at];
+    const uint32_t n_blocks = w->cols / MFI_Q8_BLOCK, sub_cols = form.halves ? 16 : 32;
+    for (uint32_t t = 0; t < n_tok; t++)
+        y[t * ldy] = 0;
+    for (uint32_t c = 0, n; c < w->cols; c += n) {
+        const void *at[3];
+        mfi_int_codes codes;
+        n = MFI_MIN(w->cols - c, MFI_WALK_COLS);
+        mfi_walk_at(walk, row, c / MFI_WALK_COLS, at);
+        mfi_int_unpack(w->type, at, n, &codes);
+        for (uint32_t t = 0; t < n_tok; t++) {
+            const int8_t *q = x->q + (size_t)t * w->cols + c;
+            const int8_t *lo = x->lo ? x->lo + (size_t)t * w->cols + c : NULL;
+            const float *d = (lo ? x->d_fine : x->d) + (size_t)t * n_blocks + c / MFI_Q8_BLOCK;
+            for (uint32_t i = 0; i < n; i += sub_cols) {
+                const float dx = d[i / MFI_Q8_BLOCK];
+                int32_t dot = 0, sum = 0;
+                for (uint32_t j = i; j < i + sub_cols; j++) {
+                    const int32_t in = lo ? 255 * q[j] + lo[j] : q[j];
+                    dot += codes.code[j] * in;
+                    sum += in;
+                }
+                dot -= form.offset * sum;
+                y[t * ldy] = fmaf((float)dot, codes.scale[i / sub_cols] * dx, y[t * ldy]);
+                if (form.min)
+                    y[t * ldy] = fmaf(codes.min[i / sub_cols], dx * (float)sum, y[t * ldy]);
             }
         }
-        for (uint32_t t = 0; t < n_t; t++)
-            y[(t0 + t) * ldy] = sum[t];
     }
 }
 
@@ -147,16 +154,14 @@ void mfi_ref_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float 
                        uint32_t row0, uint32_t row1)
 {
     MFI_ASSERT(w->cols % MFI_Q8_BLOCK == 0);
-    if (w->type.kind != MFI_Q_MLX) {
+    mfi_int_form form;
+    if (!mfi_int_form_of(w->type, &form)) {
         product(w, &(inputs){.q8 = x, .cols = w->cols}, n_tok, y, ldy, row0, row1);
         return;
     }
     mfi_walk walk = mfi_walk_of(w);
-    for (uint32_t r = row0; r < row1; r++) {
-        const void *planes[3];
-        mfi_walk_at(&walk, r, 0, planes);
-        mlx_row_q8(w, planes, x, n_tok, y + r, ldy);
-    }
+    for (uint32_t r = row0; r < row1; r++)
+        int_row(w, form, &walk, r, x, n_tok, y + r, ldy);
 }
 
 /* The largest magnitude by its bits, so that a NaN wins over infinity and that over any number. */
@@ -173,26 +178,49 @@ static float max_abs(const float *x, uint32_t n)
     return f;
 }
 
-void mfi_ref_quantize_q8(const float *x, uint32_t n, int8_t *q, float *d, float *s)
+/* The 16-bit form of block b, whose 8-bit form is there. */
+static void quantize_rest(const float *in, uint32_t b, const mfi_q8 *to)
+{
+    const int8_t *q = to->q + (size_t)b * MFI_Q8_BLOCK;
+    int8_t *lo = to->lo + (size_t)b * MFI_Q8_BLOCK;
+    const float d = to->d[b], fine = d / 255;
+    int32_t sum[2] = {0}, all = 0;
+    for (int i = 0; i < MFI_Q8_BLOCK; i++) {
+        float rest = fine > 0 ? fmaf(-d, q[i], in[i]) / fine : 0;
+        lo[i] = (int8_t)lrintf(MFI_MAX(-127.0f, MFI_MIN(rest, 127.0f)));
+        sum[i / MFI_Q8_HALF] += lo[i];
+        all += 255 * q[i] + lo[i];
+    }
+    to->d_fine[b] = fine;
+    to->s_fine[b] = fine * (float)all;
+    to->h_lo[(size_t)2 * b] = (int16_t)sum[0];
+    to->h_lo[(size_t)2 * b + 1] = (int16_t)sum[1];
+}
+
+void mfi_ref_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to)
 {
     MFI_ASSERT(n % MFI_Q8_BLOCK == 0);
     for (uint32_t b = 0; b < n / MFI_Q8_BLOCK; b++) {
         const float *in = x + (size_t)b * MFI_Q8_BLOCK;
-        int8_t *out = q + (size_t)b * MFI_Q8_BLOCK;
-        int32_t sum = 0;
-        d[b] = max_abs(in, MFI_Q8_BLOCK) / 127;
-        if (d[b] == 0 || !isfinite(d[b])) {
+        int8_t *out = to->q + (size_t)b * MFI_Q8_BLOCK;
+        float d = max_abs(in, MFI_Q8_BLOCK) / 127;
+        int32_t sum[2] = {0};
+        if (d == 0 || !isfinite(d)) {
             memset(out, 0, MFI_Q8_BLOCK);
-            d[b] = d[b] == 0 ? 0 : NAN;
-            s[b] = d[b];
-            continue;
+            d = d == 0 ? 0 : NAN;
+        } else {
+            for (int i = 0; i < MFI_Q8_BLOCK; i++) {
+                long code = lrintf(in[i] / d); /* above 127 only where d is subnormal */
+                out[i] = (int8_t)MFI_MAX(-127, MFI_MIN(code, 127));
+                sum[i / MFI_Q8_HALF] += out[i];
+            }
         }
-        for (int i = 0; i < MFI_Q8_BLOCK; i++) {
-            long code = lrintf(in[i] / d[b]); /* above 127 only where d is subnormal */
-            out[i] = (int8_t)MFI_MAX(-127, MFI_MIN(code, 127));
-            sum += out[i];
-        }
-        s[b] = d[b] * (float)sum;
+        to->d[b] = d;
+        to->s[b] = d * (float)(sum[0] + sum[1]);
+        to->h[(size_t)2 * b] = (int16_t)sum[0];
+        to->h[(size_t)2 * b + 1] = (int16_t)sum[1];
+        if (to->lo)
+            quantize_rest(in, b, to);
     }
 }
 

@@ -11,7 +11,7 @@ void mfi_ref_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float 
                        uint32_t row0, uint32_t row1);
 void mfi_ref_matmul_cols(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                          size_t ldy, uint32_t col0, uint32_t col1);
-void mfi_ref_quantize_q8(const float *x, uint32_t n, int8_t *q, float *d, float *s);
+void mfi_ref_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to);
 void mfi_ref_get_row(const mfi_mat *w, uint32_t row, float *out);
 void mfi_ref_silu_mul(const float *gate, const float *up, uint32_t n, float *y);
 void mfi_ref_glu_clamped(const float *gate, const float *up, float alpha, float limit, uint32_t n,

@@ -1,0 +1,272 @@
+/* `moeflux bench`: tokens a second of prompts and of decoding, in the form of llama-bench, beside
+ * what the memory could deliver at best. Random tokens go through mf_session_eval, as llama-bench
+ * does it: what is measured is the model, not the sampler. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/pool.h"
+#include "base/rng.h"
+#include "cli.h"
+#include "output.h"
+#include "signals.h"
+
+#define CEILING_BYTES  ((size_t)256 << 20)
+#define CEILING_SWEEPS 12
+
+typedef struct test {
+    uint32_t n_prompt, n_gen;
+    uint64_t ns[CLI_MAX_REPETITIONS];
+    uint32_t n_runs;
+    mf_stats stats; /* of the measured runs */
+} test;
+
+typedef struct job {
+    const cli_args *args;
+    mf_engine *engine;
+    mf_session *session;
+    cli_progress progress;
+    mf_model_info info;
+    int32_t *ids;   /* [the longer of both] */
+    double ceiling; /* bytes a second */
+    test tests[2];
+    uint32_t n_tests;
+} job;
+
+/* ---- what memory delivers ---- */
+
+static void read_part(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const uint64_t *words = ctx;
+    const size_t part = CEILING_BYTES / n_workers / 128 * 16; /* in words */
+    uint64_t sum[16] = {0};
+    words += worker * part;
+    for (size_t i = 0; i < part; i += 16)
+        for (int k = 0; k < 16; k++)
+            sum[k] ^= words[i + (size_t)k];
+    for (int k = 0; k < 16; k++)
+        __asm__ volatile("" ::"r"(sum[k])); /* or it would not be read */
+}
+
+/* The best of some sweeps over more than the caches hold, with as many threads as compute. */
+static int measure_ceiling(job *j, uint32_t n_threads)
+{
+    mf_error err = {0};
+    mfi_pool *pool = NULL;
+    char *mem = malloc(CEILING_BYTES);
+    if (!mem)
+        return cli_error(CLI_EXIT_ROOM, "no memory to measure reading with");
+    memset(mem, 1, CEILING_BYTES);
+    mf_status status = mfi_pool_open(&pool, n_threads, &err);
+    for (int i = 0; status == MF_OK && i < CEILING_SWEEPS; i++) {
+        uint64_t start = mfi_clock_ns();
+        mfi_pool_run(pool, read_part, mem);
+        double rate = (double)CEILING_BYTES * 1e9 / (double)(mfi_clock_ns() - start);
+        j->ceiling = MFI_MAX(j->ceiling, rate);
+    }
+    mfi_pool_close(&pool);
+    free(mem);
+    return cli_report(status, &err, CLI_OPENING);
+}
+
+/* ---- runs ---- */
+
+/* Evaluates the test's tokens once: a prompt as a whole, then answers one by one. */
+static int run_once(job *j, const test *t, uint64_t *ns)
+{
+    mf_error err = {0};
+    mf_status status = MF_OK;
+    mf_session_reset(j->session);
+    const uint64_t start = mfi_clock_ns();
+    if (t->n_prompt)
+        status = mf_session_eval(j->session, j->ids, t->n_prompt, NULL, &err);
+    for (uint32_t i = 0; status == MF_OK && i < t->n_gen; i++) {
+        if (cli_signal_code())
+            return cli_signal_code();
+        status = mf_session_eval(j->session, j->ids + i, 1, NULL, &err);
+    }
+    *ns = mfi_clock_ns() - start;
+    cli_progress_clear(&j->progress);
+    return cli_report(status, &err, CLI_RUNNING);
+}
+
+static int run_test(job *j, test *t)
+{
+    uint64_t ns;
+    int code = run_once(j, t, &ns); /* brings the experts in, and the clocks up */
+    mf_engine_stats_reset(j->engine);
+    for (t->n_runs = 0; !code && t->n_runs < (uint32_t)j->args->repetitions; t->n_runs++)
+        code = run_once(j, t, &t->ns[t->n_runs]);
+    t->stats.struct_size = sizeof t->stats;
+    mf_engine_stats(j->engine, &t->stats);
+    return code;
+}
+
+static int prepare(job *j)
+{
+    const uint32_t most = (uint32_t)MFI_MAX(j->args->n_prompt, j->args->n_gen);
+    mf_error err = {0};
+    mfi_rng rng = {1};
+    j->info.struct_size = sizeof j->info;
+    mf_engine_info(j->engine, &j->info);
+    j->ids = malloc(most * sizeof *j->ids);
+    if (!j->ids)
+        return cli_error(CLI_EXIT_ROOM, "out of memory");
+    for (uint32_t i = 0; i < most; i++)
+        j->ids[i] = (int32_t)mfi_rng_below(&rng, j->info.n_vocab);
+    if (j->args->n_prompt)
+        j->tests[j->n_tests++].n_prompt = (uint32_t)j->args->n_prompt;
+    if (j->args->n_gen)
+        j->tests[j->n_tests++].n_gen = (uint32_t)j->args->n_gen;
+    return cli_report(mf_session_open(&j->session, j->engine, &err), &err, CLI_OPENING);
+}
+
+/* ---- reports ---- */
+
+typedef struct figures {
+    double ns, ns_dev, ts, ts_dev; /* means and sample deviations */
+    double gb_s;                   /* weights that decoding went through; 0 for a prompt */
+} figures;
+
+static figures figures_of(const job *j, const test *t)
+{
+    figures f = {0};
+    const double n = t->n_runs, tokens = t->n_prompt + t->n_gen;
+    for (uint32_t i = 0; i < t->n_runs; i++) {
+        f.ns += (double)t->ns[i] / n;
+        f.ts += tokens * 1e9 / (double)t->ns[i] / n;
+    }
+    for (uint32_t i = 0; i < t->n_runs && n > 1; i++) {
+        const double ts = tokens * 1e9 / (double)t->ns[i];
+        f.ns_dev += ((double)t->ns[i] - f.ns) * ((double)t->ns[i] - f.ns) / (n - 1);
+        f.ts_dev += (ts - f.ts) * (ts - f.ts) / (n - 1);
+    }
+    f.ns_dev = sqrt(f.ns_dev);
+    f.ts_dev = sqrt(f.ts_dev);
+    if (t->n_gen)
+        f.gb_s = f.ts * (double)j->info.token_bytes * 1e-9;
+    return f;
+}
+
+static const char *name_of(const test *t, char name[16])
+{
+    const uint32_t n = t->n_prompt ? t->n_prompt : t->n_gen;
+    mfi_buf text = {0};
+    mfi_buf_fmt(&text, "%s%u", t->n_prompt ? "pp" : "tg", n);
+    memcpy(name, text.data ? text.data : "", MFI_MIN(text.len + 1, 15u));
+    name[15] = 0;
+    mfi_buf_free(&text);
+    return name;
+}
+
+static void put_markdown(const job *j, mfi_buf *out)
+{
+    char name[16];
+    mfi_buf_fmt(out, "| model | size | backend | threads | test | t/s | GB/s | of %.1f |\n",
+                j->ceiling * 1e-9);
+    mfi_buf_str(out, "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |\n");
+    for (uint32_t i = 0; i < j->n_tests; i++) {
+        const figures f = figures_of(j, &j->tests[i]);
+        mfi_buf_fmt(out, "| %s %s | %.2f GiB | CPU %s | %u | %s | %.2f ± %.2f | ", j->info.family,
+                    j->info.weights, (double)j->info.weight_bytes / 0x1p30, j->info.isa,
+                    j->info.n_threads, name_of(&j->tests[i], name), f.ts, f.ts_dev);
+        if (f.gb_s > 0)
+            mfi_buf_fmt(out, "%.2f | %.0f %% |\n", f.gb_s, 100e9 * f.gb_s / j->ceiling);
+        else
+            mfi_buf_str(out, "- | - |\n");
+    }
+}
+
+static void put_json_test(const job *j, const test *t, mfi_buf *out)
+{
+    const figures f = figures_of(j, t);
+    mfi_buf_str(out, "  {\"model_filename\": ");
+    mfi_json_put_str(out, j->args->model, strlen(j->args->model));
+    mfi_buf_fmt(out, ", \"model_type\": \"%s %s\", \"model_size\": %llu, ", j->info.family,
+                j->info.weights, (unsigned long long)j->info.weight_bytes);
+    mfi_buf_fmt(out,
+                "\"backends\": \"CPU\", \"isa\": \"%s\", \"activations\": \"%s\", "
+                "\"n_batch\": %u, \"n_ubatch\": %u, \"n_threads\": %u, ",
+                j->info.isa, j->info.activations, j->info.chunk, j->info.chunk, j->info.n_threads);
+    mfi_buf_fmt(out,
+                "\"n_prompt\": %u, \"n_gen\": %u, \"n_depth\": 0, \"avg_ns\": %.0f, "
+                "\"stddev_ns\": %.0f, \"avg_ts\": %.6f, \"stddev_ts\": %.6f, ",
+                t->n_prompt, t->n_gen, f.ns, f.ns_dev, f.ts, f.ts_dev);
+    mfi_buf_fmt(out,
+                "\"token_bytes\": %llu, \"gb_s\": %.3f, \"ceiling_gb_s\": %.3f, "
+                "\"expert_bytes_read\": %llu, \"stall_ns\": %llu, ",
+                (unsigned long long)j->info.token_bytes, f.gb_s, j->ceiling * 1e-9,
+                (unsigned long long)t->stats.expert_bytes_read,
+                (unsigned long long)t->stats.stall_ns);
+    mfi_buf_str(out, "\"samples_ns\": [");
+    for (uint32_t i = 0; i < t->n_runs; i++)
+        mfi_buf_fmt(out, "%s%llu", i ? ", " : "", (unsigned long long)t->ns[i]);
+    mfi_buf_str(out, "], \"samples_ts\": [");
+    for (uint32_t i = 0; i < t->n_runs; i++)
+        mfi_buf_fmt(out, "%s%.6f", i ? ", " : "",
+                    (t->n_prompt + t->n_gen) * 1e9 / (double)t->ns[i]);
+    mfi_buf_str(out, "]}");
+}
+
+static void put_json(const job *j, mfi_buf *out)
+{
+    mfi_buf_str(out, "[\n");
+    for (uint32_t i = 0; i < j->n_tests; i++) {
+        put_json_test(j, &j->tests[i], out);
+        mfi_buf_str(out, i + 1 < j->n_tests ? ",\n" : "\n]\n");
+    }
+}
+
+static void put_csv(const job *j, mfi_buf *out)
+{
+    mfi_buf_str(out, "model_type,model_size,isa,activations,n_threads,n_prompt,n_gen,avg_ns,"
+                     "stddev_ns,avg_ts,stddev_ts,token_bytes,gb_s,ceiling_gb_s\n");
+    for (uint32_t i = 0; i < j->n_tests; i++) {
+        const test *t = &j->tests[i];
+        const figures f = figures_of(j, t);
+        mfi_buf_fmt(out, "\"%s %s\",%llu,%s,%s,%u,%u,%u,%.0f,%.0f,%.6f,%.6f,%llu,%.3f,%.3f\n",
+                    j->info.family, j->info.weights, (unsigned long long)j->info.weight_bytes,
+                    j->info.isa, j->info.activations, j->info.n_threads, t->n_prompt, t->n_gen,
+                    f.ns, f.ns_dev, f.ts, f.ts_dev, (unsigned long long)j->info.token_bytes, f.gb_s,
+                    j->ceiling * 1e-9);
+    }
+}
+
+static int report(const job *j)
+{
+    mfi_buf out = {0};
+    const char *form = j->args->form ? j->args->form : "md";
+    if (strcmp(form, "json") == 0)
+        put_json(j, &out);
+    else if (strcmp(form, "csv") == 0)
+        put_csv(j, &out);
+    else
+        put_markdown(j, &out);
+    int code = cli_print(&out);
+    mfi_buf_free(&out);
+    return code;
+}
+
+int cli_bench(const cli_args *args)
+{
+    job j = {.args = args};
+    if (!args->n_prompt && !args->n_gen)
+        return cli_usage_error("--n-prompt 0 and --n-gen 0 leave nothing to measure");
+    cli_progress_init(&j.progress, args->no_progress);
+    const uint32_t ctx = (uint32_t)MFI_MAX(args->n_prompt, args->n_gen);
+    int code = cli_engine_open(args, ctx, &j.progress, &j.engine);
+    if (!code)
+        code = prepare(&j);
+    for (uint32_t i = 0; !code && i < j.n_tests; i++)
+        code = run_test(&j, &j.tests[i]);
+    mf_session_close(&j.session);
+    mf_engine_close(&j.engine);
+    if (!code)
+        code = measure_ceiling(&j, j.info.n_threads);
+    if (!code)
+        code = report(&j);
+    free(j.ids);
+    return code;
+}
