@@ -132,7 +132,7 @@ static const mfi_evidence evidence[] = {
     {"safetensors: FP8 in blocks of 128 x 128",
      "the same tiny model, quantised so and decoded again by other code"},
     {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "tiny 4-bit models of DeepSeek-V2 and V3: the same, of mlx-lm"},
+     "tiny 4-bit models: logits of mlx-lm"},
     {"GGUF", "tiny F32 models: logits of llama.cpp"},
 };
 
