@@ -259,6 +259,7 @@ int main(void)
         cmocka_unit_test(mlx_mixed),
         LATENT("mlx-v3"),
         LATENT("mlx-v2"),
+        LATENT("mlx-v1"),
         LATENT("hf-v2-lite"),
         HF("qwen3_5_moe_text"),
         HF("qwen3_next"),
