@@ -24,7 +24,8 @@ def main():
     cases = [("bf16", args.float_model, ["--activations", "f32"]),
              ("shipped", benchlib.SHIPPED, ["--activations", "f32"]),
              ("shipped", benchlib.SHIPPED, ["--activations", "q8"]),
-             ("shipped", benchlib.SHIPPED, [])]
+             ("shipped", benchlib.SHIPPED, []),
+             ("shipped", benchlib.SHIPPED, ["--memory", "18M", "-c", "512"])]
 
     def run(case):
         name, model, options = case

@@ -63,12 +63,12 @@ static bool put_timeline_first(turn *t)
     return true;
 }
 
-static mf_status encode(turn *t, const char *text, size_t len, mf_error *err)
+static mf_status encode(turn *t, const mf_rendering *rendered, mf_error *err)
 {
     const mf_tokenizer *tokenizer = mf_engine_tokenizer(t->chat->engine);
-    size_t from = continues(&t->chat->timeline, text, len) ? t->chat->timeline.len : 0;
-    mf_status status =
-        mf_tokenizer_encode(tokenizer, text + from, len - from, false, &t->ids, &t->n_ids, err);
+    const mfi_buf *timeline = &t->chat->timeline;
+    size_t from = continues(timeline, rendered->text, rendered->len) ? timeline->len : 0;
+    mf_status status = mf_rendering_encode(rendered, from, tokenizer, &t->ids, &t->n_ids, err);
     if (status == MF_OK && from && !put_timeline_first(t))
         status = MF_ERR_NO_MEMORY;
     return status;
@@ -93,19 +93,20 @@ static mf_status prepare(turn *t, mf_error *err)
 {
     cli_chat *chat = t->chat;
     const cli_conversation *c = &chat->conversation;
-    char *text = NULL;
-    size_t len;
-    mf_status status = mf_chat_render(mf_engine_tokenizer(chat->engine), c->messages, c->n, true,
-                                      &text, &len, err);
+    const mf_chat_options options = {
+        .struct_size = sizeof options, .chat_template = chat->template, .now = chat->args->now};
+    mf_rendering rendered = {0};
+    mf_status status = mf_chat_render(mf_engine_tokenizer(chat->engine), c->messages, c->n,
+                                      &options, &rendered, err);
     if (status == MF_OK)
-        status = encode(t, text, len, err);
+        status = encode(t, &rendered, err);
     if (status == MF_OK)
         status = sync_session(t, err);
     if (status == MF_OK) {
         chat->timeline.len = 0;
-        mfi_buf_append(&chat->timeline, text, len);
+        mfi_buf_append(&chat->timeline, rendered.text, rendered.len);
     }
-    mf_free(text);
+    mf_rendering_free(&rendered);
     return status;
 }
 

@@ -10,6 +10,7 @@ typedef struct cli_chat {
     const cli_args *args;
     mf_engine *engine;
     mf_session *session;
+    mf_template *template; /* of --chat-template; NULL: the model's */
     cli_progress progress;
     cli_output out;
     bool interactive; /* SIGINT stops an answer, not the program */

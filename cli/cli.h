@@ -41,6 +41,11 @@ int cli_report(mf_status status, const mf_error *err, cli_phase phase);
 
 /* Names the command in messages from now on; static storage. */
 void cli_set_command(const char *name);
+/* Where measurements of drives are kept from now on. */
+void cli_set_cache(cli_env_fn env);
+
+/* Copies a choice in lower case; cut to cap bytes with the NUL. */
+void cli_lower(const char *text, char *out, size_t cap);
 
 /* The options that all commands with an engine share, from the command line. `ctx`: positions
  * wanted when the user names none, 0: the plan's choice. */
@@ -49,6 +54,9 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
 
 /* Opens the engine or reports why not. */
 int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, mf_engine **engine);
+
+/* The template of --chat-template, checked before a model is opened; NULL without the option. */
+int cli_template_open(const cli_args *args, mf_template **chat_template);
 
 /* The model's sampling defaults with the command line's wishes over them. Draws and prints a seed
  * where one is needed and none is named. Returns the exit code. */
@@ -68,5 +76,7 @@ int cli_chat_run(const cli_args *args, cli_env_fn env);
 int cli_template(const cli_args *args);
 int cli_families(const cli_args *args);
 int cli_completion(const cli_args *args);
+int cli_trace(const cli_args *args);
+int cli_replay(const cli_args *args);
 
 #endif

@@ -21,6 +21,7 @@ typedef struct loop {
     mfi_buf line, message;
     bool warned; /* the last thing typed was Ctrl-C at an empty prompt */
     bool leave;
+    bool unknown; /* a command was none, and nobody saw it */
 } loop;
 
 /* ---- commands ---- */
@@ -100,8 +101,11 @@ static int run_command(loop *l, char *text)
     for (size_t i = 0; i < MFI_ARRAY_LEN(commands); i++)
         if (strlen(commands[i].name) == n && memcmp(commands[i].name, text, n) == 0)
             return commands[i].run(l, rest);
-    return cli_error(CLI_EXIT_RUNTIME, "no command %.*s; /help lists them",
-                     (int)MFI_MIN(n, (size_t)40), text);
+    /* Also without a terminal the conversation goes on; the exit code remembers. */
+    l->unknown = !l->chat.interactive;
+    cli_error(CLI_EXIT_RUNTIME, "no command %.*s; /help lists them", (int)MFI_MIN(n, (size_t)40),
+              text);
+    return CLI_EXIT_OK;
 }
 
 /* ---- messages of several lines ---- */
@@ -223,7 +227,7 @@ static int talk(loop *l)
         if (got == CLI_LINE_FAILED)
             return CLI_EXIT_RUNTIME;
         if (got == CLI_LINE_END)
-            return CLI_EXIT_OK;
+            return l->unknown ? CLI_EXIT_RUNTIME : CLI_EXIT_OK;
         if (got == CLI_LINE_INTERRUPT) {
             if (!interrupted(l))
                 return l->leave ? CLI_EXIT_SIGINT : cli_signal_code();
@@ -234,18 +238,22 @@ static int talk(loop *l)
     }
     if (cli_signal_code())
         return cli_signal_code();
-    return l->leave ? CLI_EXIT_OK : code;
+    if (l->leave)
+        return l->unknown ? CLI_EXIT_RUNTIME : CLI_EXIT_OK;
+    return code;
 }
 
 static int open_chat(loop *l, const cli_args *args, cli_env_fn env)
 {
     cli_chat *chat = &l->chat;
     mf_error err = {0};
-    int code = cli_engine_open(args, 0, &chat->progress, &chat->engine);
+    int code = cli_template_open(args, &chat->template);
+    if (!code)
+        code = cli_engine_open(args, 0, &chat->progress, &chat->engine);
     if (code)
         return code;
     const mf_tokenizer *tokenizer = mf_engine_tokenizer(chat->engine);
-    if (!tokenizer || !mf_tokenizer_has_chat_template(tokenizer))
+    if (!tokenizer || !(chat->template || mf_tokenizer_has_chat_template(tokenizer)))
         return cli_error(CLI_EXIT_MODEL, "%s has no %s", args->model,
                          tokenizer ? "chat template" : "tokenizer");
     code = cli_choose_sampling(args, chat->engine, &chat->sampling);
@@ -281,6 +289,7 @@ int cli_chat_run(const cli_args *args, cli_env_fn env)
     cli_edit_close(l.edit);
     mf_session_close(&l.chat.session);
     mf_engine_close(&l.chat.engine);
+    mf_template_close(&l.chat.template);
     cli_conversation_free(&l.chat.conversation);
     mfi_buf_free(&l.chat.timeline);
     mfi_buf_free(&l.chat.answer);

@@ -30,7 +30,9 @@ int cli_convert(const cli_args *args)
     cli_progress progress;
     uint64_t group_size = 0, dense_bits = 0;
     struct stat st;
-    bool mlx = strncmp(args->quant, "mlx", strlen("mlx")) == 0;
+    char quant[16];
+    cli_lower(args->quant, quant, sizeof quant);
+    bool mlx = strncmp(quant, "mlx", strlen("mlx")) == 0;
     const char *wrong = mismatch(args, mlx);
     if (wrong)
         return cli_usage_error("--quant %s: %s", args->quant, wrong);
@@ -44,9 +46,9 @@ int cli_convert(const cli_args *args)
     options.in_path = args->positional[0];
     options.out_path = args->positional[1];
     if (mlx)
-        options.bits = (uint32_t)(args->quant[strlen("mlx")] - '0');
+        options.bits = (uint32_t)(quant[strlen("mlx")] - '0');
     else
-        options.type = args->quant;
+        options.type = quant;
     options.imatrix_path = args->imatrix;
     options.n_threads = (uint32_t)args->threads;
     options.dense_bits = (uint32_t)dense_bits;

@@ -25,6 +25,7 @@ typedef struct job {
     mfi_buf file;
     mf_engine *engine;
     mf_session *session;
+    mf_template *template;        /* of --chat-template; NULL: the model's */
     cli_progress loading, asking; /* the engine speaks of each prompt: that is too much here */
     mfi_buf answer;
     uint64_t n_questions, n_asked, n_correct;
@@ -45,12 +46,14 @@ static mf_status answer(job *j, const question *q, mf_error *err)
     const mf_chat_message message = {"user", q->text};
     mf_generate_options options;
     mf_generate_result result = {.struct_size = sizeof result};
-    char *text = NULL;
-    size_t len, n_ids;
+    const mf_chat_options chat = {
+        .struct_size = sizeof chat, .chat_template = j->template, .now = j->args->now};
+    mf_rendering rendered = {0};
+    size_t n_ids;
     int32_t *ids = NULL;
-    mf_status status = mf_chat_render(tokenizer, &message, 1, true, &text, &len, err);
+    mf_status status = mf_chat_render(tokenizer, &message, 1, &chat, &rendered, err);
     if (!status)
-        status = mf_tokenizer_encode(tokenizer, text, len, false, &ids, &n_ids, err);
+        status = mf_rendering_encode(&rendered, 0, tokenizer, &ids, &n_ids, err);
     if (!status) {
         mf_session_reset(j->session);
         mf_generate_options_default(&options);
@@ -66,7 +69,7 @@ static mf_status answer(job *j, const question *q, mf_error *err)
     }
     if (!status && result.stop == MF_STOP_CANCELLED)
         status = j->answer.failed ? MF_ERR_NO_MEMORY : MF_ERR_CANCELLED;
-    mf_free(text);
+    mf_rendering_free(&rendered);
     mf_free(ids);
     return status;
 }
@@ -150,12 +153,14 @@ static int eval_model(job *j, uint64_t limit)
     mf_error err = {0};
     cli_progress_init(&j->loading, j->args->no_progress);
     cli_progress_init(&j->asking, j->args->no_progress);
-    int code = cli_engine_open(j->args, 0, &j->loading, &j->engine);
+    int code = cli_template_open(j->args, &j->template);
+    if (!code)
+        code = cli_engine_open(j->args, 0, &j->loading, &j->engine);
     if (code)
         return code;
     j->loading.quiet = true;
     const mf_tokenizer *tokenizer = mf_engine_tokenizer(j->engine);
-    if (!tokenizer || !mf_tokenizer_has_chat_template(tokenizer))
+    if (!tokenizer || !(j->template || mf_tokenizer_has_chat_template(tokenizer)))
         return cli_error(CLI_EXIT_MODEL, "%s has no %s", j->args->model,
                          tokenizer ? "chat template" : "tokenizer");
     code = cli_report(mf_session_open(&j->session, j->engine, &err), &err, CLI_OPENING);
@@ -178,6 +183,7 @@ int cli_eval(const cli_args *args)
         code = eval_model(&j, limit);
     mf_session_close(&j.session);
     mf_engine_close(&j.engine);
+    mf_template_close(&j.template);
     mfi_buf_free(&j.answer);
     mfi_buf_free(&j.file);
     return code;

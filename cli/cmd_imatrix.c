@@ -1,5 +1,7 @@
 /* `moeflux imatrix`: evaluates a text and writes which columns of the weights it made matter. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "cli.h"
@@ -22,6 +24,12 @@ static int encode(const cli_args *args, const mf_engine *engine, const mfi_buf *
     return cli_report(status, &err, CLI_RUNNING);
 }
 
+/* Where the matrix goes. */
+static const char *output(const cli_args *args)
+{
+    return args->output ? args->output : "imatrix.gguf";
+}
+
 static int collect(const cli_args *args, mf_engine *engine, const mfi_buf *text)
 {
     mf_error err = {0};
@@ -33,7 +41,7 @@ static int collect(const cli_args *args, mf_engine *engine, const mfi_buf *text)
         code = cli_report(mf_imatrix_collect(engine, ids, n_ids, piece, &err), &err, CLI_RUNNING);
     if (!code)
         code =
-            cli_report(mf_imatrix_write(engine, args->output, args->file, &err), &err, CLI_RUNNING);
+            cli_report(mf_imatrix_write(engine, output(args), args->file, &err), &err, CLI_RUNNING);
     mf_free(ids);
     return code;
 }
@@ -46,8 +54,10 @@ int cli_imatrix(const cli_args *args)
     mfi_buf text = {0};
     cli_progress progress;
     struct stat st;
-    if (lstat(args->output, &st) == 0)
-        return cli_error(CLI_EXIT_RUNTIME, "%s exists already", args->output);
+    if (strcmp(output(args), "-") == 0)
+        return cli_usage_error("-o -: a GGUF file is not written in order; name a file");
+    if (lstat(output(args), &st) == 0)
+        return cli_error(CLI_EXIT_RUNTIME, "%s exists already", output(args));
     int code = cli_read_all(args->file, TEXT_MAX_BYTES, &text);
     if (!code) {
         cli_progress_init(&progress, args->no_progress);
@@ -58,6 +68,8 @@ int cli_imatrix(const cli_args *args)
             code = collect(args, engine, &text);
         cli_progress_clear(&progress);
     }
+    if (!code && !args->output)
+        fprintf(stderr, "wrote %s\n", output(args));
     mf_engine_close(&engine);
     mfi_buf_free(&text);
     return code;

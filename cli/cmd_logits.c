@@ -194,6 +194,10 @@ int cli_logits(const cli_args *args)
     cli_progress progress;
     if (args->hidden && strcmp(args->hidden, args->output) == 0)
         return cli_usage_error("--output and --hidden name the same file");
+    if (args->hidden && strcmp(args->hidden, "-") == 0)
+        return cli_usage_error("--hidden -: hidden states are not written in order; name a file");
+    if (args->json && strcmp(args->output, "-") == 0)
+        return cli_usage_error("-o - and --json both write to standard output");
     cli_progress_init(&progress, args->no_progress);
     int code = read_ids(&j);
     if (!code)

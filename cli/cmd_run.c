@@ -17,6 +17,7 @@
 typedef struct job {
     const cli_args *args;
     mf_engine *engine;
+    mf_template *template; /* of --chat-template; NULL: the model's */
     cli_progress progress;
     cli_output out;
     mfi_buf prompt; /* as given */
@@ -56,6 +57,8 @@ static int read_prompt(job *j)
             "a prompt is required: -p TEXT, -f FILE, or -f - for standard input");
     if (args->system && args->raw)
         return cli_usage_error("--system-prompt needs the chat template, which --raw turns off");
+    if (args->chat_template && args->raw)
+        return cli_usage_error("--chat-template and --raw can't be combined");
     if (args->prompt) {
         mfi_buf_str(&j->prompt, args->prompt);
         return j->prompt.failed ? cli_error(CLI_EXIT_ROOM, "out of memory") : CLI_EXIT_OK;
@@ -66,22 +69,26 @@ static int read_prompt(job *j)
     return code;
 }
 
-/* The prompt's text as the model shall see it: *text points into j->prompt or to *rendered. */
-static int render(job *j, const mf_tokenizer *tokenizer, bool chat, char **rendered, size_t *len)
+/* The prompt as the model shall see it, through the chat template. */
+static int encode_chat(job *j, const mf_tokenizer *tokenizer)
 {
+    const mf_chat_options options = {
+        .struct_size = sizeof options, .chat_template = j->template, .now = j->args->now};
     mf_chat_message messages[2];
+    mf_rendering rendered = {0};
     size_t n = 0;
     mf_error err = {0};
-    if (!chat)
-        return CLI_EXIT_OK;
     if (strlen(j->prompt.data) != j->prompt.len)
         return cli_error(CLI_EXIT_RUNTIME, "the prompt has a NUL byte at offset %zu",
                          strlen(j->prompt.data));
     if (j->args->system)
         messages[n++] = (mf_chat_message){"system", j->args->system};
     messages[n++] = (mf_chat_message){"user", j->prompt.data};
-    return cli_report(mf_chat_render(tokenizer, messages, n, true, rendered, len, &err), &err,
-                      CLI_RUNNING);
+    mf_status status = mf_chat_render(tokenizer, messages, n, &options, &rendered, &err);
+    if (status == MF_OK)
+        status = mf_rendering_encode(&rendered, 0, tokenizer, &j->ids, &j->n_ids, &err);
+    mf_rendering_free(&rendered);
+    return cli_report(status, &err, CLI_RUNNING);
 }
 
 /* A prompt far longer than the context is refused before it is encoded, which would take more
@@ -105,23 +112,20 @@ static int check_length(const job *j, const mf_tokenizer *tokenizer)
 static int encode_prompt(job *j)
 {
     const mf_tokenizer *tokenizer = mf_engine_tokenizer(j->engine);
-    char *rendered = NULL;
-    size_t len = j->prompt.len;
     mf_error err = {0};
     if (!tokenizer)
         return cli_error(CLI_EXIT_MODEL, "%s has no tokenizer", j->args->model);
-    bool chat = !j->args->raw && mf_tokenizer_has_chat_template(tokenizer);
+    bool chat = !j->args->raw && (j->template || mf_tokenizer_has_chat_template(tokenizer));
     if (j->args->system && !chat)
         return cli_error(CLI_EXIT_MODEL, "%s has no chat template for --system-prompt",
                          j->args->model);
     int code = check_length(j, tokenizer);
-    if (!code)
-        code = render(j, tokenizer, chat, &rendered, &len);
-    if (!code)
-        code = cli_report(mf_tokenizer_encode(tokenizer, rendered ? rendered : j->prompt.data, len,
-                                              !chat, &j->ids, &j->n_ids, &err),
+    if (!code && chat)
+        code = encode_chat(j, tokenizer);
+    else if (!code)
+        code = cli_report(mf_tokenizer_encode(tokenizer, j->prompt.data, j->prompt.len, true,
+                                              &j->ids, &j->n_ids, &err),
                           &err, CLI_RUNNING);
-    mf_free(rendered);
     if (!code && !j->n_ids)
         code = cli_error(CLI_EXIT_RUNTIME, "the prompt is empty: there is nothing to continue");
     return code;
@@ -176,11 +180,20 @@ static int finish(job *j)
     return code ? code : cli_signal_code();
 }
 
+int cli_trace(const cli_args *args)
+{
+    cli_args traced = *args;
+    traced.trace = args->output;
+    return cli_run(&traced);
+}
+
 int cli_run(const cli_args *args)
 {
     job j = {.args = args};
     cli_progress_init(&j.progress, args->no_progress);
     int code = read_prompt(&j);
+    if (!code)
+        code = cli_template_open(args, &j.template);
     if (!code)
         code = cli_engine_open(args, 0, &j.progress, &j.engine);
     if (!code)
@@ -197,6 +210,7 @@ int cli_run(const cli_args *args)
     free(j.out.data);
     mf_free(j.ids);
     mf_engine_close(&j.engine);
+    mf_template_close(&j.template);
     mfi_buf_free(&j.answer);
     mfi_buf_free(&j.prompt);
     return code;

@@ -25,16 +25,15 @@ typedef struct job {
 /* Renders one line into j->line; a line that can't be rendered is told, with its number. */
 static int render_line(job *j, const char *text, size_t len)
 {
-    char *rendered;
-    size_t rendered_len;
+    mf_rendering rendered = {0};
     mf_error err = {0};
     j->n_lines++;
     j->line.len = 0;
-    mf_status status = mf_template_render(j->template, text, len, &rendered, &rendered_len, &err);
+    mf_status status = mf_template_render(j->template, text, len, j->args->now, &rendered, &err);
     if (status == MF_OK) {
-        mfi_json_put_str(&j->line, rendered, rendered_len);
+        mfi_json_put_str(&j->line, rendered.text, rendered.len);
         mfi_buf_str(&j->line, "\n");
-        mf_free(rendered);
+        mf_rendering_free(&rendered);
         return CLI_EXIT_OK;
     }
     j->n_failed++;
@@ -87,19 +86,18 @@ static int render_lines(job *j)
 static int render_whole(job *j)
 {
     mfi_buf vars = {0};
-    char *rendered = NULL;
-    size_t len;
+    mf_rendering rendered = {0};
     mf_error err = {0};
     int code = cli_read_all(j->args->file ? j->args->file : "-", VARS_MAX_BYTES, &vars);
     if (!code) {
         mf_status status =
-            mf_template_render(j->template, vars.data, vars.len, &rendered, &len, &err);
+            mf_template_render(j->template, vars.data, vars.len, j->args->now, &rendered, &err);
         if (status == MF_OK)
-            cli_output_write(&j->out, rendered, len);
+            cli_output_write(&j->out, rendered.text, rendered.len);
         else
             code = cli_error(status == MF_ERR_NO_MEMORY ? CLI_EXIT_ROOM : CLI_EXIT_RUNTIME, "%s",
                              err.message[0] ? err.message : mf_status_text(status));
-        mf_free(rendered);
+        mf_rendering_free(&rendered);
     }
     mfi_buf_free(&vars);
     return code;

@@ -7,13 +7,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "paths.h"
 #include "signals.h"
 
 static const char *command_name = ""; /* set once by main */
+static char *drives_path;             /* the same; NULL: measurements aren't kept */
 
 void cli_set_command(const char *name)
 {
     command_name = name;
+}
+
+void cli_set_cache(cli_env_fn env)
+{
+    drives_path = cli_user_path(env, "XDG_CACHE_HOME", ".cache", "drives");
 }
 
 static void print_message(const char *fmt, va_list args)
@@ -40,6 +47,14 @@ int cli_usage_error(const char *fmt, ...)
     va_end(args);
     fprintf(stderr, "try 'moeflux%s%s --help'\n", *command_name ? " " : "", command_name);
     return CLI_EXIT_USAGE;
+}
+
+void cli_lower(const char *text, char *out, size_t cap)
+{
+    size_t n = 0;
+    for (; text[n] && n + 1 < cap; n++)
+        out[n] = (char)(text[n] >= 'A' && text[n] <= 'Z' ? text[n] - 'A' + 'a' : text[n]);
+    out[n] = 0;
 }
 
 int cli_exit_code(mf_status status, cli_phase phase)
@@ -101,9 +116,22 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     else if (args->activations && strcmp(args->activations, "q8") == 0)
         options->activations = MF_ACTIVATIONS_Q8;
     options->isa = args->isa;
+    options->io = args->io;
+    options->direct = args->direct;
+    options->io_cache_path = drives_path;
+    options->policy = args->policy;
     options->trace_path = args->trace;
     options->progress = cli_progress_update;
     options->progress_user = progress;
+}
+
+int cli_template_open(const cli_args *args, mf_template **chat_template)
+{
+    mf_error err = {0};
+    if (!args->chat_template)
+        return CLI_EXIT_OK;
+    return cli_report(mf_template_open(chat_template, args->chat_template, &err), &err,
+                      CLI_OPENING);
 }
 
 int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, mf_engine **engine)
@@ -111,6 +139,8 @@ int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, 
     mf_engine_options options;
     mf_error err = {0};
     cli_engine_options(args, ctx, progress, &options);
+    if (drives_path && !cli_make_folders(drives_path)) /* then the next start measures again */
+        options.io_cache_path = NULL;
     mf_status status = mf_engine_open(engine, &options, &err);
     cli_progress_clear(progress);
     if (status == MF_OK && args->memory) {

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "paths.h"
 
 #define ENTRIES_MAX     1000
 #define FILE_MAX_BYTES  ((off_t)4 << 20) /* beyond that the older half goes */
@@ -18,36 +19,7 @@
 
 char *cli_history_path(cli_env_fn env)
 {
-    mfi_buf path = {0};
-    const char *state = env("XDG_STATE_HOME"), *home = env("HOME");
-    if (state && state[0] == '/') /* the specification ignores relative ones */
-        mfi_buf_fmt(&path, "%s/moeflux/history", state);
-    else if (home && home[0] == '/')
-        mfi_buf_fmt(&path, "%s/.local/state/moeflux/history", home);
-    if (!path.failed)
-        return path.data;
-    mfi_buf_free(&path);
-    return NULL;
-}
-
-/* Makes the folders that lead to the file, for their owner only. */
-static bool make_folders(const char *path)
-{
-    char *copy = strdup(path);
-    if (!copy)
-        return false;
-    for (char *p = strchr(copy + 1, '/'); p; p = strchr(p + 1, '/')) {
-        *p = 0;
-        if (mkdir(copy, 0700) != 0 && errno != EEXIST) {
-            int error = errno;
-            free(copy);
-            errno = error;
-            return false;
-        }
-        *p = '/';
-    }
-    free(copy);
-    return true;
+    return cli_user_path(env, "XDG_STATE_HOME", ".local/state", "history");
 }
 
 static bool read_file(const char *path, mfi_buf *text)
@@ -126,7 +98,7 @@ bool cli_history_append(const char *path, const char *text, size_t len)
         return true;
     mfi_json_put_str(&line, text, len);
     mfi_buf_str(&line, "\n");
-    if (line.failed || !make_folders(path)) {
+    if (line.failed || !cli_make_folders(path)) {
         mfi_buf_free(&line);
         return false;
     }

@@ -97,10 +97,23 @@ static int dispatch(const cli_args *args)
         return cli_families(args);
     case CLI_COMPLETION:
         return cli_completion(args);
+    case CLI_TRACE:
+        return cli_trace(args);
+    case CLI_REPLAY:
+        return cli_replay(args);
     case CLI_N_COMMANDS:
         break;
     }
     return CLI_EXIT_USAGE;
+}
+
+static int print_version(void)
+{
+    mfi_buf text = {0};
+    mfi_buf_fmt(&text, "moeflux %s\n", mf_version());
+    int code = cli_print(&text);
+    mfi_buf_free(&text);
+    return code;
 }
 
 static int run_command(cli_command_id command, int argc, const char *const *argv)
@@ -109,10 +122,13 @@ static int run_command(cli_command_id command, int argc, const char *const *argv
     mfi_buf message = {0};
     int code;
     cli_set_command(cli_commands[command].name);
+    cli_set_cache(environment);
     if (!cli_parse(&args, command, argc, argv, environment, &message))
         code = cli_usage_error("%s", message.failed ? "out of memory" : message.data);
     else if (args.help)
         code = print_help(command);
+    else if (args.version)
+        code = print_version();
     else
         code = dispatch(&args);
     cli_args_free(&args);
@@ -128,13 +144,8 @@ int main(int argc, char **argv)
     if (argc < 2)
         return cli_usage_error("a command is missing");
     const char *name = argv[1];
-    if (strcmp(name, "--version") == 0) {
-        mfi_buf text = {0};
-        mfi_buf_fmt(&text, "moeflux %s\n", mf_version());
-        int code = cli_print(&text);
-        mfi_buf_free(&text);
-        return code;
-    }
+    if (strcmp(name, "--version") == 0)
+        return print_version();
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         return print_help(CLI_N_COMMANDS);
     if (strcmp(name, "help") == 0)

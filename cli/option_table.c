@@ -4,21 +4,24 @@
 
 #include "base/limits.h"
 
-#define RUN      (1u << CLI_RUN)
-#define LOGITS   (1u << CLI_LOGITS)
-#define TOKENIZE (1u << CLI_TOKENIZE)
-#define PLAN     (1u << CLI_PLAN)
-#define EVAL     (1u << CLI_EVAL)
-#define CONVERT  (1u << CLI_CONVERT)
-#define IMATRIX  (1u << CLI_IMATRIX)
-#define SYNTH    (1u << CLI_SYNTH)
-#define CHAT     (1u << CLI_CHAT)
-#define TEMPLATE (1u << CLI_TEMPLATE)
-#define FAMILIES (1u << CLI_FAMILIES)
-#define INSPECT  (1u << CLI_INSPECT)
-#define ENGINE   (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX)
-#define ANSWERS  (RUN | CHAT)
-#define ALL      UINT32_MAX
+#define RUN        (1u << CLI_RUN)
+#define LOGITS     (1u << CLI_LOGITS)
+#define TOKENIZE   (1u << CLI_TOKENIZE)
+#define PLAN       (1u << CLI_PLAN)
+#define EVAL       (1u << CLI_EVAL)
+#define CONVERT    (1u << CLI_CONVERT)
+#define IMATRIX    (1u << CLI_IMATRIX)
+#define SYNTH      (1u << CLI_SYNTH)
+#define CHAT       (1u << CLI_CHAT)
+#define TEMPLATE   (1u << CLI_TEMPLATE)
+#define FAMILIES   (1u << CLI_FAMILIES)
+#define INSPECT    (1u << CLI_INSPECT)
+#define COMPLETION (1u << CLI_COMPLETION)
+#define TRACE      (1u << CLI_TRACE)
+#define REPLAY     (1u << CLI_REPLAY)
+#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE)
+#define ANSWERS    (RUN | CHAT | TRACE)
+#define ALL        UINT32_MAX
 
 const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_RUN] =
@@ -89,29 +92,57 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "MODEL may also be given without -m; its family need not be known. Shows metadata, "
                 "tensors with type, shape, bytes, file and offset, bytes by role, and which family "
                 "was recognised and why, or why none. With --tensor it decodes that tensor instead "
-                "and writes it to OUT as little-endian float32; OUT appears whole or not at all.",
+                "and writes it to OUT as little-endian float32; OUT appears whole or not at all. "
+                "--json "
+                "then prints its type and shape.",
             .positional = {"MODEL"},
+        },
+    [CLI_TRACE] =
+        {
+            .name = "trace",
+            .usage = "-m MODEL (-p TEXT | -f FILE) -o TRACE [options]",
+            .summary = "record which experts a real run chooses",
+            .notes =
+                "Runs as `run` does and writes every choice to TRACE: a JSON line for each token "
+                "and layer, with the experts in rank order and whether each was cached. `replay` "
+                "reads it.\n"
+                "Example:  moeflux trace -m models/pocket-dictionary -p \"What is a lighthouse?\" "
+                "-o lighthouse.jsonl",
+        },
+    [CLI_REPLAY] =
+        {
+            .name = "replay",
+            .usage = "TRACE [--cache SIZES] [--policy NAMES] [options]",
+            .summary = "show what caches of other sizes and policies would have hit",
+            .notes =
+                "TRACE is what `trace`, or --trace of other commands, wrote. For each size "
+                "and policy: choices that were found cached, and bytes read a token; beside "
+                "them the bound, which no policy can pass, as it knows what comes (Belady). "
+                "A prompt is replayed token by token, while a real run reads each expert once "
+                "a chunk.\n"
+                "Example:  moeflux replay lighthouse.jsonl --cache 10%,25%,50% --svg sweep.svg",
+            .positional = {"TRACE"},
+            .n_required = 1,
         },
     [CLI_CONVERT] =
         {
             .name = "convert",
             .usage = "IN OUT --quant TYPE [options]",
             .summary = "quantise a model into MLX-style safetensors or a GGUF file",
-            .notes =
-                "IN is a model: for MLX a folder with float weights, for GGUF any of the Qwen "
-                "families. OUT is the folder or, ending in .gguf, the file to make; it must not "
-                "exist. It "
-                "appears whole at the end; when interrupted nothing is left behind. Rows that "
-                "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
-                "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
-                "q6_k.",
+            .notes = "IN is any model that can be read, quantised or not, a folder or a GGUF file. "
+                     "OUT is the folder or, ending in .gguf, the file to make; it must not "
+                     "exist. It "
+                     "appears whole at the end; when interrupted nothing is left behind. Rows that "
+                     "are not whole blocks of a GGUF type are written as q8_0 or f16, norms, "
+                     "routers and convolutions as f32, and the output matrix of q4_k and q4_0 as "
+                     "q6_k.",
             .positional = {"IN", "OUT"},
             .n_required = 2,
         },
     [CLI_IMATRIX] =
         {
             .name = "imatrix",
-            .usage = "-m MODEL -f TEXT -o FILE [options]",
+            .usage = "-m MODEL -f TEXT [-o FILE] [options]",
             .summary = "collect which columns of the weights matter for a text",
             .notes =
                 "The text is evaluated in pieces of --ctx-size tokens (512), and the squares of "
@@ -124,13 +155,15 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
     [CLI_SYNTH] =
         {
             .name = "synth",
-            .usage = "--arch ARCH --shape NAME --quant TYPE -o FILE.gguf [options]",
+            .usage = "[--arch ARCH] --shape NAME --quant TYPE -o FILE.gguf [options]",
             .summary = "write a model of a published shape with random weights, to measure with",
             .notes =
                 "ARCH and NAME: qwen3_moe 30b-a3b, 235b-a22b; qwen2_moe 1.5-moe-a2.7b, "
                 "57b-a14b; qwen3_next 80b-a3b; qwen3_5_moe 35b-a3b, 397b-a17b; gpt_oss 20b, 120b; "
                 "deepseek_v3 671b; mixtral 8x7b, 8x22b; olmoe 1b-7b; glm4_moe 4.5-air, 4.6; "
-                "minimax_m2 230b-a10b; granitemoe 3b-a800m; dots1 142b-a14b; and tiny of each.\n"
+                "minimax_m2 230b-a10b; granitemoe 3b-a800m; dots1 142b-a14b; and tiny of each. "
+                "Whole "
+                "names do without ARCH: Qwen3-30B-A3B, gpt-oss-120b, GLM-4.6.\n"
                 "llama.cpp loads the file, too, so that both can be timed on it. The text it "
                 "generates is made-up words; use --ignore-eos. A prompt in words is mostly pairs "
                 "of letters.\n"
@@ -147,7 +180,9 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .notes =
                 "Answers go to standard output, everything else to standard error. On a terminal "
                 "lines are edited, with history; a paste of several lines is one message. Without "
-                "one, a line is a message, and the first failure ends the program.\n"
+                "one, a line is a message, and the first failure ends the program; an unknown "
+                "command is "
+                "only told, and the exit code is 1.\n"
                 "A line that ends with a backslash goes on in the next one; so does a message that "
                 "begins with three double quotes, until three more end a line. A line that begins "
                 "with a slash is a command (/help lists them), with two slashes a message that "
@@ -167,10 +202,13 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .notes =
                 "The input is an object: messages, tools, add_generation_prompt and whatever else "
                 "the template looks at. What is absent is undefined, which is not the same as "
-                "null; of a model folder bos_token and its like are added. Plain: the whole input "
-                "is one object, and its text is printed as it is. --jsonl: every line is an object "
-                "and gives a JSON string; the first line that can't be rendered ends the program "
-                "with exit code 1.",
+                "null; of a model folder bos_token and its like are added. Where the model has a "
+                "template for tools, it is used if tools is there and not null. Plain: the whole "
+                "input is one object, and its text is printed as it is. --jsonl: every line is an "
+                "object and gives a JSON string; the first line that can't be rendered ends the "
+                "program with exit code 1.\n"
+                "A template is Jinja as Hugging Face transformers sets it up. A variable \"now\" "
+                "like 2025-03-09T14:05:07 sets the time for its line.",
         },
     [CLI_FAMILIES] =
         {
@@ -220,7 +258,7 @@ const cli_option cli_options[] = {
      true,
      AT(model),
      .arg = "PATH",
-     .help = "model folder, a tokenizer.json or a GGUF file"},
+     .help = "model folder, its tokenizer's file or a GGUF file"},
     {{"-m", "--model"},
      CLI_STRING,
      INSPECT,
@@ -241,11 +279,25 @@ const cli_option cli_options[] = {
      AT(chat_template),
      .arg = "FILE",
      .help = "render the template in FILE"},
-    {{"-p", "--prompt"}, CLI_STRING, RUN, AT(prompt), .arg = "TEXT", .help = "the prompt"},
+    {{"--chat-template"},
+     CLI_STRING,
+     ANSWERS | EVAL,
+     AT(chat_template),
+     .arg = "FILE",
+     .help = "use the chat template in FILE, not the model's"},
+    {{"--now"},
+     CLI_STRING,
+     ANSWERS | EVAL | TEMPLATE,
+     .env = true,
+     AT(now),
+     .arg = "TIME",
+     .help = "what templates are told for the date and time, like 2025-03-09T14:05:07",
+     .fallback = "the clock"},
+    {{"-p", "--prompt"}, CLI_STRING, RUN | TRACE, AT(prompt), .arg = "TEXT", .help = "the prompt"},
     {{"-p", "--prompt"}, CLI_STRING, TOKENIZE, AT(prompt), .arg = "TEXT", .help = "the text"},
     {{"-f", "--file"},
      CLI_STRING,
-     RUN,
+     RUN | TRACE,
      AT(file),
      .arg = "FILE",
      .help = "read the prompt from FILE, without the newline at its end; - is standard input"},
@@ -278,7 +330,7 @@ const cli_option cli_options[] = {
      .help = "a system message before the prompt"},
     {{"--raw"},
      CLI_FLAG,
-     RUN,
+     RUN | TRACE,
      .env = true,
      AT(raw),
      .help = "continue the text as it is, without the chat template"},
@@ -335,7 +387,7 @@ const cli_option cli_options[] = {
      LOGITS,
      AT(output),
      .arg = "OUT",
-     .help = "write the logits to OUT"},
+     .help = "write the logits to OUT; - is standard output"},
     {{"--tensor"},
      CLI_STRING,
      INSPECT,
@@ -347,7 +399,7 @@ const cli_option cli_options[] = {
      INSPECT,
      AT(f32),
      .arg = "OUT",
-     .help = "write the tensor to OUT as little-endian float32"},
+     .help = "write the tensor to OUT as little-endian float32; - is standard output"},
     {{"-o", "--output"},
      CLI_STRING,
      SYNTH,
@@ -358,10 +410,44 @@ const cli_option cli_options[] = {
     {{"-o", "--output"},
      CLI_STRING,
      IMATRIX,
-     IMATRIX,
      AT(output),
      .arg = "FILE",
-     .help = "the importance matrix to make"},
+     .help = "the importance matrix to make",
+     .fallback = "imatrix.gguf"},
+    {{"-o", "--output"},
+     CLI_STRING,
+     TRACE,
+     TRACE,
+     AT(output),
+     .arg = "TRACE",
+     .help = "write the trace to TRACE"},
+    {{"--policy"},
+     CLI_STRING,
+     REPLAY,
+     AT(policy),
+     .arg = "NAMES",
+     .help = "cache policies, with commas between: lru (least recently used), lfu (least "
+             "frequently, with counts that age)",
+     .fallback = "lru,lfu"},
+    {{"--policy"},
+     CLI_CHOICE,
+     ENGINE,
+     .env = true,
+     AT(policy),
+     .choices = "auto|lru|lfu",
+     .arg = "NAME",
+     .help = "which cached expert goes when room is needed: the least recently used, the least "
+             "frequently, auto (lfu below one token's working set); the answer doesn't depend on "
+             "it",
+     .fallback = "auto"},
+    {{"--cache"},
+     CLI_STRING,
+     REPLAY,
+     AT(cache),
+     .arg = "SIZES",
+     .help = "cache sizes, with commas between: experts (512), a share of all (25%), or bytes (8G)",
+     .fallback = "5% to 100%"},
+    {{"--svg"}, CLI_STRING, REPLAY, AT(svg), .arg = "FILE", .help = "plot the sweep to FILE, too"},
     {{"--hidden"},
      CLI_STRING,
      LOGITS,
@@ -370,12 +456,12 @@ const cli_option cli_options[] = {
      .help = "write the hidden states to OUT"},
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~CHAT) | FAMILIES | INSPECT,
+     (ENGINE & ~CHAT) | FAMILIES | INSPECT | REPLAY,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -543,6 +629,7 @@ const cli_option cli_options[] = {
      CLI_CHOICE,
      CONVERT,
      CONVERT,
+     .any_case = true,
      AT(quant),
      .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|bf16|f16|f32",
      .arg = "TYPE",
@@ -575,21 +662,21 @@ const cli_option cli_options[] = {
     {{"--arch"},
      CLI_STRING,
      SYNTH,
-     SYNTH,
      AT(arch),
      .arg = "ARCH",
-     .help = "architecture, as config.json's model_type says it"},
+     .help = "architecture, as config.json's model_type says it; not needed with a whole name"},
     {{"--shape"},
      CLI_STRING,
      SYNTH,
      SYNTH,
      AT(shape),
      .arg = "NAME",
-     .help = "which published shape of it"},
+     .help = "which published shape of it, or a whole name such as gpt-oss-20b; in either case"},
     {{"--quant"},
      CLI_CHOICE,
      SYNTH,
      SYNTH,
+     .any_case = true,
      AT(quant),
      .choices = "q4_k|q4_0|q6_k|q8_0|mxfp4|bf16|f16",
      .arg = "TYPE",
@@ -668,7 +755,7 @@ const cli_option cli_options[] = {
      1,
      MFI_MAX_THREADS,
      .arg = "N",
-     .help = "threads that encode for GGUF; the file doesn't depend on it",
+     .help = "threads that encode; the output doesn't depend on it",
      .fallback = "one a processor this process may use"},
     {{"--io-threads"},
      CLI_INT,
@@ -680,6 +767,26 @@ const cli_option cli_options[] = {
      .arg = "N",
      .help = "threads that read experts",
      .fallback = "the plan's choice"},
+    {{"--io"},
+     CLI_CHOICE,
+     ENGINE,
+     .env = true,
+     AT(io),
+     .choices = "auto|threads|uring",
+     .arg = "READER",
+     .help = "who reads: threads, uring (the kernel's ring; not everywhere), auto (uring for "
+             "direct reads where it is allowed); the answer doesn't depend on it",
+     .fallback = "auto"},
+    {{"--direct-io"},
+     CLI_CHOICE,
+     ENGINE,
+     .env = true,
+     AT(direct),
+     .choices = "auto|on|off",
+     .arg = "WHEN",
+     .help = "reads past the page cache: on, off, auto (measured once a file system, when more "
+             "than 1 GiB will be read)",
+     .fallback = "auto"},
     {{"--chunk"},
      CLI_INT,
      ENGINE,
@@ -710,7 +817,38 @@ const cli_option cli_options[] = {
      .help = "kernels to use: c, avx2, auto (the best this machine has)",
      .fallback = "auto"},
 
+    {{"-t", "--threads"},
+     CLI_INT,
+     SYNTH,
+     .env = true,
+     AT(threads),
+     1,
+     MFI_MAX_THREADS,
+     .arg = "N",
+     .help = "threads that make the weights; the file doesn't depend on it",
+     .fallback = "one a processor this process may use"},
+    {{"-t", "--threads"},
+     CLI_INT,
+     INSPECT,
+     .env = true,
+     AT(threads),
+     1,
+     MFI_MAX_THREADS,
+     .arg = "N",
+     .help = "with --tensor, threads that decode it",
+     .fallback = "one a processor this process may use"},
+    {{"-t", "--threads"},
+     CLI_INT,
+     TEMPLATE | FAMILIES | COMPLETION | REPLAY,
+     .env = true,
+     AT(threads),
+     1,
+     MFI_MAX_THREADS,
+     .arg = "N",
+     .help = "accepted as everywhere; this command has nothing to share out"},
+
     {{"-h", "--help"}, CLI_FLAG, ALL, AT(help), .help = "this text"},
+    {{"--version"}, CLI_FLAG, ALL, AT(version), .help = "the program's version"},
 };
 
 const size_t cli_n_options = MFI_ARRAY_LEN(cli_options);

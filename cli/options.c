@@ -131,12 +131,12 @@ static uint64_t physical_memory(void)
     return pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
 }
 
-static bool is_choice(const char *choices, const char *text)
+static bool is_choice(const cli_option *option, const char *text)
 {
     size_t len = strlen(text);
-    for (const char *p = choices;;) {
+    for (const char *p = option->choices;;) {
         size_t n = strcspn(p, "|");
-        if (n == len && memcmp(p, text, n) == 0)
+        if (n == len && (option->any_case ? strncasecmp(p, text, n) : strncmp(p, text, n)) == 0)
             return true;
         if (!p[n])
             return false;
@@ -239,7 +239,7 @@ static bool store(cli_args *args, const cli_option *option, const char *name, co
         ok = cli_parse_size(text, physical_memory(), (uint64_t *)(void *)at);
         break;
     case CLI_CHOICE:
-        ok = is_choice(option->choices, text);
+        ok = is_choice(option, text);
         if (ok)
             *(const char **)(void *)at = text;
         break;
@@ -376,7 +376,7 @@ bool cli_parse(cli_args *args, cli_command_id command, int argc, const char *con
             return false;
         }
     }
-    return args->help || check_required(args, args->model != env_model, message);
+    return args->help || args->version || check_required(args, args->model != env_model, message);
 }
 
 void cli_args_free(cli_args *args)

@@ -20,6 +20,8 @@ typedef enum cli_command_id {
     CLI_FAMILIES,
     CLI_COMPLETION,
     CLI_INSPECT,
+    CLI_TRACE,
+    CLI_REPLAY,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -63,6 +65,7 @@ typedef struct cli_option {
     uint32_t commands; /* bits 1 << cli_command_id: who accepts it */
     uint32_t required; /* bits: who can't do without */
     bool env;          /* MOEFLUX_ARG_<LONG_NAME> gives a default */
+    bool any_case;     /* CHOICE: written either way */
     size_t offset;     /* of its value in cli_args */
     double lo, hi;
     const char *choices; /* "f32|q8|auto" */
@@ -80,11 +83,12 @@ typedef struct cli_args {
     bool given[CLI_MAX_OPTIONS]; /* by index in cli_options */
     const char *positional[2];
     size_t n_positional;
-    bool help, raw, json, jsonl, special, ignore_eos, no_progress;
+    bool help, version, raw, json, jsonl, special, ignore_eos, no_progress;
     bool keep_going, simple_io, no_history;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
-    const char *activations, *isa, *quant, *group_size, *dense_bits, *imatrix;
-    const char *arch, *shape, *routing, *chat_template;
+    const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
+    const char *policy, *cache, *svg;
+    const char *arch, *shape, *routing, *chat_template, *now;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;

@@ -1,4 +1,4 @@
-/* Output files that appear whole or not at all; see output.h. Used by `logits`. */
+/* Output files that appear whole or not at all; see output.h. Used by `logits` and `inspect`. */
 #include "output.h"
 
 #include <errno.h>
@@ -37,10 +37,23 @@ static int open_tmp(cli_outfile *file)
     return CLI_EXIT_OK;
 }
 
+/* Numbers as bytes are nothing for a terminal. */
+static int open_stdout(cli_outfile *file)
+{
+    if (isatty(STDOUT_FILENO))
+        return cli_usage_error("standard output is a terminal, and what would be written binary: "
+                               "redirect it, or name a file");
+    file->path = strdup("standard output");
+    file->fd = file->path ? dup(STDOUT_FILENO) : -1;
+    return file->fd < 0 ? cli_write_failed("standard output", errno) : CLI_EXIT_OK;
+}
+
 int cli_outfile_open(cli_outfile *file, const char *path)
 {
     *file = (cli_outfile){.fd = -1};
     struct stat st;
+    if (strcmp(path, "-") == 0)
+        return open_stdout(file);
     bool there = stat(path, &st) == 0;
     /* Through symbolic links, so that the rename replaces what they point to. */
     file->path = there && S_ISREG(st.st_mode) ? realpath(path, NULL) : strdup(path);

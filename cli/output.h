@@ -43,7 +43,8 @@ typedef struct cli_outfile {
 } cli_outfile;
 
 /* Opens for writing: a fresh file beside `path`, or `path` itself if it is there and no regular
- * file. Returns the exit code, with the failure reported. */
+ * file; "-" is standard output unless that is a terminal. Returns the exit code, with the failure
+ * reported. */
 int cli_outfile_open(cli_outfile *file, const char *path);
 
 /* Closes the file and gives it its name. */

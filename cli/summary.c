@@ -92,6 +92,9 @@ void cli_summary_print(const cli_run_facts *facts)
                 " of experts, stalled %.1f ms; a generated token: ", (double)s->stall_ns / 1e6);
     cli_put_size(&out, bytes_per_token(facts));
     mfi_buf_fmt(&out, ", %.2f ms\n", stall_ns_per_token(facts) / 1e6);
+    mfi_buf_fmt(&out, "reader      %s, %s (%s)\n", facts->info.reader,
+                facts->info.direct ? "past the page cache" : "through the page cache",
+                facts->info.reader_reason);
     mfi_buf_str(&out, "memory      peak ");
     cli_put_size(&out, (double)s->peak_bytes);
     mfi_buf_str(&out, " of a budget of ");
@@ -179,6 +182,11 @@ void cli_summary_json(const cli_run_facts *facts, const char *text, size_t len, 
     put_str(out, "activations", facts->info.activations, strlen(facts->info.activations));
     mfi_buf_str(out, ",");
     put_str(out, "isa", facts->info.isa, strlen(facts->info.isa));
+    mfi_buf_str(out, ",");
+    put_str(out, "reader", facts->info.reader, strlen(facts->info.reader));
+    mfi_buf_str(out, ",");
+    put_str(out, "policy", facts->info.policy, strlen(facts->info.policy));
+    mfi_buf_fmt(out, ",\"direct\":%s", facts->info.direct ? "true" : "false");
     mfi_buf_fmt(out, ",\"threads\":%u,\"ctx\":%u,\"chunk\":%u}}\n", facts->info.n_threads,
                 facts->info.ctx, facts->info.chunk);
 }

@@ -27,13 +27,13 @@ static mf_status encode(const mf_tokenizer *tokenizer, const char *question, int
         return mf_tokenizer_encode(tokenizer, question, strlen(question), true, ids, n_ids, err);
 
     mf_chat_message message = {.role = "user", .content = question};
-    char *text;
-    size_t len;
-    mf_status status = mf_chat_render(tokenizer, &message, 1, true, &text, &len, err);
+    mf_rendering text = {0};
+    mf_status status = mf_chat_render(tokenizer, &message, 1, NULL, &text, err);
     if (status != MF_OK)
         return status;
-    status = mf_tokenizer_encode(tokenizer, text, len, false, ids, n_ids, err);
-    mf_free(text);
+    /* Knows what came from the question: that never turns into a special token. */
+    status = mf_rendering_encode(&text, 0, tokenizer, ids, n_ids, err);
+    mf_rendering_free(&text);
     return status;
 }
 

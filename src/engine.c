@@ -16,10 +16,11 @@ struct mf_engine {
     bool planned;
     mfi_machine machine;
     mfi_backend *backend;
-    mfi_io *io;
+    mfi_engine_io reader;
     const mfi_file **files;
     mfi_expert_part *parts;
     uint32_t *layers;
+    mfi_expert_table table; /* of parts and layers */
     mfi_trace *trace;
     mfi_store *store;
     mfi_forward *forward;
@@ -36,6 +37,17 @@ void mf_engine_options_default(mf_engine_options *options)
 /* ---- opening, step by step ---- */
 
 /* Everything up to the plan: reads headers and text files, allocates no planned memory. */
+/* NULL for what is left to us. */
+static const char *asked(const char *choice)
+{
+    return choice && strcmp(choice, "auto") != 0 ? choice : NULL;
+}
+
+static bool known_choice(const char *choice, const char *a, const char *b)
+{
+    return !asked(choice) || strcmp(choice, a) == 0 || strcmp(choice, b) == 0;
+}
+
 static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
     mfi_plan_options po = {.memory_bytes = o->memory_bytes,
@@ -44,7 +56,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_threads = o->n_threads,
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
-                           .activations = o->activations};
+                           .activations = o->activations,
+                           .policy = asked(o->policy)};
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
     if (!o->model_path)
@@ -52,6 +65,15 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (!mfi_isa_parse(o->isa, &po.isa))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
                         o->isa);
+    if (!known_choice(o->io, "threads", "uring"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown reader '%s' (known: auto, threads, uring)",
+                        o->io);
+    if (!known_choice(o->direct, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "direct reads can be auto, on or off, not '%s'",
+                        o->direct);
+    if (po.policy && !mfi_policy_named(po.policy))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: auto, lru, lfu)",
+                        po.policy);
     uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
@@ -68,16 +90,25 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
 }
 
-static mf_status open_io(mf_engine *e, mf_error *err)
+static mf_status open_io(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
+    const mfi_plan *plan = &e->plan;
     uint32_t n = mfi_catalog_n_files(e->catalog);
+    uint64_t slot_bytes = plan->n_slots * plan->slot_stride;
+    mfi_io_request ask = {.plan = plan,
+                          .table = &e->table,
+                          .reader = asked(o->io),
+                          .direct = asked(o->direct),
+                          .n_readers_asked = o->n_io_threads > 0,
+                          .cache_path = o->io_cache_path,
+                          .load_bytes = plan->program.dense_bytes +
+                                        MFI_MIN(slot_bytes, plan->expert_bytes_total)};
     e->files = calloc(n, sizeof *e->files);
     if (!e->files)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u files", n);
     for (uint32_t i = 0; i < n; i++)
         e->files[i] = mfi_catalog_file(e->catalog, i);
-    return mfi_io_threads_open(&e->io, e->files, n, e->plan.n_io_threads, e->plan.page_cache_bytes,
-                               err);
+    return mfi_engine_io_open(&e->reader, &ask, e->files, n, err);
 }
 
 static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **slots, mf_error *err)
@@ -88,21 +119,20 @@ static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **sl
     MFI_TRY(b->alloc(b, MFI_MEM_DENSE, p->dense_bytes, &dense, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, slots, err));
-    MFI_TRY(mfi_load_dense(p, e->catalog, e->io, dense, o->progress, o->progress_user, err));
+    MFI_TRY(mfi_load_dense(p, e->catalog, e->reader.io, dense, o->progress, o->progress_user, err));
     return b->prepare(b, p, err);
 }
 
 static mf_status open_store(mf_engine *e, void *slots, mf_error *err)
 {
-    mfi_store_config config = {.slots = slots,
+    mfi_store_config config = {.table = e->table,
+                               .slots = slots,
                                .slot_stride = e->plan.slot_stride,
                                .n_slots = e->plan.n_slots,
-                               .policy = &mfi_policy_lru,
-                               .io = e->io,
+                               .policy = mfi_policy_named(e->plan.policy),
+                               .io = e->reader.io,
                                .trace = e->trace,
                                .n_refs_max = mfi_plan_held_max(&e->plan)};
-    MFI_TRY(mfi_load_expert_table(e->model, &e->plan.program, &config.table, &e->parts, &e->layers,
-                                  err));
     return mfi_store_open(&e->store, &config, err);
 }
 
@@ -113,11 +143,14 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(open_to_plan(e, o, err));
     s = &e->plan.program.shape;
     MFI_TRY(mfi_backend_cpu_open(&e->backend, e->plan.isa, e->plan.n_threads, err));
-    MFI_TRY(open_io(e, err));
+    MFI_TRY(
+        mfi_load_expert_table(e->model, &e->plan.program, &e->table, &e->parts, &e->layers, err));
+    MFI_TRY(open_io(e, o, err));
     MFI_TRY(open_memory(e, o, &slots, err));
     if (o->trace_path)
         MFI_TRY(mfi_trace_open(&e->trace, o->trace_path, o->model_path, s->n_layers, s->n_experts,
-                               s->top_k, err));
+                               s->top_k, e->plan.expert_bytes_total / e->plan.n_experts_total,
+                               err));
     MFI_TRY(open_store(e, slots, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
     if (o->collect_imatrix) {
@@ -158,8 +191,8 @@ void mf_engine_close(mf_engine **engine)
     mfi_imatrix_close(&e->imatrix);
     mfi_store_close(&e->store);
     mfi_trace_close(&e->trace, NULL);
-    if (e->io)
-        e->io->close(e->io);
+    if (e->reader.io)
+        e->reader.io->close(e->reader.io);
     if (e->backend)
         e->backend->close(e->backend);
     if (e->planned)
@@ -192,6 +225,10 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     snprintf(info->family, sizeof info->family, "%s", e->model->family);
     snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
     snprintf(info->activations, sizeof info->activations, "%s", e->plan.q8 ? "q8" : "f32");
+    snprintf(info->reader, sizeof info->reader, "%s", e->reader.reader);
+    info->direct = e->reader.direct;
+    snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);
+    snprintf(info->reader_reason, sizeof info->reader_reason, "%s", e->reader.reason);
     mfi_quant_name(e->plan.program.experts[mfi_program_expert_layer(&e->plan.program)].proj[0].type,
                    info->weights, sizeof info->weights);
 }

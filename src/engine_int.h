@@ -16,6 +16,29 @@ mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *progr
                                 mfi_expert_table *table, mfi_expert_part **parts, uint32_t **layers,
                                 mf_error *err);
 
+/* ---- engine_io.c: which reader, and how ---- */
+
+typedef struct mfi_io_request {
+    const mfi_plan *plan;
+    const mfi_expert_table *table;
+    const char *reader, *direct; /* as asked: "threads", "uring"; "on", "off"; NULL: chosen here */
+    bool n_readers_asked;        /* the plan's n_io_threads was asked for */
+    const char *cache_path;      /* where measurements of file systems are kept; may be NULL */
+    uint64_t load_bytes;         /* that opening and the first tokens read */
+} mfi_io_request;
+
+typedef struct mfi_engine_io {
+    mfi_io *io;
+    const char *reader; /* "threads" or "uring" */
+    bool direct;
+    double bytes_per_second; /* of the drive as it will be read; 0: not measured */
+    char reason[160];
+} mfi_engine_io;
+
+/* files[i] must outlive the reader, which the caller closes. */
+mf_status mfi_engine_io_open(mfi_engine_io *out, const mfi_io_request *ask,
+                             const mfi_file *const *files, uint32_t n_files, mf_error *err);
+
 /* ---- engine_tokenizer.c ---- */
 
 /* The model's tokenizer; *tokenizer stays as it is if the model has none. */

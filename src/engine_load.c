@@ -252,13 +252,22 @@ mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *progr
         for (uint32_t e = 0; e < s->n_experts; e++) {
             size_t at = (size_t)layer * s->n_experts + e;
             mfi_expert_part *out = *parts + at * MFI_MAX_PARTS;
+            const mfi_expert_part *end = out + MFI_MAX_PARTS;
             for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
                 const mfi_expert_src *src = &model->experts[at * MFI_EXPERT_PROJS + proj];
                 const mfi_expert_mat *mat = &program->experts[layer].proj[proj];
-                const mfi_tensor *t = mfi_catalog_tensor(model->catalog, src->tensor);
-                for (uint32_t p = 0; p < mfi_quant_n_planes(mat->type); p++) {
+                for (uint32_t p = 0; mat->rows && p < mfi_quant_n_planes(mat->type); p++) {
+                    const mfi_tensor *t = mfi_catalog_tensor(model->catalog, src->tensor);
                     mfi_extent x = mfi_tensor_extent(t, p, src->row, mat->rows);
+                    MFI_ASSERT(out < end);
                     *out++ = (mfi_expert_part){x.offset, x.file, (uint32_t)x.len, mat->offset[p]};
+                }
+                if (mat->n_bias) {
+                    uint32_t id = model->expert_bias[layer * MFI_EXPERT_PROJS + proj];
+                    mfi_extent x =
+                        mfi_tensor_extent(mfi_catalog_tensor(model->catalog, id), 0, e, 1);
+                    MFI_ASSERT(out < end);
+                    *out++ = (mfi_expert_part){x.offset, x.file, (uint32_t)x.len, mat->bias_offset};
                 }
             }
         }

@@ -108,6 +108,8 @@ static mf_status sort_tensors(report *r)
     for (uint32_t layer = 0; layer < m->shape.n_layers; layer++)
         for (size_t i = 0; mfi_model_routed(m, layer) && i < n_mats; i++)
             put_bucket(r, m->experts[layer * n_mats + i].tensor, BUCKET_EXPERTS);
+    for (size_t i = 0; i < (size_t)m->shape.n_layers * MFI_EXPERT_PROJS; i++)
+        put_bucket(r, m->expert_bias[i], BUCKET_EXPERTS);
     for (uint32_t id = 0; id < n; id++)
         r->by_bucket[r->buckets[id]] += tensor_bytes(mfi_catalog_tensor(r->catalog, id));
     return MF_OK;

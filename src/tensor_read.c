@@ -1,9 +1,11 @@
-/* mf_tensor_read_f32: one tensor of a model, decoded piece by piece. Runs on the caller's thread
- * with bounded memory, however large the tensor is; needs no engine. */
+/* mf_tensor_read_f32: one tensor of a model, decoded piece by piece. Reads and writes on the
+ * caller's thread, workers decode; bounded memory, however large the tensor is; needs no engine. */
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/pool.h"
 #include "format/format.h"
+#include "os/machine.h"
 
 #define PIECE_ELEMENTS ((uint64_t)65536) /* whole blocks and groups of every type */
 
@@ -14,6 +16,9 @@ typedef struct piece_reader {
     uint64_t rows, cols;
     uint8_t *raw[MFI_MAX_PLANES];
     float *out; /* [PIECE_ELEMENTS] */
+    mfi_pool *pool;
+    uint64_t first_row, n; /* of the piece at hand: its rows are n elements */
+    uint32_t n_rows;
     mf_write_fn write;
     void *user;
     mf_error *err;
@@ -52,13 +57,24 @@ static void decode_row(const piece_reader *p, uint64_t first_row, uint64_t row, 
     mfi_dequant_row(type, planes, n, out);
 }
 
+static void decode_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const piece_reader *p = ctx;
+    uint32_t begin, end;
+    mfi_pool_range(p->n_rows, 1, worker, n_workers, &begin, &end);
+    for (uint32_t i = begin; i < end; i++)
+        decode_row(p, p->first_row, p->first_row + i, p->n, p->out + i * p->n);
+}
+
 static mf_status read_piece(piece_reader *p, uint64_t row, uint64_t n_rows, uint64_t col,
                             uint64_t n)
 {
     _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "float32 goes out as it is");
     MFI_TRY(read_raw(p, row, n_rows, col, n));
-    for (uint64_t i = 0; i < n_rows; i++)
-        decode_row(p, row, row + i, n, p->out + i * n);
+    p->first_row = row;
+    p->n_rows = (uint32_t)n_rows; /* at most PIECE_ELEMENTS */
+    p->n = n;
+    mfi_pool_run(p->pool, decode_rows, p);
     if (!p->write(p->user, (const char *)p->out, n_rows * n * sizeof *p->out))
         return mfi_fail(p->err, MF_ERR_CANCELLED, "tensor %.200s: its output was refused", p->name);
     return MF_OK;
@@ -103,22 +119,46 @@ static mf_status find(piece_reader *p)
                     mfi_catalog_path(p->catalog), p->name, type);
 }
 
-mf_status mf_tensor_read_f32(const char *path, const char *name, mf_write_fn write, void *user,
-                             mf_error *err)
+static void tell(const piece_reader *p, mf_tensor_info *info)
+{
+    _Static_assert(MF_TENSOR_DIMS == MFI_MAX_DIMS, "a place a dimension");
+    info->n_dims = p->tensor->n_dims;
+    for (uint32_t i = 0; i < p->tensor->n_dims; i++)
+        info->dims[i] = p->tensor->dims[i];
+    mfi_quant_name(p->tensor->type, info->type, sizeof info->type);
+}
+
+mf_status mf_tensor_read_f32(const char *path, const char *name, uint32_t n_threads,
+                             mf_write_fn write, void *user, mf_tensor_info *info, mf_error *err)
 {
     if (!path || !name || !write)
         return mfi_fail(err, MF_ERR_ARGUMENT, "mf_tensor_read_f32: NULL argument");
+    if (info && info->struct_size != sizeof *info)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "struct_size: tensor information of another version");
+    if (n_threads > MFI_MAX_THREADS)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "n_threads: %" PRIu32 " are more than %d", n_threads,
+                        MFI_MAX_THREADS);
+    mfi_machine machine;
+    if (n_threads == 0) {
+        mfi_machine_read(&machine);
+        n_threads = machine.n_cpus;
+    }
     mfi_catalog *catalog = NULL;
     MFI_TRY(mfi_format_open(&catalog, path, err));
     piece_reader p = {.catalog = catalog, .name = name, .write = write, .user = user, .err = err};
     mf_status status = find(&p);
+    if (status == MF_OK && info)
+        tell(&p, info);
     if (status == MF_OK)
         status = open_buffers(&p);
+    if (status == MF_OK)
+        status = mfi_pool_open(&p.pool, n_threads, err);
     if (status == MF_OK)
         status = read_all(&p);
     for (uint32_t i = 0; i < MFI_MAX_PLANES; i++)
         free(p.raw[i]);
     free(p.out);
+    mfi_pool_close(&p.pool);
     mfi_catalog_close(&catalog);
     return status;
 }

@@ -21,7 +21,8 @@ endif()
 if(Python3_FOUND AND TARGET moeflux_cli)
   foreach(item "test_chat Piped chat_piped" "test_chat Terminal chat_terminal"
                "test_template Own template" "test_template Oracle template_oracle"
-               "test_inspect Inspect inspect" "test_texts Texts texts" "test_texts Lint texts_lint")
+               "test_inspect Inspect inspect" "test_tools Tools tools" "test_tools WithModel tools_model"
+               "test_texts Texts texts" "test_texts Lint texts_lint")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)
@@ -64,7 +65,7 @@ endforeach()
 
 # For ThreadSanitizer: what has more than one thread. `ctest -L threads`
 foreach(name test_pool test_io_fake test_io_threads test_store test_identity test_reference
-        test_tokenizer test_convert test_weight_map test_machine test_trace cli_convert)
+        test_tokenizer test_convert test_synth test_weight_map test_machine test_trace cli_convert cli_tools)
   if(TEST ${name})
     set_property(TEST ${name} APPEND PROPERTY LABELS threads)
   endif()

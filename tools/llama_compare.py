@@ -6,11 +6,10 @@ checks that moeflux, given the same tokens, finds each of them the best choice, 
 the gap between its two best logits says whether that is a near-tie. Also compares what the K quantisers
 and llama.cpp's lose of random weights.
 
-The peer is llama.cpp v0.5.0 or newer inside the Python package xllamacpp (a prebuilt CPU wheel):
+The peer is llama.cpp 0.6.0-dev inside the Python package xllamacpp (a prebuilt CPU wheel; what was recorded used this one):
 
-    python3 -m venv peer && peer/bin/pip install xllamacpp numpy gguf
-    peer/bin/python tools/llama_compare.py --moeflux build/moeflux --out bench/results/gguf-roundtrip.json \\
-        models/pocket-dictionary ORACLE/hf/qwen3_moe ...
+    python3 -m venv peer && peer/bin/pip install xllamacpp==2026.10.11549 numpy gguf==0.19.0
+    peer/bin/python tools/llama_compare.py --bin build/moeflux models/pocket-dictionary ORACLE/hf/qwen3_moe ...
 
 A model folder without a tokenizer gets a made-up one for the comparison, since the peer needs one.
 """
@@ -26,6 +25,9 @@ import tempfile
 
 import numpy as np
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bench"))
+import benchlib
+
 TYPES = ["f32", "bf16", "f16", "q8_0", "q6_k", "q4_k", "q4_0"]
 QUANT_NUMBERS = {"q4_0": (2, 32, 18), "q8_0": (8, 32, 34), "q4_k": (12, 256, 144), "q6_k": (14, 256, 210)}
 # Float32 leaves no room but for a tie. The peer rounds activations to 16 bits for 16-bit weights and to its own
@@ -33,6 +35,8 @@ QUANT_NUMBERS = {"q4_0": (2, 32, 18), "q8_0": (8, 32, 34), "q4_k": (12, 256, 144
 # whose routers are often undecided, that turns a token here and there.
 TIE = 1e-3
 LEAST_AGREEMENT = 0.85
+LOGPROB_TIE = 1e-3 # the same for the forced comparison, where a router's choice may turn, too
+N_PROBS = 20
 
 
 def with_tokenizer(model, work):
@@ -56,6 +60,13 @@ def with_tokenizer(model, work):
     return folder
 
 
+def end_tokens(model):
+    """Ids that end a text; a GGUF file's are in the file it came from."""
+    config = json.load(open(os.path.join(model, "config.json")))
+    ids = config.get("text_config", config).get("eos_token_id", config.get("eos_token_id", []))
+    return ids if isinstance(ids, list) else [ids]
+
+
 def prompts_of(model, n):
     """Token ids to start from, and the answers wanted, where there are any."""
     questions = os.path.join(model, "eval.jsonl")
@@ -74,7 +85,7 @@ def peer_main(path):
     p.n_ctx, p.n_parallel, p.n_gpu_layers, p.warmup = 1024, 1, 0, False
     p.flash_attn_type = x.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     p.cache_type_k = p.cache_type_v = x.ggml_type.GGML_TYPE_F32
-    p.cpuparams.n_threads = os.cpu_count()
+    p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1 # barriers cost too much on a busy machine
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     server = x.Server(p)
@@ -117,37 +128,61 @@ def tokenize(moeflux, model, text):
     return [int(i) for i in out.stdout.split()]
 
 
+def log_softmax(row):
+    row = row.astype(np.float64) - row.max()
+    return row - np.log(np.exp(row).sum())
+
+
+def judge(row, chosen, gaps):
+    """Notes the gap to moeflux's best choice, and the peer's between its two best, if it isn't the peer's."""
+    if int(row.argmax()) != chosen["id"]:
+        top = [t["logprob"] for t in chosen["top_logprobs"]]
+        gaps.append({"moeflux": round(float(row.max() - row[chosen["id"]]), 4),
+                     "peer": round(float(top[0] - top[1]), 4)})
+
+
 def compare(moeflux, path, source, prompts, n_predict, work):
     """One file: greedy tokens of the peer, judged by moeflux with float and with 8-bit activations."""
     peer = Peer(path)
     result = {"tokens": 0, "answers": 0, "answers_right": 0}
     ties = {a: [] for a in ("f32", "q8")}
+    differences = []
     for p in prompts:
         ids = p.get("ids") or tokenize(
             moeflux, source, f"<|im_start|>user\n{p['question']}<|im_end|>\n<|im_start|>assistant\n")
-        reply = peer.ask(prompt=ids, max_tokens=n_predict, temperature=0, logprobs=1, ignore_eos="answer" not in p)
+        goes_on = "answer" not in p # the peer is told to ignore the end token: it forbids it
+        reply = peer.ask(prompt=ids, max_tokens=n_predict, temperature=0, logprobs=N_PROBS, ignore_eos=goes_on)
         if "error" in reply:
             raise RuntimeError(f"{path}: the peer says: {reply['error']}")
         choice = reply["choices"][0]
-        new = [t["id"] for t in choice["logprobs"]["content"]]
-        if "answer" in p:
+        content = choice["logprobs"]["content"]
+        new = [t["id"] for t in content]
+        if not goes_on:
             result["answers"] += 1
             result["answers_right"] += choice["text"] == p["answer"]
         result["tokens"] += len(new)
         for activations, gaps in ties.items():
             logits = moeflux_logits(moeflux, path, ids + new, work, activations)
-            for i, token in enumerate(new):
+            for i, token in enumerate(content):
                 row = logits[len(ids) + i - 1]
-                if int(row.argmax()) != token:
-                    gaps.append(round(float(row.max() - row[token]), 4))
+                if activations == "f32":
+                    own = log_softmax(row)
+                    differences += [abs(own[t["id"]] - t["logprob"]) for t in token["top_logprobs"]]
+                if goes_on:
+                    row = row.copy()
+                    row[end_tokens(source)] = -np.inf
+                judge(row, token, gaps)
     peer.close()
     for activations, gaps in ties.items():
-        result[f"other_choice_{activations}"] = len(gaps)
-        result[f"widest_gap_{activations}"] = max(gaps, default=0)
+        result[f"other_choices_{activations}"] = gaps
     others = min(len(gaps) for gaps in ties.values())
     result["agreement"] = round(1 - others / result["tokens"], 4)
+    result["logprob_difference_mean"] = float(f"{np.mean(differences):.3g}")
+    result["logprob_difference_max"] = float(f"{np.max(differences):.3g}")
     exact = path.endswith("/f32.gguf")
-    result["ok"] = max(ties["f32"], default=0) < TIE if exact else result["agreement"] >= LEAST_AGREEMENT
+    widest = max((g["moeflux"] for g in ties["f32"]), default=0)
+    result["ok"] = bool(widest < TIE and max(differences) < LOGPROB_TIE if exact else
+                        result["agreement"] >= LEAST_AGREEMENT)
     return result
 
 
@@ -178,41 +213,49 @@ def quantisers(library, moeflux, work):
     return results
 
 
+def peer_library():
+    import xllamacpp
+    return glob.glob(os.path.join(os.path.dirname(xllamacpp.__file__), "*.so"))[0]
+
+
+def peer_name():
+    import xllamacpp
+    version = ctypes.CDLL(peer_library()).llama_version
+    version.restype = ctypes.c_char_p
+    return f"llama.cpp {version().decode()} (xllamacpp {xllamacpp.__version__})"
+
+
 def main():
     if len(sys.argv) == 3 and sys.argv[1] == "--peer":
         return peer_main(sys.argv[2])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    benchlib.add_arguments(parser, "gguf-roundtrip.json")
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--moeflux", default="build/moeflux")
     parser.add_argument("--types", nargs="+", default=TYPES)
     parser.add_argument("--prompts", type=int, default=10)
     parser.add_argument("--predict", type=int, default=32)
-    parser.add_argument("--out")
     args = parser.parse_args()
-    import xllamacpp
-    library = glob.glob(os.path.join(os.path.dirname(xllamacpp.__file__), "*.so"))[0]
-    version = ctypes.CDLL(library).llama_version
-    version.restype = ctypes.c_char_p
-    report = {"peer": f"llama.cpp {version().decode()} (xllamacpp {xllamacpp.__version__})", "models": {}}
+    library, models = peer_library(), {}
     failed = False
     for model in args.models:
         name = os.path.basename(os.path.normpath(model))
-        report["models"][name] = {}
+        models[name] = {}
         with tempfile.TemporaryDirectory() as work:
             source = with_tokenizer(model, work)
             for kind in args.types:
                 path = os.path.join(work, f"{kind}.gguf")
-                subprocess.run([args.moeflux, "convert", source, path, "--quant", kind, "--no-progress"], check=True)
-                result = compare(args.moeflux, path, source, prompts_of(model, args.prompts), args.predict, work)
-                report["models"][name][kind] = result
+                subprocess.run([args.bin, "convert", source, path, "--quant", kind, "--no-progress"], check=True)
+                result = compare(args.bin, path, source, prompts_of(model, args.prompts), args.predict, work)
+                models[name][kind] = result
                 failed |= not result["ok"]
                 print(name, kind, json.dumps(result), flush=True)
             if set(args.types) >= {"f32", *QUANT_NUMBERS}:
-                report["models"][name]["quantisers"] = quantisers(library, args.moeflux, work)
-                print(name, json.dumps(report["models"][name]["quantisers"]), flush=True)
-    if args.out:
-        with open(args.out, "w") as f:
-            f.write(json.dumps(report, indent=1) + "\n")
+                models[name]["quantisers"] = quantisers(library, args.bin, work)
+                print(name, json.dumps(models[name]["quantisers"]), flush=True)
+    benchlib.record(args, "GGUF files written by convert, in llama.cpp and in moeflux",
+                    f"greedy tokens of the peer, at most {args.predict} a prompt, judged by moeflux on the same tokens; "
+                    f"log-probabilities of the peer's {N_PROBS} likeliest tokens at each, float activations",
+                    peer=peer_name(), models=models)
     return int(failed)
 
 

@@ -4,9 +4,10 @@
 Usage: mlx_convert_check.py FLOAT_MODEL CONVERTED     (needs the Python packages mlx and mlx-lm)
        mlx_convert_check.py FLOAT_MODEL --hashes
 
-mlx-lm's model class takes the float weights (experts stacked first, which it doesn't do itself),
-quantises them by its own rules with the bits and group of CONVERTED, and every tensor must be the same.
-Then CONVERTED is loaded by mlx-lm. Meant for conversions without --dense-bits.
+mlx-lm's model class takes the float weights (of qwen3_5_moe experts stacked first, which it doesn't do
+itself; weights that mlx has quantised it dequantises), quantises them by its own rules with the bits and
+group of CONVERTED, and every tensor must be the same. Then CONVERTED is loaded by mlx-lm. Meant for
+conversions without --dense-bits.
 
 With --hashes there is nothing of ours: prints "bits group hash" for every width and group, the hash
 being FNV-1a (64 bits) over the tensors in the order of their names: the name, then the bytes.
@@ -21,8 +22,8 @@ from pathlib import Path
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.models.qwen3_5_moe import Model, ModelArgs
-from mlx_lm.utils import load_model, quantize_model
+from mlx_lm.utils import dequantize_model, load_model, quantize_model
+from mlx_lm.utils import _get_classes as get_classes
 
 
 def load_folder(path):
@@ -67,13 +68,32 @@ def fnv1a(chunks):
     return h
 
 
+def routers_8bit(path, module):
+    """mlx-lm's own rule for most families; the others give routers what all get."""
+    if path.endswith(("mlp.gate", "shared_expert_gate", "block_sparse_moe.gate", "router.layer")):
+        return {"group_size": 64, "bits": 8}
+    return True
+
+
 def converted(path, group, bits):
     """mlx-lm's own conversion: the tensors and the quantization section."""
     weights, config = load_folder(path)
-    model = Model(ModelArgs.from_dict(json.loads(json.dumps(config))))
-    model.load_weights(list(model.sanitize(stack_experts(weights)).items()))
+    if "quantization" in config:
+        model = dequantize_model(load_model(Path(path))[0])
+    else:
+        # Where mlx-lm looks for them; newer configurations have them elsewhere.
+        for key in ("rope_theta", "partial_rotary_factor"):
+            config.setdefault(key, config.get("rope_parameters", {}).get(key))
+        config.setdefault("num_experts", config.get("num_local_experts"))
+        for key, value in (("rope_scaling", config.get("rope_parameters")), ("shared_intermediate_size", 0)):
+            config.setdefault(key, value if key != "rope_scaling" or value.get("rope_type") != "default" else None)
+        model_class, args_class = get_classes({**config, "model_type": config["model_type"].removesuffix("_text")})
+        model = model_class(args_class.from_dict(json.loads(json.dumps(config))))
+        if "qwen3_5" in config["model_type"]:
+            weights = stack_experts(weights)
+        model.load_weights(list(model.sanitize(weights).items()))
     with contextlib.redirect_stdout(sys.stderr):
-        model, config = quantize_model(model, {}, group, bits)
+        model, config = quantize_model(model, {}, group, bits, quant_predicate=routers_8bit)
     return dict(tree_flatten(model.parameters())), config["quantization"]
 
 

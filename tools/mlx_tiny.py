@@ -3,7 +3,7 @@
 
 Usage: mlx_tiny.py [OUT_DIR]     (needs the Python packages mlx and mlx-lm)
 
-The models are random Qwen3.5-MoE text models, quantised by mlx and saved in mlx-lm's layout. The logits
+The models are random ones of several families, quantised by mlx and saved in mlx-lm's layout. The logits
 come from mlx-lm's own model class, loaded from the folder that was written, with everything that is not
 packed widened to float32: it shares no code with the engine that is held against them.
 """
@@ -17,7 +17,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 from mlx_lm.models.base import create_attention_mask
-from mlx_lm.models.qwen3_5_moe import Model, ModelArgs
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import _get_classes as get_classes
 from mlx_lm.utils import load_model
 
 SEED = 4
@@ -49,6 +50,39 @@ def flat():
             "tie_word_embeddings": True}
 
 
+COMMON = {
+    "attention_bias": False, "bos_token_id": None, "dtype": "bfloat16", "eos_token_id": 1, "hidden_act": "silu",
+    "hidden_size": 64, "max_position_embeddings": 1024, "num_attention_heads": 4, "num_hidden_layers": 3,
+    "rms_norm_eps": 1e-06, "rope_theta": 10000.0, "tie_word_embeddings": False, "vocab_size": 64,
+    "moe_intermediate_size": 32, "num_experts_per_tok": 2,
+}
+EXPERTS = {"decoder_sparse_step": 1, "mlp_only_layers": [], "num_experts": 8, "norm_topk_prob": True,
+           "intermediate_size": 64, "num_key_value_heads": 2}
+
+
+def qwen3_moe():
+    return {**COMMON, **EXPERTS, "model_type": "qwen3_moe", "head_dim": 16}
+
+
+def qwen2_moe():
+    return {**COMMON, **EXPERTS, "model_type": "qwen2_moe", "num_attention_heads": 4, "num_key_value_heads": 4,
+            "norm_topk_prob": False, "shared_expert_intermediate_size": 64}
+
+
+def qwen3_next():
+    delta = {key: TEXT[key] for key in TEXT if key.startswith("linear_")}
+    return {**COMMON, **EXPERTS, **delta, "model_type": "qwen3_next", "num_hidden_layers": 4, "head_dim": 16,
+            "full_attention_interval": 4, "partial_rotary_factor": 0.25, "shared_expert_intermediate_size": 32}
+
+
+def deepseek_v3():
+    return {**COMMON, "model_type": "deepseek_v3", "intermediate_size": 64, "n_routed_experts": 8, "n_shared_experts": 1,
+            "first_k_dense_replace": 1, "kv_lora_rank": 32, "q_lora_rank": 64, "qk_nope_head_dim": 32,
+            "qk_rope_head_dim": 16, "v_head_dim": 32, "num_key_value_heads": 4, "n_group": 4, "topk_group": 2,
+            "moe_layer_freq": 1, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid",
+            "topk_method": "noaux_tc"}
+
+
 def routers_8bit(path):
     return 8 if path.endswith(("mlp.gate", "shared_expert_gate")) else None
 
@@ -63,16 +97,21 @@ def mixed(path):
 VARIANTS = {
     "q4g32": (wrapped, 4, 32, routers_8bit),
     "mixed-q3g32": (flat, 3, 32, mixed),
+    "qwen3_moe-q4g32": (qwen3_moe, 4, 32, routers_8bit),
+    "qwen2_moe-q6g32": (qwen2_moe, 6, 32, routers_8bit),
+    "qwen3_next-q5g32": (qwen3_next, 5, 32, routers_8bit),
+    "deepseek_v3-q4g32": (deepseek_v3, 4, 32, routers_8bit),
 }
 
 README = """# Small quantised models with mlx-lm's logits
 
-Written by `tools/mlx_tiny.py` with mlx {mlx} (CPU) and mlx-lm {mlx_lm}, seed {seed}. Random weights: a
-Qwen3.5-MoE text model with 3 Gated DeltaNet layers and 1 of gated full attention, hidden size 64, 8 experts of
-width 32, 2 of them used, one shared expert, a vocabulary of 64, affine quantisation in groups of 32.
+Written by `tools/mlx_tiny.py` with mlx {mlx} (CPU) and mlx-lm {mlx_lm}, seed {seed}. Random weights: hidden size 64,
+3 or 4 layers, 8 experts of width 32, 2 of them used, a vocabulary of 64, affine quantisation in groups of 32.
+The first two are Qwen3.5-MoE text models with 3 Gated DeltaNet layers and 1 of gated full attention and one shared expert.
 
 * `q4g32`: 4 bits; routers and shared-expert gates 8. `text_config` one level down, as in multimodal checkpoints; separate lm_head.
 * `mixed-q3g32`: 3 bits, with 2, 4, 5, 6 and 8 by module. Flat config; embeddings tied to the head.
+* `qwen3_moe-q4g32`, `qwen2_moe-q6g32`, `qwen3_next-q5g32`, `deepseek_v3-q4g32`: the family, then width and group.
 
 Each has `config.json` and `model.safetensors` in mlx-lm's layout (bfloat16 scales, biases and norms; float32 `A_log`) and
 `expected.safetensors`:
@@ -81,7 +120,7 @@ Each has `config.json` and `model.safetensors` in mlx-lm's layout (bfloat16 scal
 |---|---|---|
 | `input_ids` | int32 [{n}] | the prompt |
 | `logits` | float32 [{n}, 64] | the logits at every position, all tokens in one pass |
-| `hidden_states` | float32 [5, {n}, 64] | after the embedding, then after each layer; the last is after the final norm |
+| `hidden_states` | float32 [layers + 1, {n}, 64] | after the embedding, then after each layer; the last is after the final norm |
 | `greedy_ids` | int32 [{n}] | the first {half} prompt ids, then greedy tokens produced one at a time through the cache |
 
 All arithmetic is float32: scales, biases and norms are widened, which is exact. Feeding the prompt one token at a time
@@ -98,6 +137,8 @@ def random_parameters(model):
             return mx.random.uniform(-1.0, 1.5, p.shape)
         if path.endswith("dt_bias"):
             return (normal * 0.5 - 1).astype(mx.bfloat16)
+        if path.endswith("e_score_correction_bias"):
+            return normal * 0.05
         if path.endswith("norm.weight"):
             return (1 + 0.2 * normal).astype(mx.bfloat16)
         if path.endswith("conv1d.weight"):
@@ -128,11 +169,13 @@ def reference(folder, ids):
     model, _ = load_model(folder)
     model.update(tree_unflatten([(k, v if v.dtype == mx.uint32 else v.astype(mx.float32))
                                  for k, v in tree_flatten(model.parameters())]))
-    text = model.language_model.model
+    text = getattr(model, "language_model", model).model
     gaps, states = [], []
 
     logits = model(ids[None])[0]
     for layer in text.layers:
+        if not hasattr(layer.mlp, "top_k"): # dense, or the router is no module of its own
+            continue
         k = layer.mlp.top_k
         inner = layer.mlp.gate
 
@@ -145,29 +188,32 @@ def reference(folder, ids):
     h = text.embed_tokens(ids[None])
     states.append(h[0])
     for i, layer in enumerate(text.layers):
-        h = layer(h, mask=None if layer.is_linear else create_attention_mask(h, None))
+        latent = hasattr(getattr(layer, "self_attn", None), "kv_lora_rank")
+        h = layer(h, mask=None if getattr(layer, "is_linear", False) else
+                  create_attention_mask(h, None, return_array=latent))
         states.append(h[0])
     states[-1] = text.norm(h)[0]
 
-    cache, stepped = model.make_cache(), []
+    cache, stepped = make_prompt_cache(model), []
     for i in range(len(ids)):
         stepped.append(model(ids[None, i:i + 1], cache=cache)[0, -1])
     step = mx.max(mx.abs(mx.stack(stepped) - logits)).item()
 
     half = len(ids) // 2
-    cache, greedy = model.make_cache(), ids[:half].tolist()
+    cache, greedy = make_prompt_cache(model), ids[:half].tolist()
     out = model(ids[None, :half], cache=cache)
     while len(greedy) < len(ids):
         greedy.append(mx.argmax(out[0, -1]).item())
         out = model(mx.array([[greedy[-1]]]), cache=cache)
     expected = {"input_ids": ids.astype(mx.int32), "logits": logits, "hidden_states": mx.stack(states),
                 "greedy_ids": mx.array(greedy, dtype=mx.int32)}
-    return expected, step, min(gaps), mx.std(logits).item()
+    return expected, step, min(gaps, default=float("inf")), mx.std(logits).item()
 
 
 def make(folder, make_config, bits, group, width_of):
     config = make_config()
-    model = Model(ModelArgs.from_dict(json.loads(json.dumps(config))))
+    model_class, args_class = get_classes(config)
+    model = model_class(args_class.from_dict(json.loads(json.dumps(config))))
     random_parameters(model)
     quantize(model, config, bits, group, width_of)
     os.makedirs(folder, exist_ok=True)

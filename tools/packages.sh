@@ -5,7 +5,7 @@
 set -eu
 
 packages="cmake ninja-build gcc pkg-config libc6-dev libpcre2-dev libutf8proc-dev libjson-c-dev
-          libcmocka-dev libedit-dev python3 xz-utils $*"
+          libcmocka-dev libedit-dev liburing-dev python3 xz-utils $*"
 
 if [ "$(uname)" = Darwin ]; then
     command -v cmake >/dev/null && command -v ninja >/dev/null && exit 0

@@ -39,7 +39,7 @@ EDGES = {
     "forward": ["base", "os", "quant", "op", "plan", "experts", "backend/backend.h"],
     "sample": ["base"],
     "session": ["base", "os", "op", "plan", "forward", "sample", "text"],
-    "convert": ["base", "os", "io", "quant", "format", "model/model.h"],
+    "convert": ["base", "os", "io", "quant", "format", "model/model.h", "text/pre_types.h"],
     "synth": ["base", "os", "quant", "convert/gguf_write.h"],
 }
 

@@ -92,10 +92,16 @@ typedef struct mf_engine_options {
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     mf_activations activations;
-    const char *isa;         /* "c", "avx2"; NULL or "auto": the best this machine has */
-    const char *trace_path;  /* write every expert choice here as JSON lines; NULL: no trace */
-    bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
-    mf_progress_fn progress; /* may be NULL */
+    const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
+    const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
+    const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
+    const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
+                           or "auto": measured, when there is much to read */
+    const char
+        *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
+    const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
+    bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
+    mf_progress_fn progress;   /* may be NULL */
     void *progress_user;
 } mf_engine_options;
 
@@ -117,6 +123,10 @@ typedef struct mf_model_info {
     uint32_t n_threads, chunk;
     char isa[16];        /* kernels in use */
     char activations[8]; /* "q8" if some weights meet 8-bit activations, else "f32" */
+    char reader[16];     /* "threads" or "uring" */
+    bool direct;         /* it reads past the page cache */
+    char policy[8];      /* "lru" or "lfu" */
+    char reader_reason[160];
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
@@ -148,6 +158,29 @@ MF_API void mf_engine_stats_reset(mf_engine *engine);
 MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_write_fn write,
                                void *user, mf_error *err);
 
+/* ---- replaying traces ------------------------------------------------------------------------ */
+
+/* A recorded trace (mf_engine_options.trace_path), to ask what caches would have hit. A token's
+ * choice in a layer is wanted at once. Read-only once open: any thread. */
+typedef struct mf_replay mf_replay;
+
+typedef struct mf_replay_info {
+    size_t struct_size;
+    uint32_t n_layers, n_experts, top_k;
+    uint64_t expert_bytes;        /* of one expert; 0: the trace doesn't say */
+    uint64_t n_tokens, n_choices; /* choices: experts, over all tokens and layers */
+} mf_replay_info;
+
+/* MF_ERR_FORMAT names the line; a last line that was cut off is left out. */
+MF_API mf_status mf_replay_open(mf_replay **replay, const char *path, mf_error *err);
+MF_API void mf_replay_close(mf_replay **replay);
+MF_API void mf_replay_info_get(const mf_replay *replay, mf_replay_info *info);
+
+/* How many of the choices a cache of n_slots experts would have held, under "lru" or "lfu", or,
+ * with NULL, at most under any policy. n_slots: at least top_k. */
+MF_API mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uint32_t n_slots,
+                                uint64_t *hits, mf_error *err);
+
 /* ---- inspection ----------------------------------------------------------------------------- */
 
 /* Writes what a model's files hold: metadata, tensors with type, shape, bytes, file and offset,
@@ -157,11 +190,21 @@ MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_w
 MF_API mf_status mf_inspect_write(const char *path, bool json, mf_write_fn write, void *user,
                                   mf_error *err);
 
+#define MF_TENSOR_DIMS 4
+typedef struct mf_tensor_info {
+    size_t struct_size;
+    char type[64]; /* as stored: "q4_K", "mlx 4-bit group 64 (bf16)" */
+    uint32_t n_dims;
+    uint64_t dims[MF_TENSOR_DIMS]; /* outermost first */
+} mf_tensor_info;
+
 /* Decodes a tensor of the model at `path` and hands its elements to `write` as little-endian
- * float32, row by row, in pieces of at most 256 KiB. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for
+ * float32, row by row, in pieces of at most 256 KiB, decoded by n_threads (0: one a processor).
+ * *info, which may be NULL, says what it is. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for
  * integers. */
-MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, mf_write_fn write,
-                                    void *user, mf_error *err);
+MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, uint32_t n_threads,
+                                    mf_write_fn write, void *user, mf_tensor_info *info,
+                                    mf_error *err);
 
 /* Writes the table of model families, the formats each is read from and what results were compared
  * with, for people or, with `json`, as one JSON object. */
@@ -169,7 +212,7 @@ MF_API mf_status mf_families_write(bool json, mf_write_fn write, void *user, mf_
 
 /* ---- tokenizer and chat --------------------------------------------------------------------- */
 
-/* `path` is a model folder, a tokenizer.json or a GGUF file. */
+/* `path` is a model folder, a tokenizer.json, a SentencePiece or tiktoken model, or a GGUF file. */
 MF_API mf_status mf_tokenizer_open(mf_tokenizer **tokenizer, const char *path, mf_error *err);
 MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
 
@@ -178,6 +221,21 @@ MF_API void mf_tokenizer_close(mf_tokenizer **tokenizer);
  * tokenizer's post-processor adds. *ids is allocated; release with mf_free. */
 MF_API mf_status mf_tokenizer_encode(const mf_tokenizer *tokenizer, const char *text, size_t len,
                                      bool add_special, int32_t **ids, size_t *n_ids, mf_error *err);
+
+/* A part of a text. In plain parts (what a user wrote) added tokens are not recognised, nor any
+ * that reaches into one. */
+typedef struct mf_text_span {
+    const char *text; /* need not end with a NUL, nor at a whole character */
+    size_t len;
+    bool plain;
+} mf_text_span;
+
+/* Encodes the spans as the one text that they make together: apart from the added tokens that plain
+ * parts hide, the ids are those of mf_tokenizer_encode for that text, words across the borders of
+ * spans included. */
+MF_API mf_status mf_tokenizer_encode_spans(const mf_tokenizer *tokenizer, const mf_text_span *spans,
+                                           size_t n_spans, bool add_special, int32_t **ids,
+                                           size_t *n_ids, mf_error *err);
 
 /* The bytes of one token as they appear in text (not necessarily whole characters); valid as long
  * as the tokenizer. Unknown ids give length 0. Special (control) tokens give their text only with
@@ -192,25 +250,54 @@ typedef struct mf_chat_message {
     const char *content; /* UTF-8 */
 } mf_chat_message;
 
-/* Renders messages with the model's chat template into *text (allocated, NUL-terminated, release
- * with mf_free). MF_ERR_UNSUPPORTED if there is no template or it can't be rendered yet. */
-MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
-                                size_t n_messages, bool add_generation_prompt, char **text,
-                                size_t *len, mf_error *err);
+/* A text that a chat template made. What came from a variable (a message, a tool, ...) is plain,
+ * whatever the template did to it, so that no text of a user turns into a special token; the
+ * template's own text and named special tokens are not. */
+typedef struct mf_rendering {
+    char *text; /* [len], NUL-terminated */
+    size_t len;
+    mf_text_span *spans; /* [n_spans] into text, all of it, in order */
+    size_t n_spans;
+} mf_rendering;
+MF_API void mf_rendering_free(mf_rendering *rendering);
 
 /* A chat template by itself: no tokenizer, no weights. `path` is a model folder or a GGUF
  * file, whose named special tokens (bos_token, ...) the template then sees, or a file with the
- * template's text. Constructs that are not understood are MF_ERR_UNSUPPORTED and named with their
- * line. Immutable after open; may be used by several threads. */
+ * template's text. A model may have a second template for conversations with tools, which is then
+ * chosen where the variable `tools` is there and not null. Constructs that are not understood are
+ * MF_ERR_UNSUPPORTED or MF_ERR_FORMAT, with their line. Immutable after open; may be used by
+ * several threads. */
 typedef struct mf_template mf_template;
 MF_API mf_status mf_template_open(mf_template **chat_template, const char *path, mf_error *err);
 MF_API void mf_template_close(mf_template **chat_template);
 
 /* Renders with the members of a JSON object as variables (messages, tools, add_generation_prompt,
- * ...); a member that is absent is undefined, which is not the same as null. *text is allocated,
- * NUL-terminated and released with mf_free. MF_ERR_ARGUMENT if the template itself fails. */
+ * ...); a member that is absent is undefined, which is not the same as null. now: the time that
+ * strftime_now tells, as "2025-03-09T14:05:07", NULL: the local one; a variable `now` that looks
+ * like this goes first. MF_ERR_ARGUMENT if the template itself fails: then the message names the
+ * line, and has what raise_exception was given. */
 MF_API mf_status mf_template_render(const mf_template *chat_template, const char *vars_json,
-                                    size_t vars_len, char **text, size_t *len, mf_error *err);
+                                    size_t vars_len, const char *now, mf_rendering *rendering,
+                                    mf_error *err);
+
+typedef struct mf_chat_options {
+    size_t struct_size;
+    const mf_template *chat_template; /* NULL: the model's own */
+    bool no_generation_prompt;        /* leave out what begins the answer */
+    const char *vars_json; /* an object of further variables: tools, enable_thinking; or NULL */
+    const char *now;       /* as in mf_template_render */
+} mf_chat_options;
+
+/* Renders messages with a chat template; options NULL: defaults. The named special tokens are the
+ * tokenizer's. MF_ERR_UNSUPPORTED if there is no template. */
+MF_API mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
+                                size_t n_messages, const mf_chat_options *options,
+                                mf_rendering *rendering, mf_error *err);
+
+/* The ids of a rendering from its byte `from` on, by its spans; nothing is put around them. */
+MF_API mf_status mf_rendering_encode(const mf_rendering *rendering, size_t from,
+                                     const mf_tokenizer *tokenizer, int32_t **ids, size_t *n_ids,
+                                     mf_error *err);
 
 MF_API void mf_free(void *p);
 
@@ -346,12 +433,14 @@ typedef enum mf_routing {
 
 typedef struct mf_synth_options {
     size_t struct_size;
-    const char *arch;  /* "qwen3_moe"; a wrong one's message lists what there is */
-    const char *shape; /* "30b-a3b"; likewise */
+    /* "qwen3_moe"; a wrong one's message lists what there is. NULL if the shape says it. */
+    const char *arch;
+    const char *shape; /* "30b-a3b", or a whole name: "Qwen3-30B-A3B" */
     const char *quant; /* q4_k, q4_0, q6_k, q8_0, mxfp4, bf16, f16 */
     uint32_t n_layers; /* the first so many; 0: all */
     mf_routing routing;
     uint64_t seed;           /* the same seed gives the same bytes */
+    uint32_t n_threads;      /* 0: one a processor; the bytes don't depend on it */
     const char *out_path;    /* the GGUF file to make; must not exist */
     mf_progress_fn progress; /* may be NULL */
     void *progress_user;

@@ -28,6 +28,10 @@ typedef enum mfi_json_type {
 
 mf_status mfi_json_scan(const char *text, size_t len, const char *what, mf_error *err);
 
+/* The same, but integers may have any size: tokenizer configurations write "no limit" as 10^30. A
+ * cursor doesn't take such a number for an integer that it can read. */
+mf_status mfi_json_scan_any_int(const char *text, size_t len, const char *what, mf_error *err);
+
 /* ---- tree ---- */
 
 typedef struct mfi_json mfi_json; /* a json-c object; children live as long as their root */

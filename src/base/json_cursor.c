@@ -145,9 +145,11 @@ bool mfi_json_span_i64(mfi_json_span v, int64_t *out)
         return false;
     bool negative = v.text[0] == '-';
     uint64_t n = 0;
-    for (size_t i = negative; i < v.len; i++) /* the scanner saw to it that it fits */
-        n = n * 10 + (uint64_t)(v.text[i] - '0');
-    if (!negative && n > (uint64_t)INT64_MAX)
+    for (size_t i = negative; i < v.len; i++)
+        if (__builtin_mul_overflow(n, (uint64_t)10, &n) ||
+            __builtin_add_overflow(n, (uint64_t)(v.text[i] - '0'), &n))
+            return false;
+    if (n > (uint64_t)INT64_MAX + negative)
         return false;
     *out = negative ? (int64_t)(0 - n) : (int64_t)n;
     return true;

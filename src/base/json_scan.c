@@ -33,6 +33,7 @@ typedef struct scanner {
     const char *what;
     mf_error *err;
     key_set keys;
+    bool any_int; /* integers of any size */
     uint32_t depth;
     bool in_object[MFI_MAX_JSON_DEPTH];
     uint32_t first_key[MFI_MAX_JSON_DEPTH]; /* entries below it belong to outer objects */
@@ -353,7 +354,7 @@ static mf_status scan_number(scanner *s)
         if (minus)
             exponent = -exponent;
     }
-    if (!is_float && !int_fits(digits, int_end, negative))
+    if (!is_float && !s->any_int && !int_fits(digits, int_end, negative))
         return bad(s, start, "integer out of range");
     if (is_float && !float_fits(digits, digits_end, exponent))
         return bad(s, start, "number out of range");
@@ -474,16 +475,28 @@ static mf_status scan(scanner *s)
     return MF_OK;
 }
 
-mf_status mfi_json_scan(const char *text, size_t len, const char *what, mf_error *err)
+static mf_status scan_text(const char *text, size_t len, const char *what, bool any_int,
+                           mf_error *err)
 {
     if (len > MFI_MAX_JSON_BYTES)
         return mfi_fail(err, MF_ERR_LIMIT,
                         "%s: %zu bytes of JSON; at most %" PRIu64 " are accepted", what, len,
                         (uint64_t)MFI_MAX_JSON_BYTES);
-    scanner s = {.text = text, .p = text, .end = text + len, .what = what, .err = err};
+    scanner s = {
+        .text = text, .p = text, .end = text + len, .what = what, .err = err, .any_int = any_int};
     s.keys.seed = mfi_hash_bytes(&(const void *){&s}, sizeof(void *)); /* a randomised address */
     mf_status status = scan(&s);
     free(s.keys.entries);
     free(s.keys.slots);
     return status;
+}
+
+mf_status mfi_json_scan(const char *text, size_t len, const char *what, mf_error *err)
+{
+    return scan_text(text, len, what, false, err);
+}
+
+mf_status mfi_json_scan_any_int(const char *text, size_t len, const char *what, mf_error *err)
+{
+    return scan_text(text, len, what, true, err);
 }

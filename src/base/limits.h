@@ -32,15 +32,21 @@
 #define MFI_MAX_GGUF_META_BYTES    ((uint64_t)32 << 20) /* of the tree's text */
 #define MFI_MAX_PATTERN_BYTES      16384                /* of a pre-tokeniser, before rewriting */
 #define MFI_MAX_PRETOK_STEPS       32
+#define MFI_MAX_NORM_STEPS         32
 #define MFI_MAX_TOKEN_BYTES        65535 /* of a vocabulary entry */
+#define MFI_MAX_RANKED_TOKEN_BYTES 1024  /* whose merges are worked out */
+#define MFI_MAX_CHARSMAP_BYTES     (16 << 20)
 #define MFI_MAX_ADDED_TOKEN_BYTES  1024  /* bounds the search for added tokens */
 #define MFI_MAX_ADDED_TOKENS       65536
 #define MFI_MAX_TEXT_BYTES         ((uint64_t)1 << 30) /* of one call to encode */
 #define MFI_MAX_TEMPLATE_BYTES     ((uint64_t)1 << 20)
-#define MFI_MAX_TEMPLATE_DEPTH     100       /* of nested blocks and expressions */
-#define MFI_MAX_TEMPLATE_STEPS     10000000u /* of one rendering */
+#define MFI_MAX_TEMPLATE_DEPTH     100       /* of nested blocks and brackets */
+#define MFI_MAX_TEMPLATE_NESTING   1500      /* of evaluation: macros that call each other, ... */
+#define MFI_MAX_TEMPLATE_STEPS     20000000u /* of one rendering */
 #define MFI_MAX_TEMPLATE_OUT_BYTES ((uint64_t)64 << 20)
+#define MFI_MAX_TEMPLATE_MEM_BYTES ((uint64_t)1 << 30) /* of one rendering; most of it is strings */
 #define MFI_MAX_PARTS              9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
+#define MFI_MAX_TRACE_BYTES        ((uint64_t)4 << 30)
 #define MFI_MAX_HELD               128 /* experts that the forward pass holds or waits for at one time */
 #define MFI_PAGE_CACHE_BYTES_MIN   ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX   ((uint64_t)64 << 20) /* left behind by our own reads */

@@ -1,8 +1,11 @@
-/* From a tensor of the input to its place in the output, a block of rows at a time. */
+/* From the model's tensors to those of a file that is written, a block of rows at a time. */
 #ifndef MFI_CONVERT_ENCODE_H
 #define MFI_CONVERT_ENCODE_H
 
-#include "convert/plan.h"
+#include "base/pool.h"
+#include "convert/gguf_plan.h"
+#include "convert/imatrix_file.h"
+#include "os/out.h"
 
 typedef struct mfi_cv_progress {
     mf_progress_fn fn; /* may be NULL */
@@ -13,21 +16,21 @@ typedef struct mfi_cv_progress {
 /* Counts `bytes` more; calls back at most five times a second, and at the end. MF_ERR_CANCELLED. */
 mf_status mfi_cv_advance(mfi_cv_progress *progress, uint64_t bytes, mf_error *err);
 
-/* Buffers that all tensors of a plan share. */
-typedef struct mfi_cv_buffers {
-    unsigned char *base;
-    uint64_t bytes;
-} mfi_cv_buffers;
+/* Workers to convert with: n_threads, or as many as the machine has processors for us. */
+mf_status mfi_cv_pool_open(mfi_pool **pool, uint32_t n_threads, mf_error *err);
 
-/* MF_ERR_BUDGET, with the smallest that would do, if memory_bytes can't hold one row of each
- * tensor. */
-mf_status mfi_cv_buffers_open(mfi_cv_buffers *buffers, const mfi_cv_plan *plan,
-                              uint64_t memory_bytes, mf_error *err);
-void mfi_cv_buffers_close(mfi_cv_buffers *buffers);
+typedef struct mfi_cv_encoder mfi_cv_encoder;
 
-/* Reads, encodes and writes one tensor into its shard's file. */
-mf_status mfi_cv_encode(const mfi_cv_plan *plan, const mfi_cv_tensor *tensor,
-                        const mfi_catalog *catalog, const mfi_cv_buffers *buffers, mfi_out *out,
-                        mfi_cv_progress *progress, mf_error *err);
+/* Buffers for all tensors of a plan. MF_ERR_BUDGET, with the smallest that would do, if
+ * memory_bytes can't hold one row of each. imatrix may be NULL. */
+mf_status mfi_cv_encoder_open(mfi_cv_encoder **encoder, const mfi_gp *plan, const mfi_model *model,
+                              mfi_pool *pool, const mfi_im_file *imatrix, uint64_t memory_bytes,
+                              mf_error *err);
+void mfi_cv_encoder_close(mfi_cv_encoder **encoder);
+
+/* Reads, encodes and writes one tensor; plane k goes to offsets[k] of the file. */
+mf_status mfi_cv_encode(mfi_cv_encoder *encoder, const mfi_gp_tensor *t, mfi_out *out,
+                        const uint64_t offsets[MFI_MAX_PLANES], mfi_cv_progress *progress,
+                        mf_error *err);
 
 #endif

@@ -6,10 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "convert/gguf_encode.h"
+#include "convert/encode.h"
 #include "convert/gguf_keys.h"
 #include "format/format.h"
-#include "os/machine.h"
 
 #define MEMORY_BYTES_DEFAULT (256 * MFI_MIB)
 
@@ -19,7 +18,7 @@ typedef struct job {
     mfi_pool *pool;
     mfi_im_file imatrix;
     mfi_gp plan;
-    mfi_ge *encoder;
+    mfi_cv_encoder *encoder;
     mfi_gguf_tensor *tensors; /* [plan.n_tensors] */
     mfi_gguf_out out;
 } job;
@@ -58,22 +57,18 @@ static mf_status run(job *j, const mf_convert_options *o, const mfi_gp_target *t
     MFI_TRY(mfi_gp_open(&j->plan, j->model, target, err));
     if (o->imatrix_path)
         MFI_TRY(mfi_im_open(&j->imatrix, o->imatrix_path, err));
-    uint32_t n_threads = o->n_threads;
-    if (n_threads == 0) {
-        mfi_machine machine;
-        mfi_machine_read(&machine);
-        n_threads = machine.n_cpus;
-    }
-    MFI_TRY(mfi_pool_open(&j->pool, n_threads, err));
-    MFI_TRY(mfi_ge_open(&j->encoder, &j->plan, j->model, j->pool,
-                        o->imatrix_path ? &j->imatrix : NULL,
-                        o->memory_bytes ? o->memory_bytes : MEMORY_BYTES_DEFAULT, err));
+    MFI_TRY(mfi_cv_pool_open(&j->pool, o->n_threads, err));
+    MFI_TRY(mfi_cv_encoder_open(&j->encoder, &j->plan, j->model, j->pool,
+                                o->imatrix_path ? &j->imatrix : NULL,
+                                o->memory_bytes ? o->memory_bytes : MEMORY_BYTES_DEFAULT, err));
     mfi_cv_progress progress = {o->progress, o->progress_user, 0, j->plan.in_bytes, 0};
     MFI_TRY(mfi_cv_advance(&progress, 0, err));
     MFI_TRY(lay_out(j, o, target, err));
-    for (uint32_t i = 0; i < j->plan.n_tensors; i++)
-        MFI_TRY(mfi_ge_tensor(j->encoder, &j->plan.tensors[i], &j->out, j->tensors[i].offset,
-                              &progress, err));
+    for (uint32_t i = 0; i < j->plan.n_tensors; i++) {
+        const uint64_t offsets[MFI_MAX_PLANES] = {j->tensors[i].offset};
+        MFI_TRY(
+            mfi_cv_encode(j->encoder, &j->plan.tensors[i], &j->out.out, offsets, &progress, err));
+    }
     MFI_TRY(check_input(j, err));
     return mfi_gguf_finish(&j->out, err);
 }
@@ -87,7 +82,7 @@ mf_status mfi_convert_gguf(const mf_convert_options *options, mf_error *err)
     job j = {.out.out.fd = -1};
     mf_status status = run(&j, options, target, err);
     mfi_gguf_close(&j.out);
-    mfi_ge_close(&j.encoder);
+    mfi_cv_encoder_close(&j.encoder);
     mfi_pool_close(&j.pool);
     mfi_im_close(&j.imatrix);
     mfi_gp_close(&j.plan);

@@ -64,33 +64,38 @@ static mfi_qtype type_of(const planner *p, const mfi_weight_src *w, mfi_role rol
     return fitting(type, w->cols);
 }
 
-static mf_status append(planner *p, const char *prefix, const char *name, mfi_gp_tensor **out)
+mfi_gp_tensor *mfi_gp_append(mfi_gp *plan, const char *prefix, const char *name)
 {
-    mfi_gp *plan = p->plan;
     if (plan->n_tensors == plan->cap_tensors) {
         uint32_t cap = plan->cap_tensors ? 2 * plan->cap_tensors : 256;
         mfi_gp_tensor *grown = realloc(plan->tensors, cap * sizeof *grown);
         if (!grown)
-            return mfi_fail(p->err, MF_ERR_NO_MEMORY, "%s: no memory for the plan",
-                            mfi_catalog_path(p->model->catalog));
+            return NULL;
         plan->tensors = grown;
         plan->cap_tensors = cap;
     }
     mfi_gp_tensor *t = &plan->tensors[plan->n_tensors++];
     *t = (mfi_gp_tensor){.n_slices = 1};
     snprintf(t->name, sizeof t->name, "%s%s", prefix, name);
-    *out = t;
-    return MF_OK;
+    return t;
 }
 
-/* The tensor of that name among the last few, if an earlier role began it. */
-static mfi_gp_tensor *begun(const planner *p, const char *prefix, const char *name)
+static mf_status append(planner *p, const char *prefix, const char *name, mfi_gp_tensor **out)
 {
-    char full[MFI_GGUF_NAME_BYTES_MAX + 1];
+    *out = mfi_gp_append(p->plan, prefix, name);
+    return *out ? MF_OK
+                : mfi_fail(p->err, MF_ERR_NO_MEMORY, "%s: no memory for the plan",
+                           mfi_catalog_path(p->model->catalog));
+}
+
+/* An earlier role began it. */
+mfi_gp_tensor *mfi_gp_begun(const mfi_gp *plan, const char *prefix, const char *name)
+{
+    char full[MFI_GP_NAME_BYTES];
     snprintf(full, sizeof full, "%s%s", prefix, name);
-    for (uint32_t i = p->plan->n_tensors, n = 0; i-- > 0 && n < MFI_N_ROLES; n++)
-        if (strcmp(p->plan->tensors[i].name, full) == 0)
-            return &p->plan->tensors[i];
+    for (uint32_t i = plan->n_tensors, n = 0; i-- > 0 && n < MFI_N_ROLES; n++)
+        if (strcmp(plan->tensors[i].name, full) == 0)
+            return &plan->tensors[i];
     return NULL;
 }
 
@@ -100,9 +105,8 @@ static bool is_tiled(mfi_row_map map)
            map == MFI_MAP_TILED_COLS;
 }
 
-/* The order in the file, relative to the order in which the model is bound: tiled value heads may
- * be bound tiled already. */
-static mfi_row_map target_map(const mfi_shape *s, mfi_row_map map)
+/* Tiled value heads may be bound tiled already. */
+mfi_row_map mfi_gp_target_map(const mfi_shape *s, mfi_row_map map)
 {
     return is_tiled(map) && (s->gdn_tiled || s->gdn_k_heads == s->gdn_v_heads) ? MFI_MAP_NONE : map;
 }
@@ -112,7 +116,7 @@ static mf_status add_weight(planner *p, const char *prefix, const mfi_name_rule 
 {
     const mfi_shape *s = &p->model->shape;
     const mfi_name *name = &rule->gguf[0];
-    mfi_gp_tensor *t = begun(p, prefix, name->name);
+    mfi_gp_tensor *t = mfi_gp_begun(p->plan, prefix, name->name);
     if (!t) {
         MFI_TRY(append(p, prefix, name->name, &t));
         t->type = type_of(p, w, rule->role);
@@ -120,7 +124,7 @@ static mf_status add_weight(planner *p, const char *prefix, const mfi_name_rule 
         t->cols = t->vector ? 1 : w->cols;
     }
     MFI_ASSERT(t->n_parts < MFI_GP_PARTS);
-    t->parts[t->n_parts++] = (mfi_gp_part){*w, target_map(s, name->map)};
+    t->parts[t->n_parts++] = (mfi_gp_part){*w, mfi_gp_target_map(s, name->map)};
     t->rows += t->vector ? w->cols : w->rows;
     t->n_dims = t->vector || t->rows == 1 ? 1 : 2;
     t->dims[0] = t->rows == 1 && !t->vector ? t->cols : t->rows;
@@ -133,11 +137,23 @@ static mf_status add_recipe(planner *p, const mfi_recipe *recipe, const char *pr
 {
     for (uint32_t i = 0; i < recipe->n_names; i++) {
         const mfi_name_rule *rule = &recipe->names[i];
-        if (rule->role == MFI_ROLE_LM_HEAD && p->model->tied)
+        if ((rule->role == MFI_ROLE_LM_HEAD && p->model->tied) || p->model->omit[rule->role])
             continue;
         MFI_TRY(add_weight(p, prefix, rule, &weights[rule->role]));
     }
     return MF_OK;
+}
+
+void mfi_gp_set_experts(mfi_gp_tensor *t, const mfi_shape *s, uint32_t layer, mfi_expert_proj proj)
+{
+    t->rows = proj == MFI_EXPERT_DOWN ? s->hidden : s->expert_width;
+    t->cols = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
+    t->n_dims = 3;
+    t->dims[0] = t->n_slices = s->n_experts;
+    t->dims[1] = t->rows;
+    t->dims[2] = t->cols;
+    t->layer = layer;
+    t->proj = proj;
 }
 
 static mf_status add_experts(planner *p, const char *prefix, uint32_t layer)
@@ -148,15 +164,8 @@ static mf_status add_experts(planner *p, const char *prefix, uint32_t layer)
     for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
         mfi_gp_tensor *t;
         MFI_TRY(append(p, prefix, names[proj], &t));
-        t->rows = proj == MFI_EXPERT_DOWN ? s->hidden : s->expert_width;
-        t->cols = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
+        mfi_gp_set_experts(t, s, layer, (mfi_expert_proj)proj);
         t->type = fitting(p->target->type, t->cols);
-        t->n_dims = 3;
-        t->dims[0] = t->n_slices = s->n_experts;
-        t->dims[1] = t->rows;
-        t->dims[2] = t->cols;
-        t->layer = layer;
-        t->proj = (mfi_expert_proj)proj;
     }
     return MF_OK;
 }
@@ -167,18 +176,18 @@ const mfi_expert_src *mfi_gp_expert(const mfi_model *model, const mfi_gp_tensor 
     return &model->experts[at * MFI_EXPERT_PROJS + t->proj];
 }
 
-static void count_bytes(planner *p)
+void mfi_gp_count_bytes(mfi_gp *plan, const mfi_model *model)
 {
-    for (uint32_t i = 0; i < p->plan->n_tensors; i++) {
-        const mfi_gp_tensor *t = &p->plan->tensors[i];
-        uint32_t id = t->n_parts ? t->parts[0].src.tensor : mfi_gp_expert(p->model, t, 0)->tensor;
-        mfi_qtype type = mfi_catalog_tensor(p->model->catalog, id)->type;
-        p->plan->in_bytes +=
-            (uint64_t)t->n_slices * t->rows * mfi_quant_row_bytes(type, 0, t->cols);
+    for (uint32_t i = 0; i < plan->n_tensors; i++) {
+        const mfi_gp_tensor *t = &plan->tensors[i];
+        uint32_t id = t->n_parts ? t->parts[0].src.tensor : mfi_gp_expert(model, t, 0)->tensor;
+        mfi_qtype type = mfi_catalog_tensor(model->catalog, id)->type;
+        plan->in_bytes += (uint64_t)t->n_slices * t->rows * mfi_quant_row_bytes(type, 0, t->cols);
     }
 }
 
-/* What the file can't say, because readers take it from the architecture. */
+/* What isn't written yet, and what the file can't say, because readers take it from the
+ * architecture. */
 static mf_status check_sayable(const planner *p)
 {
     static const mfi_arch *const archs[] = {&mfi_arch_qwen2_moe, &mfi_arch_qwen3_moe,
@@ -214,10 +223,11 @@ mf_status mfi_gp_open(mfi_gp *plan, const mfi_model *model, const mfi_gp_target 
         snprintf(prefix, sizeof prefix, "blk.%u.", layer);
         MFI_TRY(add_recipe(&p, &model->arch->mixer[model->mixer[layer]], prefix, weights));
         MFI_TRY(add_recipe(&p, &model->arch->ffn[model->ffn[layer]], prefix, weights));
-        MFI_TRY(add_experts(&p, prefix, layer));
+        if (mfi_model_routed(model, layer))
+            MFI_TRY(add_experts(&p, prefix, layer));
     }
     MFI_TRY(add_recipe(&p, &model->arch->head, "", model->weights));
-    count_bytes(&p);
+    mfi_gp_count_bytes(plan, model);
     return MF_OK;
 }
 

@@ -211,12 +211,19 @@ static mf_status put_merges(vocab *v)
 
 static mf_status read_json(const char *dir, const char *name, mfi_json **root, mf_error *err)
 {
-    char *path = mfi_path_join(dir, name);
+    char *path = mfi_path_join(dir, name), *text = NULL;
+    size_t len;
     mf_status status = MF_OK;
     if (!path)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "%s/%s: out of memory", dir, name);
-    else if (mfi_file_exists(path))
-        status = mfi_json_parse_file(path, MFI_MAX_CONFIG_BYTES, root, err);
+    if (status == MF_OK && mfi_file_exists(path)) {
+        status = mfi_file_read_all(path, MFI_MAX_CONFIG_BYTES, &text, &len, err);
+        if (status == MF_OK) /* it may say that there is no limit */
+            status = mfi_json_scan_any_int(text, len, path, err);
+        if (status == MF_OK)
+            status = mfi_json_span_parse(mfi_json_root(text, len), root, err);
+    }
+    free(text);
     free(path);
     return status;
 }
@@ -246,9 +253,12 @@ static void put_special(vocab *v, const mfi_json *config, const mfi_json *number
         mfi_gguf_key_u32(v->out, key, (uint32_t)id);
 }
 
-static mf_status put_template(vocab *v, const char *dir, const mfi_json *config)
+/* One chat template: the file, or what the configuration has by that name; a text that isn't in a
+ * list is the default. */
+static mf_status put_template(vocab *v, const char *dir, const mfi_json *config, const char *file,
+                              const char *name, const char *key)
 {
-    char *path = mfi_path_join(dir, "chat_template.jinja"), *text = NULL;
+    char *path = mfi_path_join(dir, file), *text = NULL;
     size_t len = 0;
     if (!path)
         return no_memory(v);
@@ -256,18 +266,18 @@ static mf_status put_template(vocab *v, const char *dir, const mfi_json *config)
     if (mfi_file_exists(path))
         status = mfi_file_read_all(path, MFI_MAX_TEMPLATE_BYTES, &text, &len, v->err);
     free(path);
-    const mfi_json *value = mfi_json_get(config, "chat_template");
-    for (size_t i = 0; i < mfi_json_len(value); i++) { /* several, of which "default" counts */
+    const mfi_json *value = mfi_json_get(config, "chat_template"), *found = NULL;
+    if (mfi_json_typeof(value) == MFI_JSON_STRING && strcmp(name, "default") == 0)
+        found = value;
+    for (size_t i = 0; !found && i < mfi_json_len(value); i++) {
         const mfi_json *item = mfi_json_at(value, i);
-        const char *name = mfi_json_str(mfi_json_get(item, "name"), NULL);
-        if (name && strcmp(name, "default") == 0) {
-            value = mfi_json_get(item, "template");
-            break;
-        }
+        const char *item_name = mfi_json_str(mfi_json_get(item, "name"), NULL);
+        if (item_name && strcmp(item_name, name) == 0)
+            found = mfi_json_get(item, "template");
     }
-    const char *from = text ? text : mfi_json_str(value, &len);
+    const char *from = text ? text : mfi_json_str(found, &len);
     if (status == MF_OK && from)
-        mfi_gguf_key_strn(v->out, "tokenizer.chat_template", from, len);
+        mfi_gguf_key_strn(v->out, key, from, len);
     free(text);
     return status;
 }
@@ -286,7 +296,11 @@ static mf_status put_named(vocab *v, const mfi_model *model)
     put_special(v, config, numbers, "pad_token", "pad_token_id", "tokenizer.ggml.padding_token_id");
     mfi_json_bool(mfi_json_get(config, "add_bos_token"), &add_bos);
     mfi_gguf_key_bool(v->out, "tokenizer.ggml.add_bos_token", add_bos);
-    mf_status status = put_template(v, dir, config);
+    mf_status status =
+        put_template(v, dir, config, "chat_template.jinja", "default", "tokenizer.chat_template");
+    if (status == MF_OK)
+        status = put_template(v, dir, config, "additional_chat_templates/tool_use.jinja",
+                              "tool_use", "tokenizer.chat_template.tool_use");
     mfi_json_free(&config);
     return status;
 }

@@ -1,7 +1,7 @@
 /* Which cached expert goes when room is needed: pure, no clock, no I/O, replayable.
  *
  * A policy sees accesses and answers with victims. It knows slots by number; which may go is the
- * store's word (pinned and loading slots may not). */
+ * store's word (pinned and loading slots may not). Experts it knows by key, 0 .. n_keys - 1. */
 #ifndef MFI_EXPERTS_POLICY_H
 #define MFI_EXPERTS_POLICY_H
 
@@ -11,15 +11,21 @@ typedef struct mfi_policy mfi_policy;
 
 typedef struct mfi_policy_ops {
     const char *name; /* "lru" */
-    mf_status (*open)(mfi_policy **policy, uint32_t n_slots, mf_error *err);
+    mf_status (*open)(mfi_policy **policy, uint32_t n_slots, uint32_t n_keys, mf_error *err);
     void (*close)(mfi_policy **policy);
-    void (*filled)(mfi_policy *policy, uint32_t slot);  /* a new expert was put there */
-    void (*touched)(mfi_policy *policy, uint32_t slot); /* it was used again */
+    void (*filled)(mfi_policy *policy, uint32_t slot, uint32_t key); /* an expert was put there */
+    void (*touched)(mfi_policy *policy, uint32_t slot);              /* it was used again */
     void (*emptied)(mfi_policy *policy, uint32_t slot); /* it was dropped (failed read) */
     /* The slot to give up among those with may_go(ctx, slot), or UINT32_MAX. */
     uint32_t (*victim)(mfi_policy *policy, bool (*may_go)(void *ctx, uint32_t slot), void *ctx);
 } mfi_policy_ops;
 
 extern const mfi_policy_ops mfi_policy_lru; /* least recently used; all operations O(1) amortised */
+/* Least frequently used, of those the least recently: counts are kept for all experts, cached or
+ * not, and halved now and then, so that what was popular long ago goes. O(log n). */
+extern const mfi_policy_ops mfi_policy_lfu;
+
+/* By name; NULL if there is none of that name. */
+const mfi_policy_ops *mfi_policy_named(const char *name);
 
 #endif

@@ -15,8 +15,9 @@ struct mfi_policy {
     lru_link links[]; /* [n_slots + 1]; the last one is the list's head */
 };
 
-static mf_status lru_open(mfi_policy **policy, uint32_t n_slots, mf_error *err)
+static mf_status lru_open(mfi_policy **policy, uint32_t n_slots, uint32_t n_keys, mf_error *err)
 {
+    (void)n_keys;
     mfi_policy *p = malloc(sizeof *p + ((size_t)n_slots + 1) * sizeof *p->links);
     if (!p)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u expert slots", n_slots);
@@ -56,6 +57,12 @@ static void lru_used(mfi_policy *p, uint32_t slot)
     put_first(p, slot);
 }
 
+static void lru_filled(mfi_policy *p, uint32_t slot, uint32_t key)
+{
+    (void)key;
+    lru_used(p, slot);
+}
+
 static void lru_emptied(mfi_policy *p, uint32_t slot)
 {
     MFI_ASSERT(slot < p->n_slots);
@@ -76,7 +83,7 @@ const mfi_policy_ops mfi_policy_lru = {
     .name = "lru",
     .open = lru_open,
     .close = lru_close,
-    .filled = lru_used,
+    .filled = lru_filled,
     .touched = lru_used,
     .emptied = lru_emptied,
     .victim = lru_victim,

@@ -108,7 +108,7 @@ static void assign(mfi_store *store, uint32_t s, uint32_t key)
             store->slots[store->queue_tail].next_queued = s;
         store->queue_tail = s;
     }
-    store->config.policy->filled(store->policy, s);
+    store->config.policy->filled(store->policy, s, key);
 }
 
 /* A failed slot is free again once nobody refers to it. Reads of it may be under way still: a new
@@ -460,7 +460,7 @@ mf_status mfi_store_open(mfi_store **out, const mfi_store_config *config, mf_err
         status =
             mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u expert slots", config->n_slots);
     else
-        status = config->policy->open(&store->policy, config->n_slots, err);
+        status = config->policy->open(&store->policy, config->n_slots, n_keys, err);
     if (status != MF_OK) {
         free_store(store);
         return status;

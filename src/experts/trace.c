@@ -66,7 +66,7 @@ static void put_str(mfi_trace *trace, const char *str)
 }
 
 mf_status mfi_trace_open(mfi_trace **out, const char *path, const char *model, uint32_t n_layers,
-                         uint32_t n_experts, uint32_t top_k, mf_error *err)
+                         uint32_t n_experts, uint32_t top_k, uint64_t expert_bytes, mf_error *err)
 {
     mfi_trace *trace = malloc(sizeof *trace);
     char *copy = strdup(path);
@@ -89,8 +89,10 @@ mf_status mfi_trace_open(mfi_trace **out, const char *path, const char *model, u
     trace->len = 0;
     put(trace, "{\"schema\":1,\"model\":");
     put_str(trace, model);
-    put(trace, ",\"layers\":%" PRIu32 ",\"experts\":%" PRIu32 ",\"top_k\":%" PRIu32 "}\n", n_layers,
-        n_experts, top_k);
+    put(trace,
+        ",\"layers\":%" PRIu32 ",\"experts\":%" PRIu32 ",\"top_k\":%" PRIu32
+        ",\"expert_bytes\":%" PRIu64 "}\n",
+        n_layers, n_experts, top_k, expert_bytes);
     *out = trace;
     return MF_OK;
 }

@@ -19,7 +19,8 @@
  *   quantised triple that contradicts
  *   config.json or itself             MF_ERR_TENSOR_SHAPE, MF_ERR_TENSOR_MISSING
  *   no tensors at all                 MF_ERR_EMPTY_MANIFEST
- *   several models, or a later shard  MF_ERR_ARGUMENT
+ *   a shard that isn't the first      MF_ERR_UNSUPPORTED (names the first)
+ *   several models                    MF_ERR_ARGUMENT
  * A file cut inside its header is MF_ERR_FORMAT, behind it MF_ERR_TENSOR_BOUNDS. Of
  * model.safetensors and an index the former is taken. Tensors of more than MFI_MAX_DIMS dims have
  * the leading ones folded. Files stay open for reading. Shard headers are read one at a time;

@@ -260,11 +260,13 @@ static mf_status check_first(const mfi_json *meta, const char *path, int64_t cou
     if (count < 1 || count > MFI_MAX_FILES)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: offset 24: its metadata says split.count %" PRId64,
                         path, count);
-    if (number(meta, "split.no", 0) != 0)
-        return mfi_fail(err, MF_ERR_ARGUMENT,
+    if (number(meta, "split.no", 0) != 0) {
+        int stem = named ? (int)(strlen(path) - SHARD_SUFFIX_BYTES) : 0;
+        return mfi_fail(err, MF_ERR_UNSUPPORTED,
                         "%s: offset 24: shard %" PRId64 " of %" PRId64
-                        " of a split model; open the first (-00001-of-%05" PRId64 ".gguf)",
-                        path, number(meta, "split.no", 0) + 1, count, count);
+                        " of a split model; open the first, %.*s-00001-of-%05" PRId64 ".gguf",
+                        path, number(meta, "split.no", 0) + 1, count, stem, path, count);
+    }
     if (count > 1 && (!named || no != 1 || n != (uint32_t)count))
         return mfi_fail(err, MF_ERR_FORMAT,
                         "%s: offset 24: the first of %" PRId64

@@ -13,19 +13,27 @@ struct mfi_meta_cursor {
     mfi_buf text;
 };
 
+static bool is_float(uint32_t type)
+{
+    return type == MFI_GGUF_FLOAT32 || type == MFI_GGUF_FLOAT64;
+}
+
 static bool is_integer(uint32_t type)
 {
-    return mfi_gguf_type_bytes(type) > 0 && type != MFI_GGUF_FLOAT32 && type != MFI_GGUF_FLOAT64;
+    return mfi_gguf_type_bytes(type) > 0 && !is_float(type);
 }
 
 mf_status mfi_meta_cursor_open(mfi_meta_cursor **cursor, const mfi_catalog *catalog,
-                               const char *key, bool strings, mf_error *err)
+                               const char *key, mfi_meta_kind kind, mf_error *err)
 {
     mfi_meta_array array;
     if (!mfi_catalog_meta_array(catalog, key, &array))
         return mfi_fail(err, MF_ERR_FORMAT, "%s: its metadata has no array %s",
                         mfi_catalog_path(catalog), key);
-    if (strings ? array.type != MFI_GGUF_STRING : !is_integer(array.type))
+    bool fits = kind == MFI_META_STRINGS    ? array.type == MFI_GGUF_STRING
+                : kind == MFI_META_INTEGERS ? is_integer(array.type)
+                                            : is_float(array.type);
+    if (!fits)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: %s is an array of %s", mfi_catalog_path(catalog),
                         key, mfi_gguf_type_name(array.type));
     mfi_meta_cursor *c = malloc(sizeof *c);
@@ -80,5 +88,16 @@ mf_status mfi_meta_next_i64(mfi_meta_cursor *cursor, int64_t *v, mf_error *err)
     MFI_TRY(mfi_gguf_take_number(&cursor->reader, cursor->array.type, &number));
     cursor->next++;
     *v = number.i; /* an uint64 over INT64_MAX becomes negative: no count or id is */
+    return MF_OK;
+}
+
+mf_status mfi_meta_next_f64(mfi_meta_cursor *cursor, double *v, mf_error *err)
+{
+    MFI_ASSERT(cursor->next < cursor->array.n && is_float(cursor->array.type));
+    cursor->reader.err = err;
+    mfi_gguf_number number;
+    MFI_TRY(mfi_gguf_take_number(&cursor->reader, cursor->array.type, &number));
+    cursor->next++;
+    *v = number.f;
     return MF_OK;
 }

@@ -6,8 +6,9 @@
  * exactly `len` bytes or carries a failure: short reads and EINTR are retried inside, EIO once
  * more.
  *
- * Two implementations share this interface: a pool of reader threads (io_threads.c) and, in the
- * tests, a fake with seeded latency, reordering, short reads and errors (tests/fake/io_fake.c). */
+ * Three implementations share this interface: a pool of reader threads (io_threads.c), the kernel's
+ * ring (io_uring.c) and, in the tests, a fake with seeded latency, reordering, short reads and
+ * errors (tests/fake/io_fake.c). */
 #ifndef MFI_IO_IO_H
 #define MFI_IO_IO_H
 
@@ -25,10 +26,14 @@ typedef struct mfi_io_req {
     uint64_t done_ns; /* clock at completion */
     /* the implementation's */
     struct mfi_io_req *next;
+    uint64_t n_taken; /* bytes that pieces were made of */
+    uint32_t n_pieces;
+    bool retried;
 } mfi_io_req;
 
 typedef struct mfi_io_stats {
     uint64_t n_reads, bytes;
+    uint64_t direct_bytes; /* of them past the page cache */
     uint64_t
         dropped_bytes; /* page cache that we dropped, where the system doesn't do that itself */
 } mfi_io_stats;
@@ -47,13 +52,30 @@ struct mfi_io { /* first member of every implementation */
 /* Page cache that a reader needs at least. */
 #define MFI_IO_READER_CACHE_BYTES (64 * MFI_KIB)
 
-/* Readers in threads. `files[i]` must outlive the engine. page_cache_bytes,
- * MFI_IO_READER_CACHE_BYTES a reader or more, bounds the page cache that our buffered reads take
- * while they last; afterwards it holds what it held before. Readers start lazily and sleep when
- * idle. */
+typedef struct mfi_io_options {
+    uint32_t n_readers;        /* threads, or reads under way at one time */
+    uint64_t page_cache_bytes; /* that buffered reads take while they last, at least
+                                  MFI_IO_READER_CACHE_BYTES a reader; afterwards the page cache
+                                  holds what it held before */
+    bool direct;               /* past the page cache, where file and destination allow it
+                                  (direct.h); the rest is buffered */
+} mfi_io_options;
+
+/* Both: files[i] must outlive the reader.
+ *
+ * Reader threads start lazily and sleep when idle. The ring reads without threads; it fails with
+ * MF_ERR_UNSUPPORTED where the system or the build has none (containers often forbid it). */
 mf_status mfi_io_threads_open(mfi_io **io, const mfi_file *const *files, uint32_t n_files,
-                              uint32_t n_threads, uint64_t page_cache_bytes, mf_error *err);
+                              const mfi_io_options *options, mf_error *err);
+mf_status mfi_io_uring_open(mfi_io **io, const mfi_file *const *files, uint32_t n_files,
+                            const mfi_io_options *options, mf_error *err);
+
+/* For both: refuses options out of range; the size of a buffered read. */
+mf_status mfi_io_check_options(uint32_t n_files, const mfi_io_options *options, mf_error *err);
+uint64_t mfi_io_piece_bytes(const mfi_io_options *options, uint64_t page_bytes);
+
 /* For tests, before the first read: behaves as on a system that lacks RWF_DONTCACHE, mincore. */
 void mfi_io_threads_pretend(mfi_io *io, bool no_dontcache, bool no_mincore);
+void mfi_io_uring_pretend(mfi_io *io, bool no_dontcache, bool no_mincore);
 
 #endif

@@ -1,19 +1,14 @@
 /* Reader threads behind io.h. Owns the readers, the queue of requests and the list of those that
  * finished; one mutex guards them all. Requests are caller-owned links: submit, poll and wait
  * allocate nothing, except that submit starts readers as the first requests come. The engine's
- * caller is one thread; files are only read. It never changes what a request reads: buffered reads,
- * in pieces.
+ * caller is one thread; files are only read. Reads go in pieces, direct ones where the
+ * options and the request allow them.
  *
- * Page cache: what was there before us stays, what comes because of us goes again with each piece.
- * Linux 6.14 does that itself (RWF_DONTCACHE), filesystem by filesystem. Elsewhere mincore() says
- * before a piece which of its pages are missing, and these are dropped after it. Its first and last
- * page are dropped in any case: a neighbour may be reading them, too, and take them for foreign.
- * (Asking by RWF_NOWAIT doesn't work: the question starts the read, and what a fast drive has
- * delivered by the time of the answer counts as cached.) */
+ * Page cache: what comes because of us goes again with each piece. Linux 6.14 does that itself
+ * (RWF_DONTCACHE), filesystem by filesystem; elsewhere page_cache.h does. */
 #include "io/io.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
@@ -22,23 +17,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "io/direct.h"
+#include "io/page_cache.h"
 
-#define STACK_BYTES     ((size_t)256 << 10)
-#define PIECE_BYTES_MAX ((uint64_t)1 << 20) /* larger ones read no faster */
-#define N_RUNS          8                   /* of missing pages in a piece that are told apart */
-
-typedef struct page_run {
-    uint64_t begin, end; /* bytes, on page borders */
-} page_run;
+#define STACK_BYTES ((size_t)256 << 10)
 
 typedef struct io_threads {
     mfi_io base;
     const mfi_file **files; /* [n_files]; the array is ours, the files aren't */
+    mfi_direct *direct;     /* [n_files] */
     uint32_t n_files, n_threads;
     uint64_t page_bytes, piece_bytes;
     atomic_bool no_dontcache; /* the system or a filesystem refused RWF_DONTCACHE */
@@ -56,62 +47,15 @@ typedef struct io_threads {
     pthread_t threads[]; /* [n_threads] */
 } io_threads;
 
-/* ---- page cache ---- */
-
-static void drop(const mfi_file *file, page_run run)
-{
-#ifdef POSIX_FADV_DONTNEED
-    posix_fadvise(file->fd, (off_t)run.begin, (off_t)(run.end - run.begin), POSIX_FADV_DONTNEED);
-#else
-    (void)file, (void)run; /* F_NOCACHE leaves nothing behind */
-#endif
-}
-
-/* The file's mapping, which says what is cached, or MAP_FAILED. The kernel tells only owners and
- * those who may write; to others it says that everything is cached. */
+/* The file's mapping, which says what is cached, or MAP_FAILED. */
 static void *map_file(io_threads *t, uint32_t file)
 {
-    const mfi_file *f = t->files[file];
     pthread_mutex_lock(&t->lock);
     void *map = t->maps[file];
-    if (!map) {
-        struct stat st;
-        map = MAP_FAILED;
-        if (!t->no_mincore && f->size > 0 && fstat(f->fd, &st) == 0 &&
-            (st.st_uid == geteuid() || access(f->path, W_OK) == 0))
-            map = mmap(NULL, (size_t)f->size, PROT_NONE, MAP_SHARED, f->fd, 0);
-        t->maps[file] = map;
-    }
+    if (!map)
+        map = t->maps[file] = t->no_mincore ? MAP_FAILED : mfi_page_map(t->files[file]);
     pthread_mutex_unlock(&t->lock);
     return map;
-}
-
-/* Lists the page runs of [offset, offset + len) that shall be dropped after reading, at most
- * N_RUNS: the last one then takes in what follows. Where nothing can be known, that is everything.
- */
-static uint32_t find_runs(io_threads *t, uint32_t file, uint64_t offset, uint64_t len,
-                          page_run runs[N_RUNS])
-{
-    uint64_t page = t->page_bytes, begin = offset & ~(page - 1);
-    uint64_t end = mfi_align_up(offset + len, page);
-    unsigned char vec[PIECE_BYTES_MAX / 4096 + 1];
-    void *map = map_file(t, file);
-    runs[0] = (page_run){begin, end};
-    if (map == MAP_FAILED || end > mfi_align_up(t->files[file]->size, page) ||
-        (end - begin) / page > sizeof vec ||
-        mincore((char *)map + begin, (size_t)(end - begin), (void *)vec) != 0)
-        return 1;
-    uint32_t n = 0;
-    bool in_run = false;
-    for (uint64_t at = begin; at < end; at += page) {
-        bool drops = !(vec[(at - begin) / page] & 1) || at == begin || at + page == end;
-        if (drops && !in_run && n < N_RUNS)
-            runs[n++].begin = at;
-        if (drops)
-            runs[n - 1].end = at + page;
-        in_run = drops;
-    }
-    return n;
 }
 
 /* ---- reading, on a reader's thread ---- */
@@ -153,19 +97,54 @@ static mf_status read_piece_and_drop(io_threads *t, uint32_t file, char *dst, ui
                                      uint64_t offset, bool *retried, uint64_t *dropped_bytes,
                                      mf_error *err)
 {
-    page_run runs[N_RUNS];
-    uint32_t n = find_runs(t, file, offset, len, runs);
+    mfi_page_run runs[MFI_PAGE_RUNS];
+    uint32_t n =
+        mfi_page_missing(t->files[file], map_file(t, file), t->page_bytes, offset, len, runs);
     mf_status status = read_piece(t, t->files[file], dst, len, offset, retried, err);
-    for (uint32_t i = 0; i < n; i++) { /* also after a failure: a part may have been read */
-        drop(t->files[file], runs[i]);
-        *dropped_bytes += runs[i].end - runs[i].begin;
-    }
+    *dropped_bytes += mfi_page_drop(t->files[file], runs, n); /* a failed read leaves pages, too */
     return status;
 }
 
-static mf_status read_request(io_threads *t, mfi_io_req *req, uint64_t *dropped_bytes)
+/* A piece past the page cache. MF_ERR_UNSUPPORTED, for the caller, if that can't be. */
+static mf_status read_piece_direct(io_threads *t, uint32_t file, char *dst, uint64_t len,
+                                   uint64_t offset, char *edges, bool *retried, mf_error *err)
 {
+    const mfi_direct *direct = &t->direct[file];
+    mfi_direct_read read;
+    while (len > 0) {
+        if (!mfi_direct_plan(direct, offset, len, dst, edges, &read))
+            return MF_ERR_UNSUPPORTED;
+        ssize_t n = preadv(direct->fd, read.iov, read.n_iov, (off_t)read.offset);
+        uint64_t got = n > 0 ? mfi_direct_finish(&read, (uint64_t)n) : 0;
+        if (n >= 0 && got == 0)
+            return mfi_fail(err, MF_ERR_FILE_TRUNCATED,
+                            "%s: ends at offset %" PRIu64 ", where %" PRIu64
+                            " more bytes are needed",
+                            t->files[file]->path, offset, len);
+        if (n < 0 && (errno == EINVAL || errno == EOPNOTSUPP))
+            return MF_ERR_UNSUPPORTED;
+        if (n < 0 && errno == EIO && !*retried)
+            *retried = true;
+        else if (n < 0 && errno != EINTR)
+            return mfi_fail(err, MF_ERR_IO,
+                            "%s: reading %" PRIu64 " bytes at offset %" PRIu64 ": %s",
+                            t->files[file]->path, len, offset, strerror(errno));
+        dst += got;
+        offset += got;
+        len -= got;
+    }
+    return MF_OK;
+}
+
+typedef struct tally { /* of one request */
+    uint64_t dropped_bytes, direct_bytes;
+} tally;
+
+static mf_status read_request(io_threads *t, mfi_io_req *req, tally *sum)
+{
+    _Alignas(MFI_DIRECT_ALIGN_MAX) char edges[2 * MFI_DIRECT_ALIGN_MAX];
     const mfi_file *file = t->files[req->file];
+    bool direct = mfi_direct_fits(&t->direct[req->file], req->offset, req->dst);
     uint64_t at = 0;
     bool retried = false;
     uint64_t end;
@@ -176,13 +155,23 @@ static mf_status read_request(io_threads *t, mfi_io_req *req, uint64_t *dropped_
     while (at < req->len) {
         char *dst = (char *)req->dst + at;
         uint64_t offset = req->offset + at;
-        uint64_t len = MFI_MIN(t->piece_bytes - offset % t->page_bytes, req->len - at);
+        uint64_t most = direct ? MFI_PAGE_READ_BYTES_MAX : t->piece_bytes;
+        uint64_t len = MFI_MIN(most - offset % t->page_bytes, req->len - at);
         mf_status status = MF_ERR_UNSUPPORTED;
-        if (!atomic_load_explicit(&t->no_dontcache, memory_order_relaxed))
+        if (direct) {
+            status =
+                read_piece_direct(t, req->file, dst, len, offset, edges, &retried, &req->error);
+            if (status == MF_OK)
+                sum->direct_bytes += len;
+            direct = status == MF_OK;
+            if (status == MF_ERR_UNSUPPORTED)
+                continue; /* the same and all others in buffered pieces */
+        } else if (!atomic_load_explicit(&t->no_dontcache, memory_order_relaxed)) {
             status = read_piece(t, file, dst, len, offset, &retried, &req->error);
+        }
         if (status == MF_ERR_UNSUPPORTED)
-            status = read_piece_and_drop(t, req->file, dst, len, offset, &retried, dropped_bytes,
-                                         &req->error);
+            status = read_piece_and_drop(t, req->file, dst, len, offset, &retried,
+                                         &sum->dropped_bytes, &req->error);
         if (status != MF_OK)
             return status;
         at += len;
@@ -218,14 +207,15 @@ static void serve_one(io_threads *t)
     mfi_io_req *req = pop(&t->queue_head);
     t->n_queued--;
     pthread_mutex_unlock(&t->lock);
-    uint64_t dropped_bytes = 0;
+    tally sum = {0};
     req->error.status = MF_OK;
     req->error.message[0] = 0;
-    req->status = read_request(t, req, &dropped_bytes);
+    req->status = read_request(t, req, &sum);
     req->done_ns = mfi_clock_ns();
     pthread_mutex_lock(&t->lock);
     t->stats.n_reads++;
-    t->stats.dropped_bytes += dropped_bytes;
+    t->stats.dropped_bytes += sum.dropped_bytes;
+    t->stats.direct_bytes += sum.direct_bytes;
     if (req->status == MF_OK)
         t->stats.bytes += req->len;
     push(&t->done_head, &t->done_tail, req);
@@ -334,6 +324,19 @@ static void io_stats(const mfi_io *io, mfi_io_stats *stats)
     pthread_mutex_unlock(&t->lock);
 }
 
+static void free_reader(io_threads *t)
+{
+    for (uint32_t i = 0; i < t->n_files; i++) {
+        mfi_direct_close(&t->direct[i]);
+        if (t->maps[i] && t->maps[i] != MAP_FAILED)
+            munmap(t->maps[i], (size_t)t->files[i]->size);
+    }
+    free(t->direct);
+    free(t->maps);
+    free(t->files);
+    free(t);
+}
+
 static void io_close(mfi_io *io)
 {
     io_threads *t = (io_threads *)io;
@@ -348,44 +351,57 @@ static void io_close(mfi_io *io)
     pthread_cond_destroy(&t->done);
     pthread_cond_destroy(&t->work);
     pthread_mutex_destroy(&t->lock);
-    for (uint32_t i = 0; i < t->n_files; i++)
-        if (t->maps[i] && t->maps[i] != MAP_FAILED)
-            munmap(t->maps[i], (size_t)t->files[i]->size);
-    free(t->maps);
-    free(t->files);
-    free(t);
+    free_reader(t);
 }
 
-mf_status mfi_io_threads_open(mfi_io **io, const mfi_file *const *files, uint32_t n_files,
-                              uint32_t n_threads, uint64_t page_cache_bytes, mf_error *err)
+mf_status mfi_io_check_options(uint32_t n_files, const mfi_io_options *options, mf_error *err)
 {
-    if (n_threads == 0 || n_threads > MFI_MAX_IO_THREADS)
-        return mfi_fail(err, MF_ERR_LIMIT, "%u reader threads; 1 to %d are possible", n_threads,
+    if (options->n_readers == 0 || options->n_readers > MFI_MAX_IO_THREADS)
+        return mfi_fail(err, MF_ERR_LIMIT, "%u readers; 1 to %d are possible", options->n_readers,
                         MFI_MAX_IO_THREADS);
     if (n_files > MFI_MAX_FILES)
         return mfi_fail(err, MF_ERR_LIMIT, "%u files; at most %d can be read", n_files,
                         MFI_MAX_FILES);
-    io_threads *t = calloc(1, sizeof *t + n_threads * sizeof *t->threads);
-    const mfi_file **copy = calloc(n_files ? n_files : 1, sizeof *copy);
-    void **maps = calloc(n_files ? n_files : 1, sizeof *maps);
-    if (!t || !copy || !maps) {
-        free(t);
-        free(copy);
-        free(maps);
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u reader threads", n_threads);
+    return MF_OK;
+}
+
+uint64_t mfi_io_piece_bytes(const mfi_io_options *options, uint64_t page_bytes)
+{
+    uint64_t piece = options->page_cache_bytes / options->n_readers & ~(page_bytes - 1);
+    return MFI_MAX(MFI_MIN(piece, MFI_PAGE_READ_BYTES_MAX), MFI_IO_READER_CACHE_BYTES);
+}
+
+mf_status mfi_io_threads_open(mfi_io **io, const mfi_file *const *files, uint32_t n_files,
+                              const mfi_io_options *options, mf_error *err)
+{
+    MFI_TRY(mfi_io_check_options(n_files, options, err));
+    size_t n = n_files ? n_files : 1;
+    io_threads *t = calloc(1, sizeof *t + options->n_readers * sizeof *t->threads);
+    if (t) {
+        t->files = calloc(n, sizeof *t->files);
+        t->maps = calloc(n, sizeof *t->maps);
+        t->direct = calloc(n, sizeof *t->direct);
+    }
+    if (!t || !t->files || !t->maps || !t->direct) {
+        if (t)
+            free_reader(t);
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u reader threads",
+                        options->n_readers);
     }
     t->base = (mfi_io){io_submit, io_poll, io_wait, io_stats, io_close};
-    t->files = copy;
-    t->maps = maps;
     t->n_files = n_files;
-    t->n_threads = n_threads;
+    t->n_threads = options->n_readers;
     t->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t piece = page_cache_bytes / n_threads & ~(t->page_bytes - 1);
-    t->piece_bytes = MFI_MAX(MFI_MIN(piece, PIECE_BYTES_MAX), MFI_IO_READER_CACHE_BYTES);
+    t->piece_bytes = mfi_io_piece_bytes(options, t->page_bytes);
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->work, NULL);
     pthread_cond_init(&t->done, NULL);
-    memcpy(copy, files, n_files * sizeof *copy);
+    for (uint32_t i = 0; i < n_files; i++) {
+        t->files[i] = files[i];
+        t->direct[i].fd = -1;
+        if (options->direct)
+            mfi_direct_open(&t->direct[i], files[i]);
+    }
     *io = &t->base;
     return MF_OK;
 }

@@ -51,6 +51,10 @@ typedef struct mfi_kernels {
      * matmul_f32 with x = d * q. */
     void (*matmul_q8)(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                       uint32_t row0, uint32_t row1);
+    /* The product with a transposed matrix: y[t*ldy + c] = sum_r w[r][c] * x[t*ldx + r], for
+     * col0 <= c < col1, r in order. Float types only. */
+    void (*matmul_cols)(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
+                        size_t ldy, uint32_t col0, uint32_t col1);
     /* One row of n (multiple of 32) floats: per block d = max|x| / 127, q = round to nearest even
      * of x / d (0 if d is 0), s = d * sum q. A block with an infinity or NaN gets q = 0 and NaN for
      * d and s, which spoils every output it reaches. The same bits on every level. */
@@ -65,6 +69,10 @@ typedef struct mfi_kernels {
     void (*l2norm)(const float *x, float eps, float scale, uint32_t n, float *y);
     /* y = silu(gate) * up, silu(v) = v / (1 + exp(-v)); y may be gate or up. */
     void (*silu_mul)(const float *gate, const float *up, uint32_t n, float *y);
+    /* y = (clamp(up) + 1) * g / (1 + exp(-alpha * g)), g = min(gate, limit), clamp to [-limit,
+     * limit]: gpt-oss. A NaN stays one; y may be gate or up. */
+    void (*glu_clamped)(const float *gate, const float *up, float alpha, float limit, uint32_t n,
+                        float *y);
     /* y = y * sigmoid(g). */
     void (*sigmoid_mul)(float *y, const float *g, uint32_t n);
     /* y += x. */
@@ -88,6 +96,13 @@ typedef struct mfi_kernels {
     void (*attend_shared)(const float *q, size_t ldq, uint32_t n_q, const float *k, size_t ldk,
                           const float *v, size_t ldv, uint32_t n_kv, uint32_t dim, uint32_t dim_v,
                           float scale, float *out, size_t ldo);
+
+    /* The same over rows that lie in a ring, with a sink: position j stands in row (first + j) %
+     * ring, and the softmax has one more logit, `sink`, whose value is nothing (-INFINITY: none).
+     * n_kv <= ring. Where the ring ends changes no bit. */
+    void (*attend_ring)(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
+                        uint32_t first, uint32_t n_kv, uint32_t ring, uint32_t dim, uint32_t dim_v,
+                        float scale, float sink, float *out);
 
     /* Depthwise causal convolution with SiLU for one token: y[c] = silu(sum_j w[c*kernel + j] *
      * in_j[c]), j = 0 the oldest. `state` [kernel-1][n_ch] holds the previous inputs, oldest first;

@@ -140,7 +140,7 @@ static const mfi_evidence evidence[] = {
 #define DEEPSEEK(name_, types_, read_)                                                             \
     {                                                                                              \
         .name = name_, .model_types = types_, .gguf_arch = "deepseek2",                            \
-        .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),                                       \
+        .mlx = {.float_router = true}, .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),        \
         .mixer = {[MFI_MIXER_LATENT] = MFI_RECIPE(mfi_ops_latent, mfi_names_latent),               \
                   [MFI_MIXER_LATENT_DIRECT] =                                                      \
                       MFI_RECIPE(mfi_ops_latent_direct, mfi_names_latent)},                        \

@@ -39,6 +39,7 @@ const mfi_arch mfi_arch_deepseek = {
     .name = "deepseek",
     .model_types = model_types,
     .gguf_arch = "deepseek",
+    .mlx = {.float_router = true},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
     .ffn = {[MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_deepseek_moe),

@@ -89,6 +89,7 @@ const mfi_arch mfi_arch_dots1 = {
     .name = "dots1",
     .model_types = model_types,
     .gguf_arch = "dots1",
+    .mlx = {.float_router = true},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
     .ffn = {[MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, shared_names),

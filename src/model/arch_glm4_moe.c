@@ -92,6 +92,7 @@ const mfi_arch mfi_arch_glm4_moe = {
     .name = "glm4_moe",
     .model_types = model_types,
     .gguf_arch = "glm4moe",
+    .mlx = {.float_router = true, .asks = {{"rope_scaling", "null"}}},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names),

@@ -67,6 +67,7 @@ const mfi_arch mfi_arch_minimax_m2 = {
     .name = "minimax_m2",
     .model_types = model_types,
     .gguf_arch = "minimax-m2",
+    .mlx = {.asks = {{"shared_intermediate_size", "0"}}},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn_wide_norm, attn_names)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},

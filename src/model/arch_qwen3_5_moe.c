@@ -94,6 +94,8 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 static const mfi_evidence evidence[] = {
     {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
                                                 "and greedy tokens of Hugging Face transformers"},
+    {"safetensors: FP8 in blocks of 128 x 128",
+     "the decoded values of torch; no model of this family yet"},
     {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
      "tiny models: logits, every layer's hidden states and greedy tokens of mlx-lm"},
     {"GGUF", "tiny F32 models, one with grouped-query attention: logits of llama.cpp"},
@@ -103,6 +105,7 @@ const mfi_arch mfi_arch_qwen3_5_moe = {
     .name = "qwen3_5_moe",
     .model_types = model_types,
     .gguf_arch = "qwen35moe",
+    .mlx = {.root = "language_model.", .model_type = "qwen3_5_moe"},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_hybrid_attn),
               [MFI_MIXER_GDN] = MFI_RECIPE(mfi_ops_gdn, gdn_names)},

@@ -83,9 +83,12 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 static const mfi_evidence evidence[] = {
     {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
                                                 "and greedy tokens of Hugging Face transformers"},
+    {"safetensors: FP8 in blocks of 128 x 128",
+     "the decoded values of torch; no model of this family yet"},
     {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "a tiny model as mlx-lm converts it, 4 bits: its logits (tools/mlx_families.py)"},
-    {"GGUF", "tiny models in 18 file types, one in shards: logits of llama.cpp"},
+     "a tiny model: logits, every layer's hidden states and greedy tokens of mlx-lm"},
+    {"GGUF", "tiny models in 18 file types, MXFP4 and NVFP4 among them, one in shards: logits of "
+             "llama.cpp"},
 };
 
 const mfi_arch mfi_arch_qwen3_moe = {

@@ -89,8 +89,10 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 static const mfi_evidence evidence[] = {
     {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
                                                 "and greedy tokens of Hugging Face transformers"},
+    {"safetensors: FP8 in blocks of 128 x 128",
+     "a tiny model with packed projections, against its values decoded by other code"},
     {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "a tiny model as mlx-lm converts it, 4 bits: its logits (tools/mlx_families.py)"},
+     "a tiny model: logits, every layer's hidden states and greedy tokens of mlx-lm"},
     {"GGUF", "a tiny F32 model: logits of llama.cpp"},
 };
 

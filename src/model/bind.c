@@ -98,9 +98,16 @@ static bool is_tiled(mfi_row_map map)
            map == MFI_MAP_TILED_COLS;
 }
 
-static bool is_kv_b(mfi_row_map map)
+/* Whether a map moves whole rows of FP8's scales; then it can do so in stored form. */
+static bool keeps_blocks(const mfi_shape *s, mfi_row_map map, uint32_t rows)
 {
-    return map == MFI_MAP_KVB_K || map == MFI_MAP_KVB_V;
+    for (uint32_t r = 0, src; r < rows;) {
+        uint32_t run = MFI_MIN(mfi_map_source(s, map, r, &src), rows - r);
+        if (src % MFI_FP8_BLOCK != 0 || (run % MFI_FP8_BLOCK != 0 && r + run < rows))
+            return false;
+        r += run;
+    }
+    return true;
 }
 
 static mf_status check_matrix(const binder *b, uint32_t id, mfi_row_map map, uint64_t rows,
@@ -112,8 +119,8 @@ static mf_status check_matrix(const binder *b, uint32_t id, mfi_row_map map, uin
         return wrong_shape(b, id, t_rows, cols, err);
     if (!mfi_quant_multiplies(t->type))
         return wrong_type(b, id, "of a type that can be multiplied", err);
-    if (map != MFI_MAP_NONE && !is_kv_b(map) && t->type.kind == MFI_Q_FP8)
-        return wrong_type(b, id, "of a type whose rows can be taken apart", err);
+    if (map == MFI_MAP_TILED_COLS && t->type.kind == MFI_Q_FP8)
+        return wrong_type(b, id, "of a type whose columns can be moved", err);
     return MF_OK;
 }
 
@@ -148,8 +155,9 @@ static mf_status bind_weight(binder *b, const mfi_name_rule *rule, const char *p
         MFI_TRY(check_vector(b, id, rows, cols, err));
     if ((load == MFI_LOAD_F32_PLUS1 && b->transformed) || (load == MFI_LOAD_F32_NEG_EXP && b->gguf))
         load = MFI_LOAD_F32;
-    if (is_kv_b(map) && mfi_catalog_tensor(b->model->catalog, id)->type.kind == MFI_Q_FP8 &&
-        (s->nope_dim % MFI_FP8_BLOCK != 0 || s->v_dim % MFI_FP8_BLOCK != 0))
+    if (load == MFI_LOAD_MATRIX &&
+        mfi_catalog_tensor(b->model->catalog, id)->type.kind == MFI_Q_FP8 &&
+        !keeps_blocks(s, map, rows))
         load = MFI_LOAD_DECODED; /* heads don't begin where scales do */
     if (is_tiled(map) && (s->gdn_tiled || s->gdn_k_heads == s->gdn_v_heads))
         map = MFI_MAP_NONE; /* left tiled, or the same either way */
@@ -284,6 +292,80 @@ static mf_status bind_fused(binder *b, uint32_t layer, uint32_t gate_up, const c
     return MF_OK;
 }
 
+/* Inputs and outputs of an expert's matrix, of GATE and UP together where they alternate. */
+static void stored_shape(const mfi_model *m, uint32_t proj, uint32_t *rows, uint32_t *cols)
+{
+    uint32_t outputs, inputs;
+    proj_shape(&m->shape, proj, &outputs, &inputs);
+    if (m->interleaved && proj == MFI_EXPERT_GATE)
+        outputs *= 2;
+    *rows = m->transposed ? inputs : outputs;
+    *cols = m->transposed ? outputs : inputs;
+}
+
+/* Gate and up alternate in [E, 2 * width, hidden]; floats are stored transposed, [E, hidden, 2 *
+ * width], and so is down. */
+static mf_status bind_interleaved(binder *b, uint32_t layer, uint32_t gate_up,
+                                  const char *down_name, mf_error *err)
+{
+    mfi_model *m = b->model;
+    const mfi_shape *s = &m->shape;
+    mfi_expert_src *out = m->experts + (size_t)layer * s->n_experts * MFI_EXPERT_PROJS;
+    char name[256];
+    uint32_t down = lookup_part(b, layer, down_name, "", "", name, sizeof name);
+    const uint32_t ids[MFI_EXPERT_PROJS] = {gate_up, MFI_TENSOR_NONE, down};
+    if (ids[MFI_EXPERT_DOWN] == MFI_TENSOR_NONE)
+        return missing(b, name, err);
+    bool transposed = mfi_qtype_is_float(mfi_catalog_tensor(m->catalog, gate_up)->type);
+    if (m->interleaved && m->transposed != transposed)
+        return wrong_type(b, gate_up, "of the same kind as in the layers before", err);
+    m->interleaved = true;
+    m->transposed = transposed;
+    for (uint32_t p = 0; p < MFI_EXPERT_PROJS; p++) {
+        uint32_t rows, cols;
+        stored_shape(m, p, &rows, &cols);
+        if (ids[p] != MFI_TENSOR_NONE) {
+            const mfi_tensor *t = mfi_catalog_tensor(m->catalog, ids[p]);
+            MFI_TRY(check_expert_tensor(b, ids[p], s->n_experts, rows, cols, rows, err));
+            if (transposed != mfi_qtype_is_float(t->type))
+                return wrong_type(b, ids[p], transposed ? "float" : "quantised", err);
+        }
+        for (uint32_t e = 0; e < s->n_experts; e++)
+            out[(size_t)e * MFI_EXPERT_PROJS + p] =
+                (mfi_expert_src){ids[p], ids[p] == MFI_TENSOR_NONE ? 0 : e * rows};
+    }
+    return MF_OK;
+}
+
+/* Biases of the experts' matrices: a row an expert. */
+static mf_status bind_expert_bias(binder *b, uint32_t layer, mf_error *err)
+{
+    static const char *const hf[] = {"mlp.experts.gate_up_proj_bias", NULL,
+                                     "mlp.experts.down_proj_bias"};
+    static const char *const gguf[] = {"ffn_gate_exps.bias", "ffn_up_exps.bias",
+                                       "ffn_down_exps.bias"};
+    const mfi_shape *s = &b->model->shape;
+    for (uint32_t p = 0; p < MFI_EXPERT_PROJS; p++) {
+        char name[256];
+        uint32_t n, cols;
+        const char *own = b->gguf ? gguf[p] : hf[p];
+        if (!own)
+            continue;
+        uint32_t id = lookup_part(b, layer, own, "", "", name, sizeof name);
+        if (id == MFI_TENSOR_NONE)
+            return missing(b, name, err);
+        proj_shape(s, p, &n, &cols);
+        n *= b->model->interleaved && p == MFI_EXPERT_GATE ? 2 : 1;
+        const mfi_tensor *t = mfi_catalog_tensor(b->model->catalog, id);
+        if (mfi_tensor_rows(t) != s->n_experts || mfi_tensor_cols(t) != n)
+            return wrong_shape(b, id, s->n_experts, n, err);
+        if (!mfi_qtype_is_float(t->type))
+            return wrong_type(b, id, "float", err);
+        b->model->expert_bias[layer * MFI_EXPERT_PROJS + p] = id;
+    }
+    return MF_OK;
+}
+
 static mf_status bind_each(binder *b, uint32_t layer, mf_error *err)
 {
     const mfi_expert_names *names = b->model->arch->experts;
@@ -313,7 +395,8 @@ static mf_status check_uniform(binder *b, uint32_t layer, mf_error *err)
     for (uint32_t e = 1; e < s->n_experts; e++)
         for (uint32_t p = 0; p < MFI_EXPERT_PROJS; p++) {
             uint32_t id = src[e * MFI_EXPERT_PROJS + p].tensor;
-            if (!mfi_qtype_equal(mfi_catalog_tensor(c, id)->type,
+            if (id != MFI_TENSOR_NONE &&
+                !mfi_qtype_equal(mfi_catalog_tensor(c, id)->type,
                                  mfi_catalog_tensor(c, src[p].tensor)->type))
                 return wrong_type(b, id, "of the same type as the layer's other experts", err);
         }
@@ -328,7 +411,9 @@ static mf_status bind_experts(binder *b, uint32_t layer, mf_error *err)
     char name[256], stacked[96];
     snprintf(stacked, sizeof stacked, "%s.", names->stacked);
     uint32_t id = lookup_part(b, layer, fused, "", "", name, sizeof name);
-    if (id != MFI_TENSOR_NONE)
+    if (id != MFI_TENSOR_NONE && b->model->arch->interleaved && !b->gguf)
+        MFI_TRY(bind_interleaved(b, layer, id, down, err));
+    else if (id != MFI_TENSOR_NONE)
         MFI_TRY(bind_fused(b, layer, id, down, err));
     else if (b->gguf)
         MFI_TRY(bind_stacked(b, layer, "ffn_", "_exps.weight", err));
@@ -337,6 +422,8 @@ static mf_status bind_experts(binder *b, uint32_t layer, mf_error *err)
         MFI_TRY(bind_stacked(b, layer, stacked, "_proj.weight", err));
     else
         MFI_TRY(bind_each(b, layer, err));
+    if (b->model->arch->expert_bias)
+        MFI_TRY(bind_expert_bias(b, layer, err));
     return check_uniform(b, layer, err);
 }
 
@@ -388,9 +475,10 @@ static void find_prefix(binder *b)
         if (mfi_catalog_find(b->model->catalog, name) != MFI_TENSOR_NONE)
             break; /* otherwise the last one stays, and what is missing is reported by its name */
     }
-    snprintf(name, sizeof name, "%slayers.0.mlp.switch_mlp.gate_proj.weight", b->body);
-    if (mfi_catalog_find(b->model->catalog, name) != MFI_TENSOR_NONE)
-        b->transformed = true;
+    for (uint32_t i = 0; i < b->model->shape.n_layers && !b->transformed; i++) {
+        snprintf(name, sizeof name, "%slayers.%u.mlp.switch_mlp.gate_proj.weight", b->body, i);
+        b->transformed = mfi_catalog_find(b->model->catalog, name) != MFI_TENSOR_NONE;
+    }
 }
 
 mf_status mfi_model_bind(mfi_model *model, mf_error *err)
@@ -400,9 +488,13 @@ mf_status mfi_model_bind(mfi_model *model, mf_error *err)
     model->weights = malloc(n_weights * sizeof *model->weights);
     model->experts =
         calloc((size_t)s->n_layers * s->n_experts * MFI_EXPERT_PROJS, sizeof *model->experts);
+    size_t n_bias = (size_t)s->n_layers * MFI_EXPERT_PROJS;
+    model->expert_bias = malloc(n_bias * sizeof *model->expert_bias);
+    for (size_t i = 0; model->expert_bias && i < n_bias; i++)
+        model->expert_bias[i] = MFI_TENSOR_NONE;
     binder b = {.model = model, .bound = calloc(mfi_catalog_n_tensors(model->catalog) + 1u, 1)};
     mf_status status = MF_OK;
-    if (!model->weights || !model->experts || !b.bound)
+    if (!model->weights || !model->experts || !model->expert_bias || !b.bound)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to bind %u tensors",
                           mfi_catalog_n_tensors(model->catalog));
     if (status == MF_OK) {

@@ -51,6 +51,9 @@ static const struct {
     {"value_length_mla", "attention.value_length_mla"},
     {"value_length", "attention.value_length"},
     {"temperature_scale", "attention.temperature_scale"},
+    {"moe_layer_interval", "interleave_moe_layer_step"},
+    {"sliding_window", "attention.sliding_window"},
+    {"sliding_window_pattern", "attention.sliding_window_pattern"},
     {"linear_num_key_heads", "ssm.group_count"},
     {"linear_num_value_heads", "ssm.time_step_rank"},
     {"linear_key_head_dim", "ssm.state_size"},
@@ -60,6 +63,14 @@ static const struct {
     {"recurrent_layers", "attention.recurrent_layers"},
     {"mtp_layers", "nextn_predict_layers"},
 };
+
+const char *mfi_config_alias(uint32_t i, const char **key)
+{
+    if (i >= MFI_ARRAY_LEN(aliases))
+        return NULL;
+    *key = aliases[i].key;
+    return aliases[i].gguf;
+}
 
 const mfi_json *mfi_config_get(const mfi_config *config, const char *key)
 {
@@ -261,6 +272,17 @@ mf_status mfi_config_scales(const mfi_config *c, mfi_shape *s, mf_error *err)
 bool mfi_config_has_tensor(const mfi_model *model, const char *name)
 {
     return mfi_catalog_find(model->catalog, name) != MFI_TENSOR_NONE;
+}
+
+bool mfi_config_has_layer_tensor(const mfi_model *model, const char *name)
+{
+    for (uint32_t i = 0; i < model->shape.n_layers; i++) {
+        char full[160];
+        snprintf(full, sizeof full, "blk.%u.%s", i, name);
+        if (mfi_config_has_tensor(model, full))
+            return true;
+    }
+    return false;
 }
 
 /* Hybrid models: which layers are attention. Said layer by layer or by an interval. */

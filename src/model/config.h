@@ -11,6 +11,8 @@ struct mfi_config {
 };
 
 const mfi_json *mfi_config_get(const mfi_config *config, const char *key); /* NULL if absent */
+/* What GGUF calls name i, after "<architecture>."; NULL behind the last. */
+const char *mfi_config_alias(uint32_t i, const char **key);
 bool mfi_config_has(const mfi_config *config, const char *key);
 
 /* An integer in [min, max]; `fallback` if absent (negative: MF_ERR_FORMAT). */
@@ -30,6 +32,8 @@ mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err); /
 mf_status mfi_config_scales(const mfi_config *c, mfi_shape *s, mf_error *err);
 /* For GGUF, which leaves it to the tensors what a model has. */
 bool mfi_config_has_tensor(const mfi_model *model, const char *name);
+/* "blk.N." + name in any layer. */
+bool mfi_config_has_layer_tensor(const mfi_model *model, const char *name);
 mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err); /* heads */
 /* Routed experts: how many, how many of them, and how wide (width_key). */
 mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *width_key,
@@ -45,6 +49,10 @@ mf_status mfi_config_routing(const mfi_config *c, mfi_shape *s, mf_error *err);
 mf_status mfi_config_shared(const mfi_config *c, mfi_model *model, mf_error *err);
 /* Layers 0 to first_k_dense_replace - 1 are dense after all, of intermediate_size. */
 mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err);
+
+/* config_window.c: which layers look back over a sliding window, and how far. Where the file has no
+ * list, all but every period-th do. */
+mf_status mfi_config_windows(const mfi_config *c, mfi_model *model, uint32_t period, mf_error *err);
 
 /* config_rope.c: kind, frequencies and rotary dimensions; theta, partial: where absent */
 mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,

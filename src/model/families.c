@@ -9,6 +9,7 @@ static void put_people(const mfi_arch *arch, mfi_buf *out)
     mfi_buf_fmt(out, "%s\n  model_type  ", arch->name);
     for (const char *const *t = arch->model_types; *t; t++)
         mfi_buf_fmt(out, "%s%s", t == arch->model_types ? "" : ", ", *t);
+    mfi_buf_str(out, *arch->model_types ? "" : "(from GGUF only)");
     mfi_buf_fmt(out, "\n  gguf        %s\n", arch->gguf_arch);
     for (uint32_t i = 0; i < arch->n_evidence; i++)
         mfi_buf_fmt(out, "  %s\n    %s\n", arch->evidence[i].format, arch->evidence[i].against);

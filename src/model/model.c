@@ -10,10 +10,11 @@
 #include "model/config.h"
 
 const mfi_arch *const mfi_archs[] = {
-    &mfi_arch_qwen3_5_moe,   &mfi_arch_qwen3_next, &mfi_arch_qwen3_moe,   &mfi_arch_qwen2_moe,
-    &mfi_arch_mixtral,       &mfi_arch_olmoe,      &mfi_arch_glm4_moe,    &mfi_arch_minimax_m2,
-    &mfi_arch_granitemoe,    &mfi_arch_dots1,      &mfi_arch_deepseek_v3, &mfi_arch_deepseek_v2,
-    &mfi_arch_glm4_moe_lite, &mfi_arch_deepseek,
+    &mfi_arch_qwen3_5_moe,   &mfi_arch_qwen3_next, &mfi_arch_qwen3_moe,    &mfi_arch_qwen2_moe,
+    &mfi_arch_mixtral,       &mfi_arch_olmoe,      &mfi_arch_glm4_moe,     &mfi_arch_minimax_m2,
+    &mfi_arch_granitemoe,    &mfi_arch_dots1,      &mfi_arch_deepseek_v3,  &mfi_arch_deepseek_v2,
+    &mfi_arch_glm4_moe_lite, &mfi_arch_deepseek,   &mfi_arch_gpt_oss,      &mfi_arch_ernie4_5_moe,
+    &mfi_arch_hunyuan_moe,   &mfi_arch_exaone_moe, &mfi_arch_bailing_moe2, &mfi_arch_bailing_moe,
 };
 const uint32_t mfi_n_archs = MFI_ARRAY_LEN(mfi_archs);
 
@@ -106,7 +107,8 @@ static void set_defaults(mfi_model *model)
     s->routing = (mfi_routing){.score = MFI_SCORE_SOFTMAX, .normalize = true, .scale = 1};
 }
 
-static mf_status read_shape(mfi_model *model, const mfi_config *c, mf_error *err)
+mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_json *outer_root,
+                               mf_error *err)
 {
     mfi_shape *s = &model->shape;
     MFI_TRY(mfi_config_u32(c, "num_hidden_layers", -1, 1, MFI_MAX_LAYERS, &s->n_layers, err));
@@ -118,7 +120,7 @@ static mf_status read_shape(mfi_model *model, const mfi_config *c, mf_error *err
     } else {
         MFI_TRY(mfi_config_u32(c, "vocab_size", -1, 1, MFI_MAX_VOCAB, &s->n_vocab, err));
         mfi_config outer = *c;
-        outer.root = mfi_catalog_config(model->catalog);
+        outer.root = outer_root;
         MFI_TRY(mfi_config_flag(&outer, "tie_word_embeddings", &model->tied, err));
         MFI_TRY(mfi_config_flag(c, "tie_word_embeddings", &model->tied, err));
     }
@@ -146,7 +148,7 @@ mf_status mfi_model_open(mfi_model **out, const mfi_catalog *catalog, mf_error *
         mfi_catalog_meta(catalog) ? recognise_gguf(model, &c, err) : recognise_hf(model, &c, err);
     if (status == MF_OK) {
         snprintf(model->family, sizeof model->family, "%s", model->arch->name);
-        status = read_shape(model, &c, err);
+        status = mfi_model_read_shape(model, &c, mfi_catalog_config(catalog), err);
     }
     if (status == MF_OK)
         status = mfi_model_bind(model, err);
@@ -174,6 +176,7 @@ void mfi_model_close(mfi_model **model)
     free((*model)->ffn);
     free((*model)->weights);
     free((*model)->experts);
+    free((*model)->expert_bias);
     free(*model);
     *model = NULL;
 }

@@ -24,6 +24,8 @@ typedef enum mfi_role {
     MFI_ROLE_ATTN_Q_BIAS,
     MFI_ROLE_ATTN_K_BIAS,
     MFI_ROLE_ATTN_V_BIAS,
+    MFI_ROLE_ATTN_O_BIAS,
+    MFI_ROLE_ATTN_SINKS,
     MFI_ROLE_ATTN_Q_NORM,
     MFI_ROLE_ATTN_K_NORM,
     MFI_ROLE_LATENT_Q_A, /* hidden to the query's latent */
@@ -65,6 +67,7 @@ typedef enum mfi_dim {
     MFI_DIM_KV,          /* n_kv_head * head_dim */
     MFI_DIM_ATTN,        /* n_head * head_dim; latent attention: n_head * v_dim */
     MFI_DIM_HEAD,        /* head_dim */
+    MFI_DIM_N_HEAD,      /* n_head */
     MFI_DIM_ROT,         /* n_rot */
     MFI_DIM_LATENT_Q,    /* latent_q */
     MFI_DIM_LATENT_KV,   /* latent_kv */
@@ -91,6 +94,7 @@ typedef enum mfi_mixer {
     MFI_MIXER_GDN,
     MFI_MIXER_LATENT,
     MFI_MIXER_LATENT_DIRECT,
+    MFI_MIXER_WINDOW, /* attention over a sliding window */
     MFI_N_MIXERS
 } mfi_mixer;
 typedef enum mfi_ffn { MFI_FFN_MOE, MFI_FFN_MOE_SHARED, MFI_FFN_DENSE, MFI_N_FFNS } mfi_ffn;
@@ -143,15 +147,28 @@ typedef struct mfi_evidence {
     const char *format, *against;
 } mfi_evidence;
 
+/* Where MLX's own files differ from Hugging Face's names, beside stacked experts. */
+typedef struct mfi_mlx_form {
+    const char *root;       /* before "model." and "lm_head."; NULL: nothing */
+    const char *model_type; /* NULL: as in config.json, or the first of model_types */
+    bool float_router;      /* its router can't be quantised */
+    struct {
+        const char *key, *value;
+    } asks[2]; /* members of config.json that mlx-lm asks for and files may lack */
+} mfi_mlx_form;
+
 /* A family. */
 typedef struct mfi_arch {
     const char *name;
     const char *const *model_types; /* config.json's model_type, NULL-terminated */
     const char *gguf_arch;          /* general.architecture */
+    mfi_mlx_form mlx;
     mfi_recipe begin, mixer[MFI_N_MIXERS], ffn[MFI_N_FFNS], head;
     const mfi_expert_names *experts;
     /* Fills the shape, the layers' kinds (all attention and MOE beforehand) and what is omitted. */
     mf_status (*read_config)(mfi_model *model, const mfi_config *config, mf_error *err);
+    bool expert_bias; /* experts' matrices have biases */
+    bool interleaved; /* fused gate and up alternate row by row, and float experts are transposed */
     const mfi_evidence *evidence; /* [n_evidence] for people: `moeflux families` */
     uint32_t n_evidence;
 } mfi_arch;
@@ -164,7 +181,8 @@ typedef struct mfi_weight_src {
     mfi_row_map map;
 } mfi_weight_src;
 
-/* Where one matrix of one expert comes from: rows [row, row + rows) of a tensor. */
+/* Where one matrix of one expert comes from: rows [row, row + rows) of a tensor. UP of interleaved
+ * experts comes from none. */
 typedef struct mfi_expert_src {
     uint32_t tensor, row;
 } mfi_expert_src;
@@ -183,6 +201,8 @@ struct mfi_model {
     uint8_t *ffn;            /* [n_layers] mfi_ffn */
     mfi_weight_src *weights; /* [1 + n_layers][MFI_N_ROLES]; row 0: outside the layers */
     mfi_expert_src *experts; /* [n_layers][n_experts][MFI_EXPERT_PROJS]; dense layers unused */
+    uint32_t *expert_bias;   /* [n_layers][MFI_EXPERT_PROJS] tensors, a row an expert; or NONE */
+    bool interleaved, transposed; /* how experts are stored: program.h */
     uint32_t n_ignored; /* tensors that belong to other parts (vision, multi-token prediction) */
 };
 
@@ -203,11 +223,25 @@ uint32_t mfi_model_n_routed(const mfi_model *model); /* layers that have */
 extern const mfi_arch mfi_arch_qwen3_5_moe, mfi_arch_qwen3_next, mfi_arch_qwen3_moe,
     mfi_arch_qwen2_moe, mfi_arch_mixtral, mfi_arch_olmoe, mfi_arch_glm4_moe, mfi_arch_minimax_m2,
     mfi_arch_granitemoe, mfi_arch_dots1, mfi_arch_deepseek_v3, mfi_arch_deepseek_v2,
-    mfi_arch_glm4_moe_lite, mfi_arch_deepseek;
+    mfi_arch_glm4_moe_lite, mfi_arch_deepseek, mfi_arch_gpt_oss, mfi_arch_ernie4_5_moe,
+    mfi_arch_hunyuan_moe, mfi_arch_exaone_moe, mfi_arch_bailing_moe, mfi_arch_bailing_moe2;
 
 /* Families known, in the order they are tried and listed. */
 extern const mfi_arch *const mfi_archs[];
 extern const uint32_t mfi_n_archs;
+
+/* Whether two models compute the same from the same weights, however these are stored. */
+bool mfi_model_same_shape(const mfi_model *a, const mfi_model *b);
+
+/* config_say.c: what config.json would say of a model from GGUF, as the members of an object
+ * without braces, each with a comma behind it. MF_ERR_UNSUPPORTED if the family's reader wouldn't
+ * read the same shape from it. */
+mf_status mfi_model_say_config(const mfi_model *model, mfi_buf *out, mf_error *err);
+
+/* model.c: reads the shape and the layers' kinds; c->root is the text part, `outer` all of it
+ * (config.json). */
+mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_json *outer,
+                               mf_error *err);
 
 /* bind.c: fills weights and experts. */
 mf_status mfi_model_bind(mfi_model *model, mf_error *err);

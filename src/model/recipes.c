@@ -41,6 +41,24 @@ const mfi_recipe_op mfi_ops_attn[7] = {
     ATTN_OUT,
 };
 
+#define ATTN_PREP(how)                                                                             \
+    {                                                                                              \
+        .code = MFI_OP_ATTN_PREP, .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},          \
+        .w = {MFI_ROLE_ATTN_Q_NORM, MFI_ROLE_ATTN_K_NORM}, .n = how                                \
+    }
+
+const mfi_recipe_op mfi_ops_attn_unrotated[7] = {
+    ATTN_IN,
+    ATTN_PREP(MFI_PREP_UNROTATED),
+    ATTN_OUT,
+};
+
+const mfi_recipe_op mfi_ops_attn_norm_after[7] = {
+    ATTN_IN,
+    ATTN_PREP(MFI_PREP_NORM_AFTER),
+    ATTN_OUT,
+};
+
 const mfi_recipe_op mfi_ops_attn_wide_norm[9] = {
     ATTN_IN,
     {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_Q}, .w = {MFI_ROLE_ATTN_Q_NORM}},
@@ -310,4 +328,45 @@ const mfi_name_rule mfi_names_hybrid_moe[6] = {
      MFI_LOAD_MATRIX,
      {{"mlp.shared_expert_gate.weight", 0}},
      {{"ffn_gate_inp_shexp.weight", 0}}},
+};
+
+/* ---- names of llama.cpp's files alone ---- */
+
+const mfi_name_rule mfi_names_gguf_attn[7] = {
+    MFI_VECTOR(NORM_MIXER, HIDDEN, NULL, "attn_norm.weight"),
+    MFI_MATRIX(ATTN_Q, Q, HIDDEN, NULL, "attn_q.weight"),
+    MFI_MATRIX(ATTN_K, KV, HIDDEN, NULL, "attn_k.weight"),
+    MFI_MATRIX(ATTN_V, KV, HIDDEN, NULL, "attn_v.weight"),
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, NULL, "attn_output.weight"),
+    MFI_VECTOR(ATTN_Q_NORM, HEAD, NULL, "attn_q_norm.weight"),
+    MFI_VECTOR(ATTN_K_NORM, HEAD, NULL, "attn_k_norm.weight"),
+};
+
+const mfi_name_rule mfi_names_gguf_attn_paired[5] = {
+    MFI_VECTOR(NORM_MIXER, HIDDEN, NULL, "attn_norm.weight"),
+    MFI_MATRIX_PAIRED(ATTN_Q, Q, HIDDEN, NULL, "attn_q.weight"),
+    MFI_MATRIX_PAIRED(ATTN_K, KV, HIDDEN, NULL, "attn_k.weight"),
+    MFI_MATRIX(ATTN_V, KV, HIDDEN, NULL, "attn_v.weight"),
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, NULL, "attn_output.weight"),
+};
+
+const mfi_name_rule mfi_names_gguf_dense[4] = {
+    MFI_VECTOR(NORM_FFN, HIDDEN, NULL, "ffn_norm.weight"),
+    MFI_MATRIX(FFN_GATE, DENSE, HIDDEN, NULL, "ffn_gate.weight"),
+    MFI_MATRIX(FFN_UP, DENSE, HIDDEN, NULL, "ffn_up.weight"),
+    MFI_MATRIX(FFN_DOWN, HIDDEN, DENSE, NULL, "ffn_down.weight"),
+};
+
+#define GGUF_ROUTER                                                                                \
+    MFI_VECTOR(NORM_FFN, HIDDEN, NULL, "ffn_norm.weight"),                                         \
+        MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, NULL, "ffn_gate_inp.weight"),                          \
+        MFI_VECTOR(ROUTER_CORRECTION, EXPERTS, NULL, "exp_probs_b.bias")
+
+const mfi_name_rule mfi_names_gguf_moe[3] = {GGUF_ROUTER};
+
+const mfi_name_rule mfi_names_gguf_moe_shared[6] = {
+    GGUF_ROUTER,
+    MFI_MATRIX(SHARED_GATE, SHARED, HIDDEN, NULL, "ffn_gate_shexp.weight"),
+    MFI_MATRIX(SHARED_UP, SHARED, HIDDEN, NULL, "ffn_up_shexp.weight"),
+    MFI_MATRIX(SHARED_DOWN, HIDDEN, SHARED, NULL, "ffn_down_shexp.weight"),
 };

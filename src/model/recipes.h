@@ -8,9 +8,11 @@ extern const mfi_recipe_op mfi_ops_begin[2];
 /* Biases on q, k, v and norms of q and k per head, each where the name table has them; gates if the
  * shape has them. */
 extern const mfi_recipe_op mfi_ops_attn[7];
-extern const mfi_recipe_op mfi_ops_attn_wide_norm[9]; /* all heads of q, and of k, normed as one */
-extern const mfi_recipe_op mfi_ops_latent[10];        /* queries by way of a latent of their own */
-extern const mfi_recipe_op mfi_ops_latent_direct[8];  /* or at once */
+extern const mfi_recipe_op mfi_ops_attn_wide_norm[9];  /* all heads of q, and of k, normed as one */
+extern const mfi_recipe_op mfi_ops_latent[10];         /* queries by way of a latent of their own */
+extern const mfi_recipe_op mfi_ops_latent_direct[8];   /* or at once */
+extern const mfi_recipe_op mfi_ops_attn_unrotated[7];  /* the same without positions */
+extern const mfi_recipe_op mfi_ops_attn_norm_after[7]; /* the same, norms after the rotation */
 extern const mfi_recipe_op mfi_ops_gdn[6];
 /* Routed experts: a router's bias and its correction each where the name table has it. */
 extern const mfi_recipe_op mfi_ops_moe[6];
@@ -68,5 +70,12 @@ extern const mfi_name_rule mfi_names_latent[10];
 /* DeepSeek's experts with shared ones, and its dense layers. */
 extern const mfi_name_rule mfi_names_deepseek_moe[6];
 extern const mfi_name_rule mfi_names_deepseek_dense[4];
+/* Names of families that are read from llama.cpp's files alone; models omit what they don't have.
+ */
+extern const mfi_name_rule mfi_names_gguf_attn[7];
+extern const mfi_name_rule mfi_names_gguf_attn_paired[5]; /* rotated pairs side by side, no norms */
+extern const mfi_name_rule mfi_names_gguf_dense[4];
+extern const mfi_name_rule mfi_names_gguf_moe[3];
+extern const mfi_name_rule mfi_names_gguf_moe_shared[6];
 
 #endif

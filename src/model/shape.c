@@ -18,6 +18,8 @@ uint32_t mfi_dim_value(const mfi_shape *s, mfi_dim dim)
         return s->n_head * (s->latent_kv ? s->v_dim : s->head_dim);
     case MFI_DIM_HEAD:
         return s->head_dim;
+    case MFI_DIM_N_HEAD:
+        return s->n_head;
     case MFI_DIM_ROT:
         return s->n_rot;
     case MFI_DIM_LATENT_Q:

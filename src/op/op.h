@@ -20,11 +20,12 @@
     X(BIAS)       /* dst[i] += w[i], i < n */                                                      \
     X(ADD)        /* dst[0] += residual_scale * src[0] */                                          \
     X(SCALE)      /* dst[0] *= logit_scale */                                                      \
-    X(GLU)        /* dst[0] = silu(src[0]) * src[1] */                                             \
+    X(GLU)        /* dst[0] = src[0] and src[1] by the shape's glu */                              \
     X(ATTN_PREP)  /* src: q (with gates), k, v, rope table; w: q norm, k norm, or none. Norms and  \
                    */                                                                              \
                   /* rotates q and k in place and appends k, v to the layer's cache */             \
-    X(ATTN)     /* dst[0] = causal attention of src[0] over the cache, times its sigmoid gates */  \
+    X(ATTN)     /* dst[0] = causal attention of src[0] over the cache, times its sigmoid gates; */ \
+                /* with n, w[0] has a sink for each head */                                        \
     X(GDN_CONV) /* src[0] in place: causal convolution and SiLU; w[0] taps */                      \
     X(GDN)      /* src: qkv, z, b, a; w: -exp(A_log), dt_bias, norm; dst[0]: gated output */       \
     X(LATENT_PREP) /* src: q, latent and key, rope table; w[0] norm of the latent. Rotates q in */ \
@@ -45,6 +46,12 @@ typedef enum mfi_op_code {
 #undef MFI_OP_ENUM
         MFI_N_OPS
 } mfi_op_code;
+
+/* ATTN_PREP's n: bits. */
+typedef enum mfi_prep {
+    MFI_PREP_UNROTATED = 1,  /* this layer's queries and keys know no positions */
+    MFI_PREP_NORM_AFTER = 2, /* norms come after the rotation */
+} mfi_prep;
 
 /* How the shared expert's output joins the routed ones': COMBINE's n. */
 typedef enum mfi_combine {
@@ -102,8 +109,9 @@ const char *mfi_buf_name(mfi_buf_id id);
 
 typedef struct mfi_op {
     uint8_t code; /* mfi_op_code */
-    uint8_t n; /* MATMUL, BIAS: weights; RMSNORM, LATENT_ABSORB: see there; COMBINE: mfi_combine */
-    bool head; /* on the step's head rows only, not on all tokens */
+    uint8_t n;    /* MATMUL, BIAS: weights; RMSNORM, LATENT_ABSORB: see there; COMBINE: mfi_combine;
+                     ATTN: 1 with sinks; ATTN_PREP: mfi_prep */
+    bool head;    /* on the step's head rows only, not on all tokens */
     uint16_t layer;
     uint8_t src[MFI_OP_OPERANDS]; /* mfi_buf_id */
     uint8_t dst[MFI_OP_OPERANDS];

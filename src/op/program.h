@@ -33,14 +33,18 @@ typedef enum mfi_row_map {
     MFI_MAP_TILED_V,     /* rows of v heads, tiled */
     MFI_MAP_TILED_HEADS, /* one row, or one element of a vector, a v head */
     MFI_MAP_TILED_COLS,  /* columns of v heads, tiled */
-    MFI_MAP_ROPE_PAIRS,  /* heads of q or k whose rotated pairs are neighbours (llama.cpp's "llama"
-                             and kin); ops rotate i with i + n_rot / 2 */
+    MFI_MAP_FUSED_Q,     /* tensor: all q, all k, all v */
+    MFI_MAP_FUSED_K,
+    MFI_MAP_FUSED_V,
+    MFI_MAP_ROPE_PAIRS, /* heads of q or k whose rotated pairs are neighbours (llama.cpp's "llama"
+                            and kin); ops rotate i with i + n_rot / 2 */
     MFI_MAP_KVB_K, /* tensor: per head the rows of its key, then of its value; weight: all keys */
     MFI_MAP_KVB_V  /* the same tensor; weight: all values */
 } mfi_row_map;
 
-/* A resident weight. Planes lie in the dense region, each aligned to 64 bytes; everything but
- * MATRIX is float32 in plane 0. */
+/* A resident weight. Planes lie in the dense region, each aligned to 64 bytes or, where that lets
+ * it be read past the page cache, as far from a block of the drive as in its file (a multiple of
+ * 4); everything but MATRIX is float32 in plane 0. */
 typedef struct mfi_program_weight {
     mfi_qtype type;
     uint32_t rows, cols;
@@ -65,7 +69,8 @@ typedef struct mfi_program_buf {
     uint64_t q_offset, d_offset, s_offset; /* of the 8-bit form: q, d, s (mfi_q8) */
 } mfi_program_buf;
 
-/* Where an expert's matrices lie in its slot; the same for all experts of a layer. */
+/* Where an expert's matrices lie in its slot, aligned as resident weights are; the same for all
+ * experts of a layer. */
 typedef enum mfi_expert_proj {
     MFI_EXPERT_GATE,
     MFI_EXPERT_UP,
@@ -75,15 +80,25 @@ typedef enum mfi_expert_proj {
 
 typedef struct mfi_expert_mat {
     mfi_qtype type;
-    uint32_t rows, cols;
+    uint32_t rows, cols;             /* as stored; no rows: there is none */
+    bool transposed;                 /* stored [inputs][outputs]; float types only */
     uint32_t offset[MFI_MAX_PLANES]; /* in the slot */
+    mfi_qtype bias_type;             /* a float type */
+    uint32_t n_bias, bias_offset;    /* as many as outputs, or none */
 } mfi_expert_mat;
 
 typedef struct mfi_expert_layout {
     mfi_expert_mat proj[MFI_EXPERT_PROJS];
+    bool interleaved; /* GATE has twice the outputs: gate 0, up 0, gate 1, ...; there is no UP */
     uint64_t bytes;
     bool q8_in, q8_mid; /* gate and up, down take 8-bit activations */
 } mfi_expert_layout;
+
+/* How gate and up become one: GLU, and inside EXPERTS. */
+typedef enum mfi_glu {
+    MFI_GLU_SILU,   /* silu(gate) * up */
+    MFI_GLU_CLAMPED /* gpt-oss's: kernels.h, glu_clamped */
+} mfi_glu;
 
 /* What ops need to know of the model: plain numbers. */
 typedef struct mfi_shape {
@@ -106,6 +121,9 @@ typedef struct mfi_shape {
     uint32_t shared_width; /* of all shared experts together */
     uint32_t dense_width;  /* feed-forward of layers without experts */
     mfi_routing routing;
+    mfi_glu glu;
+    float glu_alpha, glu_limit; /* of MFI_GLU_CLAMPED */
+    uint32_t window; /* positions that sliding-window layers look back over, with their own */
 } mfi_shape;
 
 /* Row `row` of a mapped weight stands at row *src of its tensor, and so do the returned number of
@@ -119,7 +137,16 @@ typedef struct mfi_layer_state {
     uint64_t kv_pos_bytes;    /* K and V of one position: [2][n_kv_head * head_dim]; or its latent
                                  and rotated key: [latent_kv + n_rot] */
     uint64_t recurrent_bytes; /* convolution rows, then the heads' matrices */
+    /* Sliding windows: position p stands in row p % kv_ring, which is one chunk more than the
+     * window needs, so that a chunk's keys can all be written before its attention. 0: row p. */
+    uint32_t window, kv_ring;
 } mfi_layer_state;
+
+/* Rows of K and V that a layer's cache has for a context. */
+static inline uint32_t mfi_kv_rows(const mfi_layer_state *state, uint32_t ctx)
+{
+    return state->kv_ring && state->kv_ring < ctx ? state->kv_ring : ctx;
+}
 
 typedef struct mfi_program {
     mfi_shape shape;

@@ -86,6 +86,14 @@ uint32_t mfi_map_source(const mfi_shape *s, mfi_row_map map, uint32_t row, uint3
     case MFI_MAP_KVB_V:
         *src = row / s->v_dim * (s->nope_dim + s->v_dim) + s->nope_dim + row % s->v_dim;
         return s->v_dim - row % s->v_dim;
+    case MFI_MAP_FUSED_Q:
+        break;
+    case MFI_MAP_FUSED_K:
+        *src = row + s->n_head * s->head_dim;
+        return UINT32_MAX;
+    case MFI_MAP_FUSED_V:
+        *src = row + (s->n_head + s->n_kv_head) * s->head_dim;
+        return UINT32_MAX;
     }
     *src = row;
     return UINT32_MAX;
@@ -104,6 +112,10 @@ uint64_t mfi_map_tensor_rows(const mfi_shape *s, mfi_row_map map, uint64_t rows)
     case MFI_MAP_KVB_K:
     case MFI_MAP_KVB_V:
         return (uint64_t)s->n_head * (s->nope_dim + s->v_dim);
+    case MFI_MAP_FUSED_Q:
+    case MFI_MAP_FUSED_K:
+    case MFI_MAP_FUSED_V:
+        return ((uint64_t)s->n_head + 2 * (uint64_t)s->n_kv_head) * s->head_dim;
     default:
         return rows;
     }

@@ -5,7 +5,9 @@
 
 #include "plan/plan.h"
 
-#define ALIGN 64 /* of planes and buffers: a cache line, and the widest vector */
+#define ALIGN       64  /* of planes and buffers: a cache line, and the widest vector */
+#define DRIVE_BLOCK 512 /* what drives want of an address; larger ones are read buffered */
+#define ELEMENT     4   /* what kernels want of one */
 
 typedef struct emitter {
     mfi_program *p;
@@ -70,6 +72,17 @@ static bool wants_q8(const emitter *e, mfi_role role, mfi_qtype type, uint32_t c
            role != MFI_ROLE_ROUTER && role != MFI_ROLE_SHARED_SCALE && cols % 32 == 0;
 }
 
+/* Where `bytes` that lie at `file_offset` are put, not before `at`: as far from a block of the
+ * drive in memory as in the file, so that they can be read past the page cache, where that costs
+ * little.
+ */
+static uint64_t beside_file(uint64_t at, uint64_t bytes, uint64_t file_offset)
+{
+    if (bytes < 64 * DRIVE_BLOCK || file_offset % ELEMENT != 0)
+        return at;
+    return at + (file_offset - at) % DRIVE_BLOCK;
+}
+
 static void add_weight(emitter *e, uint32_t row, mfi_role role)
 {
     const mfi_weight_src *src = &e->model->weights[(size_t)row * MFI_N_ROLES + role];
@@ -95,6 +108,10 @@ static void add_weight(emitter *e, uint32_t row, mfi_role role)
         w->type = mfi_qtype_float(MFI_Q_F32);
     w->q8 = wants_q8(e, role, w->type, w->cols);
     for (uint32_t p = 0; p < mfi_quant_n_planes(w->type); p++) {
+        if (src->load == MFI_LOAD_MATRIX && src->map == MFI_MAP_NONE)
+            e->p->dense_bytes =
+                beside_file(e->p->dense_bytes, mfi_quant_plane_bytes(w->type, p, w->rows, w->cols),
+                            mfi_tensor_extent(t, p, 0, w->rows).offset);
         w->offset[p] = e->p->dense_bytes;
         e->p->dense_bytes = mfi_align_up(
             e->p->dense_bytes + mfi_quant_plane_bytes(w->type, p, w->rows, w->cols), ALIGN);
@@ -117,8 +134,43 @@ static mf_status add_weights(emitter *e, mf_error *err)
 
 /* Offsets in a slot and the lengths of reads are 32 bits; with this limit, all sums over experts,
  * layers, positions and rows fit 64 (limits.h bounds each factor, and the files the tensors). */
-#define EXPERT_BYTES_MAX ((uint64_t)UINT32_MAX - ALIGN)
+#define EXPERT_BYTES_MAX ((uint64_t)UINT32_MAX - 2 * DRIVE_BLOCK)
 
+static uint64_t extent_of(const emitter *e, const mfi_expert_src *src, uint32_t plane,
+                          uint32_t rows)
+{
+    const mfi_tensor *t = mfi_catalog_tensor(e->model->catalog, src->tensor);
+    return mfi_tensor_extent(t, plane, src->row, rows).offset;
+}
+
+/* All experts of a layer share one layout: whether they lie alike in their files. */
+static bool all_beside(const emitter *e, uint32_t layer, uint32_t proj, uint32_t plane,
+                       uint32_t rows)
+{
+    uint32_t n = e->model->shape.n_experts;
+    const mfi_expert_src *src = e->model->experts + (size_t)layer * n * MFI_EXPERT_PROJS + proj;
+    uint64_t first = extent_of(e, src, plane, rows);
+    for (uint32_t i = 1; i < n; i++)
+        if ((extent_of(e, src + (size_t)i * MFI_EXPERT_PROJS, plane, rows) - first) % DRIVE_BLOCK)
+            return false;
+    return true;
+}
+
+static mf_status place_part(emitter *e, uint32_t layer, uint64_t bytes, uint32_t *offset,
+                            mf_error *err)
+{
+    const mfi_shape *s = &e->model->shape;
+    mfi_expert_layout *l = &e->p->experts[layer];
+    if (bytes > EXPERT_BYTES_MAX || l->bytes + bytes > EXPERT_BYTES_MAX)
+        return mfi_fail(err, MF_ERR_LIMIT, "%s: layer %u: an expert of %u x %u has more than 4 GiB",
+                        mfi_catalog_path(e->model->catalog), layer, s->hidden, s->expert_width);
+    *offset = (uint32_t)l->bytes;
+    l->bytes = mfi_align_up(l->bytes + bytes, ALIGN);
+    return MF_OK;
+}
+
+/* Biases lie in the slot with the matrices: resident they would take memory for all experts, most
+ * of which are on the drive (docs/architecture.md). */
 static mf_status place_experts(emitter *e, mf_error *err)
 {
     const mfi_shape *s = &e->model->shape;
@@ -128,23 +180,36 @@ static mf_status place_experts(emitter *e, mf_error *err)
         const mfi_expert_src *src =
             e->model->experts + (size_t)layer * s->n_experts * MFI_EXPERT_PROJS;
         mfi_expert_layout *l = &e->p->experts[layer];
+        l->interleaved = e->model->interleaved;
         for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
             mfi_expert_mat *m = &l->proj[proj];
+            if (src[proj].tensor == MFI_TENSOR_NONE)
+                continue;
             m->type = mfi_catalog_tensor(e->model->catalog, src[proj].tensor)->type;
-            m->rows = proj == MFI_EXPERT_DOWN ? s->hidden : s->expert_width;
-            m->cols = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
+            uint32_t outputs = proj == MFI_EXPERT_DOWN ? s->hidden : s->expert_width;
+            uint32_t inputs = proj == MFI_EXPERT_DOWN ? s->expert_width : s->hidden;
+            if (l->interleaved && proj == MFI_EXPERT_GATE)
+                outputs *= 2;
+            m->transposed = e->model->transposed;
+            m->rows = m->transposed ? inputs : outputs;
+            m->cols = m->transposed ? outputs : inputs;
             for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++) {
                 uint64_t bytes = mfi_quant_plane_bytes(m->type, p, m->rows, m->cols);
-                if (bytes > EXPERT_BYTES_MAX || l->bytes + bytes > EXPERT_BYTES_MAX)
-                    return mfi_fail(
-                        err, MF_ERR_LIMIT, "%s: layer %u: an expert of %u x %u has more than 4 GiB",
-                        mfi_catalog_path(e->model->catalog), layer, s->hidden, s->expert_width);
-                m->offset[p] = (uint32_t)l->bytes;
-                l->bytes = mfi_align_up(l->bytes + bytes, ALIGN);
+                if (all_beside(e, layer, proj, p, m->rows))
+                    l->bytes = beside_file(l->bytes, bytes, extent_of(e, &src[proj], p, m->rows));
+                MFI_TRY(place_part(e, layer, bytes, &m->offset[p], err));
             }
+            uint32_t bias = e->model->expert_bias[layer * MFI_EXPERT_PROJS + proj];
+            if (bias == MFI_TENSOR_NONE)
+                continue;
+            m->n_bias = outputs;
+            m->bias_type = mfi_catalog_tensor(e->model->catalog, bias)->type;
+            MFI_TRY(place_part(e, layer, mfi_quant_row_bytes(m->bias_type, 0, outputs),
+                               &m->bias_offset, err));
         }
+        mfi_qtype up = l->proj[l->interleaved ? MFI_EXPERT_GATE : MFI_EXPERT_UP].type;
         l->q8_in = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_GATE].type, s->hidden) &&
-                   wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_UP].type, s->hidden);
+                   wants_q8(e, MFI_ROLE_NONE, up, s->hidden);
         l->q8_mid = wants_q8(e, MFI_ROLE_NONE, l->proj[MFI_EXPERT_DOWN].type, s->expert_width);
         e->p->slot_bytes = MFI_MAX(e->p->slot_bytes, l->bytes);
     }
@@ -218,7 +283,8 @@ static void emit_op(emitter *e, const mfi_recipe_op *r, uint32_t row, uint32_t l
         return;
     bool head = phase == PHASE_HEAD, matmul = r->code == MFI_OP_MATMUL;
     bool counted = matmul || r->code == MFI_OP_BIAS;
-    uint32_t weights = counted ? r->n : n_w[r->code], dsts = counted ? r->n : n_dst[r->code];
+    uint32_t weights = counted || r->code == MFI_OP_ATTN ? r->n : n_w[r->code];
+    uint32_t dsts = counted ? r->n : n_dst[r->code];
     uint32_t w[MFI_OP_OPERANDS];
     for (uint32_t i = 0; i < weights; i++) {
         w[i] = operand(e, r, row, i);
@@ -304,6 +370,8 @@ static void place_buffers(emitter *e)
         b->width = mfi_dim_value(s, (mfi_dim)buf_shapes[i].dim);
         if (i == MFI_BUF_O)
             b->width = MFI_MAX(b->width, mfi_dim_value(s, MFI_DIM_GDN_V));
+        if (i == MFI_BUF_EU && e->model->interleaved)
+            b->width *= 2; /* gate and up alternate in it */
         b->rows = buf_shapes[i].rows == MFI_ROWS_HEAD    ? p->n_logit_rows
                   : buf_shapes[i].rows == MFI_ROWS_PAIRS ? p->chunk * s->top_k
                                                          : p->chunk;
@@ -333,6 +401,8 @@ static void place_state(emitter *e)
             st->kv_pos_bytes = (uint64_t)mfi_dim_value(s, MFI_DIM_LATENT_KV_A) * sizeof(float);
         } else {
             st->kv_pos_bytes = 2 * (uint64_t)mfi_dim_value(s, MFI_DIM_KV) * sizeof(float);
+            st->window = e->model->mixer[i] == MFI_MIXER_WINDOW ? s->window : 0;
+            st->kv_ring = st->window ? st->window - 1 + e->p->chunk : 0;
         }
     }
 }

@@ -116,7 +116,7 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
     *z = (sizes){.scratch = p->scratch_bytes};
     for (uint32_t i = 0; i < model->shape.n_layers; i++) {
         if (p->state[i].kv_pos_bytes)
-            z->kv += mfi_align_up(p->state[i].kv_pos_bytes * ctx, 4096);
+            z->kv += mfi_align_up(p->state[i].kv_pos_bytes * mfi_kv_rows(&p->state[i], ctx), 4096);
         if (p->state[i].recurrent_bytes)
             z->state += mfi_align_up(p->state[i].recurrent_bytes, 4096);
     }
@@ -281,6 +281,19 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
                  plan->n_slots, total);
 }
 
+/* With fewer slots than a token wants, what was used last is what is wanted last: least recently
+ * used hits next to nothing, and counts keep what is popular (docs/streaming.md has figures). */
+static void choose_policy(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o)
+{
+    uint64_t token = n_experts_total(model) / model->shape.n_experts * model->shape.top_k;
+    bool small = plan->n_slots < token;
+    plan->policy = o->policy ? o->policy : small ? "lfu" : "lru";
+    snprintf(plan->policy_reason, sizeof plan->policy_reason, "%s",
+             o->policy ? "as asked"
+             : small   ? "less than one token's experts fit: counts beat recency"
+                       : "more than one token's experts fit: recency is a good guess");
+}
+
 /* ---- costs of a token ---- */
 
 static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
@@ -303,8 +316,10 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
             continue;
         for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
             const mfi_expert_mat *mat = &p->experts[i].proj[proj];
-            for (uint32_t k = 0; k < mfi_quant_n_planes(mat->type); k++)
+            for (uint32_t k = 0; mat->rows && k < mfi_quant_n_planes(mat->type); k++)
                 bytes += mfi_quant_plane_bytes(mat->type, k, mat->rows, mat->cols);
+            if (mat->n_bias)
+                bytes += mfi_quant_row_bytes(mat->bias_type, 0, mat->n_bias);
         }
         plan->token_expert_bytes += bytes * model->shape.top_k;
         plan->expert_bytes_total += bytes * model->shape.n_experts;
@@ -330,8 +345,15 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
              "what our own reads hold while they last; nothing stays");
     snprintf(r[MFI_PLAN_DENSE], sizeof *r,
              "every token uses it: embedding, mixers, routers, shared experts, head");
-    snprintf(r[MFI_PLAN_KV], sizeof *r,
-             "%u positions, reserved at open, touched as the context grows", plan->ctx);
+    bool windows = false;
+    for (uint32_t i = 0; i < plan->program.shape.n_layers; i++)
+        windows |= plan->program.state[i].kv_ring != 0;
+    int n = snprintf(r[MFI_PLAN_KV], sizeof *r,
+                     "%u positions, reserved at open, touched as the context grows", plan->ctx);
+    if (windows)
+        snprintf(r[MFI_PLAN_KV] + n, sizeof *r - (size_t)n,
+                 "; layers with a window of %u keep %u and a chunk", plan->program.shape.window,
+                 plan->program.shape.window - 1);
     snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
@@ -382,6 +404,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     sizes z;
     measure(model, &plan->program, plan->ctx, &z);
     choose_slots(plan, model, machine, &z);
+    choose_policy(plan, model, options);
     fill_items(plan, machine, &z);
     plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->floor_bytes;
     if (!plan->fits) {

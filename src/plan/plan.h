@@ -19,6 +19,7 @@ typedef struct mfi_plan_options {
     uint64_t other_bytes; /* that the engine takes beside what is planned here */
     mf_activations activations;
     mfi_isa isa;
+    const char *policy; /* NULL: chosen here */
 } mfi_plan_options;
 
 /* Lines of the budget, in the order they are printed. */
@@ -46,7 +47,8 @@ typedef struct mfi_plan {
     char reason[MFI_PLAN_N_ITEMS][MFI_PLAN_REASON_BYTES];
     char budget_reason[MFI_PLAN_REASON_BYTES], ctx_reason[MFI_PLAN_REASON_BYTES],
         chunk_reason[MFI_PLAN_REASON_BYTES], threads_reason[MFI_PLAN_REASON_BYTES],
-        activations_reason[MFI_PLAN_REASON_BYTES];
+        activations_reason[MFI_PLAN_REASON_BYTES], policy_reason[MFI_PLAN_REASON_BYTES];
+    const char *policy; /* "lru" or "lfu" */
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
     uint32_t q8_bits; /* quantised weights of at most this many bits meet 8-bit activations */
     bool q8;          /* some do */

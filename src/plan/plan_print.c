@@ -57,6 +57,7 @@ static void print_table(const mfi_plan *plan, const mfi_model *model, mfi_buf *o
     mfi_buf_fmt(out, "chunk        %u (%s)\n", plan->chunk, plan->chunk_reason);
     mfi_buf_fmt(out, "threads      %u (%s)\n", plan->n_threads, plan->threads_reason);
     mfi_buf_fmt(out, "kernels      %s\n", mfi_isa_name(plan->isa));
+    mfi_buf_fmt(out, "policy       %s (%s)\n", plan->policy, plan->policy_reason);
     mfi_buf_fmt(out, "activations  %s (%s)\n", plan->q8 ? "q8" : "f32", plan->activations_reason);
     mfi_buf_fmt(out, "\n%-16s %12s  %s\n", "memory", "MiB", "why");
     for (uint32_t i = 0; i < MFI_PLAN_N_ITEMS; i++)
@@ -126,6 +127,8 @@ static void print_json(const mfi_plan *plan, const mfi_model *model, const mfi_m
     put_str(out, "isa", mfi_isa_name(plan->isa));
     put_str(out, "activations", plan->q8 ? "q8" : "f32");
     put_str(out, "activations_reason", plan->activations_reason);
+    put_str(out, "policy", plan->policy);
+    put_str(out, "policy_reason", plan->policy_reason);
     mfi_buf_str(out, ",\"memory\":[");
     for (uint32_t i = 0; i < MFI_PLAN_N_ITEMS; i++) {
         mfi_buf_fmt(out, "%s{\"item\":\"%s\",\"bytes\":%" PRIu64 ",\"reason\":", i ? "," : "",

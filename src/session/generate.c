@@ -8,6 +8,7 @@
 #include "sample/sampler.h"
 #include "session/generate.h"
 #include "text/detok.h"
+#include "text/tokenizer.h"
 
 void mf_generate_options_default(mf_generate_options *options)
 {
@@ -30,7 +31,8 @@ typedef struct generation {
     mf_generate_result *result;
     mfi_sampler *sampler;
     mfi_detok detok;
-    mfi_buf text; /* what one token shows */
+    uint32_t strip; /* spaces that encoding put where text begins */
+    mfi_buf text;   /* what one token shows */
 } generation;
 
 /* Hands a token's text out; false if the caller wants to stop. */
@@ -39,8 +41,9 @@ static bool show(generation *g, int32_t id)
     if (!g->o->on_token)
         return true;
     size_t len = 0;
-    const char *piece =
-        g->host->tokenizer ? mf_tokenizer_piece(g->host->tokenizer, id, false, &len) : "";
+    const char *piece = g->host->tokenizer
+                            ? mfi_tokenizer_show(g->host->tokenizer, id, false, &g->strip, &len)
+                            : "";
     g->text.len = 0;
     mfi_detok_push(&g->detok, piece, len, &g->text);
     return g->o->on_token(g->o->user, id, g->text.data ? g->text.data : "", g->text.len);
@@ -105,6 +108,10 @@ static mf_status run(generation *g, mf_error *err)
         mfi_sampler_accept(g->sampler, g->o->prompt[i]);
     uint64_t t1 = mfi_clock_ns();
     g->result->prompt_ns = t1 - t0;
+    size_t n_past = mf_session_length(g->session);
+    if (g->host->tokenizer)
+        g->strip = mfi_tokenizer_strip(g->host->tokenizer,
+                                       n_past ? mf_session_tokens(g->session)[n_past - 1] : -1);
     mf_status status = decode(g, err);
     g->result->decode_ns = mfi_clock_ns() - t1;
     return status;

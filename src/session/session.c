@@ -14,8 +14,9 @@
 struct mf_session {
     mfi_session_host *host;
     const mfi_plan *plan;
-    uint32_t length; /* tokens evaluated */
-    bool broken;     /* an evaluation failed half-way: only reset helps */
+    uint32_t length;  /* tokens evaluated */
+    uint32_t longest; /* that length has been since it was 0 */
+    bool broken;      /* an evaluation failed half-way: only reset helps */
     bool has_logits;
     mfi_layer_mem *mem;       /* [n_layers] */
     mfi_vmem *kv, *recurrent; /* [n_layers] behind mem; unused ones are empty */
@@ -46,7 +47,8 @@ mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err
     for (uint32_t i = 0; status == MF_OK && i < n_layers; i++) {
         const mfi_layer_state *st = &p->state[i];
         if (st->kv_pos_bytes)
-            status = mfi_vmem_reserve(&s->kv[i], (size_t)st->kv_pos_bytes * s->plan->ctx, err);
+            status = mfi_vmem_reserve(
+                &s->kv[i], (size_t)st->kv_pos_bytes * mfi_kv_rows(st, s->plan->ctx), err);
         if (status == MF_OK && st->recurrent_bytes) {
             status = mfi_vmem_reserve(&s->recurrent[i], (size_t)st->recurrent_bytes, err);
             if (status == MF_OK)
@@ -88,17 +90,22 @@ void mf_session_reset(mf_session *s)
     for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
         if (s->recurrent[i].base)
             memset(s->recurrent[i].base, 0, s->plan->program.state[i].recurrent_bytes);
-    s->length = 0;
+    s->length = s->longest = 0;
     s->broken = false;
     s->has_logits = false;
 }
 
-/* KV can be cut at any position; a recurrent state holds all tokens or none. */
-static bool can_cut(const mf_session *s)
+/* Whole KV can be cut at any position; a recurrent state holds all tokens or none. A ring has
+ * written over what stood a ring's length before the furthest position, and the token at `length`
+ * looks back over a window. */
+static bool can_cut(const mf_session *s, uint32_t length)
 {
-    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
-        if (s->plan->program.state[i].recurrent_bytes)
+    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++) {
+        const mfi_layer_state *st = &s->plan->program.state[i];
+        uint32_t first = st->window && length >= st->window ? length - st->window + 1 : 0;
+        if (st->recurrent_bytes || (st->kv_ring && s->longest - first > st->kv_ring))
             return false;
+    }
     return true;
 }
 
@@ -116,7 +123,7 @@ mf_status mf_session_sync(mf_session *s, const int32_t *tokens, size_t n_tokens,
     /* Without logits after the last token, the last one has to be evaluated once more. */
     if (same == n_tokens && same > 0 && !(s->has_logits && same == s->length))
         same--;
-    if (same < s->length && can_cut(s) && !s->broken) {
+    if (same < s->length && !s->broken && can_cut(s, same)) {
         s->length = same;
         s->has_logits = false;
     } else if (same < s->length || s->broken) {
@@ -136,13 +143,18 @@ const float *mf_session_logits(const mf_session *s)
     return s->has_logits ? mfi_forward_logits(s->host->forward) : NULL;
 }
 
+static mf_status commit_layer(mfi_vmem *kv, const mfi_layer_state *st, uint32_t positions,
+                              mf_error *err)
+{
+    return mfi_vmem_commit(kv, (size_t)st->kv_pos_bytes * mfi_kv_rows(st, positions), err);
+}
+
 static mf_status commit_kv(mf_session *s, uint32_t positions, mf_error *err)
 {
     uint32_t want = MFI_MIN((uint32_t)mfi_align_up(positions, KV_STEP), s->plan->ctx);
     for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
         if (s->kv[i].base)
-            MFI_TRY(mfi_vmem_commit(&s->kv[i],
-                                    (size_t)s->plan->program.state[i].kv_pos_bytes * want, err));
+            MFI_TRY(commit_layer(&s->kv[i], &s->plan->program.state[i], want, err));
     return MF_OK;
 }
 
@@ -195,6 +207,7 @@ static mf_status eval_chunks(mf_session *s, const int32_t *tokens, size_t n,
                                 outputs, at, err));
         memcpy(s->tokens + s->length, tokens + at, len * sizeof *tokens);
         s->length += len;
+        s->longest = MFI_MAX(s->longest, s->length);
         at += len;
         if (tell_chunks && !s->host->progress(s->host->progress_user, "prompt", "tokens", at, n) &&
             at < n)

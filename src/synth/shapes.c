@@ -146,30 +146,114 @@ const mfi_synth_shape *mfi_synth_shape_at(size_t i)
     return i < MFI_ARRAY_LEN(shapes) ? &shapes[i] : NULL;
 }
 
+/* What the published ones are called as a whole; NULL: nobody's. */
+static const char *whole_name(const mfi_synth_shape *s)
+{
+    static const struct {
+        mfi_synth_kind kind;
+        const char *name, *whole;
+    } names[] = {
+        {MFI_SYNTH_QWEN3_MOE, "30b-a3b", "Qwen3-30B-A3B"},
+        {MFI_SYNTH_QWEN3_MOE, "235b-a22b", "Qwen3-235B-A22B"},
+        {MFI_SYNTH_QWEN2_MOE, "1.5-moe-a2.7b", "Qwen1.5-MoE-A2.7B"},
+        {MFI_SYNTH_QWEN2_MOE, "57b-a14b", "Qwen2-57B-A14B"},
+        {MFI_SYNTH_QWEN3_NEXT, "80b-a3b", "Qwen3-Next-80B-A3B"},
+        {MFI_SYNTH_QWEN3_5_MOE, "35b-a3b", "Qwen3.6-35B-A3B"},
+        {MFI_SYNTH_QWEN3_5_MOE, "397b-a17b", "Qwen3.5-397B-A17B"},
+        {MFI_SYNTH_GPT_OSS, "20b", "gpt-oss-20b"},
+        {MFI_SYNTH_GPT_OSS, "120b", "gpt-oss-120b"},
+        {MFI_SYNTH_DEEPSEEK_V3, "671b", "DeepSeek-V3"},
+        {MFI_SYNTH_MIXTRAL, "8x7b", "Mixtral-8x7B"},
+        {MFI_SYNTH_MIXTRAL, "8x22b", "Mixtral-8x22B"},
+        {MFI_SYNTH_OLMOE, "1b-7b", "OLMoE-1B-7B"},
+        {MFI_SYNTH_GLM4_MOE, "4.5-air", "GLM-4.5-Air"},
+        {MFI_SYNTH_GLM4_MOE, "4.6", "GLM-4.6"},
+        {MFI_SYNTH_MINIMAX_M2, "230b-a10b", "MiniMax-M2"},
+        {MFI_SYNTH_GRANITEMOE, "3b-a800m", "granite-3.1-3b-a800m"},
+        {MFI_SYNTH_DOTS1, "142b-a14b", "dots.llm1"},
+    };
+    for (size_t i = 0; i < MFI_ARRAY_LEN(names); i++)
+        if (names[i].kind == s->kind && strcmp(names[i].name, s->name) == 0)
+            return names[i].whole;
+    return NULL;
+}
+
+/* Letters and digits count, and their case doesn't: "gpt-oss", "GPT_OSS" and "gptoss" are one. */
+static const char *skip_marks(const char *s)
+{
+    while (*s == '-' || *s == '_' || *s == '.')
+        s++;
+    return s;
+}
+
+static char lower(char c)
+{
+    return (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+}
+
+/* What follows `name` at the beginning of `text`, or NULL. */
+static const char *after_name(const char *text, const char *name)
+{
+    for (name = skip_marks(name); *name; name = skip_marks(name + 1)) {
+        text = skip_marks(text);
+        if (lower(*text++) != lower(*name))
+            return NULL;
+    }
+    return skip_marks(text);
+}
+
+static bool is_name(const char *text, const char *name)
+{
+    const char *rest = text && name ? after_name(text, name) : NULL;
+    return rest && !*rest;
+}
+
+static bool is_arch(const mfi_synth_shape *s, const char *arch)
+{
+    return is_name(arch, archs[s->kind].name) || is_name(arch, archs[s->kind].gguf);
+}
+
+/* "Qwen3-30B-A3B" or "qwen3_moe-30b-a3b". */
+static bool is_whole_name(const mfi_synth_shape *s, const char *text)
+{
+    const char *rest = after_name(text, archs[s->kind].name);
+    return is_name(text, whole_name(s)) || (rest && is_name(rest, s->name));
+}
+
 mf_status mfi_synth_shape_find(const char *arch, const char *name, const mfi_synth_shape **shape,
                                mf_error *err)
 {
     mfi_buf known = {0};
     bool arch_known = false;
     for (size_t i = 0; i < MFI_ARRAY_LEN(shapes); i++) {
-        if (strcmp(archs[shapes[i].kind].name, arch) != 0)
-            continue;
-        arch_known = true;
-        if (strcmp(shapes[i].name, name) == 0) {
+        const mfi_synth_shape *s = &shapes[i];
+        bool mine = arch && is_arch(s, arch);
+        arch_known |= mine;
+        if ((mine && is_name(name, s->name)) || ((mine || !arch) && is_whole_name(s, name))) {
             mfi_buf_free(&known);
-            *shape = &shapes[i];
+            *shape = s;
             return MF_OK;
         }
-        mfi_buf_fmt(&known, "%s%s", known.len ? ", " : "", shapes[i].name);
+        const char *shown = arch ? s->name : whole_name(s);
+        if (mine || (!arch && shown))
+            mfi_buf_fmt(&known, "%s%s", known.len ? ", " : "", shown);
     }
-    for (size_t i = 0; i < MFI_ARRAY_LEN(archs) && !arch_known; i++)
+    for (size_t i = 0; i < MFI_ARRAY_LEN(archs) && arch && !arch_known; i++)
         mfi_buf_fmt(&known, "%s%s", known.len ? ", " : "", archs[i].name);
     const char *list = known.failed ? "" : known.data;
-    mf_status status = arch_known
-                           ? mfi_fail(err, MF_ERR_ARGUMENT,
-                                      "shape: %s has no '%.64s'; there are %s", arch, name, list)
-                           : mfi_fail(err, MF_ERR_ARGUMENT,
-                                      "arch: no shapes of '%.64s'; there are %s", arch, list);
+    mf_status status;
+    if (!arch)
+        status =
+            mfi_fail(err, MF_ERR_ARGUMENT,
+                     "shape: no architecture is given, and no whole name is '%.64s'; there are "
+                     "%s",
+                     name, list);
+    else if (arch_known)
+        status = mfi_fail(err, MF_ERR_ARGUMENT, "shape: %s has no '%.64s'; there are %s", arch,
+                          name, list);
+    else
+        status =
+            mfi_fail(err, MF_ERR_ARGUMENT, "arch: no shapes of '%.64s'; there are %s", arch, list);
     mfi_buf_free(&known);
     return status;
 }

@@ -54,7 +54,8 @@ typedef struct mfi_synth_shape {
 const char *mfi_synth_arch_name(mfi_synth_kind kind);
 const char *mfi_synth_arch_gguf(mfi_synth_kind kind);
 
-/* MF_ERR_ARGUMENT with what there is, if there is no such one. */
+/* In any case and with any of "-_." between; arch may be NULL where the name is whole.
+ * MF_ERR_ARGUMENT with what there is, if there is no such one. */
 mf_status mfi_synth_shape_find(const char *arch, const char *name, const mfi_synth_shape **shape,
                                mf_error *err);
 /* The i-th of the table, or NULL behind its end. */

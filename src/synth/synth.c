@@ -1,8 +1,9 @@
 /* mf_synth: models of published shapes with random weights, for measuring engines.
  *
- * Checks the options, lays the file out, and fills it from front to back, a piece at a time, on the
- * caller's thread; calls back for progress from there. Needs a few megabytes whatever the size of
- * the model. Knows no block types (fill.c, table.c), no tensor names (list.c), no keys (vocab.c).
+ * Checks the options, lays the file out, and fills it from front to back, a piece at a time, which
+ * workers make and the caller's thread writes; calls back for progress from there. Needs a few
+ * megabytes whatever the size of the model. Knows no block types (fill.c, table.c), no tensor names
+ * (list.c), no keys (vocab.c).
  */
 #include "synth/synth.h"
 
@@ -13,7 +14,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/pool.h"
 #include "os/disk.h"
+#include "os/machine.h"
 #include "synth/fill.h"
 #include "synth/table.h"
 #include "synth/vocab.h"
@@ -35,6 +38,11 @@ typedef struct job {
     mfi_filler *filler;
     unsigned char *piece;
     size_t piece_bytes;
+    mfi_pool *pool;
+    /* The piece at hand: */
+    const mfi_synth_tensor *t;
+    uint64_t first_unit, unit_bytes;
+    uint32_t n_units;
     mfi_gguf_out out;
     uint64_t done, last_ns;
 } job;
@@ -43,8 +51,6 @@ static mf_status check_options(const mf_synth_options *o, mf_error *err)
 {
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "struct_size: synth options of another version");
-    if (!o->arch || !o->arch[0])
-        return mfi_fail(err, MF_ERR_ARGUMENT, "arch: none given");
     if (!o->shape || !o->shape[0])
         return mfi_fail(err, MF_ERR_ARGUMENT, "shape: none given");
     if (!o->quant || !o->quant[0])
@@ -53,6 +59,9 @@ static mf_status check_options(const mf_synth_options *o, mf_error *err)
         return mfi_fail(err, MF_ERR_ARGUMENT, "out_path: no output given");
     if (o->routing != MF_ROUTING_UNIFORM && o->routing != MF_ROUTING_SKEWED)
         return mfi_fail(err, MF_ERR_ARGUMENT, "routing: %d is no kind of routing", (int)o->routing);
+    if (o->n_threads > MFI_MAX_THREADS)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "n_threads: %" PRIu32 " are more than %d",
+                        o->n_threads, MFI_MAX_THREADS);
     return MF_OK;
 }
 
@@ -117,13 +126,33 @@ static mf_status lay_out(job *j, mf_error *err)
     return mfi_gguf_layout(&j->out, j->entries, j->list.n, err);
 }
 
+static bool is_table(const mfi_synth_tensor *t)
+{
+    return t->fill == MFI_FILL_EMBED || t->fill == MFI_FILL_OUTPUT;
+}
+
+/* Units don't depend on those before them, so not on who makes them. */
+static void make_units(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const job *j = ctx;
+    uint32_t begin, end;
+    mfi_pool_range(j->n_units, 1, worker, n_workers, &begin, &end);
+    unsigned char *out = j->piece + begin * j->unit_bytes;
+    if (begin == end)
+        return;
+    if (is_table(j->t))
+        mfi_synth_table_run(&j->tables, j->t->fill, j->t->type, j->first_unit + begin, end - begin,
+                            out);
+    else
+        mfi_filler_run(j->filler, j->first_unit + begin, end - begin, out);
+}
+
 static mf_status write_tensor(job *j, uint32_t i, mf_error *err)
 {
     const mfi_synth_tensor *t = &j->list.tensors[i];
     const mfi_gguf_tensor *entry = &j->entries[i];
-    bool table = t->fill == MFI_FILL_EMBED || t->fill == MFI_FILL_OUTPUT;
     uint64_t unit_bytes;
-    if (table) {
+    if (is_table(t)) {
         unit_bytes = mfi_quant_row_bytes(t->type, 0, t->dims[1]);
     } else {
         uint32_t elements, bytes;
@@ -140,10 +169,11 @@ static mf_status write_tensor(job *j, uint32_t i, mf_error *err)
     uint64_t n_units = entry->bytes / unit_bytes, per_piece = j->piece_bytes / unit_bytes;
     for (uint64_t at = 0; at < n_units; at += per_piece) {
         uint64_t n = MFI_MIN(per_piece, n_units - at);
-        if (table)
-            mfi_synth_table_run(&j->tables, t->fill, t->type, at, n, j->piece);
-        else
-            mfi_filler_run(j->filler, at, n, j->piece);
+        j->t = t;
+        j->first_unit = at;
+        j->unit_bytes = unit_bytes;
+        j->n_units = (uint32_t)n; /* pieces are megabytes */
+        mfi_pool_run(j->pool, make_units, j);
         MFI_TRY(mfi_gguf_write(&j->out, j->piece, n * unit_bytes, entry->offset + at * unit_bytes,
                                err));
         MFI_TRY(advance(j, n * unit_bytes, err));
@@ -161,6 +191,13 @@ static mf_status run(job *j, mf_error *err)
     mfi_synth_tables_init(&j->tables, j->shape, o->routing == MF_ROUTING_SKEWED, o->seed);
     j->tables.n_text = mfi_synth_n_text(j->shape->n_vocab);
     j->tables.n_special = MFI_SYNTH_N_SPECIAL;
+    uint32_t n_threads = o->n_threads;
+    if (n_threads == 0) {
+        mfi_machine machine;
+        mfi_machine_read(&machine);
+        n_threads = machine.n_cpus;
+    }
+    MFI_TRY(mfi_pool_open(&j->pool, n_threads, err));
     MFI_TRY(mfi_gguf_create(&j->out, o->out_path, err));
     put_keys(j);
     MFI_TRY(lay_out(j, err));
@@ -176,6 +213,7 @@ mf_status mfi_synth(const mf_synth_options *options, size_t piece_bytes, mf_erro
     job j = {.o = options, .piece_bytes = piece_bytes, .out.out.fd = -1};
     mf_status status = run(&j, err);
     mfi_gguf_close(&j.out);
+    mfi_pool_close(&j.pool);
     mfi_synth_list_close(&j.list);
     free(j.entries);
     free(j.filler);

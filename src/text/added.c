@@ -134,8 +134,8 @@ static mf_status read_token(const mfi_json *node, size_t i, mfi_added_token *tok
 }
 
 static mf_status add_token(mfi_added *added, const mfi_json *node, size_t i,
-                           const mfi_normalizer *normalizer, mfi_vocab *vocab, mfi_buf *scratch,
-                           mf_error *err)
+                           const mfi_normalizer *normalizer, mfi_vocab *vocab,
+                           mfi_norm_scratch *scratch, mf_error *err)
 {
     mfi_added_token token = {0};
     const char *text;
@@ -165,7 +165,7 @@ mf_status mfi_added_open(mfi_added *added, const mfi_json *list, const mfi_norma
     added->tokens = calloc(n, sizeof *added->tokens);
     if (!added->tokens)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "added_tokens: out of memory");
-    mfi_buf scratch = {0};
+    mfi_norm_scratch scratch = {0};
     mf_status status = MF_OK;
     for (int plain = 0; plain < 2; plain++) {
         for (size_t i = 0; i < n && status == MF_OK; i++) {
@@ -176,7 +176,7 @@ mf_status mfi_added_open(mfi_added *added, const mfi_json *list, const mfi_norma
                 status = add_token(added, node, i, normalizer, vocab, &scratch, err);
         }
     }
-    mfi_buf_free(&scratch);
+    mfi_norm_scratch_free(&scratch);
     if (status != MF_OK)
         mfi_added_close(added);
     return status;
@@ -202,6 +202,27 @@ void mfi_added_begin(mfi_added_iter *it, const mfi_added *added, const mfi_trie 
                      const char *text, size_t len)
 {
     *it = (mfi_added_iter){.added = added, .trie = trie, .text = text, .len = len, .token_id = -1};
+}
+
+void mfi_added_set_plain(mfi_added_iter *it, const mfi_extent *plain, size_t n_plain)
+{
+    it->plain = plain;
+    it->n_plain = n_plain;
+}
+
+/* Moves it->search out of plain parts; returns where the next one begins. */
+static size_t next_plain(mfi_added_iter *it)
+{
+    while (it->n_plain && it->plain->end <= it->search) {
+        it->plain++;
+        it->n_plain--;
+    }
+    while (it->n_plain && it->plain->start <= it->search) {
+        it->search = it->plain->end;
+        it->plain++;
+        it->n_plain--;
+    }
+    return it->n_plain ? it->plain->start : it->len;
 }
 
 static bool is_single_word(const mfi_added_iter *it, size_t start, size_t end)
@@ -245,14 +266,15 @@ static void strip(mfi_added_iter *it, const mfi_added_token *token)
 /* Finds the next match from it->search on. */
 static bool find(mfi_added_iter *it)
 {
-    const char *end = it->text + it->len;
     if (!it->trie->n)
         return false;
     while (it->search < it->len) {
-        const char *p = it->text + it->search;
+        const char *end = it->text + next_plain(it), *p = it->text + it->search;
         while (p < end && !it->trie->first[(unsigned char)*p])
             p++;
         it->search = (size_t)(p - it->text);
+        if (p == end)
+            continue;
         uint32_t index;
         size_t len = trie_match(it->trie, p, end, &index);
         if (!len) {

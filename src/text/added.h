@@ -38,12 +38,19 @@ mf_status mfi_added_open(mfi_added *added, const mfi_json *list, const mfi_norma
 void mfi_added_close(mfi_added *added);
 uint64_t mfi_added_bytes(const mfi_added *added);
 
+/* A part of a text, in bytes. */
+typedef struct mfi_extent {
+    size_t start, end;
+} mfi_extent;
+
 /* Goes through a text: stretches without added tokens (id -1) and added tokens, in order. */
 typedef struct mfi_added_iter {
     const mfi_added *added;
     const mfi_trie *trie;
     const char *text;
     size_t len;
+    const mfi_extent *plain; /* [n_plain] where no token is looked for; ascending, not empty */
+    size_t n_plain;
     size_t search; /* where to look for the next match */
     size_t done;   /* what was given out */
     size_t token_start, token_end;
@@ -52,6 +59,9 @@ typedef struct mfi_added_iter {
 
 void mfi_added_begin(mfi_added_iter *it, const mfi_added *added, const mfi_trie *trie,
                      const char *text, size_t len);
+/* Behind mfi_added_begin: tokens that touch these parts are not found; the longest that ends in
+ * front of them is. */
+void mfi_added_set_plain(mfi_added_iter *it, const mfi_extent *plain, size_t n_plain);
 bool mfi_added_next(mfi_added_iter *it, size_t *start, size_t *end, int32_t *id);
 
 #endif

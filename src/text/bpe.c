@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHORT_BYTES 24 /* up to here scanning beats the heap */
-#define NO_RANK     UINT32_MAX
-#define NO_NODE     UINT32_MAX
+#define SHORT_SYMBOLS 24 /* up to here scanning beats the heap */
+#define NO_RANK       UINT32_MAX
+#define NO_NODE       UINT32_MAX
 
 mf_status mfi_bpe_open(mfi_bpe *bpe, size_t n_merges, mf_error *err)
 {
@@ -99,18 +99,12 @@ bool mfi_ids_push(mfi_ids *ids, int32_t id)
     return true;
 }
 
-/* ---- short pieces ---- */
+/* ---- few symbols ---- */
 
-static mf_status encode_short(const mfi_bpe *bpe, const char *piece, size_t len, mfi_ids *ids,
-                              mf_error *err)
+/* id: [n <= SHORT_SYMBOLS], overwritten. */
+static mf_status merge_few(const mfi_bpe *bpe, uint32_t *id, size_t n, mfi_ids *ids, mf_error *err)
 {
-    uint32_t id[SHORT_BYTES], rank[SHORT_BYTES]; /* rank[i]: of the merge of i and i + 1 */
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int32_t first = bpe->byte_id[(unsigned char)piece[i]];
-        if (first >= 0)
-            id[n++] = (uint32_t)first;
-    }
+    uint32_t rank[SHORT_SYMBOLS]; /* rank[i]: of the merge of i and i + 1 */
     for (size_t i = 0; i + 1 < n; i++)
         rank[i] = rank_of(bpe, id[i], id[i + 1]);
     while (n > 1) {
@@ -138,7 +132,7 @@ static mf_status encode_short(const mfi_bpe *bpe, const char *piece, size_t len,
     return MF_OK;
 }
 
-/* ---- long pieces ---- */
+/* ---- many symbols ---- */
 
 static bool heap_push(mfi_bpe_scratch *s, uint64_t item)
 {
@@ -210,28 +204,20 @@ static bool merge_all(const mfi_bpe *bpe, mfi_bpe_scratch *s, uint32_t n)
     return true;
 }
 
-static mf_status encode_long(const mfi_bpe *bpe, mfi_bpe_scratch *s, const char *piece, size_t len,
-                             mfi_ids *ids, mf_error *err)
+static mf_status merge_many(const mfi_bpe *bpe, mfi_bpe_scratch *s, const uint32_t *symbols,
+                            size_t n, mfi_ids *ids, mf_error *err)
 {
-    if (s->node_cap < len) {
+    if (s->node_cap < n) {
         free(s->nodes);
-        s->nodes = malloc(len * sizeof *s->nodes);
-        s->node_cap = s->nodes ? len : 0;
+        s->nodes = malloc(n * sizeof *s->nodes);
+        s->node_cap = s->nodes ? n : 0;
         if (!s->nodes)
             return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory while encoding");
     }
-    uint32_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int32_t first = bpe->byte_id[(unsigned char)piece[i]];
-        if (first < 0)
-            continue;
-        s->nodes[n] = (mfi_bpe_node){.id = (uint32_t)first, .prev = n - 1, .next = n + 1};
-        n++;
-    }
-    if (!n)
-        return MF_OK;
+    for (uint32_t i = 0; i < n; i++)
+        s->nodes[i] = (mfi_bpe_node){.id = symbols[i], .prev = i - 1, .next = i + 1};
     s->nodes[n - 1].next = NO_NODE; /* the first one's prev is NO_NODE by wrapping */
-    if (!merge_all(bpe, s, n))
+    if (!merge_all(bpe, s, (uint32_t)n))
         return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory while encoding");
     for (uint32_t i = 0; i != NO_NODE; i = s->nodes[i].next)
         if (!mfi_ids_push(ids, (int32_t)s->nodes[i].id))
@@ -239,17 +225,46 @@ static mf_status encode_long(const mfi_bpe *bpe, mfi_bpe_scratch *s, const char 
     return MF_OK;
 }
 
+mf_status mfi_bpe_merge(const mfi_bpe *bpe, mfi_bpe_scratch *scratch, uint32_t *symbols, size_t n,
+                        mfi_ids *ids, mf_error *err)
+{
+    MFI_ASSERT(n < (size_t)1 << 31);
+    if (n <= SHORT_SYMBOLS)
+        return merge_few(bpe, symbols, n, ids, err);
+    return merge_many(bpe, scratch, symbols, n, ids, err);
+}
+
+uint32_t *mfi_bpe_symbols(mfi_bpe_scratch *scratch, size_t n)
+{
+    if (scratch->symbol_cap < n) {
+        free(scratch->symbols);
+        scratch->symbols = malloc(n * sizeof *scratch->symbols);
+        scratch->symbol_cap = scratch->symbols ? n : 0;
+    }
+    return scratch->symbols;
+}
+
 mf_status mfi_bpe_encode(const mfi_bpe *bpe, mfi_bpe_scratch *scratch, const char *piece,
                          size_t len, mfi_ids *ids, mf_error *err)
 {
-    MFI_ASSERT(len < (size_t)1 << 31);
-    if (len <= SHORT_BYTES)
-        return encode_short(bpe, piece, len, ids, err);
-    return encode_long(bpe, scratch, piece, len, ids, err);
+    uint32_t few[SHORT_SYMBOLS], *symbols = few;
+    size_t n = 0;
+    if (len > SHORT_SYMBOLS) {
+        symbols = mfi_bpe_symbols(scratch, len);
+        if (!symbols)
+            return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory while encoding");
+    }
+    for (size_t i = 0; i < len; i++) {
+        int32_t first = bpe->byte_id[(unsigned char)piece[i]];
+        if (first >= 0)
+            symbols[n++] = (uint32_t)first;
+    }
+    return mfi_bpe_merge(bpe, scratch, symbols, n, ids, err);
 }
 
 void mfi_bpe_scratch_free(mfi_bpe_scratch *scratch)
 {
+    free(scratch->symbols);
     free(scratch->nodes);
     free(scratch->heap);
     *scratch = (mfi_bpe_scratch){0};

@@ -1,4 +1,5 @@
-/* Byte-level BPE: the bytes of a piece into ids by merging neighbours, lowest rank first. */
+/* BPE: the symbols of a piece (bytes, or characters: symbols.h) into ids by merging neighbours,
+ * lowest rank first. */
 #ifndef MFI_TEXT_BPE_H
 #define MFI_TEXT_BPE_H
 
@@ -29,7 +30,8 @@ typedef struct mfi_bpe_node {
 typedef struct mfi_bpe_scratch {
     mfi_bpe_node *nodes;
     uint64_t *heap; /* rank << 32 | node: the lowest rank, then the leftmost */
-    size_t n_heap, node_cap, heap_cap;
+    uint32_t *symbols;
+    size_t n_heap, node_cap, heap_cap, symbol_cap;
 } mfi_bpe_scratch;
 
 /* Makes room for n_merges; byte_id is the caller's to fill. */
@@ -40,7 +42,13 @@ uint64_t mfi_bpe_bytes(const mfi_bpe *bpe);
 void mfi_bpe_add(mfi_bpe *bpe, uint32_t left, uint32_t right, uint32_t rank, uint32_t id);
 
 bool mfi_ids_push(mfi_ids *ids, int32_t id);
-/* Appends the ids of a piece; len < 2^31. O(n log n) whatever the bytes. */
+/* Appends the ids of symbols, which it overwrites; n < 2^31. O(n log n) whatever they are. Equal
+ * ranks: the leftmost first. */
+mf_status mfi_bpe_merge(const mfi_bpe *bpe, mfi_bpe_scratch *scratch, uint32_t *symbols, size_t n,
+                        mfi_ids *ids, mf_error *err);
+/* Room for n symbols, until the next call; NULL: out of memory. */
+uint32_t *mfi_bpe_symbols(mfi_bpe_scratch *scratch, size_t n);
+/* The same for the bytes of a piece; len < 2^31. */
 mf_status mfi_bpe_encode(const mfi_bpe *bpe, mfi_bpe_scratch *scratch, const char *piece,
                          size_t len, mfi_ids *ids, mf_error *err);
 void mfi_bpe_scratch_free(mfi_bpe_scratch *scratch);

@@ -1,8 +1,8 @@
-/* Conversations into text with the model's chat template.
+/* Conversations into text with a chat template, and that text into tokens.
  *
- * Makes the variables that transformers passes to a template and renders it. Any thread; the
- * template's tree lives for one call. */
-#include "text/template.h"
+ * Makes the variables that transformers passes to a template and renders it; encodes by where each
+ * byte came from. Any thread; the tree of a model's own template lives for one call. */
+#include "text/chat.h"
 #include "text/tokenizer_int.h"
 #include "text/unicode.h"
 
@@ -11,19 +11,19 @@
 
 bool mf_tokenizer_has_chat_template(const mf_tokenizer *tokenizer)
 {
-    return tokenizer->chat_template != NULL;
+    return tokenizer->chat_template || tokenizer->tool_template;
 }
 
-static mfi_value str_value(const char *str)
+void mf_rendering_free(mf_rendering *rendering)
 {
-    return (mfi_value){.type = MFI_VALUE_STR, .str = str, .n = strlen(str)};
+    if (!rendering)
+        return;
+    free(rendering->text);
+    free(rendering->spans);
+    *rendering = (mf_rendering){0};
 }
 
-/* The messages as maps, and what points to them. */
-typedef struct conversation {
-    mfi_value_pair (*pairs)[2]; /* [n]: role, content */
-    mfi_value *items;           /* [n] */
-} conversation;
+/* ---- the variables ---- */
 
 static mf_status check_text(const char *text, size_t i, const char *what, mf_error *err)
 {
@@ -36,66 +36,114 @@ static mf_status check_text(const char *text, size_t i, const char *what, mf_err
     return MF_OK;
 }
 
-static mf_status fill(conversation *c, const mf_chat_message *messages, size_t n, mf_error *err)
+static mf_status put_messages(mfi_buf *vars, const mf_chat_message *messages, size_t n,
+                              mf_error *err)
 {
-    c->pairs = calloc(n ? n : 1, sizeof *c->pairs);
-    c->items = calloc(n ? n : 1, sizeof *c->items);
-    if (!c->pairs || !c->items)
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "chat: out of memory");
+    mfi_buf_str(vars, "\"messages\":[");
     for (size_t i = 0; i < n; i++) {
         MFI_TRY(check_text(messages[i].role, i, "role", err));
         MFI_TRY(check_text(messages[i].content, i, "content", err));
-        c->pairs[i][0] = (mfi_value_pair){"role", str_value(messages[i].role)};
-        c->pairs[i][1] = (mfi_value_pair){"content", str_value(messages[i].content)};
-        c->items[i] = (mfi_value){.type = MFI_VALUE_MAP, .pairs = c->pairs[i], .n = 2};
+        mfi_buf_str(vars, i ? ",{\"role\":" : "{\"role\":");
+        mfi_json_put_str(vars, messages[i].role, strlen(messages[i].role));
+        mfi_buf_str(vars, ",\"content\":");
+        mfi_json_put_str(vars, messages[i].content, strlen(messages[i].content));
+        mfi_buf_str(vars, "}");
     }
+    mfi_buf_str(vars, "]");
     return MF_OK;
 }
 
-static mf_status render(const mf_tokenizer *tokenizer, const conversation *c, size_t n_messages,
-                        bool add_generation_prompt, mfi_buf *out, mf_error *err)
+/* The caller's own variables, and null for what transformers always passes. */
+static mf_status put_others(mfi_buf *vars, const char *json, mf_error *err)
 {
-    static const char *const names[] = {
-#define NAME(name) #name,
-        MFI_TOKEN_NAMES(NAME)
-#undef NAME
-    };
-    mfi_value_pair vars[4 + MFI_N_NAMED_TOKENS] = {
-        {"messages", {.type = MFI_VALUE_LIST, .items = c->items, .n = n_messages}},
-        {"add_generation_prompt", {.type = MFI_VALUE_BOOL, .boolean = add_generation_prompt}},
-        {"tools", {.type = MFI_VALUE_NONE}},
-        {"documents", {.type = MFI_VALUE_NONE}},
-    };
-    size_t n = 4;
-    for (size_t i = 0; i < MFI_N_NAMED_TOKENS; i++)
-        if (tokenizer->named[i])
-            vars[n++] = (mfi_value_pair){names[i], str_value(tokenizer->named[i])};
-    mfi_value map = {.type = MFI_VALUE_MAP, .pairs = vars, .n = n};
-    return mfi_template_render(tokenizer->chat_template, tokenizer->chat_template_len, &map, out,
-                               err);
+    static const char *const always[] = {"tools", "documents"};
+    static const char *const ours[] = {"messages", "add_generation_prompt"};
+    bool given[MFI_ARRAY_LEN(always)] = {false};
+    if (json) {
+        mfi_json_span key, value, root = mfi_json_root(json, strlen(json));
+        MFI_TRY(mfi_json_scan(json, strlen(json), "variables", err));
+        if (mfi_json_span_type(root) != MFI_JSON_OBJECT)
+            return mfi_fail(err, MF_ERR_FORMAT, "variables: not an object");
+        mfi_json_iter it = mfi_json_span_iter(root);
+        while (mfi_json_object_next(&it, &key, &value)) {
+            bool skip = false;
+            for (size_t i = 0; i < MFI_ARRAY_LEN(ours); i++)
+                skip |= mfi_json_span_is(key, ours[i]);
+            for (size_t i = 0; i < MFI_ARRAY_LEN(always); i++)
+                given[i] |= mfi_json_span_is(key, always[i]);
+            if (skip)
+                continue;
+            mfi_buf_str(vars, ",");
+            mfi_buf_append(vars, key.text, key.len);
+            mfi_buf_str(vars, ":");
+            mfi_buf_append(vars, value.text, value.len);
+        }
+    }
+    for (size_t i = 0; i < MFI_ARRAY_LEN(always); i++)
+        if (!given[i])
+            mfi_buf_fmt(vars, ",\"%s\":null", always[i]);
+    return MF_OK;
 }
+
+static mf_status make_vars(mfi_buf *vars, const mf_chat_message *messages, size_t n,
+                           const mf_chat_options *options, mf_error *err)
+{
+    mfi_buf_str(vars, "{");
+    MFI_TRY(put_messages(vars, messages, n, err));
+    mfi_buf_fmt(vars, ",\"add_generation_prompt\":%s",
+                options->no_generation_prompt ? "false" : "true");
+    MFI_TRY(put_others(vars, options->vars_json, err));
+    mfi_buf_str(vars, "}");
+    return vars->failed ? mfi_fail(err, MF_ERR_NO_MEMORY, "chat: out of memory") : MF_OK;
+}
+
+/* ---- rendering ---- */
 
 mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *messages,
-                         size_t n_messages, bool add_generation_prompt, char **text, size_t *len,
+                         size_t n_messages, const mf_chat_options *options, mf_rendering *rendering,
                          mf_error *err)
 {
-    if (!tokenizer || (!messages && n_messages) || !text || !len)
+    const mf_chat_options defaults = {.struct_size = sizeof defaults};
+    if (!tokenizer || (!messages && n_messages) || !rendering)
         return mfi_fail(err, MF_ERR_ARGUMENT, "mf_chat_render: NULL argument");
-    if (!tokenizer->chat_template)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "the model has no chat template");
-    conversation c = {0};
-    mfi_buf out = {0};
-    mfi_buf_append(&out, "", 0); /* so that *text is never NULL */
-    mf_status status = fill(&c, messages, n_messages, err);
+    if (!options)
+        options = &defaults;
+    if (options->struct_size < sizeof *options)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "mf_chat_render: struct_size is not set");
+    mfi_chat_trees own = {0};
+    mfi_buf vars = {0};
+    mf_status status = make_vars(&vars, messages, n_messages, options, err);
+    if (status == MF_OK && !options->chat_template)
+        status = mfi_chat_trees_parse(&own, tokenizer, "the model", err);
     if (status == MF_OK)
-        status = render(tokenizer, &c, n_messages, add_generation_prompt, &out, err);
-    free(c.pairs);
-    free(c.items);
-    if (status != MF_OK) {
-        mfi_buf_free(&out);
-        return status;
+        status = mfi_chat_trees_render(
+            options->chat_template ? mfi_template_trees(options->chat_template) : &own, tokenizer,
+            vars.data, vars.len, options->now, rendering, err);
+    mfi_chat_trees_free(&own);
+    mfi_buf_free(&vars);
+    return status;
+}
+
+mf_status mf_rendering_encode(const mf_rendering *rendering, size_t from,
+                              const mf_tokenizer *tokenizer, int32_t **ids, size_t *n_ids,
+                              mf_error *err)
+{
+    if (!rendering || !rendering->text || from > rendering->len || !tokenizer || !ids || !n_ids)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "mf_rendering_encode: bad argument");
+    mf_text_span *spans = malloc((rendering->n_spans + 1) * sizeof *spans);
+    size_t n = 0;
+    if (!spans)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "chat: out of memory");
+    for (size_t i = 0; i < rendering->n_spans; i++) {
+        mf_text_span span = rendering->spans[i];
+        size_t skipped = MFI_MIN(from, span.len);
+        from -= skipped;
+        span.text += skipped;
+        span.len -= skipped;
+        if (span.len)
+            spans[n++] = span;
     }
-    *text = out.data;
-    *len = out.len;
-    return MF_OK;
+    mf_status status = mf_tokenizer_encode_spans(tokenizer, spans, n, false, ids, n_ids, err);
+    free(spans);
+    return status;
 }

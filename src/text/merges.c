@@ -17,11 +17,14 @@ static mf_status find_side(mfi_merge_reader *r, const char *text, size_t len, in
     size_t n;
     if (len > MFI_MAX_TOKEN_BYTES)
         return mfi_merge_fail(r, "is too long");
-    if (!mfi_byte_level_decode(text, len, bytes, &n)) {
+    if (r->tokenizer->vocab.form == MFI_VOCAB_CHARS) {
+        *id = mfi_vocab_find(&r->tokenizer->vocab, text, len, 0);
+    } else if (mfi_byte_level_decode(text, len, bytes, &n)) {
+        *id = mfi_vocab_find(&r->tokenizer->vocab, bytes, n, MFI_TOKEN_BYTES);
+    } else {
         *id = -1;
         return MF_OK;
     }
-    *id = mfi_vocab_find(&r->tokenizer->vocab, bytes, n, MFI_TOKEN_BYTES);
     return *id < 0 ? mfi_merge_fail(r, "is not in the vocabulary") : MF_OK;
 }
 
@@ -39,9 +42,12 @@ mf_status mfi_merge_add(mfi_merge_reader *r, const char *left, size_t left_len, 
     mfi_buf_append(&r->joined, vocab->pool.data + vocab->tokens[b].offset, vocab->tokens[b].len);
     if (r->joined.failed)
         return mfi_fail(r->err, MF_ERR_NO_MEMORY, "merges: out of memory");
-    int32_t id = mfi_vocab_find(vocab, r->joined.data, r->joined.len, MFI_TOKEN_BYTES);
+    int32_t id = mfi_vocab_find(vocab, r->joined.data, r->joined.len,
+                                vocab->form == MFI_VOCAB_CHARS ? 0 : MFI_TOKEN_BYTES);
     if (id < 0)
         return mfi_merge_fail(r, "makes a token that is not in the vocabulary");
+    if (vocab->form == MFI_VOCAB_CHARS)
+        mfi_symbols_note_merge(&r->tokenizer->symbols, vocab, a, b);
     mfi_bpe_add(&r->tokenizer->bpe, (uint32_t)a, (uint32_t)b, r->rank, (uint32_t)id);
     return MF_OK;
 }

@@ -1,25 +1,96 @@
-/* The normaliser: NFC by utf8proc, with a look first whether there is anything to do.
+/* The normaliser: the steps of tokenizer.json, read and run in order.
  *
- * Called for each stretch of text between added tokens, on any thread. */
+ * Opened with its tokenizer, immutable afterwards. Run for each stretch of text between added
+ * tokens, on any thread, with the caller's scratch; a step that changes nothing copies nothing. */
 #include "text/normalizer.h"
 #include "text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
-static mf_status open_node(mfi_normalizer *normalizer, const mfi_json *node, uint32_t depth,
+/* ---- opening ---- */
+
+static mf_status no_memory(mf_error *err)
+{
+    return mfi_fail(err, MF_ERR_NO_MEMORY, "normalizer: out of memory");
+}
+
+/* NULL: too many. */
+static mfi_norm_step *add_step(mfi_normalizer *normalizer, mfi_norm_kind kind, mf_error *err)
+{
+    if (normalizer->n_steps == MFI_MAX_NORM_STEPS) {
+        mfi_fail(err, MF_ERR_LIMIT, "normalizer: more than %d steps", MFI_MAX_NORM_STEPS);
+        return NULL;
+    }
+    mfi_norm_step *step = &normalizer->steps[normalizer->n_steps++];
+    *step = (mfi_norm_step){.kind = kind};
+    return step;
+}
+
+/* A copy of the string member `key`. */
+static mf_status copy_text(mfi_norm_step *step, const mfi_json *node, const char *key,
                            mf_error *err)
 {
-    const char *type = mfi_json_str(mfi_json_get(node, "type"), NULL);
-    if (!type)
-        return mfi_fail(err, MF_ERR_FORMAT, "normalizer: no type");
-    if (strcmp(type, "NFC") == 0) {
-        normalizer->nfc = true;
+    const char *text = mfi_json_str(mfi_json_get(node, key), &step->len);
+    if (!text)
+        return mfi_fail(err, MF_ERR_FORMAT, "normalizer: %s is not a string", key);
+    if (step->len > MFI_MAX_PATTERN_BYTES)
+        return mfi_fail(err, MF_ERR_LIMIT, "normalizer: %s is longer than %d bytes", key,
+                        MFI_MAX_PATTERN_BYTES);
+    step->text = malloc(step->len + 1);
+    if (!step->text)
+        return no_memory(err);
+    memcpy(step->text, text, step->len);
+    return MF_OK;
+}
+
+static mf_status open_replace(mfi_norm_step *step, const mfi_json *node, mf_error *err)
+{
+    MFI_TRY(copy_text(step, node, "content", err));
+    size_t len;
+    const mfi_json *pattern = mfi_json_get(node, "pattern");
+    const char *text = mfi_json_str(mfi_json_get(pattern, "Regex"), &len);
+    bool literal = !text;
+    if (literal)
+        text = mfi_json_str(mfi_json_get(pattern, "String"), &len);
+    if (!text)
+        return mfi_fail(err, MF_ERR_FORMAT, "normalizer: Replace without a pattern");
+    if (!len) /* an empty string is found nowhere */
         return MF_OK;
-    }
-    if (strcmp(type, "Sequence") != 0)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "normalizer: %s", type);
+    if (len > MFI_MAX_PATTERN_BYTES)
+        return mfi_fail(err, MF_ERR_LIMIT, "normalizer: pattern longer than %d bytes",
+                        MFI_MAX_PATTERN_BYTES);
+    if (literal && len == 1)
+        step->one = text[0];
+    mf_error inner;
+    mf_status status = mfi_regex_open(&step->regex, text, len, literal, &inner);
+    return status == MF_OK ? MF_OK : mfi_fail(err, status, "normalizer: %s", inner.message);
+}
+
+static mf_status open_strip(mfi_norm_step *step, const mfi_json *node, mf_error *err)
+{
+    step->left = step->right = true;
+    if (!mfi_json_bool(mfi_json_get(node, "strip_left"), &step->left) ||
+        !mfi_json_bool(mfi_json_get(node, "strip_right"), &step->right))
+        return mfi_fail(err, MF_ERR_FORMAT, "normalizer: Strip without its sides");
+    return MF_OK;
+}
+
+static mf_status open_charsmap(mfi_norm_step *step, const mfi_json *node, mf_error *err)
+{
+    size_t len;
+    const char *text = mfi_json_str(mfi_json_get(node, "precompiled_charsmap"), &len);
+    if (!text)
+        return mfi_fail(err, MF_ERR_FORMAT, "normalizer: Precompiled without its map");
+    return mfi_charsmap_open_base64(&step->charsmap, text, len, err);
+}
+
+static mf_status open_node(mfi_normalizer *normalizer, const mfi_json *node, uint32_t depth,
+                           mf_error *err);
+
+static mf_status open_sequence(mfi_normalizer *normalizer, const mfi_json *node, uint32_t depth,
+                               mf_error *err)
+{
     if (depth == 8)
         return mfi_fail(err, MF_ERR_LIMIT, "normalizer: sequences nested too deeply");
     const mfi_json *list = mfi_json_get(node, "normalizers");
@@ -30,129 +101,280 @@ static mf_status open_node(mfi_normalizer *normalizer, const mfi_json *node, uin
     return MF_OK;
 }
 
+static mf_status open_node(mfi_normalizer *normalizer, const mfi_json *node, uint32_t depth,
+                           mf_error *err)
+{
+    static const struct {
+        const char *type;
+        mfi_norm_kind kind;
+        mfi_form form;
+    } types[] = {
+        {"NFC", MFI_NORM_FORM, MFI_FORM_NFC},
+        {"NFD", MFI_NORM_FORM, MFI_FORM_NFD},
+        {"NFKC", MFI_NORM_FORM, MFI_FORM_NFKC},
+        {"NFKD", MFI_NORM_FORM, MFI_FORM_NFKD},
+        {"Prepend", MFI_NORM_PREPEND, 0},
+        {"Replace", MFI_NORM_REPLACE, 0},
+        {"Lowercase", MFI_NORM_LOWERCASE, 0},
+        {"Strip", MFI_NORM_STRIP, 0},
+        {"StripAccents", MFI_NORM_STRIP_ACCENTS, 0},
+        {"Precompiled", MFI_NORM_CHARSMAP, 0},
+    };
+    const char *type = mfi_json_str(mfi_json_get(node, "type"), NULL);
+    if (!type)
+        return mfi_fail(err, MF_ERR_FORMAT, "normalizer: no type");
+    if (strcmp(type, "Sequence") == 0)
+        return open_sequence(normalizer, node, depth, err);
+    size_t i = 0;
+    while (i < MFI_ARRAY_LEN(types) && strcmp(type, types[i].type) != 0)
+        i++;
+    if (i == MFI_ARRAY_LEN(types))
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "normalizer: %s", type);
+    mfi_norm_step *step = add_step(normalizer, types[i].kind, err);
+    if (!step)
+        return MF_ERR_LIMIT;
+    step->form = types[i].form;
+    switch (step->kind) {
+    case MFI_NORM_PREPEND:
+        return copy_text(step, node, "prepend", err);
+    case MFI_NORM_REPLACE:
+        return open_replace(step, node, err);
+    case MFI_NORM_STRIP:
+        return open_strip(step, node, err);
+    case MFI_NORM_CHARSMAP:
+        return open_charsmap(step, node, err);
+    default:
+        return MF_OK;
+    }
+}
+
 mf_status mfi_normalizer_open(mfi_normalizer *normalizer, const mfi_json *node, mf_error *err)
 {
     *normalizer = (mfi_normalizer){0};
     if (mfi_json_typeof(node) == MFI_JSON_NULL)
         return MF_OK;
+    mf_status status = open_node(normalizer, node, 0, err);
+    if (status != MF_OK)
+        mfi_normalizer_close(normalizer);
+    return status;
+}
+
+mf_status mfi_normalizer_add(mfi_normalizer *normalizer, const mfi_json *node, mf_error *err)
+{
     return open_node(normalizer, node, 0, err);
 }
 
-/* The next stretch at *p that NFC might change: from the last inert character in front of the
- * first one that is not, to the next inert one. False if there is none. */
-static bool find_stretch(const char **p, const char *end, const char **stretch_end)
+mf_status mfi_normalizer_add_form(mfi_normalizer *normalizer, mfi_form form, mf_error *err)
 {
-    const char *q = *p, *last = q;
-    uint32_t cp;
-    for (;;) {
-        /* Up to U+02FF everything is inert. */
-        while (q < end && (unsigned char)*q < 0xcc)
-            q++;
-        if (q == end)
-            return false;
-        last = q;
-        q += mfi_utf8_decode(q, end, &cp);
-        if (!mfi_unicode_is_inert(cp))
-            break;
-    }
-    if (last > *p)
-        last -= mfi_utf8_decode_before(*p, last, &cp);
-    while (q < end) {
-        size_t n = mfi_utf8_decode(q, end, &cp);
-        if (mfi_unicode_is_inert(cp))
-            break;
-        q += n;
-    }
-    *p = last;
-    *stretch_end = q;
-    return true;
+    mfi_norm_step *step = add_step(normalizer, MFI_NORM_FORM, err);
+    if (!step)
+        return MF_ERR_LIMIT;
+    step->form = form;
+    return MF_OK;
 }
 
-#define NFC       (UTF8PROC_COMPOSE | UTF8PROC_STABLE)
-#define FEW_MARKS 16
-
-static uint8_t combining_class(int32_t cp)
+mf_status mfi_normalizer_add_charsmap(mfi_normalizer *normalizer, const void *blob, size_t len,
+                                      bool by_grapheme, mf_error *err)
 {
-    return (uint8_t)utf8proc_get_property(cp)->combining_class;
+    mfi_norm_step *step = add_step(normalizer, MFI_NORM_CHARSMAP, err);
+    if (!step)
+        return MF_ERR_LIMIT;
+    return mfi_charsmap_open(&step->charsmap, blob, len, by_grapheme, err);
 }
 
-/* Sorts a run of marks by combining class, stably: insertion while few, else counting, so that a
- * hostile run of a million marks stays linear. */
-static void order_marks(int32_t *marks, int32_t *copy, size_t n)
+void mfi_normalizer_close(mfi_normalizer *normalizer)
 {
-    if (n <= FEW_MARKS) {
-        for (size_t i = 1; i < n; i++) {
-            int32_t mark = marks[i];
-            size_t k = i;
-            for (; k && combining_class(marks[k - 1]) > combining_class(mark); k--)
-                marks[k] = marks[k - 1];
-            marks[k] = mark;
-        }
-        return;
+    for (uint32_t i = 0; i < normalizer->n_steps; i++) {
+        mfi_regex_close(&normalizer->steps[i].regex);
+        mfi_charsmap_close(&normalizer->steps[i].charsmap);
+        free(normalizer->steps[i].text);
     }
-    size_t at[257] = {0};
-    for (size_t i = 0; i < n; i++)
-        at[combining_class(marks[i]) + 1]++;
-    for (size_t c = 1; c < 257; c++)
-        at[c] += at[c - 1];
-    memcpy(copy, marks, n * sizeof *marks);
-    for (size_t i = 0; i < n; i++)
-        marks[at[combining_class(copy[i])]++] = copy[i];
+    normalizer->n_steps = 0;
 }
 
-/* utf8proc_map would do all of it, but orders marks by bubbling. */
-static mf_status put_nfc(const char *text, size_t len, mfi_buf *out, mf_error *err)
+uint64_t mfi_normalizer_bytes(const mfi_normalizer *normalizer)
 {
-    uint32_t cp;
-    int bound = 0;
-    size_t n = 0, k = 0;
-    for (size_t i = 0; i < len; i += mfi_utf8_decode(text + i, text + len, &cp)) {
-        mfi_utf8_decode(text + i, text + len, &cp);
-        n += (size_t)utf8proc_decompose_char((int32_t)cp, NULL, 0, NFC, &bound);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < normalizer->n_steps; i++) {
+        const mfi_norm_step *step = &normalizer->steps[i];
+        bytes += step->text ? step->len + 1 : 0;
+        bytes += step->regex ? mfi_regex_bytes(step->regex) : 0;
+        bytes += step->charsmap ? mfi_charsmap_bytes(step->charsmap) : 0;
     }
-    int32_t *points = malloc((2 * n + 1) * sizeof *points); /* the second half is for sorting */
-    if (!points)
+    return bytes;
+}
+
+/* ---- running ---- */
+
+static mf_status check_room(const mfi_buf *out, mf_error *err)
+{
+    if (out->failed)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "normalising text: out of memory");
-    for (size_t i = 0; i < len; i += mfi_utf8_decode(text + i, text + len, &cp)) {
-        mfi_utf8_decode(text + i, text + len, &cp);
-        k += (size_t)utf8proc_decompose_char((int32_t)cp, points + k, (utf8proc_ssize_t)(n - k),
-                                             NFC, &bound);
+    if (out->len > MFI_MAX_TEXT_BYTES)
+        return mfi_fail(err, MF_ERR_LIMIT, "text grows too long when normalised");
+    return MF_OK;
+}
+
+static mf_status replace_one(const mfi_norm_step *step, mfi_norm_scratch *s, const char *text,
+                             size_t len, mfi_buf *out, bool *changed, mf_error *err)
+{
+    const char *p = text, *end = text + len, *at;
+    while (p < end && (at = memchr(p, step->one, (size_t)(end - p))) != NULL) {
+        *changed = true;
+        s->cut_front |= at == text && !step->len;
+        mfi_buf_append(out, p, (size_t)(at - p));
+        mfi_buf_append(out, step->text, step->len);
+        MFI_TRY(check_room(out, err));
+        p = at + 1;
     }
-    MFI_ASSERT(k == n);
-    for (size_t i = 0; i < n; i = k) {
-        for (k = i + 1; k < n && combining_class(points[k]); k++)
-            ;
-        size_t first = i + (combining_class(points[i]) == 0);
-        order_marks(points + first, points + n, k - first);
+    if (*changed)
+        mfi_buf_append(out, p, (size_t)(end - p));
+    return MF_OK;
+}
+
+static mf_status replace(const mfi_norm_step *step, mfi_norm_scratch *s, const char *text,
+                         size_t len, mfi_buf *out, bool *changed, mf_error *err)
+{
+    size_t from = 0, done = 0, start, end, last_end = SIZE_MAX;
+    if (!step->regex)
+        return MF_OK;
+    if (step->one)
+        return replace_one(step, s, text, len, out, changed, err);
+    while (from <= len) {
+        mf_error inner;
+        mfi_found found =
+            mfi_regex_find(step->regex, &s->match, text, len, from, &start, &end, &inner);
+        if (found == MFI_FOUND_ERROR)
+            return mfi_fail(err, inner.status, "%s", inner.message);
+        if (found == MFI_FOUND_NOTHING)
+            break;
+        if (start == end && end == last_end) { /* no empty match right behind a match */
+            from++;
+            while (from < len && ((unsigned char)text[from] & 0xc0) == 0x80)
+                from++;
+            continue;
+        }
+        *changed = true;
+        s->cut_front |= !start && end && !step->len;
+        mfi_buf_append(out, text + done, start - done);
+        mfi_buf_append(out, step->text, step->len);
+        MFI_TRY(check_room(out, err));
+        done = from = last_end = end;
     }
-    utf8proc_ssize_t bytes = utf8proc_reencode(points, (utf8proc_ssize_t)n, NFC);
-    if (bytes >= 0)
-        mfi_buf_append(out, points, (size_t)bytes);
-    free(points);
-    if (bytes < 0)
-        return mfi_fail(err, MF_ERR_LIMIT, "normalising text: %s", utf8proc_errmsg(bytes));
+    if (*changed)
+        mfi_buf_append(out, text + done, len - done);
+    return MF_OK;
+}
+
+static void strip_accents(mfi_norm_scratch *s, const char *text, size_t len, mfi_buf *out)
+{
+    static const uint32_t marks = 1u << MFI_CAT_MN | 1u << MFI_CAT_MC | 1u << MFI_CAT_ME;
+    const char *p = text, *end = text + len, *done = text;
+    while (p < end) {
+        uint32_t cp;
+        size_t n = mfi_utf8_decode(p, end, &cp);
+        if (marks >> mfi_unicode_category(cp) & 1) {
+            s->cut_front |= p == text;
+            mfi_buf_append(out, done, (size_t)(p - done));
+            done = p + n;
+        }
+        p += n;
+    }
+    mfi_buf_append(out, done, (size_t)(end - done));
+}
+
+/* Without a copy: only the ends move. */
+static void strip(const mfi_norm_step *step, const char **text, size_t *len)
+{
+    const char *p = *text, *end = p + *len;
+    uint32_t cp;
+    while (step->left && p < end) {
+        size_t n = mfi_utf8_decode(p, end, &cp);
+        if (!mfi_unicode_is_space(cp))
+            break;
+        p += n;
+    }
+    while (step->right && end > p) {
+        size_t n = mfi_utf8_decode_before(p, end, &cp);
+        if (!mfi_unicode_is_space(cp))
+            break;
+        end -= n;
+    }
+    *text = p;
+    *len = (size_t)(end - p);
+}
+
+static mf_status run_step(const mfi_norm_step *step, mfi_norm_scratch *s, const char *text,
+                          size_t len, mfi_buf *out, bool *changed, mf_error *err)
+{
+    switch (step->kind) {
+    case MFI_NORM_FORM:
+        return mfi_form_put(step->form, text, len, out, changed, err);
+    case MFI_NORM_PREPEND:
+        mfi_buf_append(out, step->text, step->len);
+        mfi_buf_append(out, text, len);
+        break;
+    case MFI_NORM_REPLACE:
+        return replace(step, s, text, len, out, changed, err);
+    case MFI_NORM_LOWERCASE:
+        mfi_lowercase_put(text, len, out);
+        break;
+    case MFI_NORM_STRIP_ACCENTS:
+        strip_accents(s, text, len, out);
+        break;
+    case MFI_NORM_CHARSMAP:
+        MFI_TRY(mfi_charsmap_put(step->charsmap, text, len, out, err));
+        break;
+    case MFI_NORM_STRIP:
+        return MF_OK;
+    }
+    *changed = true;
     return MF_OK;
 }
 
 mf_status mfi_normalizer_run(const mfi_normalizer *normalizer, const char *text, size_t len,
-                             mfi_buf *scratch, const char **out, size_t *out_len, mf_error *err)
+                             mfi_norm_scratch *scratch, const char **out, size_t *out_len,
+                             mf_error *err)
 {
-    const char *p = text, *end = text + len, *stretch_end;
+    return mfi_normalizer_run_part(normalizer, text, len, true, scratch, out, out_len, err);
+}
+
+mf_status mfi_normalizer_run_part(const mfi_normalizer *normalizer, const char *text, size_t len,
+                                  bool is_first, mfi_norm_scratch *scratch, const char **out,
+                                  size_t *out_len, mf_error *err)
+{
+    uint32_t free_buf = 0;
+    scratch->cut_front = false;
+    for (uint32_t i = 0; i < normalizer->n_steps && len; i++) {
+        const mfi_norm_step *step = &normalizer->steps[i];
+        if (step->kind == MFI_NORM_STRIP) {
+            const char *before = text;
+            strip(step, &text, &len);
+            scratch->cut_front |= text > before;
+            continue;
+        }
+        if (step->kind == MFI_NORM_PREPEND && !is_first)
+            continue;
+        mfi_buf *to = &scratch->text[free_buf];
+        bool changed = false;
+        to->len = 0;
+        mfi_buf_append(to, "", 0);
+        MFI_TRY(run_step(step, scratch, text, len, to, &changed, err));
+        MFI_TRY(check_room(to, err));
+        if (!changed)
+            continue;
+        text = to->data;
+        len = to->len;
+        free_buf = !free_buf;
+    }
     *out = text;
     *out_len = len;
-    if (!normalizer->nfc || !find_stretch(&p, end, &stretch_end))
-        return MF_OK;
-    const char *done = text;
-    scratch->len = 0;
-    do {
-        mfi_buf_append(scratch, done, (size_t)(p - done));
-        MFI_TRY(put_nfc(p, (size_t)(stretch_end - p), scratch, err));
-        p = done = stretch_end;
-    } while (find_stretch(&p, end, &stretch_end));
-    mfi_buf_append(scratch, done, (size_t)(end - done));
-    if (scratch->failed)
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "normalising text: out of memory");
-    *out = scratch->data;
-    *out_len = scratch->len;
     return MF_OK;
+}
+
+void mfi_norm_scratch_free(mfi_norm_scratch *scratch)
+{
+    mfi_buf_free(&scratch->text[0]);
+    mfi_buf_free(&scratch->text[1]);
+    mfi_regex_match_free(&scratch->match);
 }

@@ -4,7 +4,7 @@
 
 #include "base/defs.h"
 
-#define MFI_PRE_MAX_SPLITS 5
+#define MFI_PRE_MAX_SPLITS 6
 
 typedef struct mfi_pre_type {
     const char *names;                      /* separated by spaces */

@@ -14,13 +14,22 @@ typedef enum mfi_split_behavior {
     MFI_SPLIT_MERGED_WITH_NEXT
 } mfi_split_behavior;
 
+typedef enum mfi_prefix {
+    MFI_PREFIX_NEVER,
+    MFI_PREFIX_FIRST, /* of the first piece of a text */
+    MFI_PREFIX_ALWAYS
+} mfi_prefix;
+
 typedef struct mfi_regex mfi_regex; /* a compiled pattern; immutable */
 
 typedef struct mfi_pretok_step {
     mfi_regex *regex; /* NULL: this step does not split */
     mfi_split_behavior behavior;
-    bool invert;       /* what does not match is the match */
-    bool prefix_space; /* first put a space in front of pieces that lack one */
+    bool invert; /* what does not match is the match */
+    /* Before it splits, spaces become marks, and one is put in front of pieces that lack one. */
+    mfi_prefix prefix;
+    char mark[4]; /* [mark_len]: a space, or what Metaspace has for it; 0: not this step */
+    uint8_t mark_len;
 } mfi_pretok_step;
 
 typedef struct mfi_pretok {
@@ -46,7 +55,8 @@ typedef struct mfi_pretok_scratch {
     mfi_pieces pieces, next, cuts;
     bool *cut_is_match;
     size_t cut_cap;
-    mfi_buf text; /* the text with spaces put in, if a step does that */
+    mfi_buf text;  /* the text with marks put in, if a step does that */
+    bool at_start; /* set by the caller: the text to split begins where the whole one does */
 } mfi_pretok_scratch;
 
 /* Reads the "pre_tokenizer" of a tokenizer.json. */

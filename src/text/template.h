@@ -1,53 +1,43 @@
-/* Chat templates: the part of Jinja that plain ones use.
+/* Chat templates: the language Jinja as Hugging Face transformers sets it up, without what needs
+ * other files (include, import, extends, block).
  *
- * Understood: text, comments, {{ expressions }}, for over a list (with else and the loop
- * variables), if/elif/else, whitespace control, string and integer literals, names, attributes and
- * items, + == != and or not. White space follows trim_blocks and lstrip_blocks, as Hugging Face
- * renders templates. Everything else is MF_ERR_UNSUPPORTED with its name and line, also in branches
- * that are not taken. What fails by the template's own meaning (adding a string and nothing, say)
- * is MF_ERR_ARGUMENT.
+ * The meaning of expressions is Python's; white space follows trim_blocks and lstrip_blocks. What
+ * is not understood is MF_ERR_UNSUPPORTED, or MF_ERR_FORMAT where it isn't Jinja, with the line of
+ * the template. What fails by the template's own meaning (adding a string and nothing,
+ * raise_exception) is MF_ERR_ARGUMENT.
  *
- * Templates are foreign: size, nesting, steps and output are bounded. */
+ * Every byte of every string knows whether it is the template's own or foreign, that is: came from
+ * a variable. Filters, methods, slices and concatenation keep that, so that the text of a user
+ * never turns into a special token, whatever the template did to it.
+ *
+ * Templates are foreign too: size, nesting, steps, memory and output are bounded. */
 #ifndef MFI_TEXT_TEMPLATE_H
 #define MFI_TEXT_TEMPLATE_H
 
-#include "base/buf.h"
+#include "base/json.h"
 #include "base/status.h"
 
-typedef enum mfi_value_type {
-    MFI_VALUE_UNDEFINED,
-    MFI_VALUE_NONE,
-    MFI_VALUE_BOOL,
-    MFI_VALUE_INT,
-    MFI_VALUE_STR,
-    MFI_VALUE_LIST,
-    MFI_VALUE_MAP,
-    MFI_VALUE_LOOP,  /* the variable `loop`; made by `for` only */
-    MFI_VALUE_OPAQUE /* something that templates may test for presence, but not look into */
-} mfi_value_type;
+/* A parsed template; immutable, so that several threads may render it. */
+typedef struct mfi_template_tree mfi_template_tree;
 
-typedef struct mfi_value mfi_value;
-typedef struct mfi_value_pair mfi_value_pair;
+mf_status mfi_template_parse(mfi_template_tree **tree, const char *source, size_t len,
+                             mf_error *err);
+void mfi_template_free(mfi_template_tree **tree);
 
-/* Borrowed: whoever makes a value owns what it points to. */
-struct mfi_value {
-    mfi_value_type type;
-    bool boolean;
-    int64_t integer;
-    const char *str;             /* [n] */
-    const mfi_value *items;      /* [n] */
-    const mfi_value_pair *pairs; /* [n] */
-    size_t n;
-    size_t index; /* of a loop */
-};
+/* A variable of the template's side (bos_token, ...): its text may turn into special tokens. */
+typedef struct mfi_template_name {
+    const char *name, *text; /* text NULL: there is none */
+} mfi_template_name;
 
-struct mfi_value_pair {
-    const char *key;
-    mfi_value value;
-};
+typedef struct mfi_template_input {
+    mfi_json_span vars;             /* a scanned JSON object: the variables, foreign */
+    const mfi_template_name *named; /* [n_named] seen unless vars has one of the name */
+    size_t n_named;
+    const char *now; /* "2025-03-09T14:05:07", what strftime_now tells; NULL: the clock */
+} mfi_template_input;
 
-/* Appends the rendered text. vars is a map. On failure out is unspecified. */
-mf_status mfi_template_render(const char *source, size_t len, const mfi_value *vars, mfi_buf *out,
-                              mf_error *err);
+/* *out is to be released with mf_rendering_free; left alone on failure. */
+mf_status mfi_template_render(const mfi_template_tree *tree, const mfi_template_input *input,
+                              mf_rendering *out, mf_error *err);
 
 #endif

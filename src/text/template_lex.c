@@ -6,48 +6,7 @@
 #include "text/template_int.h"
 #include "text/unicode.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-/* ---- the arena ---- */
-
-#define ARENA_BLOCK_BYTES 16384
-
-struct mfi_arena_block {
-    mfi_arena_block *next;
-    size_t used, cap;
-    _Alignas(16) unsigned char bytes[];
-};
-
-void *mfi_arena_alloc(mfi_arena *arena, size_t bytes)
-{
-    if (bytes > SIZE_MAX / 2)
-        return NULL;
-    bytes = (size_t)mfi_align_up(bytes, 16);
-    mfi_arena_block *block = arena->blocks;
-    if (!block || block->cap - block->used < bytes) {
-        size_t cap = MFI_MAX(bytes, (size_t)ARENA_BLOCK_BYTES);
-        block = malloc(sizeof *block + cap);
-        if (!block)
-            return NULL;
-        block->next = arena->blocks;
-        block->used = 0;
-        block->cap = cap;
-        arena->blocks = block;
-    }
-    void *p = block->bytes + block->used;
-    block->used += bytes;
-    return p;
-}
-
-void mfi_arena_free(mfi_arena *arena)
-{
-    while (arena->blocks) {
-        mfi_arena_block *next = arena->blocks->next;
-        free(arena->blocks);
-        arena->blocks = next;
-    }
-}
 
 /* ---- failing ---- */
 
@@ -71,17 +30,11 @@ mf_status mfi_template_no_memory(mf_error *err)
 
 /* ---- data ---- */
 
-/* Python's str.isspace(), which the regexes of jinja2 use too. */
-static bool is_space(uint32_t cp)
-{
-    return mfi_unicode_is_space(cp) || (cp >= 0x1c && cp <= 0x1f);
-}
-
 static size_t space_len(const char *p, const char *end)
 {
     uint32_t cp;
     size_t n = p < end ? mfi_utf8_decode(p, end, &cp) : 0;
-    return n && is_space(cp) ? n : 0;
+    return n && mfi_space(cp) ? n : 0;
 }
 
 static void skip_space(mfi_lexer *lexer)
@@ -98,7 +51,7 @@ static const char *strip_right(const char *begin, const char *end)
     uint32_t cp;
     while (end > begin) {
         size_t n = mfi_utf8_decode_before(begin, end, &cp);
-        if (!is_space(cp))
+        if (!mfi_space(cp))
             break;
         end -= n;
     }
@@ -138,6 +91,7 @@ mf_status mfi_lexer_begin(mfi_lexer *lexer, mfi_arena *arena, const char *source
         n--;
     *lexer = (mfi_lexer){.arena = arena,
                          .p = copy,
+                         .begin = copy,
                          .end = copy + n,
                          .line = 1,
                          .state = MFI_LEX_DATA,
@@ -154,6 +108,18 @@ static uint32_t count_lines(const char *p, const char *end)
     return n;
 }
 
+/* Behind the end of a block or comment: what it strips, and whether a line starts. */
+static void strip_behind(mfi_lexer *lexer, char sign)
+{
+    if (sign == '-') {
+        skip_space(lexer);
+    } else if (sign != '+' && lexer->p < lexer->end && *lexer->p == '\n') {
+        lexer->p++;
+        lexer->line++;
+    }
+    lexer->line_starting = lexer->p[-1] == '\n';
+}
+
 /* Behind "{#": skips the comment. */
 static mf_status skip_comment(mfi_lexer *lexer)
 {
@@ -166,13 +132,94 @@ static mf_status skip_comment(mfi_lexer *lexer)
     char sign = close > lexer->p ? close[-1] : 0;
     lexer->line += count_lines(lexer->p, close);
     lexer->p = close + 2;
-    if (sign == '-') {
-        skip_space(lexer);
-    } else if (sign != '+' && lexer->p < lexer->end && *lexer->p == '\n') {
-        lexer->p++;
-        lexer->line++;
+    strip_behind(lexer, sign);
+    return MF_OK;
+}
+
+/* The length of "{% NAME %}" at p with its signs, or 0; closing: what stands before its end. */
+static size_t raw_tag(const char *p, const char *end, const char *name, char *closing)
+{
+    const char *start = p;
+    size_t n, name_len = strlen(name);
+    if (end - p < 2 || p[0] != '{' || p[1] != '%')
+        return 0;
+    p += 2;
+    p += p < end && (*p == '-' || *p == '+');
+    while ((n = space_len(p, end)))
+        p += n;
+    if ((size_t)(end - p) < name_len || memcmp(p, name, name_len) != 0)
+        return 0;
+    p += name_len;
+    while ((n = space_len(p, end)))
+        p += n;
+    *closing = p < end && (*p == '-' || *p == '+') ? *p : 0;
+    p += *closing != 0;
+    return end - p >= 2 && p[0] == '%' && p[1] == '}' ? (size_t)(p + 2 - start) : 0;
+}
+
+/* The end of the data from begin in front of the tag: what the tag strips. */
+static const char *strip_before(const mfi_lexer *lexer, const char *begin, const char *tag)
+{
+    char sign = lexer->end - tag > 2 ? tag[2] : 0;
+    if (sign == '-')
+        return strip_right(begin, tag);
+    if (sign != '+' && tag[1] != '{')
+        return strip_line(begin, tag, lexer->line_starting);
+    return tag;
+}
+
+static void set_data(mfi_lexer *lexer, mfi_lex_token *token, const char *begin, const char *end)
+{
+    token->type = MFI_TOK_DATA;
+    token->line = lexer->line;
+    token->text = begin;
+    token->len = (size_t)(end - begin);
+}
+
+/* Between raw and endraw: all of it is data. */
+static mf_status lex_raw(mfi_lexer *lexer, mfi_lex_token *token)
+{
+    const char *begin = lexer->p;
+    for (const char *tag = begin; tag < lexer->end; tag++) {
+        char sign;
+        size_t n = *tag == '{' ? raw_tag(tag, lexer->end, "endraw", &sign) : 0;
+        if (!n)
+            continue;
+        set_data(lexer, token, begin, strip_before(lexer, begin, tag));
+        lexer->line += count_lines(begin, tag + n);
+        lexer->p = tag + n;
+        strip_behind(lexer, sign);
+        lexer->state = MFI_LEX_DATA;
+        return MF_OK;
     }
-    lexer->line_starting = lexer->p[-1] == '\n';
+    return mfi_template_malformed(lexer->err, lexer->line, "raw block without end");
+}
+
+/* Behind the data in front of a tag: enters the tag. *again: it gave no token. */
+static mf_status enter_tag(mfi_lexer *lexer, mfi_lex_token *token, bool *again)
+{
+    char kind = lexer->p[1], closing;
+    size_t n = raw_tag(lexer->p, lexer->end, "raw", &closing);
+    *again = true;
+    if (n && closing != '+') {
+        lexer->line += count_lines(lexer->p, lexer->p + n);
+        lexer->p += n;
+        if (closing == '-')
+            skip_space(lexer);
+        lexer->line_starting = lexer->p[-1] == '\n';
+        lexer->state = MFI_LEX_RAW;
+        return MF_OK;
+    }
+    lexer->p += 2;
+    lexer->p += lexer->p < lexer->end && (*lexer->p == '-' || *lexer->p == '+');
+    if (kind == '#')
+        return skip_comment(lexer);
+    *again = false;
+    lexer->line_starting = false;
+    lexer->state = kind == '{' ? MFI_LEX_VAR : MFI_LEX_BLOCK;
+    lexer->n_open = 0;
+    token->line = lexer->line;
+    token->type = kind == '{' ? MFI_TOK_OPEN_VAR : MFI_TOK_OPEN_BLOCK;
     return MF_OK;
 }
 
@@ -180,49 +227,31 @@ static mf_status skip_comment(mfi_lexer *lexer)
  * nothing. */
 static mf_status lex_data(mfi_lexer *lexer, mfi_lex_token *token)
 {
-    for (;;) {
+    for (bool again = true; again;) {
+        if (lexer->state == MFI_LEX_RAW)
+            return lex_raw(lexer, token);
         const char *begin = lexer->p, *tag = begin;
         while (tag < lexer->end &&
                !(*tag == '{' && lexer->end - tag >= 2 && memchr("{%#", tag[1], 3)))
             tag++;
-        token->line = lexer->line;
-        token->text = begin;
-        token->type = MFI_TOK_DATA;
         if (tag == lexer->end) {
-            token->len = (size_t)(tag - begin);
+            set_data(lexer, token, begin, tag);
             token->type = token->len ? MFI_TOK_DATA : MFI_TOK_END;
             lexer->p = tag;
             return MF_OK;
         }
-        char kind = tag[1];
-        char sign = lexer->end - tag > 2 && memchr("-+", tag[2], 2) ? tag[2] : 0;
-        const char *end = tag;
-        if (sign == '-')
-            end = strip_right(begin, tag);
-        else if (sign != '+' && kind != '{')
-            end = strip_line(begin, tag, lexer->line_starting);
+        const char *end = strip_before(lexer, begin, tag);
         if (tag > begin) {
+            /* Come back to the tag itself with nothing in front of it, whose stripping is done. */
+            set_data(lexer, token, begin, end);
             lexer->line += count_lines(begin, tag);
             lexer->p = tag;
-            /* Come back to the tag itself with nothing in front of it. The data decided already
-             * what is stripped, so line_starting no longer matters for this tag. */
-            if (end > begin) {
-                token->len = (size_t)(end - begin);
+            if (token->len)
                 return MF_OK;
-            }
-            token->line = lexer->line;
         }
-        lexer->p = tag + 2 + (sign ? 1 : 0);
-        if (kind == '#') {
-            MFI_TRY(skip_comment(lexer));
-            continue;
-        }
-        lexer->line_starting = false;
-        lexer->state = kind == '{' ? MFI_LEX_VAR : MFI_LEX_BLOCK;
-        token->type = kind == '{' ? MFI_TOK_OPEN_VAR : MFI_TOK_OPEN_BLOCK;
-        token->len = 0;
-        return MF_OK;
+        MFI_TRY(enter_tag(lexer, token, &again));
     }
+    return MF_OK;
 }
 
 /* ---- inside tags ---- */
@@ -303,30 +332,113 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-static bool is_name(char c)
+/* The length of a name's character at p, or 0. */
+static size_t name_char(const char *p, const char *end)
 {
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+    uint32_t cp;
+    size_t n = p < end ? mfi_utf8_decode(p, end, &cp) : 0;
+    return n && mfi_unicode_is_word(cp) ? n : 0;
+}
+
+/* Digits of a base with single underscores between; *end is behind them. False: none, or too many
+ * for int64. */
+static bool read_digits(const char *p, const char *end, unsigned base, int64_t *value,
+                        const char **behind, bool *too_large)
+{
+    static const char digits[] = "0123456789abcdef";
+    bool any = false;
+    *value = 0;
+    for (;; p++) {
+        const char *q = p + (any && p < end && *p == '_');
+        char c = q < end ? *q : 0;
+        c = c >= 'A' && c <= 'F' ? (char)(c - 'A' + 'a') : c;
+        const char *digit = c ? memchr(digits, c, base) : NULL;
+        if (!digit)
+            break;
+        if (__builtin_mul_overflow(*value, (int64_t)base, value) ||
+            __builtin_add_overflow(*value, digit - digits, value))
+            *too_large = true;
+        any = true;
+        p = q;
+    }
+    *behind = p;
+    return any;
+}
+
+/* The end of "1.5", "1e5", "1.5e-5" at p, or NULL. */
+static const char *float_end(const mfi_lexer *lexer)
+{
+    const char *p = lexer->p, *end = lexer->end, *whole;
+    int64_t value;
+    bool large = false, fraction = false;
+    if (p > lexer->begin && p[-1] == '.') /* x.0.1 is two items */
+        return NULL;
+    if (!read_digits(p, end, 10, &value, &whole, &large))
+        return NULL;
+    p = whole;
+    if (p < end && *p == '.' && read_digits(p + 1, end, 10, &value, &whole, &large)) {
+        fraction = true;
+        p = whole;
+    }
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        const char *q = p + 1;
+        q += q < end && (*q == '+' || *q == '-');
+        if (read_digits(q, end, 10, &value, &whole, &large))
+            return whole;
+    }
+    return fraction ? p : NULL;
 }
 
 static mf_status lex_number(mfi_lexer *lexer, mfi_lex_token *token)
 {
-    const char *p = lexer->p;
-    int64_t value = 0;
-    while (p < lexer->end && is_digit(*p)) {
-        if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, *p - '0', &value))
-            return mfi_template_unsupported(lexer->err, lexer->line, "large integer", NULL, 0);
-        p++;
+    static const char *const prefixes[] = {"0b", "0o", "0x"};
+    static const unsigned bases[] = {2, 8, 16};
+    const char *p = lexer->p, *end = float_end(lexer), *behind;
+    bool too_large = false;
+    token->text = p;
+    if (end) {
+        mfi_str *str = mfi_str_new(lexer->arena, p, (size_t)(end - p), false);
+        if (!str)
+            return mfi_template_no_memory(lexer->err);
+        token->type = MFI_TOK_FLOAT;
+        mfi_parse_float(str, &token->number);
+    } else {
+        token->type = MFI_TOK_INT;
+        for (size_t i = 0; i < 3 && !end; i++)
+            if (lexer->end - p > 2 && p[0] == '0' && (p[1] | 32) == prefixes[i][1] &&
+                read_digits(p + 2 + (p[2] == '_'), lexer->end, bases[i], &token->integer, &behind,
+                            &too_large))
+                end = behind;
+        if (!end && *p == '0') { /* 0, 00, 0_0 */
+            token->integer = 0;
+            for (end = p + 1; end < lexer->end && (*end == '0' || *end == '_'); end++)
+                ;
+            end -= end[-1] == '_';
+        }
+        if (!end)
+            read_digits(p, lexer->end, 10, &token->integer, &end, &too_large);
     }
-    size_t len = (size_t)(p - lexer->p);
-    bool fraction = lexer->end - p > 1 && *p == '.' && is_digit(p[1]);
-    if (fraction || (p < lexer->end && is_name(*p)) || (len > 1 && *lexer->p == '0'))
-        return mfi_template_unsupported(lexer->err, lexer->line, "number", lexer->p, len + 1);
-    token->type = MFI_TOK_INT;
-    token->text = lexer->p;
-    token->len = len;
-    token->integer = value;
-    lexer->p = p;
+    token->len = (size_t)(end - p);
+    if (too_large)
+        return mfi_template_unsupported(lexer->err, lexer->line, "so large a number as", p,
+                                        token->len);
+    lexer->p = end;
+    return MF_OK;
+}
+
+/* Follows the brackets inside a tag. */
+static mf_status count_bracket(mfi_lexer *lexer, char c)
+{
+    static const char opening[] = "([{", closing[] = ")]}";
+    const char *open = strchr(opening, c), *close = strchr(closing, c);
+    if (open) {
+        if (lexer->n_open == MFI_MAX_TEMPLATE_DEPTH)
+            return mfi_fail(lexer->err, MF_ERR_LIMIT, "chat template line %u: nested too deeply",
+                            lexer->line);
+        lexer->open[lexer->n_open++] = closing[open - opening];
+    } else if (close && (!lexer->n_open || lexer->open[--lexer->n_open] != c)) {
+        return mfi_template_malformed(lexer->err, lexer->line, "a bracket closes nothing");
+    }
     return MF_OK;
 }
 
@@ -338,6 +450,8 @@ static size_t tag_end(const mfi_lexer *lexer, char *sign)
     char close = lexer->state == MFI_LEX_VAR ? '}' : '%';
     *sign = left && (*p == '-' || (*p == '+' && close == '%')) ? *p : 0;
     size_t n = *sign ? 1 : 0;
+    if (lexer->n_open) /* "}}" may close two dicts */
+        return 0;
     return left >= n + 2 && p[n] == close && p[n + 1] == '}' ? n + 2 : 0;
 }
 
@@ -358,13 +472,7 @@ static mf_status lex_tag(mfi_lexer *lexer, mfi_lex_token *token)
         bool block = lexer->state == MFI_LEX_BLOCK;
         token->type = block ? MFI_TOK_CLOSE_BLOCK : MFI_TOK_CLOSE_VAR;
         lexer->p += n;
-        if (sign == '-') {
-            skip_space(lexer);
-        } else if (block && sign != '+' && lexer->p < lexer->end && *lexer->p == '\n') {
-            lexer->p++;
-            lexer->line++;
-        }
-        lexer->line_starting = lexer->p[-1] == '\n';
+        strip_behind(lexer, block || sign == '-' ? sign : '+');
         lexer->state = MFI_LEX_DATA;
         return MF_OK;
     }
@@ -373,9 +481,9 @@ static mf_status lex_tag(mfi_lexer *lexer, mfi_lex_token *token)
         return lex_string(lexer, token);
     if (is_digit(c))
         return lex_number(lexer, token);
-    if (is_name(c)) {
-        while (lexer->p < lexer->end && is_name(*lexer->p))
-            lexer->p++;
+    if (name_char(lexer->p, lexer->end)) {
+        while ((n = name_char(lexer->p, lexer->end)))
+            lexer->p += n;
         token->type = MFI_TOK_NAME;
         token->len = (size_t)(lexer->p - token->text);
         return MF_OK;
@@ -387,7 +495,7 @@ static mf_status lex_tag(mfi_lexer *lexer, mfi_lex_token *token)
             token->text = ops[i];
             token->len = len;
             lexer->p += len;
-            return MF_OK;
+            return len == 1 ? count_bracket(lexer, *ops[i]) : MF_OK;
         }
     }
     uint32_t cp;
@@ -398,7 +506,7 @@ static mf_status lex_tag(mfi_lexer *lexer, mfi_lex_token *token)
 mf_status mfi_lexer_next(mfi_lexer *lexer, mfi_lex_token *token)
 {
     *token = (mfi_lex_token){0};
-    if (lexer->state == MFI_LEX_DATA)
+    if (lexer->state <= MFI_LEX_RAW)
         return lex_data(lexer, token);
     return lex_tag(lexer, token);
 }

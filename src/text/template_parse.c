@@ -1,23 +1,30 @@
-/* The template parser: tokens into a tree of statements and expressions.
+/* The template parser's statements: tokens into a tree.
  *
- * Recursive descent with jinja2's precedences, of its subset in template.h. Refuses by name what it
- * does not know; the depth of the tree is bounded, so that the evaluator may recurse. */
-#include "base/limits.h"
+ * Entry point of everything that opens a template. Tags that need other templates, or that jinja2
+ * doesn't know, are refused by name, also in branches that are not taken. The depth of the tree is
+ * bounded, so that parser and evaluator may recurse. */
 #include "text/template_int.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-typedef struct parser {
-    mfi_arena *arena;
-    mfi_lexer lexer;
-    mfi_lex_token tok; /* the next one */
-    uint32_t depth;
-    mf_error *err;
-} parser;
+/* ---- tokens ---- */
 
-static mf_status advance(parser *ps)
+mf_status mfi_parser_advance(mfi_parser *ps)
 {
-    return mfi_lexer_next(&ps->lexer, &ps->tok);
+    if (!ps->has_ahead)
+        return mfi_lexer_next(&ps->lexer, &ps->tok);
+    ps->tok = ps->ahead;
+    ps->has_ahead = false;
+    return MF_OK;
+}
+
+mf_status mfi_parser_look(mfi_parser *ps)
+{
+    if (ps->has_ahead)
+        return MF_OK;
+    ps->has_ahead = true;
+    return mfi_lexer_next(&ps->lexer, &ps->ahead);
 }
 
 static bool is_text(const mfi_lex_token *tok, mfi_token_type type, const char *text)
@@ -25,35 +32,31 @@ static bool is_text(const mfi_lex_token *tok, mfi_token_type type, const char *t
     return tok->type == type && tok->len == strlen(text) && memcmp(tok->text, text, tok->len) == 0;
 }
 
-static bool at_op(const parser *ps, const char *op)
+bool mfi_parser_at_op(const mfi_parser *ps, const char *op)
 {
     return is_text(&ps->tok, MFI_TOK_OP, op);
 }
 
-static bool at_name(const parser *ps, const char *name)
+bool mfi_parser_op_ahead(const mfi_parser *ps, const char *op)
+{
+    return ps->has_ahead && is_text(&ps->ahead, MFI_TOK_OP, op);
+}
+
+bool mfi_parser_at_name(const mfi_parser *ps, const char *name)
 {
     return is_text(&ps->tok, MFI_TOK_NAME, name);
 }
 
-static bool at_any_name(const parser *ps, const char *const *names, size_t n)
+mf_status mfi_parser_malformed(const mfi_parser *ps, const char *what)
 {
-    for (size_t i = 0; i < n; i++)
-        if (at_name(ps, names[i]))
-            return true;
-    return false;
+    const mfi_lex_token *tok = &ps->tok;
+    if ((tok->type != MFI_TOK_NAME && tok->type != MFI_TOK_OP) || !tok->len)
+        return mfi_template_malformed(ps->err, tok->line, what);
+    return mfi_fail(ps->err, MF_ERR_FORMAT, "chat template line %u: %s, at %.*s", tok->line, what,
+                    (int)MFI_MIN(tok->len, (size_t)60), tok->text);
 }
 
-static mf_status malformed(const parser *ps, const char *what)
-{
-    return mfi_template_malformed(ps->err, ps->tok.line, what);
-}
-
-static mf_status unsupported(const parser *ps, const char *what)
-{
-    return mfi_template_unsupported(ps->err, ps->tok.line, what, ps->tok.text, ps->tok.len);
-}
-
-static mf_status enter(parser *ps)
+mf_status mfi_parser_enter(mfi_parser *ps)
 {
     if (++ps->depth > MFI_MAX_TEMPLATE_DEPTH)
         return mfi_fail(ps->err, MF_ERR_LIMIT, "chat template line %u: nested too deeply",
@@ -61,323 +64,391 @@ static mf_status enter(parser *ps)
     return MF_OK;
 }
 
-static mf_status new_node(parser *ps, mfi_node_type type, mfi_node **node)
+mf_status mfi_parser_node(mfi_parser *ps, mfi_node_type type, mfi_node **node)
 {
     mfi_node *n = mfi_arena_alloc(ps->arena, sizeof *n);
     if (!n)
         return mfi_template_no_memory(ps->err);
-    *n = (mfi_node){.type = type, .line = ps->tok.line};
+    *n = (mfi_node){.type = (uint8_t)type, .line = ps->tok.line};
     *node = n;
     return MF_OK;
 }
 
-/* ---- expressions ---- */
+/* ---- names ---- */
 
-static mf_status parse_or(parser *ps, mfi_node **node);
-
-static mf_status parse_string(parser *ps, mfi_node *node)
+static size_t name_slot(const mfi_parser *ps, const char *text, size_t len)
 {
-    mfi_buf all = {0}; /* neighbouring literals are one */
-    mf_status status = MF_OK;
-    while (status == MF_OK && ps->tok.type == MFI_TOK_STR) {
-        mfi_buf_append(&all, ps->tok.text, ps->tok.len);
-        status = advance(ps);
-    }
-    char *copy = mfi_arena_alloc(ps->arena, all.len + 1);
-    if (!copy || all.failed)
-        status = mfi_template_no_memory(ps->err);
-    else
-        memcpy(copy, all.data, all.len);
-    node->value = (mfi_value){.type = MFI_VALUE_STR, .str = copy, .n = all.len};
-    mfi_buf_free(&all);
-    return status;
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (unsigned char)text[i]) * 16777619u;
+    size_t at = h & (ps->n_slots - 1);
+    while (ps->names[at] &&
+           !(ps->names[at]->n == len && memcmp(ps->names[at]->data, text, len) == 0))
+        at = (at + 1) & (ps->n_slots - 1);
+    return at;
 }
 
-static mf_status parse_name(parser *ps, mfi_node *node)
+static bool grow_names(mfi_parser *ps)
 {
-    static const char *const functions[] = {
-        "range",           "dict",         "lipsum", "cycler", "joiner", "namespace",
-        "raise_exception", "strftime_now", "self",   "super",  "caller"};
-    static const char *const keywords[] = {"and", "or", "in", "is", "if", "else", "not"};
-    static const struct {
-        const char *name;
-        mfi_value value;
-    } constants[] = {
-        {"true", {.type = MFI_VALUE_BOOL, .boolean = true}},
-        {"True", {.type = MFI_VALUE_BOOL, .boolean = true}},
-        {"false", {.type = MFI_VALUE_BOOL}},
-        {"False", {.type = MFI_VALUE_BOOL}},
-        {"none", {.type = MFI_VALUE_NONE}},
-        {"None", {.type = MFI_VALUE_NONE}},
-    };
-    if (at_any_name(ps, functions, MFI_ARRAY_LEN(functions)))
-        return unsupported(ps, "function");
-    if (at_any_name(ps, keywords, MFI_ARRAY_LEN(keywords)))
-        return malformed(ps, "expression expected");
-    node->type = MFI_NODE_NAME;
-    for (size_t i = 0; i < MFI_ARRAY_LEN(constants); i++) {
-        if (at_name(ps, constants[i].name)) {
-            node->type = MFI_NODE_LITERAL;
-            node->value = constants[i].value;
-        }
+    const mfi_str **old = ps->names;
+    size_t n_old = ps->n_slots;
+    ps->n_slots = n_old ? 2 * n_old : 256;
+    ps->names = calloc(ps->n_slots, sizeof(*ps->names));
+    if (!ps->names) {
+        ps->names = old;
+        ps->n_slots = n_old;
+        return false;
     }
-    node->str = ps->tok.text;
-    node->len = ps->tok.len;
-    return advance(ps);
+    for (size_t i = 0; i < n_old; i++)
+        if (old[i])
+            ps->names[name_slot(ps, old[i]->data, old[i]->n)] = old[i];
+    free(old);
+    return true;
 }
 
-static mf_status parse_primary(parser *ps, mfi_node **node)
+mf_status mfi_parser_name(mfi_parser *ps, const char *text, size_t len, const mfi_str **name)
 {
-    if (at_op(ps, "(")) {
-        MFI_TRY(enter(ps));
-        MFI_TRY(advance(ps));
-        MFI_TRY(parse_or(ps, node));
-        if (!at_op(ps, ")"))
-            return unsupported(ps, "in parentheses:");
-        ps->depth--;
-        return advance(ps);
+    if (2 * ps->n_names >= ps->n_slots && !grow_names(ps))
+        return mfi_template_no_memory(ps->err);
+    size_t at = name_slot(ps, text, len);
+    if (!ps->names[at]) {
+        ps->names[at] = mfi_str_new(ps->arena, text, len, false);
+        if (!ps->names[at])
+            return mfi_template_no_memory(ps->err);
+        ps->n_names++;
     }
-    MFI_TRY(new_node(ps, MFI_NODE_LITERAL, node));
-    switch (ps->tok.type) {
-    case MFI_TOK_STR:
-        return parse_string(ps, *node);
-    case MFI_TOK_NAME:
-        return parse_name(ps, *node);
-    case MFI_TOK_INT:
-        (*node)->value = (mfi_value){.type = MFI_VALUE_INT, .integer = ps->tok.integer};
-        return advance(ps);
-    case MFI_TOK_OP:
-        return unsupported(ps, "at the start of an expression:");
-    default:
-        return malformed(ps, "expression expected");
-    }
-}
-
-/* a.name and a[item], any number of times. */
-static mf_status parse_postfix(parser *ps, mfi_node **node)
-{
-    MFI_TRY(parse_primary(ps, node));
-    uint32_t depth = ps->depth;
-    while (at_op(ps, ".") || at_op(ps, "[")) {
-        mfi_node *inner = *node;
-        bool attr = at_op(ps, ".");
-        MFI_TRY(enter(ps));
-        MFI_TRY(advance(ps));
-        MFI_TRY(new_node(ps, attr ? MFI_NODE_ATTR : MFI_NODE_ITEM, node));
-        (*node)->a = inner;
-        if (attr) {
-            if (ps->tok.type != MFI_TOK_NAME)
-                return unsupported(ps, "behind a dot:");
-            (*node)->str = ps->tok.text;
-            (*node)->len = ps->tok.len;
-        } else {
-            if (at_op(ps, ":"))
-                return unsupported(ps, "slice");
-            MFI_TRY(parse_or(ps, &(*node)->b));
-            if (!at_op(ps, "]"))
-                return unsupported(ps, "in an index:");
-        }
-        MFI_TRY(advance(ps));
-    }
-    ps->depth = depth;
-    if (at_op(ps, "(")) {
-        const mfi_node *n = *node;
-        return mfi_template_unsupported(ps->err, ps->tok.line, "call of", n->str, n->len);
-    }
-    if (at_op(ps, "|")) {
-        MFI_TRY(advance(ps));
-        return unsupported(ps, "filter");
-    }
-    if (at_name(ps, "is")) {
-        MFI_TRY(advance(ps));
-        return unsupported(ps, "test");
-    }
-    return MF_OK;
-}
-
-/* Left-associative chains: each link makes the tree one deeper. */
-static mf_status join(parser *ps, mfi_node_type type, mfi_node **node,
-                      mf_status (*operand)(parser *, mfi_node **))
-{
-    mfi_node *left = *node;
-    MFI_TRY(enter(ps));
-    MFI_TRY(new_node(ps, type, node));
-    MFI_TRY(advance(ps));
-    (*node)->a = left;
-    return operand(ps, &(*node)->b);
-}
-
-static mf_status parse_sum(parser *ps, mfi_node **node)
-{
-    uint32_t depth = ps->depth;
-    MFI_TRY(parse_postfix(ps, node));
-    while (at_op(ps, "+"))
-        MFI_TRY(join(ps, MFI_NODE_ADD, node, parse_postfix));
-    ps->depth = depth;
-    return MF_OK;
-}
-
-static mf_status parse_compare(parser *ps, mfi_node **node)
-{
-    uint32_t depth = ps->depth;
-    MFI_TRY(parse_sum(ps, node));
-    bool equal = at_op(ps, "==");
-    if (equal || at_op(ps, "!=")) {
-        MFI_TRY(join(ps, equal ? MFI_NODE_EQ : MFI_NODE_NE, node, parse_sum));
-        if (at_op(ps, "==") || at_op(ps, "!="))
-            return unsupported(ps, "chained comparison");
-    }
-    ps->depth = depth;
-    return MF_OK;
-}
-
-static mf_status parse_not(parser *ps, mfi_node **node)
-{
-    if (!at_name(ps, "not"))
-        return parse_compare(ps, node);
-    MFI_TRY(enter(ps));
-    MFI_TRY(new_node(ps, MFI_NODE_NOT, node));
-    MFI_TRY(advance(ps));
-    MFI_TRY(parse_not(ps, &(*node)->a));
-    ps->depth--;
-    return MF_OK;
-}
-
-static mf_status parse_and(parser *ps, mfi_node **node)
-{
-    uint32_t depth = ps->depth;
-    MFI_TRY(parse_not(ps, node));
-    while (at_name(ps, "and"))
-        MFI_TRY(join(ps, MFI_NODE_AND, node, parse_not));
-    ps->depth = depth;
-    return MF_OK;
-}
-
-static mf_status parse_or(parser *ps, mfi_node **node)
-{
-    uint32_t depth = ps->depth;
-    MFI_TRY(parse_and(ps, node));
-    while (at_name(ps, "or"))
-        MFI_TRY(join(ps, MFI_NODE_OR, node, parse_and));
-    ps->depth = depth;
+    *name = ps->names[at];
     return MF_OK;
 }
 
 /* ---- statements ---- */
 
-static mf_status close_tag(parser *ps, mfi_token_type type)
+/* Names that end a body; the list ends with NULL. */
+static mf_status parse_body(mfi_parser *ps, const char *const *ends, mfi_node **first);
+
+static mf_status expect_name(mfi_parser *ps, const char *name, const char *what)
 {
-    if (ps->tok.type != type)
-        return unsupported(ps, "in this tag:");
-    return advance(ps);
+    if (!mfi_parser_at_name(ps, name))
+        return mfi_parser_malformed(ps, what);
+    return mfi_parser_advance(ps);
 }
 
-static mf_status parse_body(parser *ps, const char *const *ends, size_t n_ends, mfi_node **first);
-
-/* At the condition; reads up to and including endif. */
-static mf_status parse_if(parser *ps, mfi_node **node)
+static mf_status end_tag(mfi_parser *ps)
 {
-    static const char *const ends[] = {"elif", "else", "endif"};
-    MFI_TRY(enter(ps));
-    MFI_TRY(new_node(ps, MFI_NODE_IF, node));
-    MFI_TRY(parse_or(ps, &(*node)->a));
-    MFI_TRY(close_tag(ps, MFI_TOK_CLOSE_BLOCK));
-    MFI_TRY(parse_body(ps, ends, 3, &(*node)->body));
-    if (at_name(ps, "elif")) {
-        MFI_TRY(advance(ps));
-        MFI_TRY(parse_if(ps, &(*node)->other));
-        ps->depth--;
-        return MF_OK;
-    }
-    if (at_name(ps, "else")) {
-        MFI_TRY(advance(ps));
-        MFI_TRY(close_tag(ps, MFI_TOK_CLOSE_BLOCK));
-        MFI_TRY(parse_body(ps, ends + 2, 1, &(*node)->other));
-    }
+    if (ps->tok.type != MFI_TOK_CLOSE_BLOCK)
+        return mfi_parser_malformed(ps, "the end of the tag expected");
+    return mfi_parser_advance(ps);
+}
+
+/* The rest of a tag and the statements up to one that begins with one of `ends`. */
+static mf_status parse_block_body(mfi_parser *ps, const char *const *ends, mfi_node **first)
+{
+    if (mfi_parser_at_op(ps, ":")) /* as Python has it */
+        MFI_TRY(mfi_parser_advance(ps));
+    MFI_TRY(end_tag(ps));
+    MFI_TRY(mfi_parser_enter(ps));
+    MFI_TRY(parse_body(ps, ends, first));
     ps->depth--;
-    MFI_TRY(advance(ps));
-    return close_tag(ps, MFI_TOK_CLOSE_BLOCK);
+    return MF_OK;
 }
 
-/* At the target; reads up to and including endfor. */
-static mf_status parse_for(parser *ps, mfi_node **node)
+/* The same, and the end itself. */
+static mf_status parse_whole_body(mfi_parser *ps, const char *end, mfi_node **first)
 {
-    static const char *const ends[] = {"else", "endfor"};
-    MFI_TRY(enter(ps));
-    MFI_TRY(new_node(ps, MFI_NODE_FOR, node));
-    if (ps->tok.type != MFI_TOK_NAME || at_name(ps, "loop"))
-        return unsupported(ps, "loop target");
-    (*node)->str = ps->tok.text;
-    (*node)->len = ps->tok.len;
-    MFI_TRY(advance(ps));
-    if (!at_name(ps, "in"))
-        return unsupported(ps, "loop target with");
-    MFI_TRY(advance(ps));
-    MFI_TRY(parse_or(ps, &(*node)->a));
-    MFI_TRY(close_tag(ps, MFI_TOK_CLOSE_BLOCK));
-    MFI_TRY(parse_body(ps, ends, 2, &(*node)->body));
-    if (at_name(ps, "else")) {
-        MFI_TRY(advance(ps));
-        MFI_TRY(close_tag(ps, MFI_TOK_CLOSE_BLOCK));
-        MFI_TRY(parse_body(ps, ends + 1, 1, &(*node)->other));
+    const char *const ends[] = {end, NULL};
+    MFI_TRY(parse_block_body(ps, ends, first));
+    return mfi_parser_advance(ps);
+}
+
+static mf_status parse_if(mfi_parser *ps, mfi_node *node)
+{
+    static const char *const ends[] = {"elif", "else", "endif", NULL};
+    mfi_node **link = &node->list;
+    node->type = MFI_NODE_IF;
+    do {
+        MFI_TRY(mfi_parser_node(ps, MFI_NODE_BRANCH, link));
+        MFI_TRY(mfi_parser_advance(ps)); /* if, elif */
+        MFI_TRY(mfi_parse_tuple(ps, MFI_TUPLE_NO_IF, &(*link)->a));
+        MFI_TRY(parse_block_body(ps, ends, &(*link)->body));
+        link = &(*link)->next;
+    } while (mfi_parser_at_name(ps, "elif"));
+    bool other = mfi_parser_at_name(ps, "else");
+    MFI_TRY(mfi_parser_advance(ps));
+    return other ? parse_whole_body(ps, "endif", &node->other) : MF_OK;
+}
+
+static mf_status parse_for(mfi_parser *ps, mfi_node *node)
+{
+    static const char *const ends[] = {"endfor", "else", NULL};
+    node->type = MFI_NODE_FOR;
+    MFI_TRY(mfi_parser_advance(ps));
+    MFI_TRY(mfi_parse_target(ps, false, &node->target));
+    if (node->target->type == MFI_NODE_NAME && node->target->str == ps->tree->loop)
+        return mfi_parser_malformed(ps, "loop can't be the variable of a loop");
+    MFI_TRY(expect_name(ps, "in", "in expected"));
+    MFI_TRY(mfi_parse_tuple(ps, MFI_TUPLE_NO_IF, &node->a));
+    if (mfi_parser_at_name(ps, "if")) {
+        MFI_TRY(mfi_parser_advance(ps));
+        MFI_TRY(mfi_parse_expression(ps, &node->b));
     }
-    ps->depth--;
-    MFI_TRY(advance(ps));
-    return close_tag(ps, MFI_TOK_CLOSE_BLOCK);
+    node->flag = mfi_parser_at_name(ps, "recursive");
+    if (node->flag)
+        MFI_TRY(mfi_parser_advance(ps));
+    MFI_TRY(parse_block_body(ps, ends, &node->body));
+    bool other = mfi_parser_at_name(ps, "else");
+    MFI_TRY(mfi_parser_advance(ps));
+    return other ? parse_whole_body(ps, "endfor", &node->other) : MF_OK;
 }
 
-static mf_status parse_block(parser *ps, mfi_node **node)
+static mf_status parse_set(mfi_parser *ps, mfi_node *node)
 {
-    static const char *const strays[] = {"elif", "else", "endif", "endfor"};
-    if (ps->tok.type != MFI_TOK_NAME || at_any_name(ps, strays, MFI_ARRAY_LEN(strays)))
-        return malformed(ps, "tag out of place");
-    bool is_if = at_name(ps, "if");
-    if (!is_if && !at_name(ps, "for"))
-        return unsupported(ps, "tag");
-    MFI_TRY(advance(ps));
-    return is_if ? parse_if(ps, node) : parse_for(ps, node);
+    node->type = MFI_NODE_SET;
+    MFI_TRY(mfi_parser_advance(ps));
+    MFI_TRY(mfi_parse_target(ps, true, &node->target));
+    if (mfi_parser_at_op(ps, "=")) {
+        MFI_TRY(mfi_parser_advance(ps));
+        return mfi_parse_tuple(ps, MFI_TUPLE_FULL, &node->a);
+    }
+    node->type = MFI_NODE_SET_BLOCK;
+    if (mfi_parser_at_op(ps, "|")) {
+        MFI_TRY(mfi_parser_node(ps, MFI_NODE_HERE, &node->a));
+        MFI_TRY(mfi_parse_filters(ps, false, &node->a));
+    }
+    return parse_whole_body(ps, "endset", &node->body);
 }
 
-/* Statements up to a block that starts with one of `ends` (ps->tok is then that name), or, without
+static mf_status parse_with(mfi_parser *ps, mfi_node *node)
+{
+    mfi_node **link = &node->list;
+    node->type = MFI_NODE_WITH;
+    MFI_TRY(mfi_parser_advance(ps));
+    while (ps->tok.type != MFI_TOK_CLOSE_BLOCK) {
+        if (node->list) {
+            if (!mfi_parser_at_op(ps, ","))
+                return mfi_parser_malformed(ps, "a comma expected");
+            MFI_TRY(mfi_parser_advance(ps));
+        }
+        MFI_TRY(mfi_parser_node(ps, MFI_NODE_SET, link));
+        MFI_TRY(mfi_parse_target(ps, false, &(*link)->target));
+        if (!mfi_parser_at_op(ps, "="))
+            return mfi_parser_malformed(ps, "= expected");
+        MFI_TRY(mfi_parser_advance(ps));
+        MFI_TRY(mfi_parse_expression(ps, &(*link)->a));
+        link = &(*link)->next;
+    }
+    return parse_whole_body(ps, "endwith", &node->body);
+}
+
+/* The body of a macro or of a call block: which of the special names does it use? */
+static mf_status parse_macro_body(mfi_parser *ps, const char *end, mfi_node *node)
+{
+    uint8_t outer = ps->uses;
+    ps->uses = 0;
+    MFI_TRY(parse_whole_body(ps, end, &node->body));
+    node->uses = ps->uses;
+    ps->uses |= outer;
+    return MF_OK;
+}
+
+static mf_status parse_macro(mfi_parser *ps, mfi_node *node)
+{
+    node->type = MFI_NODE_MACRO;
+    MFI_TRY(mfi_parser_advance(ps));
+    if (ps->tok.type != MFI_TOK_NAME)
+        return mfi_parser_malformed(ps, "the name of a macro expected");
+    MFI_TRY(mfi_parser_name(ps, ps->tok.text, ps->tok.len, &node->str));
+    MFI_TRY(mfi_parser_advance(ps));
+    MFI_TRY(mfi_parse_params(ps, &node->list));
+    return parse_macro_body(ps, "endmacro", node);
+}
+
+static mf_status parse_call_block(mfi_parser *ps, mfi_node *node)
+{
+    node->type = MFI_NODE_CALL_BLOCK;
+    MFI_TRY(mfi_parser_advance(ps));
+    if (mfi_parser_at_op(ps, "("))
+        MFI_TRY(mfi_parse_params(ps, &node->list));
+    MFI_TRY(mfi_parse_expression(ps, &node->a));
+    if (node->a->type != MFI_NODE_CALL)
+        return mfi_parser_malformed(ps, "a call expected");
+    return parse_macro_body(ps, "endcall", node);
+}
+
+static mf_status parse_filter_block(mfi_parser *ps, mfi_node *node)
+{
+    node->type = MFI_NODE_FILTER_BLOCK;
+    MFI_TRY(mfi_parser_advance(ps));
+    MFI_TRY(mfi_parser_node(ps, MFI_NODE_HERE, &node->a));
+    MFI_TRY(mfi_parse_filters(ps, true, &node->a));
+    return parse_whole_body(ps, "endfilter", &node->body);
+}
+
+static mf_status parse_generation(mfi_parser *ps, mfi_node *node)
+{
+    node->type = MFI_NODE_SCOPE;
+    MFI_TRY(mfi_parser_advance(ps));
+    return parse_whole_body(ps, "endgeneration", &node->body);
+}
+
+static mf_status parse_break(mfi_parser *ps, mfi_node *node)
+{
+    node->type = mfi_parser_at_name(ps, "break") ? MFI_NODE_BREAK : MFI_NODE_CONTINUE;
+    return mfi_parser_advance(ps);
+}
+
+/* {% print a, b %} */
+static mf_status parse_print(mfi_parser *ps, mfi_node *node)
+{
+    node->type = MFI_NODE_OUTPUT;
+    MFI_TRY(mfi_parser_node(ps, MFI_NODE_CONCAT, &node->a));
+    MFI_TRY(mfi_parser_advance(ps));
+    for (mfi_node **link = &node->a->list; ps->tok.type != MFI_TOK_CLOSE_BLOCK;
+         link = &(*link)->next) {
+        if (node->a->list) {
+            if (!mfi_parser_at_op(ps, ","))
+                return mfi_parser_malformed(ps, "a comma expected");
+            MFI_TRY(mfi_parser_advance(ps));
+        }
+        MFI_TRY(mfi_parse_expression(ps, link));
+    }
+    return MF_OK;
+}
+
+/* At a tag's name. */
+static mf_status parse_statement(mfi_parser *ps, mfi_node **node)
+{
+    static const struct {
+        const char *name;
+        mf_status (*parse)(mfi_parser *ps, mfi_node *node);
+    } tags[] = {
+        {"if", parse_if},
+        {"for", parse_for},
+        {"set", parse_set},
+        {"with", parse_with},
+        {"macro", parse_macro},
+        {"call", parse_call_block},
+        {"filter", parse_filter_block},
+        {"generation", parse_generation},
+        {"break", parse_break},
+        {"continue", parse_break},
+        {"print", parse_print},
+    };
+    static const char *const strays[] = {"elif",      "else",    "endif",        "endfor",
+                                         "endset",    "endwith", "endmacro",     "endcall",
+                                         "endfilter", "endraw",  "endgeneration"};
+    MFI_TRY(mfi_parser_node(ps, MFI_NODE_SCOPE, node));
+    for (size_t i = 0; i < MFI_ARRAY_LEN(tags); i++) {
+        if (mfi_parser_at_name(ps, tags[i].name)) {
+            MFI_TRY(tags[i].parse(ps, *node));
+            return end_tag(ps);
+        }
+    }
+    for (size_t i = 0; i < MFI_ARRAY_LEN(strays); i++)
+        if (mfi_parser_at_name(ps, strays[i]))
+            return mfi_parser_malformed(ps, "tag out of place");
+    if (ps->tok.type != MFI_TOK_NAME)
+        return mfi_parser_malformed(ps, "the name of a tag expected");
+    return mfi_template_unsupported(ps->err, ps->tok.line, "tag", ps->tok.text, ps->tok.len);
+}
+
+static bool at_any_name(const mfi_parser *ps, const char *const *names)
+{
+    for (; names && *names; names++)
+        if (mfi_parser_at_name(ps, *names))
+            return true;
+    return false;
+}
+
+static mf_status parse_data(mfi_parser *ps, mfi_node **node)
+{
+    MFI_TRY(mfi_parser_node(ps, MFI_NODE_TEXT, node));
+    mfi_str *str = mfi_str_new(ps->arena, ps->tok.text, ps->tok.len, false);
+    if (!str)
+        return mfi_template_no_memory(ps->err);
+    (*node)->str = str;
+    return mfi_parser_advance(ps);
+}
+
+static mf_status parse_output(mfi_parser *ps, mfi_node **node)
+{
+    MFI_TRY(mfi_parser_node(ps, MFI_NODE_OUTPUT, node));
+    MFI_TRY(mfi_parser_advance(ps));
+    MFI_TRY(mfi_parse_tuple(ps, MFI_TUPLE_FULL, &(*node)->a));
+    if (ps->tok.type != MFI_TOK_CLOSE_VAR)
+        return mfi_parser_malformed(ps, "the end of the expression expected");
+    return mfi_parser_advance(ps);
+}
+
+/* Statements up to a tag that begins with one of `ends` (ps->tok is then that name), or, without
  * ends, to the end of the template. */
-static mf_status parse_body(parser *ps, const char *const *ends, size_t n_ends, mfi_node **first)
+static mf_status parse_body(mfi_parser *ps, const char *const *ends, mfi_node **first)
 {
     mfi_node **link = first;
     *link = NULL;
     for (;;) {
         switch (ps->tok.type) {
         case MFI_TOK_END:
-            return n_ends ? malformed(ps, "block without end") : MF_OK;
+            if (!ends)
+                return MF_OK;
+            return mfi_fail(ps->err, MF_ERR_FORMAT,
+                            "chat template line %u: block without end: %s expected", ps->tok.line,
+                            ends[0]);
         case MFI_TOK_DATA:
-            MFI_TRY(new_node(ps, MFI_NODE_TEXT, link));
-            (*link)->str = ps->tok.text;
-            (*link)->len = ps->tok.len;
-            MFI_TRY(advance(ps));
+            if (!ps->tok.len) {
+                MFI_TRY(mfi_parser_advance(ps));
+                continue;
+            }
+            MFI_TRY(parse_data(ps, link));
             break;
         case MFI_TOK_OPEN_VAR:
-            MFI_TRY(new_node(ps, MFI_NODE_OUTPUT, link));
-            MFI_TRY(advance(ps));
-            MFI_TRY(parse_or(ps, &(*link)->a));
-            MFI_TRY(close_tag(ps, MFI_TOK_CLOSE_VAR));
+            MFI_TRY(parse_output(ps, link));
             break;
         default:
-            MFI_TRY(advance(ps)); /* it is OPEN_BLOCK: nothing else starts in data */
-            if (at_any_name(ps, ends, n_ends))
+            MFI_TRY(mfi_parser_advance(ps)); /* it is OPEN_BLOCK: nothing else starts in data */
+            if (at_any_name(ps, ends))
                 return MF_OK;
-            MFI_TRY(parse_block(ps, link));
+            MFI_TRY(parse_statement(ps, link));
             break;
         }
         link = &(*link)->next;
     }
 }
 
-mf_status mfi_template_parse(mfi_arena *arena, const char *source, size_t len, mfi_node **root,
+static mf_status parse_tree(mfi_parser *ps, const char *source, size_t len)
+{
+    mfi_template_tree *tree = ps->tree;
+    MFI_TRY(mfi_parser_name(ps, "loop", 4, &tree->loop));
+    MFI_TRY(mfi_parser_name(ps, "caller", 6, &tree->caller));
+    MFI_TRY(mfi_parser_name(ps, "varargs", 7, &tree->varargs));
+    MFI_TRY(mfi_parser_name(ps, "kwargs", 6, &tree->kwargs));
+    MFI_TRY(mfi_lexer_begin(&ps->lexer, ps->arena, source, len, ps->err));
+    MFI_TRY(mfi_parser_advance(ps));
+    return parse_body(ps, NULL, &tree->root);
+}
+
+mf_status mfi_template_parse(mfi_template_tree **tree, const char *source, size_t len,
                              mf_error *err)
 {
-    parser ps = {.arena = arena, .err = err};
     if (len > MFI_MAX_TEMPLATE_BYTES)
         return mfi_fail(err, MF_ERR_LIMIT, "chat template of %zu bytes", len);
-    MFI_TRY(mfi_lexer_begin(&ps.lexer, arena, source, len, err));
-    MFI_TRY(advance(&ps));
-    return parse_body(&ps, NULL, 0, root);
+    mfi_template_tree *t = calloc(1, sizeof *t);
+    if (!t)
+        return mfi_template_no_memory(err);
+    mfi_parser ps = {.arena = &t->arena, .tree = t, .err = err};
+    mf_status status = parse_tree(&ps, source, len);
+    free(ps.names);
+    if (status != MF_OK)
+        mfi_template_free(&t);
+    else
+        *tree = t;
+    return status;
+}
+
+void mfi_template_free(mfi_template_tree **tree)
+{
+    if (!*tree)
+        return;
+    mfi_arena_free(&(*tree)->arena);
+    free(*tree);
+    *tree = NULL;
 }

@@ -38,6 +38,8 @@ enum {
     MODEL_SUFFIX,
     MODEL_IGNORE_MERGES,
     MODEL_UNK,
+    MODEL_UNK_ID,
+    MODEL_FUSE_UNK,
     MODEL_VOCAB,
     MODEL_MERGES,
     N_MODEL
@@ -56,12 +58,6 @@ static bool is_set(mfi_json_span value)
 /* Options of the model that are only known in their plain form. */
 static mf_status check_model(const member *model, mf_error *err)
 {
-    mfi_json_span type = model[MODEL_TYPE].value;
-    if (type.text && !mfi_json_span_is(type, "BPE"))
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "model: type %.*s",
-                        (int)MFI_MIN(type.len, (size_t)40), type.text);
-    if (is_true(model[MODEL_BYTE_FALLBACK].value))
-        return unsupported(err, "model", "byte_fallback");
     mfi_json_span dropout = model[MODEL_DROPOUT].value;
     if (is_set(dropout) && strspn(dropout.text, "0.") < dropout.len)
         return unsupported(err, "model", "dropout");
@@ -109,6 +105,52 @@ static mf_status read_merges(mf_tokenizer *tokenizer, mfi_json_span merges, mf_e
     return status;
 }
 
+static mf_status read_char_options(mf_tokenizer *tokenizer, const member *model, mf_error *err)
+{
+    mfi_symbols *symbols = &tokenizer->symbols;
+    MFI_TRY(mfi_symbols_open(symbols, &tokenizer->vocab, err));
+    symbols->byte_fallback = is_true(model[MODEL_BYTE_FALLBACK].value);
+    symbols->fuse_unk = is_true(model[MODEL_FUSE_UNK].value);
+    if (!is_set(model[MODEL_UNK].value))
+        return MF_OK;
+    mfi_buf scratch = {0};
+    const char *text;
+    size_t len;
+    if (!mfi_span_text(model[MODEL_UNK].value, &scratch, &text, &len)) {
+        mfi_buf_free(&scratch);
+        return mfi_fail(err, MF_ERR_FORMAT, "model: unk_token is not a string");
+    }
+    symbols->unk = mfi_vocab_find(&tokenizer->vocab, text, len, 0);
+    if (symbols->unk < 0)
+        symbols->unk = MFI_UNK_MISSING;
+    mfi_buf_free(&scratch);
+    return MF_OK;
+}
+
+static mf_status read_bpe(mf_tokenizer *tokenizer, const member *model, uint32_t n_min,
+                          mf_error *err)
+{
+    bool bytes = tokenizer->pretok.byte_level;
+    tokenizer->kind = bytes ? MFI_MODEL_BYTES : MFI_MODEL_CHARS;
+    MFI_TRY(check_model(model, err));
+    tokenizer->ignore_merges = is_true(model[MODEL_IGNORE_MERGES].value);
+    MFI_TRY(mfi_vocab_open(&tokenizer->vocab, bytes ? MFI_VOCAB_ALPHABET : MFI_VOCAB_CHARS,
+                           model[MODEL_VOCAB].value, n_min, err));
+    if (!bytes)
+        MFI_TRY(read_char_options(tokenizer, model, err));
+    MFI_TRY(read_merges(tokenizer, model[MODEL_MERGES].value, err));
+    if (!bytes) {
+        mfi_symbols_settle(&tokenizer->symbols);
+        return MF_OK;
+    }
+    bool complete = mfi_tokenizer_find_bytes(tokenizer);
+    if (!complete && is_true(model[MODEL_BYTE_FALLBACK].value))
+        return unsupported(err, "model", "byte_fallback with a vocabulary that lacks bytes");
+    if (!complete && is_set(model[MODEL_UNK].value))
+        return unsupported(err, "model", "unk_token with a vocabulary that lacks bytes");
+    return MF_OK;
+}
+
 static mf_status read_model(mf_tokenizer *tokenizer, mfi_json_span object, uint32_t n_min,
                             mf_error *err)
 {
@@ -120,23 +162,31 @@ static mf_status read_model(mf_tokenizer *tokenizer, mfi_json_span object, uint3
         [MODEL_SUFFIX] = {.key = "end_of_word_suffix"},
         [MODEL_IGNORE_MERGES] = {.key = "ignore_merges"},
         [MODEL_UNK] = {.key = "unk_token"},
+        [MODEL_UNK_ID] = {.key = "unk_id"},
+        [MODEL_FUSE_UNK] = {.key = "fuse_unk"},
         [MODEL_VOCAB] = {.key = "vocab"},
         [MODEL_MERGES] = {.key = "merges"},
     };
     if (!object.text || mfi_json_span_type(object) != MFI_JSON_OBJECT)
         return mfi_fail(err, MF_ERR_FORMAT, "model: not an object");
     find_members(object, model, N_MODEL);
-    MFI_TRY(check_model(model, err));
-    tokenizer->ignore_merges = is_true(model[MODEL_IGNORE_MERGES].value);
-    MFI_TRY(mfi_vocab_open(&tokenizer->vocab, model[MODEL_VOCAB].value, n_min, err));
-    MFI_TRY(read_merges(tokenizer, model[MODEL_MERGES].value, err));
-    bool complete = mfi_tokenizer_find_bytes(tokenizer);
-    if (!complete && is_set(model[MODEL_UNK].value))
-        return unsupported(err, "model", "unk_token with a vocabulary that lacks bytes");
-    return MF_OK;
+    mfi_json_span type = model[MODEL_TYPE].value;
+    bool unigram = type.text && mfi_json_span_is(type, "Unigram");
+    if (type.text && !unigram && !mfi_json_span_is(type, "BPE"))
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "model: type %.*s",
+                        (int)MFI_MIN(type.len, (size_t)40), type.text);
+    /* Files of old have no types: Unigram's vocabulary is a list. */
+    mfi_json_span vocab = model[MODEL_VOCAB].value;
+    unigram |= !type.text && vocab.text && mfi_json_span_type(vocab) == MFI_JSON_ARRAY;
+    if (!unigram)
+        return read_bpe(tokenizer, model, n_min, err);
+    if (tokenizer->pretok.byte_level)
+        return unsupported(err, "model", "Unigram over ByteLevel");
+    return mfi_unigram_read(tokenizer, vocab, model[MODEL_UNK_ID].value,
+                            is_true(model[MODEL_BYTE_FALLBACK].value), n_min, err);
 }
 
-/* ---- the post-processor and the decoder ---- */
+/* ---- the post-processor ---- */
 
 static mf_status add_template_token(const mfi_json *node, const mfi_json *special, mfi_ids *ids,
                                     mf_error *err)
@@ -211,25 +261,6 @@ static mf_status read_post_processor(mf_tokenizer *tokenizer, const mfi_json *no
     return MF_OK;
 }
 
-/* ByteLevel, perhaps inside a Sequence with Fuse, which changes nothing behind it. */
-static mf_status check_decoder(const mfi_json *node, mf_error *err)
-{
-    const char *type = mfi_json_str(mfi_json_get(node, "type"), NULL);
-    if (!type)
-        return unsupported(err, "decoder", "none");
-    if (strcmp(type, "ByteLevel") == 0)
-        return MF_OK;
-    if (strcmp(type, "Sequence") != 0)
-        return unsupported(err, "decoder", type);
-    const mfi_json *list = mfi_json_get(node, "decoders");
-    for (size_t i = 0; i < mfi_json_len(list); i++) {
-        type = mfi_json_str(mfi_json_get(mfi_json_at(list, i), "type"), NULL);
-        if (!type || strcmp(type, i ? "Fuse" : "ByteLevel") != 0)
-            return unsupported(err, "decoder", type ? type : "no type");
-    }
-    return mfi_json_len(list) ? MF_OK : unsupported(err, "decoder", "none");
-}
-
 /* ---- the whole ---- */
 
 enum {
@@ -251,14 +282,15 @@ static mf_status read_parts(mf_tokenizer *tokenizer, const member *parts, mfi_js
             MFI_TRY(mfi_json_span_parse(parts[i].value, &trees[i], err));
     MFI_TRY(mfi_normalizer_open(&tokenizer->normalizer, trees[PART_NORMALIZER], err));
     MFI_TRY(mfi_pretok_open(&tokenizer->pretok, trees[PART_PRE], err));
-    if (!tokenizer->pretok.byte_level)
-        return unsupported(err, "pre_tokenizer", "none that is ByteLevel");
-    MFI_TRY(check_decoder(trees[PART_DECODER], err));
+    MFI_TRY(mfi_decoder_open(&tokenizer->decoder, trees[PART_DECODER], err));
+    if (tokenizer->decoder.byte_level != tokenizer->pretok.byte_level)
+        return unsupported(err, "decoder", "not ByteLevel exactly where the pre_tokenizer is");
     MFI_TRY(read_post_processor(tokenizer, trees[PART_POST], 0, err));
     MFI_TRY(mfi_added_survey(trees[PART_ADDED], &n_ids, err));
     MFI_TRY(read_model(tokenizer, parts[PART_MODEL].value, n_ids, err));
-    return mfi_added_open(&tokenizer->added, trees[PART_ADDED], &tokenizer->normalizer,
-                          &tokenizer->vocab, err);
+    MFI_TRY(mfi_added_open(&tokenizer->added, trees[PART_ADDED], &tokenizer->normalizer,
+                           &tokenizer->vocab, err));
+    return mfi_decoder_apply(&tokenizer->decoder, &tokenizer->vocab, err);
 }
 
 mf_status mfi_tokenizer_read(mf_tokenizer *tokenizer, const char *json, size_t len,

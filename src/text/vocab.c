@@ -116,8 +116,8 @@ mf_status mfi_vocab_put(mfi_vocab *vocab, int64_t id, const char *text, size_t l
     mfi_token *token = &vocab->tokens[id];
     if (token->flags)
         return mfi_fail(err, MF_ERR_FORMAT, "vocab: two entries have id %lld", (long long)id);
-    uint32_t flags = 0;
-    if (mfi_byte_level_decode(text, len, bytes, &n_bytes)) {
+    uint32_t flags = vocab->form == MFI_VOCAB_BYTES ? MFI_TOKEN_BYTES : 0;
+    if (vocab->form == MFI_VOCAB_ALPHABET && mfi_byte_level_decode(text, len, bytes, &n_bytes)) {
         text = bytes;
         len = n_bytes;
         flags = MFI_TOKEN_BYTES;
@@ -133,6 +133,14 @@ mf_status mfi_vocab_put(mfi_vocab *vocab, int64_t id, const char *text, size_t l
     if (vocab->pool.len > UINT32_MAX) /* offsets have 32 bits */
         return mfi_fail(err, MF_ERR_LIMIT, "vocab: more than 4 GiB of text");
     return vocab->pool.failed ? mfi_fail(err, MF_ERR_NO_MEMORY, "vocab: out of memory") : MF_OK;
+}
+
+void mfi_vocab_prefer(mfi_vocab *vocab, int32_t id)
+{
+    const mfi_token *token = &vocab->tokens[id];
+    uint32_t tag, *slot = index_slot(vocab, vocab->pool.data + token->offset, token->len,
+                                     token->flags & MFI_TOKEN_BYTES, &tag);
+    *slot = ((uint32_t)id + 1) | tag;
 }
 
 static mf_status add_entry(mfi_vocab *vocab, mfi_json_span key, int64_t id, mfi_buf *scratch,
@@ -165,9 +173,10 @@ static mf_status fill(mfi_vocab *vocab, mfi_json_span object, mf_error *err)
     return status;
 }
 
-mf_status mfi_vocab_open_empty(mfi_vocab *vocab, uint32_t n_ids, uint32_t n_entries, mf_error *err)
+mf_status mfi_vocab_open_empty(mfi_vocab *vocab, mfi_vocab_form form, uint32_t n_ids,
+                               uint32_t n_entries, mf_error *err)
 {
-    *vocab = (mfi_vocab){.n = n_ids, .n_index = 16};
+    *vocab = (mfi_vocab){.form = form, .n = n_ids, .n_index = 16};
     while (vocab->n_index < n_entries + n_entries / 2)
         vocab->n_index *= 2;
     vocab->tokens = calloc(n_ids ? n_ids : 1, sizeof *vocab->tokens);
@@ -179,14 +188,15 @@ mf_status mfi_vocab_open_empty(mfi_vocab *vocab, uint32_t n_ids, uint32_t n_entr
     return mfi_fail(err, MF_ERR_NO_MEMORY, "vocab: no memory for %u entries", n_entries);
 }
 
-mf_status mfi_vocab_open(mfi_vocab *vocab, mfi_json_span object, uint32_t n_min, mf_error *err)
+mf_status mfi_vocab_open(mfi_vocab *vocab, mfi_vocab_form form, mfi_json_span object,
+                         uint32_t n_min, mf_error *err)
 {
     *vocab = (mfi_vocab){0};
     uint32_t n_entries = 0, n_ids = n_min;
     if (!object.text || mfi_json_span_type(object) != MFI_JSON_OBJECT)
         return mfi_fail(err, MF_ERR_FORMAT, "vocab: not an object");
     MFI_TRY(survey(object, &n_entries, &n_ids, err));
-    MFI_TRY(mfi_vocab_open_empty(vocab, n_ids, n_entries, err));
+    MFI_TRY(mfi_vocab_open_empty(vocab, form, n_ids, n_entries, err));
     mf_status status = fill(vocab, object, err);
     if (status != MF_OK)
         mfi_vocab_close(vocab);
@@ -197,6 +207,7 @@ void mfi_vocab_close(mfi_vocab *vocab)
 {
     mfi_buf_free(&vocab->pool);
     free(vocab->tokens);
+    free(vocab->shown);
     free(vocab->index);
     *vocab = (mfi_vocab){0};
 }
@@ -204,6 +215,7 @@ void mfi_vocab_close(mfi_vocab *vocab)
 uint64_t mfi_vocab_bytes(const mfi_vocab *vocab)
 {
     return vocab->pool.cap + (uint64_t)vocab->n * sizeof *vocab->tokens +
+           (vocab->shown ? (uint64_t)vocab->n * sizeof *vocab->shown : 0) +
            (uint64_t)vocab->n_index * sizeof *vocab->index;
 }
 
@@ -212,9 +224,9 @@ static int32_t find_written(const mfi_vocab *vocab, const char *text, size_t len
 {
     char bytes[MFI_MAX_ADDED_TOKEN_BYTES];
     size_t n;
-    if (mfi_byte_level_decode(text, len, bytes, &n))
+    if (vocab->form == MFI_VOCAB_ALPHABET && mfi_byte_level_decode(text, len, bytes, &n))
         return mfi_vocab_find(vocab, bytes, n, MFI_TOKEN_BYTES);
-    return mfi_vocab_find(vocab, text, len, 0);
+    return mfi_vocab_find(vocab, text, len, vocab->form == MFI_VOCAB_BYTES ? MFI_TOKEN_BYTES : 0);
 }
 
 mf_status mfi_vocab_add(mfi_vocab *vocab, int32_t id, const char *text, size_t len, bool special,

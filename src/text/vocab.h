@@ -7,10 +7,17 @@
 
 enum {
     MFI_TOKEN_PRESENT = 1,
-    MFI_TOKEN_BYTES = 2, /* of the model's vocabulary, written in the byte-level alphabet */
+    MFI_TOKEN_BYTES = 2, /* of the model's vocabulary, and any bytes: byte-level BPE's */
     MFI_TOKEN_ADDED = 4,
     MFI_TOKEN_SPECIAL = 8
 };
+
+/* What the texts that are put into a vocabulary are. */
+typedef enum mfi_vocab_form {
+    MFI_VOCAB_ALPHABET, /* in the byte-level alphabet where possible; stored as the bytes */
+    MFI_VOCAB_BYTES,    /* the bytes themselves */
+    MFI_VOCAB_CHARS     /* text of characters, as SentencePiece writes it: U+2581 for a space */
+} mfi_vocab_form;
 
 typedef struct mfi_token {
     uint32_t offset; /* in the pool */
@@ -18,23 +25,32 @@ typedef struct mfi_token {
     uint16_t flags;
 } mfi_token;
 
+typedef struct mfi_shown {
+    uint32_t offset, len; /* in the pool */
+} mfi_shown;
+
 typedef struct mfi_vocab {
+    mfi_vocab_form form;
     mfi_buf pool;
     mfi_token *tokens; /* [n], by id; ids may have holes */
+    mfi_shown *shown;  /* [n] what tokens are decoded to; NULL: to themselves */
     uint32_t n;
     uint32_t *index; /* hash of the bytes of the model's entries -> id; [n_index], a power of two */
     uint32_t n_index;
 } mfi_vocab;
 
-/* Reads the model's "vocab" object; text in the byte-level alphabet is stored as the bytes it
- * stands for, other text as it is. Room is made for ids below n_min. */
-mf_status mfi_vocab_open(mfi_vocab *vocab, mfi_json_span object, uint32_t n_min, mf_error *err);
+/* Reads the model's "vocab" object. Room is made for ids below n_min. */
+mf_status mfi_vocab_open(mfi_vocab *vocab, mfi_vocab_form form, mfi_json_span object,
+                         uint32_t n_min, mf_error *err);
 /* Room for ids below n_ids, of which n_entries are to be put. */
-mf_status mfi_vocab_open_empty(mfi_vocab *vocab, uint32_t n_ids, uint32_t n_entries, mf_error *err);
+mf_status mfi_vocab_open_empty(mfi_vocab *vocab, mfi_vocab_form form, uint32_t n_ids,
+                               uint32_t n_entries, mf_error *err);
 /* Enters text under an id below n that has none. *repeats: another id has this text, too, and stays
  * the one that is found. */
 mf_status mfi_vocab_put(mfi_vocab *vocab, int64_t id, const char *text, size_t len, bool *repeats,
                         mf_error *err);
+/* Makes the token the one that is found by its text. */
+void mfi_vocab_prefer(mfi_vocab *vocab, int32_t id);
 void mfi_vocab_close(mfi_vocab *vocab);
 uint64_t mfi_vocab_bytes(const mfi_vocab *vocab);
 
@@ -51,6 +67,14 @@ static inline const char *mfi_vocab_text(const mfi_vocab *vocab, int32_t id, siz
     const mfi_token *token = &vocab->tokens[id];
     *len = token->len;
     return vocab->pool.data + token->offset;
+}
+
+static inline const char *mfi_vocab_shown(const mfi_vocab *vocab, int32_t id, size_t *len)
+{
+    if (!vocab->shown)
+        return mfi_vocab_text(vocab, id, len);
+    *len = vocab->shown[id].len;
+    return vocab->pool.data + vocab->shown[id].offset;
 }
 
 /* Decodes text in the byte-level alphabet (GPT-2: each byte is one visible character) into dst,

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import unittest
+from xml.etree import ElementTree
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.environ.get("MOEFLUX_SOURCE") or os.path.dirname(os.path.dirname(HERE))
@@ -29,12 +30,12 @@ FLOAT_MODEL = os.path.join(ORACLE, "models", "pocket-dictionary") if ORACLE else
 SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
-COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "synth", "inspect", "chat",
-            "template", "families", "completion"]
+COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
+            "chat", "trace", "replay", "template", "families", "completion"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
-          "--activations", "--isa", "--io-threads", "--json", "-h", "--help"]
+          "--activations", "--isa", "--io-threads", "--io", "--direct-io", "--policy", "--json", "-h", "--help"]
 OPTIONS = {
     "run": ENGINE + ["-p", "--prompt", "-f", "--file", "-sys", "--system-prompt", "-n", "--predict",
                      "-s", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
@@ -56,10 +57,13 @@ OPTIONS = {
                  "--help"],
     "families": ["--json", "-h", "--help"],
     "completion": ["-h", "--help"],
-    "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-h", "--help"],
+    "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
-              "--output", "--no-progress", "-h", "--help"],
+              "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
+    "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--no-progress"],
+    "replay": ["--cache", "--policy", "--svg", "--json", "-t", "--threads", "-h", "--help"],
 }
+OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 
 
 def clean_env(extra=None):
@@ -352,6 +356,48 @@ class Model(Case):
                       ["--io-threads", "1"]):
             self.assertEqual(self.run_model("-p", self.question, "--temp", "0", "-n", "40", *extra).stdout,
                              base, extra)
+
+    def test_trace_and_replay(self):
+        """One token at a time, a replay counts what the run counted."""
+        trace = self.path("trace.jsonl")
+        args = ["-p", self.question, "--temp", "0", "-n", "24", "--chunk", "1", "--memory", "17M", "-c", "128"]
+        for policy in ("lru", "lfu"):
+            out = json.loads(self.cli("trace", "-m", MODEL, *args, "-o", trace, "--json", "--policy", policy).stdout)
+            self.assertEqual(out["model"]["policy"], policy)
+            experts = out["experts"]
+            sweep = json.loads(self.cli("replay", trace, "--cache", str(experts["slots"]), "--policy", policy,
+                                        "--json").stdout)["sweep"]
+            self.assertEqual(sweep[0][policy + "_hits"], experts["hits"])
+            self.assertGreaterEqual(sweep[0]["bound_hits"], experts["hits"])
+            self.assertGreater(experts["evictions"], 0)
+        table = self.cli("replay", trace, "--svg", self.path("plot.svg")).stdout.decode()
+        self.assertRegex(table, r"cache +of all +lru +read a token +lfu")
+        self.assertIn("100.0 %", table)
+        svg = ElementTree.parse(self.path("plot.svg")).getroot()
+        self.assertEqual(len([e for e in svg if e.tag.endswith("polyline")]), 3)
+        self.assertEqual(json.loads(self.cli("replay", trace, "--cache", "10%,64,2M", "--json").stdout)["tokens"],
+                         out["prompt_tokens"] + out["generated_tokens"] - 1)
+        self.usage("replay", trace, "--policy", "magic", says="magic")
+        self.usage("replay", trace, "--cache", "1,,2", says="1,,2")
+        self.cli("replay", trace, "--cache", "1", code=1)
+        self.cli("replay", os.path.join(MODEL, "config.json"), code=3)
+
+    def test_readers(self):
+        """Every reader gives the same answer, and the summary says which one it was."""
+        args = ["-p", self.question, "--temp", "0", "-n", "20", "--memory", "18M", "-c", "256", "--json"]
+        base = json.loads(self.run_model(*args).stdout)
+        self.assertEqual((base["model"]["reader"], base["model"]["direct"]), ("threads", False))
+        for reader in ("threads", "uring"):
+            for direct in ("on", "off"):
+                p = self.run_model(*args, "--io", reader, "--direct-io", direct, code=(0, 3))
+                if p.returncode:  # many containers forbid it
+                    self.assertEqual(reader, "uring")
+                    self.assertRegex(p.stderr.decode(), "I/O ring|liburing")
+                    continue
+                out = json.loads(p.stdout)
+                self.assertEqual((out["model"]["reader"], out["model"]["direct"]), (reader, direct == "on"))
+                self.assertEqual(out["text"], base["text"])
+        self.cli("run", "-m", MODEL, "-p", "x", "--io", "magic", code=2)
 
     def test_summary(self):
         err = self.run_model("-p", self.question, "--temp", "0", "-n", "20").stderr.decode()

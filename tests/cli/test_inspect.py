@@ -74,7 +74,6 @@ class Inspect(Case):
         self.cli("inspect", self.model, "--tensor", "y", "--f32", self.path("no/out"), code=1)
         self.usage("inspect", self.model, "--tensor", "y", says="--f32")
         self.usage("inspect", self.model, "--f32", "y", says="--tensor")
-        self.usage("inspect", self.model, "--json", "--tensor", "y", "--f32", "x", says="--json")
         self.usage("inspect", says="--model")
         self.usage("inspect", self.model, "-m", self.model, says="twice")
         self.one_line(self.cli("inspect", self.path("none"), code=3), "none")

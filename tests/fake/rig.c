@@ -44,7 +44,8 @@ static void open_io(mft_rig *r, const mft_rig_options *o)
         r->fake_files[i].file = r->files[i];
     }
     if (!o->fake_io) {
-        mft_ok(mfi_io_threads_open(&r->io, r->files, n, 2, MFI_MIB, &err), &err);
+        mft_ok(mfi_io_threads_open(&r->io, r->files, n, &(mfi_io_options){2, MFI_MIB, false}, &err),
+               &err);
         return;
     }
     mft_io_fake_config config = o->fake;
@@ -79,9 +80,9 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
     mft_ok(b->alloc(b, MFI_MEM_SLOTS, r->plan.n_slots * r->plan.slot_stride, &slots, &err), &err);
     open_io(r, o);
     mfi_io *loading;
-    mft_ok(
-        mfi_io_threads_open(&loading, r->files, mfi_catalog_n_files(r->catalog), 1, MFI_MIB, &err),
-        &err);
+    mft_ok(mfi_io_threads_open(&loading, r->files, mfi_catalog_n_files(r->catalog),
+                               &(mfi_io_options){1, MFI_MIB, false}, &err),
+           &err);
     mft_ok(mfi_load_dense(p, r->catalog, loading, dense, NULL, NULL, &err), &err);
     loading->close(loading);
     mft_ok(b->prepare(b, p, &err), &err);
@@ -96,7 +97,8 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
     mft_ok(mfi_forward_open(&r->forward, &r->plan, b, r->store, &err), &err);
     r->mem = calloc(p->shape.n_layers, sizeof *r->mem);
     for (uint32_t i = 0; i < p->shape.n_layers; i++) {
-        r->mem[i].kv = calloc(1, p->state[i].kv_pos_bytes * r->plan.ctx + 1);
+        r->mem[i].kv =
+            calloc(1, p->state[i].kv_pos_bytes * mfi_kv_rows(&p->state[i], r->plan.ctx) + 1);
         r->mem[i].recurrent = calloc(1, p->state[i].recurrent_bytes + 1);
     }
     return r;

@@ -1,33 +1,28 @@
 /* Bytes as a chat template over a fixed conversation. */
+#include <string.h>
+
 #include "text/template.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define STR(text)                                                                                  \
-    {                                                                                              \
-        .type = MFI_VALUE_STR, .str = (text), .n = sizeof(text) - 1                                \
-    }
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const mfi_value_pair user[] = {{"role", STR("user")}, {"content", STR("Hello")}};
-    static const mfi_value_pair model[] = {{"role", STR("assistant")}, {"content", STR("")}};
-    static const mfi_value list[] = {
-        {.type = MFI_VALUE_MAP, .pairs = user, .n = 2},
-        {.type = MFI_VALUE_MAP, .pairs = model, .n = 2},
-    };
-    static const mfi_value_pair pairs[] = {
-        {"messages", {.type = MFI_VALUE_LIST, .items = list, .n = 2}},
-        {"add_generation_prompt", {.type = MFI_VALUE_BOOL, .boolean = true}},
-        {"tools", {.type = MFI_VALUE_NONE}},
-        {"bos_token", STR("<s>")},
-        {"x", {.type = MFI_VALUE_OPAQUE}},
-        {"i", {.type = MFI_VALUE_INT, .integer = INT64_MAX}},
-    };
-    static const mfi_value vars = {.type = MFI_VALUE_MAP, .pairs = pairs, .n = 6};
-    mfi_buf out = {0};
+    static const char vars[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"Hello <|im_end|> \\u00e9\\n\"},"
+        "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+        "\"arguments\":{\"a\":1.5,\"b\":[true,null,-7]}}}]}],\"add_generation_prompt\":true,"
+        "\"tools\":null,\"bos_token\":\"<s>\",\"x\":0.1,\"i\":9223372036854775807}";
+    const mfi_template_name named[] = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+    const mfi_template_input input = {.vars = mfi_json_root(vars, sizeof vars - 1),
+                                      .named = named,
+                                      .n_named = 2,
+                                      .now = "2025-03-09T14:05:07"};
+    mfi_template_tree *tree = NULL;
+    mf_rendering out = {0};
     mf_error err;
-    (void)mfi_template_render((const char *)data, size, &vars, &out, &err);
-    mfi_buf_free(&out);
+    if (mfi_template_parse(&tree, (const char *)data, size, &err) == MF_OK)
+        (void)mfi_template_render(tree, &input, &out, &err);
+    mf_rendering_free(&out);
+    mfi_template_free(&tree);
     return 0;
 }

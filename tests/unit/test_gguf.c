@@ -286,7 +286,7 @@ static void split(void **state)
     }
     mfi_catalog *c;
     mf_error err;
-    assert_int_equal(mfi_format_open(&c, paths[1], &err), MF_ERR_ARGUMENT);
+    assert_int_equal(mfi_format_open(&c, paths[1], &err), MF_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "-00001-of-00003.gguf"));
     unlink(paths[2]);
     assert_int_equal(mfi_format_open(&c, paths[0], &err), MF_ERR_FILE_MISSING);
@@ -312,7 +312,7 @@ static void split_lies(void **state)
         {0, 2, 2, "m.gguf", "m-00002-of-00002.gguf", MF_ERR_FORMAT},
         {0, 3, 2, "m-00001-of-00002.gguf", "m-00002-of-00002.gguf", MF_ERR_FORMAT},
         {0, 60000, 2, "m-00001-of-60000.gguf", "m-00002-of-60000.gguf", MF_ERR_FORMAT},
-        {1, 2, 2, "m-00001-of-00002.gguf", "m-00002-of-00002.gguf", MF_ERR_ARGUMENT},
+        {1, 2, 2, "m-00001-of-00002.gguf", "m-00002-of-00002.gguf", MF_ERR_UNSUPPORTED},
     };
     for (size_t i = 0; i < MFI_ARRAY_LEN(cases); i++) {
         const char *dir = mft_folder();

@@ -65,17 +65,18 @@ static void llama_cpp(void **state)
         assert_int_equal(len, 0);
         assert_true(mf_tokenizer_has_chat_template(t));
         mf_chat_message message = {"user", "Hi"};
-        char *text = NULL;
-        mft_ok(mf_chat_render(t, &message, 1, true, &text, &len, &err), &err);
-        assert_non_null(strstr(text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"));
-        mf_free(text);
+        mf_rendering text = {0};
+        mft_ok(mf_chat_render(t, &message, 1, NULL, &text, &err), &err);
+        assert_non_null(
+            strstr(text.text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"));
+        mf_rendering_free(&text);
         mf_tokenizer_close(&t);
         mf_template *template = NULL;
         static const char vars[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}";
         mft_ok(mf_template_open(&template, folder ? dir : path, &err), &err);
-        mft_ok(mf_template_render(template, vars, sizeof vars - 1, &text, &len, &err), &err);
-        assert_string_equal(text, "<|im_start|>user\nHi<|im_end|>\n");
-        mf_free(text);
+        mft_ok(mf_template_render(template, vars, sizeof vars - 1, NULL, &text, &err), &err);
+        assert_string_equal(text.text, "<|im_start|>user\nHi<|im_end|>\n");
+        mf_rendering_free(&text);
         mf_template_close(&template);
     }
     mfi_json_free(&root);
@@ -385,12 +386,13 @@ static void refused(void **state)
     }
     const char *dir = mft_folder();
     mft_gguf g = {0};
-    mft_gguf_str(&g, "tokenizer.ggml.model", "llama");
+    mft_gguf_str(&g, "tokenizer.ggml.model", "rwkv");
     mft_gguf_write(&g, dir, "v.gguf");
     mf_tokenizer *t = NULL;
     mf_error err = {0};
     assert_int_equal(mf_tokenizer_open(&t, dir, &err), MF_ERR_UNSUPPORTED);
-    assert_non_null(strstr(err.message, "llama"));
+    assert_non_null(strstr(err.message, "rwkv"));
+    assert_non_null(strstr(err.message, "t5 (Unigram)"));
 }
 
 /* Every name opens, and names are words of their own. */

@@ -2,6 +2,7 @@
  * slots, threads, chunk and order of completion; and a failed read is an error with a name, after
  * which the engine still works. Quantised tiny models everywhere, float ones where the oracle is.
  */
+#include "fake/oss_model.h"
 #include "fake/rig.h"
 #include "fake/support.h"
 #include "fake/tiny_latent.h"
@@ -129,6 +130,21 @@ static void latent(void **state)
                            mfi_cpu_isa());
 }
 
+/* Layers with a window of 8 keep their keys in a ring, which 70 tokens go round several times. */
+static void windows(void **state)
+{
+    (void)state;
+    mft_oss s;
+    mft_oss_default(&s);
+    const char *folder = mft_oss_write(&s);
+    for (mfi_isa isa = MFT_SANITIZED ? mfi_cpu_isa() : MFI_ISA_C; isa <= mfi_cpu_isa(); isa++)
+        budgets_threads_chunks(folder, MF_ACTIVATIONS_F32, isa);
+    s.mxfp4 = false;
+    budgets_threads_chunks(mft_oss_write(&s), MF_ACTIVATIONS_F32, mfi_cpu_isa());
+    if (mft_oracle("hf/gpt_oss"))
+        budgets_threads_chunks(mft_oracle("hf/gpt_oss"), MF_ACTIVATIONS_F32, mfi_cpu_isa());
+}
+
 /* Routing of every kind, dense layers, biases and multipliers: few slots, chunks and threads
  * against all experts cached and the whole prompt at once. */
 static void families(void **state)
@@ -236,9 +252,10 @@ static void failed_reads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quantised),        cmocka_unit_test(floats),
-        cmocka_unit_test(families),         cmocka_unit_test(latent),
-        cmocka_unit_test(completion_order), cmocka_unit_test(failed_reads),
+        cmocka_unit_test(quantised),    cmocka_unit_test(floats),
+        cmocka_unit_test(families),     cmocka_unit_test(latent),
+        cmocka_unit_test(windows),      cmocka_unit_test(completion_order),
+        cmocka_unit_test(failed_reads),
     };
     return mft_run(tests);
 }

@@ -28,7 +28,7 @@ static mfi_buf read_tensor(const char *path, const char *name)
 {
     mfi_buf out = {0};
     mf_error err;
-    mft_ok(mf_tensor_read_f32(path, name, collect, &out, &err), &err);
+    mft_ok(mf_tensor_read_f32(path, name, 2, collect, &out, NULL, &err), &err);
     return out;
 }
 
@@ -126,11 +126,15 @@ static void small_and_wrong(void **state)
     expect(dir, "scalar", "\0\0\x80\x3f", 4);
     expect(dir, "none", "", 0);
     mf_error err;
-    assert_int_equal(mf_tensor_read_f32(dir, "ints", refuse, NULL, &err), MF_ERR_UNSUPPORTED);
-    assert_int_equal(mf_tensor_read_f32(dir, "other", refuse, NULL, &err), MF_ERR_TENSOR_MISSING);
+    assert_int_equal(mf_tensor_read_f32(dir, "ints", 1, refuse, NULL, NULL, &err),
+                     MF_ERR_UNSUPPORTED);
+    assert_int_equal(mf_tensor_read_f32(dir, "other", 1, refuse, NULL, NULL, &err),
+                     MF_ERR_TENSOR_MISSING);
     assert_non_null(strstr(err.message, "other"));
-    assert_int_equal(mf_tensor_read_f32(dir, "scalar", refuse, NULL, &err), MF_ERR_CANCELLED);
-    assert_int_equal(mf_tensor_read_f32(NULL, "scalar", refuse, NULL, &err), MF_ERR_ARGUMENT);
+    assert_int_equal(mf_tensor_read_f32(dir, "scalar", 1, refuse, NULL, NULL, &err),
+                     MF_ERR_CANCELLED);
+    assert_int_equal(mf_tensor_read_f32(NULL, "scalar", 1, refuse, NULL, NULL, &err),
+                     MF_ERR_ARGUMENT);
     assert_int_equal(mf_inspect_write(dir, true, refuse, NULL, &err), MF_ERR_CANCELLED);
     assert_int_equal(mf_inspect_write("/nowhere", true, refuse, NULL, &err), MF_ERR_FILE_MISSING);
 }

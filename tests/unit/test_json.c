@@ -572,6 +572,28 @@ static void writes_numbers(void **state)
     setlocale(LC_ALL, "C");
 }
 
+/* As tokenizer configurations have it: taken where asked for, and never for an integer that fits.
+ */
+static void integers_of_any_size(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"max\":1000000000000000019884624838656,\"low\":-99999999999999999999,"
+        "\"edge\":-9223372036854775808,\"over\":9223372036854775808,\"n\":7}";
+    mf_error err = {0};
+    int64_t n = 0;
+    assert_int_equal(mfi_json_scan(text, sizeof text - 1, "x", &err), MF_ERR_FORMAT);
+    mft_ok(mfi_json_scan_any_int(text, sizeof text - 1, "x", &err), &err);
+    mfi_json_span root = mfi_json_root(text, sizeof text - 1);
+    assert_false(mfi_json_span_i64(mfi_json_span_get(root, "max"), &n));
+    assert_false(mfi_json_span_i64(mfi_json_span_get(root, "low"), &n));
+    assert_false(mfi_json_span_i64(mfi_json_span_get(root, "over"), &n));
+    assert_true(mfi_json_span_i64(mfi_json_span_get(root, "edge"), &n) && n == INT64_MIN);
+    assert_true(mfi_json_span_i64(mfi_json_span_get(root, "n"), &n) && n == 7);
+    assert_int_equal(mfi_json_scan_any_int("01", 2, "x", &err), MF_ERR_FORMAT);
+    assert_int_equal(mfi_json_scan_any_int("1e999", 5, "x", &err), MF_ERR_FORMAT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -587,6 +609,7 @@ int main(void)
         cmocka_unit_test(parses_files),
         cmocka_unit_test(writes_strings),
         cmocka_unit_test(writes_numbers),
+        cmocka_unit_test(integers_of_any_size),
     };
     return mft_run(tests);
 }

@@ -97,6 +97,47 @@ static void activations_at_the_ends(void **state)
     }
 }
 
+/* gpt-oss's activation, against its definition in double; whole, in two parts and in place the same
+ * bits; at the limits and beyond; a NaN stays one. */
+static void clamped_glu(void **state)
+{
+    (void)state;
+    mfi_rng rng;
+    for (uint32_t i = 0; i < 200; i++) {
+        mft_seed(&rng, 7000 + i);
+        uint32_t n = mft_between(&rng, 1, 70), cut = mft_below(&rng, n + 1);
+        float *gate = mft_random_floats(&rng, n, 8), *up = mft_random_floats(&rng, n, 8);
+        float *a = mft_floats(n, MFT_AT_END), *b = mft_floats(n, MFT_AT_START);
+        for (uint32_t level = 0; level < mft_n_levels(); level++) {
+            const mfi_kernels *k = mfi_kernels_get(level);
+            k->glu_clamped(gate, up, 1.702f, 7, n, a);
+            for (uint32_t j = 0; j < n; j++) {
+                double g = fmin((double)gate[j], 7), u = fmin(fmax((double)up[j], -7), 7);
+                double want = (u + 1) * g / (1 + exp(-(double)1.702f * g));
+                /* u + 1 may cancel: the error is relative to 1. */
+                assert_true(fabs((double)a[j] - want) <= 1e-6 * (fabs(want) + fabs(g)));
+            }
+            k->glu_clamped(gate, up, 1.702f, 7, cut, b);
+            k->glu_clamped(gate + cut, up + cut, 1.702f, 7, n - cut, b + cut);
+            assert_memory_equal(a, b, n * sizeof *a);
+            memcpy(b, gate, n * sizeof *b);
+            k->glu_clamped(b, up, 1.702f, 7, n, b);
+            assert_memory_equal(a, b, n * sizeof *a);
+        }
+        mft_guard_free();
+    }
+    for (uint32_t level = 0; level < mft_n_levels(); level++) {
+        float g[8] = {INFINITY, 7, 1e30f, -INFINITY, NAN, 1, 1, -1e30f};
+        float u[8] = {-INFINITY, 7, 1e30f, 1, 1, NAN, INFINITY, 0}, y[8];
+        mfi_kernels_get(level)->glu_clamped(g, u, 1.702f, 7, 8, y);
+        assert_true(y[0] < -41.9f && y[0] > -42); /* (-7 + 1) * 7 */
+        assert_true(y[1] == y[2] && y[1] > 55.9f);
+        assert_true(isnan(y[4]) && isnan(y[5]));
+        assert_true(y[6] > 6.7f && y[6] < 6.8f); /* 8 * 0.846 */
+        assert_true(y[7] == 0);
+    }
+}
+
 /* Whole, in two parts, and in place: the same bits. */
 static void activations_cut(void **state)
 {
@@ -249,9 +290,10 @@ static void scalar_helpers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(activations),        cmocka_unit_test(activations_at_the_ends),
-        cmocka_unit_test(activations_cut),    cmocka_unit_test(norms),
-        cmocka_unit_test(sums_and_rotations), cmocka_unit_test(scalar_helpers),
+        cmocka_unit_test(activations),     cmocka_unit_test(activations_at_the_ends),
+        cmocka_unit_test(activations_cut), cmocka_unit_test(clamped_glu),
+        cmocka_unit_test(norms),           cmocka_unit_test(sums_and_rotations),
+        cmocka_unit_test(scalar_helpers),
     };
     return mft_run(tests);
 }

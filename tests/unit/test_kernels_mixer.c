@@ -68,6 +68,59 @@ static void attention(void **state)
     }
 }
 
+/* Rows in a ring, with a sink: against the definition over rows in order, whose softmax has one
+ * more logit with a value of nothing. Then the bits: the same wherever the ring ends, and without a
+ * sink those of `attend`. */
+static void attention_in_a_ring(void **state)
+{
+    (void)state;
+    static const uint16_t dims[] = {1, 7, 8, 17, 64, 72, 128};
+    mfi_rng rng;
+    for (uint32_t i = 0; i < 150; i++) {
+        mft_seed(&rng, 5000 + i);
+        uint32_t dim = dims[i % 7], dim_v = dims[mft_below(&rng, 7)];
+        uint32_t n_kv = mft_between(&rng, 1, 200), ring = n_kv + mft_below(&rng, 40);
+        uint32_t first = mft_below(&rng, ring);
+        size_t ldk = dim + mft_below(&rng, 3), ldv = dim_v + mft_below(&rng, 3);
+        float scale = (i % 3 ? 1.0f : 20.0f) / sqrtf((float)dim);
+        float sink = i % 5 == 0 ? -INFINITY : (float)mft_below(&rng, 9) - 4;
+        float *q = mft_random_floats(&rng, dim, 1);
+        float *k = mft_random_floats(&rng, ldk * n_kv, 1);
+        float *v = mft_random_floats(&rng, ldv * n_kv, 1);
+        float *ring_k = mft_floats(ldk * (ring - 1) + dim, MFT_AT_END);
+        float *ring_v = mft_floats(ldv * (ring - 1) + dim_v, MFT_AT_END);
+        for (uint32_t j = 0; j < n_kv; j++) {
+            size_t row = (first + j) % ring;
+            memcpy(ring_k + row * ldk, k + j * ldk, dim * sizeof *k);
+            memcpy(ring_v + row * ldv, v + j * ldv, dim_v * sizeof *v);
+        }
+        double want[1024], rest = 0, max = -INFINITY;
+        naive_attend(q, k, ldk, v, ldv, n_kv, dim, dim_v, (double)scale, want);
+        for (uint32_t j = 0; j < n_kv; j++)
+            max = fmax(max, (double)scale * weighted_dot(q, k + j * ldk, dim));
+        for (uint32_t j = 0; j < n_kv; j++)
+            rest += exp((double)scale * weighted_dot(q, k + j * ldk, dim) - max);
+        double share = rest / (rest + exp((double)sink - max));
+        for (uint32_t level = 0; level < mft_n_levels(); level++) {
+            const mfi_kernels *kern = mfi_kernels_get(level);
+            float *out = mft_floats(dim_v, MFT_AT_END), *same = mft_floats(dim_v, MFT_AT_END);
+            kern->attend_ring(q, ring_k, ldk, ring_v, ldv, first, n_kv, ring, dim, dim_v, scale,
+                              sink, out);
+            for (uint32_t j = 0; j < dim_v; j++)
+                if (!(fabs((double)out[j] - want[j] * share) <= 1e-4))
+                    fail_msg("level %u, dim %u, %u, %u rows of %u from %u, sink %g: [%u] %g, not "
+                             "%g (seed %u)",
+                             level, dim, dim_v, n_kv, ring, first, (double)sink, j, (double)out[j],
+                             want[j] * share, 5000 + i);
+            kern->attend_ring(q, k, ldk, v, ldv, 0, n_kv, n_kv, dim, dim_v, scale, sink, same);
+            assert_memory_equal(out, same, dim_v * sizeof *out);
+            kern->attend(q, k, ldk, v, ldv, n_kv, dim, dim_v, scale, same);
+            assert_true(sink != -INFINITY || memcmp(out, same, dim_v * sizeof *out) == 0);
+        }
+        mft_guard_free();
+    }
+}
+
 /* Scores far beyond what exp can take, and one that is not a number. */
 static void attention_extremes(void **state)
 {
@@ -85,6 +138,13 @@ static void attention_extremes(void **state)
         assert_true(out[0] == 0);
         k[70][0] = NAN;
         kern->attend(q, k[0], 2, v[0], 1, 130, 2, 1, 1, out);
+        assert_true(isnan(out[0]));
+        /* A sink that takes all, one that gets nothing, and one that is not a number. */
+        kern->attend_ring(q, k[0], 2, v[0], 1, 1, 60, 100, 2, 1, 1, 1e30f, out);
+        assert_true(out[0] == 0);
+        kern->attend_ring(q, k[0], 2, v[0], 1, 1, 60, 100, 2, 1, 1, -3e38f, out);
+        assert_true(out[0] == 1);
+        kern->attend_ring(q, k[0], 2, v[0], 1, 1, 60, 100, 2, 1, 1, NAN, out);
         assert_true(isnan(out[0]));
     }
 }
@@ -250,9 +310,10 @@ static void routing_extremes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(attention),  cmocka_unit_test(attention_extremes),
-        cmocka_unit_test(delta_rule), cmocka_unit_test(convolution),
-        cmocka_unit_test(routing),    cmocka_unit_test(routing_extremes),
+        cmocka_unit_test(attention),          cmocka_unit_test(attention_in_a_ring),
+        cmocka_unit_test(attention_extremes), cmocka_unit_test(delta_rule),
+        cmocka_unit_test(convolution),        cmocka_unit_test(routing),
+        cmocka_unit_test(routing_extremes),
     };
     return mft_run(tests);
 }

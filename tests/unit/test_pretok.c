@@ -297,8 +297,8 @@ static void exponential_patterns_end(void **state)
 static void nfc_short_cut_changes_nothing(void **state)
 {
     (void)state;
-    mfi_normalizer nfc = {.nfc = true};
-    mfi_buf scratch = {0};
+    mfi_normalizer nfc = {.n_steps = 1, .steps = {{.kind = MFI_NORM_FORM, .form = MFI_FORM_NFC}}};
+    mfi_norm_scratch scratch = {0};
     mf_error err;
     /* Every character behind each of a few that things compose with. */
     static const char *const before[] = {
@@ -307,8 +307,6 @@ static void nfc_short_cut_changes_nothing(void **state)
         for (uint32_t cp = 1; cp < 0x30000; cp++) {
             if (cp == 0xd800)
                 cp = 0xe000;
-            if (cp == 0x11a7) /* utf8proc drops it behind a syllable, though it is no final */
-                continue;
             char text[16];
             size_t len = strlen(before[b]), out_len;
             memcpy(text, before[b], len);
@@ -316,13 +314,16 @@ static void nfc_short_cut_changes_nothing(void **state)
             text[len] = 0;
             const char *out;
             mft_ok(mfi_normalizer_run(&nfc, text, len, &scratch, &out, &out_len, &err), &err);
-            unsigned char *want = utf8proc_NFC((unsigned char *)text);
+            /* utf8proc takes U+11A7 for a final consonant and drops it behind a syllable; finals
+             * begin at U+11A8 (The Unicode Standard, 3.12), so that nothing changes here. */
+            unsigned char *want =
+                cp == 0x11a7 ? (unsigned char *)strdup(text) : utf8proc_NFC((unsigned char *)text);
             if (out_len != strlen((char *)want) || memcmp(out, want, out_len) != 0)
                 fail_msg("U+%04X behind \"%s\"", cp, before[b]);
             free(want);
         }
     }
-    mfi_buf_free(&scratch);
+    mfi_norm_scratch_free(&scratch);
 }
 
 /* Random sequences of what NFC moves and joins, long runs of marks among them. */
@@ -335,8 +336,8 @@ static void nfc_against_utf8proc(void **state)
         0x2126, 0x958, 0x9c7,  0x9be,  0x338,  0x3d,   0x1d15e, 0x5d0,  0x5b0,  0x5bc};
     uint64_t seed = 7;
     mfi_rng rng = {seed};
-    mfi_normalizer nfc = {.nfc = true};
-    mfi_buf scratch = {0};
+    mfi_normalizer nfc = {.n_steps = 1, .steps = {{.kind = MFI_NORM_FORM, .form = MFI_FORM_NFC}}};
+    mfi_norm_scratch scratch = {0};
     mf_error err;
     for (int round = 0; round < 4000; round++) {
         char text[4 * 64 + 1];
@@ -361,7 +362,7 @@ static void nfc_against_utf8proc(void **state)
     assert_int_equal(out_len, 4 * n_marks);
     assert_memory_equal(out, text + 2 * n_marks, 2 * n_marks);
     free(text);
-    mfi_buf_free(&scratch);
+    mfi_norm_scratch_free(&scratch);
 }
 
 int main(void)

@@ -167,6 +167,18 @@ static void mlx_mixed(void **state)
     check_folder(mft_source("tests/data/mlx-tiny/mixed-q3g32"));
 }
 
+static void mlx_family(void **state)
+{
+    char path[128];
+    snprintf(path, sizeof path, "tests/data/mlx-tiny/%s", (const char *)*state);
+    check_folder(mft_source(path));
+}
+
+#define MLX(folder)                                                                                \
+    {                                                                                              \
+        "mlx/" folder, mlx_family, NULL, NULL, folder                                              \
+    }
+
 static void hf_family(void **state)
 {
     check_hf(*state);
@@ -261,6 +273,10 @@ int main(void)
         LATENT("mlx-v2"),
         LATENT("mlx-v1"),
         LATENT("hf-v2-lite"),
+        MLX("qwen3_moe-q4g32"),
+        MLX("qwen2_moe-q6g32"),
+        MLX("qwen3_next-q5g32"),
+        MLX("deepseek_v3-q4g32"),
         HF("qwen3_5_moe_text"),
         HF("qwen3_next"),
         HF("qwen3_moe"),
@@ -274,6 +290,7 @@ int main(void)
         HF("deepseek_v3"),
         HF("deepseek_v2"),
         HF("glm4_moe_lite"),
+        HF("gpt_oss"),
         cmocka_unit_test(rope_scaling),
     };
     return mft_run(tests);

@@ -184,9 +184,29 @@ static void need_oracle(void)
 static void architectures(void **state)
 {
     static const char *const names[] = {
-        "qwen2moe", "qwen3moe",  "qwen3next",         "qwen35moe",         "qwen35moe-gqa",
-        "llama",    "olmoe",     "glm4moe",           "minimax-m2",        "granitemoe",
-        "dots1",    "deepseek2", "deepseek2-grouped", "deepseek2-softmax", "deepseek",
+        "qwen2moe",
+        "qwen3moe",
+        "qwen3next",
+        "qwen35moe",
+        "qwen35moe-gqa",
+        "llama",
+        "olmoe",
+        "glm4moe",
+        "minimax-m2",
+        "granitemoe",
+        "dots1",
+        "deepseek2",
+        "deepseek2-grouped",
+        "deepseek2-softmax",
+        "deepseek",
+        "gpt-oss",
+        "gpt-oss-gqa",
+        "ernie4_5-moe",
+        "hunyuan-moe",
+        "exaone-moe",
+        "bailingmoe",
+        "bailingmoe2",
+        "bailingmoe2-grouped",
     };
     (void)state;
     need_oracle();

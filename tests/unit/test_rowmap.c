@@ -93,13 +93,30 @@ static void keys_and_values(void **state)
     assert_int_equal(mfi_map_tensor_rows(&latent, MFI_MAP_KVB_V, 6), 18);
 }
 
+/* 3 query heads and 2 of keys and values, of 4 rows each, in one tensor. */
+static void fused(void **state)
+{
+    (void)state;
+    static const mfi_shape heads = {.n_head = 3, .n_kv_head = 2, .head_dim = 4};
+    static const struct {
+        mfi_row_map map;
+        uint32_t first, n;
+    } parts[] = {{MFI_MAP_FUSED_Q, 0, 12}, {MFI_MAP_FUSED_K, 12, 8}, {MFI_MAP_FUSED_V, 20, 8}};
+    for (int p = 0; p < 3; p++) {
+        for (uint32_t r = 0; r < parts[p].n; r++) {
+            uint32_t src;
+            assert_true(mfi_map_source(&heads, parts[p].map, r, &src) >= parts[p].n - r);
+            assert_int_equal(src, parts[p].first + r);
+        }
+        assert_int_equal(mfi_map_tensor_rows(&heads, parts[p].map, parts[p].n), 28);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(packed_by_key_head),
-        cmocka_unit_test(tiled),
-        cmocka_unit_test(paired),
-        cmocka_unit_test(keys_and_values),
+        cmocka_unit_test(packed_by_key_head), cmocka_unit_test(tiled), cmocka_unit_test(paired),
+        cmocka_unit_test(keys_and_values),    cmocka_unit_test(fused),
     };
     return mft_run(tests);
 }

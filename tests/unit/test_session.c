@@ -3,6 +3,8 @@
  * same bytes as those of a session that saw all tokens at once. */
 #include "fake/support.h"
 
+#include "fake/oss_model.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,6 +146,49 @@ static void attention_only(void **state)
     conversation(folder, false);
 }
 
+/* Windows of 8 in rings of 8 - 1 + 16 = 23 rows. After 40 tokens the rows of positions from 17 on
+ * are left, so that a timeline can be cut down to 24 tokens (the next one looks back to 17), not to
+ * 23; that stays so however short it has become. */
+static void windowed(void **state)
+{
+    (void)state;
+    bench b;
+    mf_error err = {0};
+    mft_oss s;
+    mft_oss_default(&s);
+    if (!try_open(&b, mft_oss_write(&s), &err))
+        fail_msg("%s", err.message);
+    int32_t at24[N_IDS], at23[N_IDS];
+    memcpy(at24, b.ids, sizeof at24);
+    memcpy(at23, b.ids, sizeof at23);
+    for (uint32_t i = 24; i < N_IDS; i++)
+        at24[i] = b.ids[i] ^ 1;
+    for (uint32_t i = 23; i < N_IDS; i++)
+        at23[i] = b.ids[i] ^ 1;
+    float *want = fresh(&b, b.ids, N_IDS), *want24 = fresh(&b, at24, N_IDS);
+    float *want23 = fresh(&b, at23, N_IDS);
+    mf_session_reset(b.session);
+    assert_int_equal(go_to(&b, b.ids, N_IDS), N_IDS);
+    assert_int_equal(go_to(&b, at24, N_IDS), N_IDS - 24);
+    same_logits(&b, want24);
+    assert_int_equal(go_to(&b, at23, N_IDS), N_IDS);
+    same_logits(&b, want23);
+    assert_int_equal(go_to(&b, b.ids, N_IDS), N_IDS);
+    same_logits(&b, want);
+    assert_int_equal(go_to(&b, at24, 26), 2);
+    assert_int_equal(go_to(&b, at23, 25), 25);
+    /* 23 tokens fit the ring: nothing is written over, and every cut is possible. */
+    mf_session_reset(b.session);
+    assert_int_equal(go_to(&b, b.ids, 23), 23);
+    assert_int_equal(go_to(&b, b.ids, 3), 1);
+    assert_int_equal(go_to(&b, b.ids, N_IDS), N_IDS - 3);
+    same_logits(&b, want);
+    free(want);
+    free(want24);
+    free(want23);
+    close_bench(&b);
+}
+
 static void too_long(void **state)
 {
     (void)state;
@@ -190,10 +235,8 @@ static void cancelled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recurrent),
-        cmocka_unit_test(attention_only),
-        cmocka_unit_test(too_long),
-        cmocka_unit_test(cancelled),
+        cmocka_unit_test(recurrent), cmocka_unit_test(attention_only), cmocka_unit_test(windowed),
+        cmocka_unit_test(too_long),  cmocka_unit_test(cancelled),
     };
     return mft_run(tests);
 }

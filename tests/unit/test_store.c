@@ -481,7 +481,9 @@ static void works_over_reader_threads(void **state)
             list[f] = &files[f];
         s.abandon = seed % 2;
         mf_error err;
-        mft_ok(mfi_io_threads_open(&s.io, list, N_FILES, 1 + seed % 4, 64 << 10, &err), &err);
+        mft_ok(mfi_io_threads_open(&s.io, list, N_FILES,
+                                   &(mfi_io_options){1 + seed % 4, 64 << 10, false}, &err),
+               &err);
         /* The readers' start allocates: it is over when the first reads are. */
         static mfi_io_req reqs[64];
         mfi_io_req *batch[64];
@@ -675,7 +677,7 @@ static void choices_are_traced(void **state)
         open_fake(&s, 0);
         mf_error err;
         mfi_trace *trace = NULL;
-        mft_ok(mfi_trace_open(&trace, path, "m", 9, s.n_experts, MAX_N, &err), &err);
+        mft_ok(mfi_trace_open(&trace, path, "m", 9, s.n_experts, MAX_N, 1000, &err), &err);
         run(&s, trace, 200);
         mft_ok(mfi_trace_close(&trace, &err), &err);
         uint64_t hits = 0, misses = 0;

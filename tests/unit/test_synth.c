@@ -417,7 +417,7 @@ static void refuses(void **state)
     (void)state;
     mf_error err;
     const char *dir = mft_folder(), *path = mft_path(dir, "m.gguf");
-    mf_synth_options o = options_for("llama", "q4_k", 0, path);
+    mf_synth_options o = options_for("gemma", "q4_k", 0, path);
     assert_int_equal(mf_synth(&o, &err), MF_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "qwen3_5_moe"));
     o = options_for("qwen3_moe", "q4_k", 0, path);
@@ -544,6 +544,7 @@ static void run_model(const char *path, uint32_t n_prompt, uint32_t n_generate, 
     eo.trace_path = trace;
     eo.ctx = n_prompt + n_generate;
     eo.memory_bytes = MFI_GIB;
+    eo.n_threads = 1; /* others are at work beside it */
     mft_ok(mf_engine_open(&engine, &eo, &err), &err);
     mf_engine_info(engine, &info);
     *c = (choices){.n_layers = info.n_layers, .n_experts = info.n_experts, .top_k = info.top_k};
@@ -577,7 +578,7 @@ static void uniform_routing(void **state)
     static const struct {
         const char *arch;
         uint32_t n_tokens; /* by 4 layers by 2 choices */
-    } runs[] = {{"qwen3_moe", 512}, {"qwen3_5_moe", 256}};
+    } runs[] = {{"qwen3_moe", 256}, {"qwen3_5_moe", 256}};
     static choices c;
     static seen text;
     (void)state;
@@ -589,7 +590,7 @@ static void uniform_routing(void **state)
         mft_ok(mf_synth(&o, &err), &err);
         run_model(path, runs[i].n_tokens, 0, &c, &text);
         remove(path);
-        assert_int_equal(c.n_tokens, runs[i].n_tokens); /* 32 or 16 choices an expert and layer */
+        assert_int_equal(c.n_tokens, runs[i].n_tokens); /* 16 choices an expert and layer */
         double chi = unevenness(&c, &lo, &hi), next = repeats(&c, 1), within = repeats(&c, 8);
         print_message("%s: chi2 %.2f, shares %.2f to %.2f, repeats %.3f and %.3f\n", runs[i].arch,
                       chi, lo, hi, next, within);
@@ -598,6 +599,8 @@ static void uniform_routing(void **state)
         assert_true(within > 0.34 && within < 0.48); /* 0.40 */
     }
 }
+
+#define N_SKEWED 120
 
 static void skewed_routing(void **state)
 {
@@ -610,7 +613,7 @@ static void skewed_routing(void **state)
     mf_synth_options o = options_for("qwen3_moe", "q4_k", 0, path);
     o.routing = MF_ROUTING_SKEWED;
     mft_ok(mf_synth(&o, &err), &err);
-    run_model(path, 8, 200, &c, &text);
+    run_model(path, 8, N_SKEWED, &c, &text);
     remove(path);
     uint32_t n_new = 0;
     for (uint32_t i = 0; i < text.n; i++) {
@@ -623,11 +626,12 @@ static void skewed_routing(void **state)
     unevenness(&c, &lo, &hi);
     print_message("repeats %.3f and %.3f, commonest %.2f, %u of %u tokens differ\n", next, within,
                   hi, n_new, text.n);
-    assert_int_equal(text.n, 200);
-    assert_true(n_new > 140); /* no circle */
+    assert_int_equal(text.n, N_SKEWED);
+    assert_true(n_new > N_SKEWED * 7 / 10); /* no circle */
     assert_true(next > 0.3 && next < 0.55);
     assert_true(within > 0.65 && within < 0.88);
-    assert_true(hi < 4.5);
+    /* 7.5 choices an expert and layer: chance alone gives some twice as many. */
+    assert_true(hi < 5.5);
 }
 
 int main(void)

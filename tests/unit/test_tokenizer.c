@@ -194,12 +194,13 @@ static void what_is_not_implemented_is_named(void **state)
     static const struct {
         const char *parts, *names;
     } cases[] = {
-        {"\"pre_tokenizer\": {\"type\": \"Metaspace\"}, ", "Metaspace"},
+        {"\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, ", "BertPreTokenizer"},
+        {"\"pre_tokenizer\": {\"type\": \"UnicodeScripts\"}, ", "UnicodeScripts"},
         {"\"pre_tokenizer\": null, ", "ByteLevel"},
-        {PLAIN "\"normalizer\": {\"type\": \"Replace\"}, ", "Replace"},
+        {PLAIN "\"normalizer\": {\"type\": \"BertNormalizer\"}, ", "BertNormalizer"},
         {PLAIN "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": "
-               "\"Lowercase\"}]}, ",
-         "Lowercase"},
+               "\"Nmt\"}]}, ",
+         "Nmt"},
         {PLAIN "\"post_processor\": {\"type\": \"BertProcessing\"}, ", "BertProcessing"},
         {"\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", "
          "\"pattern\": {\"Regex\": \"\\\\bx\"}, \"behavior\": \"Isolated\"}]}, ",
@@ -210,9 +211,14 @@ static void what_is_not_implemented_is_named(void **state)
     expect_refused("{\"model\": {\"type\": \"Unigram\"}, " PLAIN
                    "\"decoder\": {\"type\": \"ByteLevel\"}}",
                    MF_ERR_UNSUPPORTED, "Unigram");
-    expect_refused("{\"model\": {\"type\": \"BPE\", \"byte_fallback\": true}, " PLAIN
-                   "\"decoder\": {\"type\": \"ByteLevel\"}}",
+    expect_refused("{\"model\": {\"type\": \"BPE\", \"byte_fallback\": true, \"vocab\": {}, "
+                   "\"merges\": []}, " PLAIN "\"decoder\": {\"type\": \"ByteLevel\"}}",
                    MF_ERR_UNSUPPORTED, "byte_fallback");
+    expect_refused("{\"model\": {\"type\": \"WordPiece\"}, \"decoder\": {\"type\": \"Fuse\"}}",
+                   MF_ERR_UNSUPPORTED, "WordPiece");
+    expect_refused("{\"model\": {\"type\": \"BPE\", \"vocab\": {}, \"merges\": []}, "
+                   "\"decoder\": {\"type\": \"WordPiece\"}}",
+                   MF_ERR_UNSUPPORTED, "decoder: WordPiece");
 }
 
 static void broken_files_are_refused(void **state)
@@ -430,8 +436,39 @@ static bool same_ids(const mfi_json *want, const int32_t *ids, size_t n)
     return true;
 }
 
+/* What decoding the ids gives: with NFC nothing that is known beforehand. */
+typedef enum decoded { DECODED_ANYHOW, DECODED_TEXT, DECODED_WITH_SPACES /* for U+2581 */ } decoded;
+
+static void check_decoded(const mf_tokenizer *t, const int32_t *ids, size_t n, const char *text,
+                          size_t len, decoded expected)
+{
+    static const char *const takes_spaces[] = {"<s>", "</s>", "<unk>"}; /* llama2's */
+    mfi_buf want = {0}, back = {0};
+    for (size_t i = 0; i < len; i++) {
+        for (size_t k = 0; k < MFI_ARRAY_LEN(takes_spaces); k++)
+            if (expected == DECODED_WITH_SPACES &&
+                strncmp(text + i, takes_spaces[k], strlen(takes_spaces[k])) == 0)
+                goto done;
+        bool mark = expected == DECODED_WITH_SPACES && len - i >= 3 &&
+                    memcmp(text + i, "\xe2\x96\x81", 3) == 0;
+        mfi_buf_append(&want, mark ? " " : text + i, 1);
+        i += mark ? 2 : 0;
+    }
+    uint32_t strip = mfi_tokenizer_strip(t, -1);
+    for (size_t i = 0; i < n; i++) {
+        size_t piece_len;
+        const char *piece = mfi_tokenizer_show(t, ids[i], true, &strip, &piece_len);
+        mfi_buf_append(&back, piece, piece_len);
+    }
+    if (back.len != want.len || (back.len && memcmp(back.data, want.data, back.len) != 0))
+        fail_msg("\"%s\" is decoded to \"%s\"", text, back.data ? back.data : "");
+done:
+    mfi_buf_free(&back);
+    mfi_buf_free(&want);
+}
+
 static void check_vector(const mf_tokenizer *t, const char *line, size_t len, size_t number,
-                         bool reversible)
+                         decoded expected)
 {
     mfi_json *v = NULL;
     mf_error err;
@@ -447,24 +484,14 @@ static void check_vector(const mf_tokenizer *t, const char *line, size_t len, si
         mft_ok(mf_tokenizer_encode(t, text, text_len, special, &ids, &n, &err), &err);
         if (!same_ids(want, ids, n))
             fail_msg("line %zu: ids differ for \"%s\"", number, text);
-        if (reversible && !special) {
-            mfi_buf back = {0};
-            for (size_t i = 0; i < n; i++) {
-                size_t piece_len;
-                const char *piece = mf_tokenizer_piece(t, ids[i], true, &piece_len);
-                mfi_buf_append(&back, piece, piece_len);
-            }
-            assert_int_equal(back.len, text_len);
-            if (text_len)
-                assert_memory_equal(back.data, text, text_len);
-            mfi_buf_free(&back);
-        }
+        if (expected != DECODED_ANYHOW && !special)
+            check_decoded(t, ids, n, text, text_len, expected);
         mf_free(ids);
     }
     mfi_json_free(&v);
 }
 
-static mf_tokenizer *open_oracle(const char *name, mf_status want, char vectors[1024])
+static mf_tokenizer *open_oracle(const char *name, char vectors[1024])
 {
     char as[128], file[128];
     snprintf(file, sizeof file, "tokenizers/%s/tokenizer.json.xz", name);
@@ -479,30 +506,25 @@ static mf_tokenizer *open_oracle(const char *name, mf_status want, char vectors[
     }
     mf_tokenizer *t = NULL;
     mf_error err = {0};
-    mf_status status = mf_tokenizer_open(&t, json, &err);
-    if (status != want)
-        fail_msg("%s: %s: %s", name, mf_status_name(status), err.message);
+    mft_ok(mf_tokenizer_open(&t, json, &err), &err);
     remove(json);
     snprintf(file, sizeof file, "tokenizers/%s/vectors.jsonl.xz", name);
     snprintf(as, sizeof as, "%s.jsonl", name);
-    if (t)
-        snprintf(vectors, 1024, "%s", mft_unxz(mft_oracle(file), as));
-    else
-        assert_non_null(strstr(err.message, "normalizer: "));
+    snprintf(vectors, 1024, "%s", mft_unxz(mft_oracle(file), as));
     return t;
 }
 
-static void check_oracle(const char *name, bool reversible)
+static void check_oracle(const char *name, decoded expected)
 {
     char path[1024];
-    mf_tokenizer *t = open_oracle(name, MF_OK, path);
+    mf_tokenizer *t = open_oracle(name, path);
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
     char *line = NULL;
     size_t cap = 0, n_lines = 0;
     ssize_t len;
     while ((len = getline(&line, &cap, f)) > 0)
-        check_vector(t, line, (size_t)len - (line[len - 1] == '\n'), ++n_lines, reversible);
+        check_vector(t, line, (size_t)len - (line[len - 1] == '\n'), ++n_lines, expected);
     assert_int_equal(n_lines, 1500);
     free(line);
     fclose(f);
@@ -511,25 +533,19 @@ static void check_oracle(const char *name, bool reversible)
     mf_tokenizer_close(&t);
 }
 
-#define ORACLE(name, reversible)                                                                   \
+#define ORACLE(name, expected)                                                                     \
     static void oracle_##name(void **state)                                                        \
     {                                                                                              \
         (void)state;                                                                               \
-        check_oracle(#name, reversible);                                                           \
+        check_oracle(#name, expected);                                                             \
     }
-ORACLE(qwen3, false)
-ORACLE(deepseek_v3, true)
-ORACLE(gptoss, true)
-ORACLE(llama3_1, true)
-ORACLE(pocket, false)
-
-static void sentencepiece_is_refused(void **state)
-{
-    (void)state;
-    char path[1024];
-    assert_null(open_oracle("gemma3", MF_ERR_UNSUPPORTED, path));
-    assert_null(open_oracle("llama2", MF_ERR_UNSUPPORTED, path));
-}
+ORACLE(qwen3, DECODED_ANYHOW)
+ORACLE(deepseek_v3, DECODED_TEXT)
+ORACLE(gptoss, DECODED_TEXT)
+ORACLE(llama3_1, DECODED_TEXT)
+ORACLE(pocket, DECODED_ANYHOW)
+ORACLE(gemma3, DECODED_WITH_SPACES)
+ORACLE(llama2, DECODED_WITH_SPACES)
 
 int main(void)
 {
@@ -550,7 +566,8 @@ int main(void)
         cmocka_unit_test(oracle_gptoss),
         cmocka_unit_test(oracle_llama3_1),
         cmocka_unit_test(oracle_pocket),
-        cmocka_unit_test(sentencepiece_is_refused),
+        cmocka_unit_test(oracle_gemma3),
+        cmocka_unit_test(oracle_llama2),
     };
     return mft_run(tests);
 }

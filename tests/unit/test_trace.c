@@ -16,7 +16,7 @@ static void lines(void **state)
     snprintf(path, sizeof path, "%s/trace", mft_tmpdir());
     mf_error err;
     mfi_trace *trace = NULL;
-    mft_ok(mfi_trace_open(&trace, path, "a \"b\"\\c\n", 40, 256, 8, &err), &err);
+    mft_ok(mfi_trace_open(&trace, path, "a \"b\"\\c\n", 40, 256, 8, 4096, &err), &err);
     mfi_trace_choice(trace, 3, 17, (const uint16_t[]){4, 9, 1, 30}, (const uint8_t[]){1, 0, 1, 1},
                      4);
     uint16_t ids[MFI_MAX_TOP_K];
@@ -35,7 +35,7 @@ static void lines(void **state)
     char line[2000], first[2000] = "";
     assert_non_null(fgets(line, sizeof line, f));
     assert_string_equal(line, "{\"schema\":1,\"model\":\"a \\u0022b\\u0022\\u005cc\\u000a\","
-                              "\"layers\":40,\"experts\":256,\"top_k\":8}\n");
+                              "\"layers\":40,\"experts\":256,\"top_k\":8,\"expert_bytes\":4096}\n");
     assert_non_null(fgets(line, sizeof line, f));
     assert_string_equal(line, "{\"layer\":3,\"pos\":17,\"ids\":[4,9,1,30],\"hit\":[1,0,1,1]}\n");
     int n = 0;
@@ -55,13 +55,13 @@ static void failures(void **state)
     (void)state;
     mf_error err;
     mfi_trace *trace = NULL;
-    assert_int_equal(mfi_trace_open(&trace, "/nonexistent/trace", "m", 1, 1, 1, &err),
+    assert_int_equal(mfi_trace_open(&trace, "/nonexistent/trace", "m", 1, 1, 1, 1, &err),
                      MF_ERR_FILE_MISSING);
-    assert_int_equal(mfi_trace_open(&trace, mft_tmpdir(), "m", 1, 1, 1, &err), MF_ERR_IO);
+    assert_int_equal(mfi_trace_open(&trace, mft_tmpdir(), "m", 1, 1, 1, 1, &err), MF_ERR_IO);
     assert_null(trace);
     if (access("/dev/full", W_OK) != 0)
         mft_skip("no /dev/full");
-    mft_ok(mfi_trace_open(&trace, "/dev/full", "m", 1, 1, 1, &err), &err);
+    mft_ok(mfi_trace_open(&trace, "/dev/full", "m", 1, 1, 1, 1, &err), &err);
     for (int i = 0; i < 10000; i++)
         mfi_trace_choice(trace, 1, 1, (const uint16_t[]){1}, (const uint8_t[]){1}, 1);
     assert_int_equal(mfi_trace_close(&trace, &err), MF_ERR_DISK_FULL);

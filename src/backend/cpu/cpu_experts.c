@@ -10,6 +10,7 @@
 #include "backend/cpu/cpu_int.h"
 
 #define EXPERT_GRAIN 32 /* rows: whole blocks of the 8-bit form belong to one worker */
+#define PIECE        64 /* elements taken apart or widened at a time */
 
 static mfi_mat expert_mat(const mfi_expert_mat *m, const uint8_t *data)
 {
@@ -17,6 +18,35 @@ static mfi_mat expert_mat(const mfi_expert_mat *m, const uint8_t *data)
     for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++)
         mat.planes[p] = data + m->offset[p];
     return mat;
+}
+
+/* y[p][..] for the outputs [begin, end) of a matrix, n rows from row `row` of buffer `src` on. */
+static void multiply(const mfi_cpu *cpu, const mfi_expert_mat *m, const uint8_t *data, bool q8,
+                     uint32_t src, uint32_t row, uint32_t n, float *y, size_t ldy, uint32_t begin,
+                     uint32_t end)
+{
+    mfi_mat mat = expert_mat(m, data);
+    uint32_t ldx = m->transposed ? m->rows : m->cols;
+    if (q8) {
+        mfi_q8 x = mfi_cpu_q8(cpu, src, row, ldx);
+        cpu->k->matmul_q8(&mat, &x, n, y, ldy, begin, end);
+        return;
+    }
+    (m->transposed ? cpu->k->matmul_cols : cpu->k->matmul_f32)(&mat, mfi_cpu_row(cpu, src, row),
+                                                               ldx, n, y, ldy, begin, end);
+}
+
+/* y[begin, end) += the matrix's bias, if it has one. */
+static void add_bias(const mfi_cpu *cpu, const mfi_expert_mat *m, const uint8_t *data, float *y,
+                     uint32_t begin, uint32_t end)
+{
+    float wide[PIECE];
+    for (uint32_t at = begin, n; m->n_bias && at < end; at += n) {
+        n = MFI_MIN(end - at, PIECE);
+        const void *from = data + m->bias_offset + (size_t)at * (m->bias_type.bits / 8);
+        mfi_dequant_row(m->bias_type, &from, n, wide);
+        cpu->k->add(y + at, wide, n);
+    }
 }
 
 static const mfi_expert_layout *layout_of(const mfi_cpu_job *j)
@@ -50,13 +80,57 @@ static void gather_pairs(void *ctx, uint32_t worker, uint32_t n_workers)
     }
 }
 
+/* Gate and up of n pairs, outputs [begin, end) of each, into EG and EU. */
+static void two_products(const mfi_cpu_job *j, const mfi_expert_work *w, uint32_t src, uint32_t row,
+                         uint32_t begin, uint32_t end)
+{
+    const mfi_cpu *cpu = j->cpu;
+    const mfi_expert_layout *l = layout_of(j);
+    const uint32_t bufs[2] = {MFI_BUF_EG, MFI_BUF_EU};
+    uint32_t width = cpu->p->shape.expert_width;
+    for (uint32_t proj = 0; proj < 2; proj++) {
+        const mfi_expert_mat *m = &l->proj[proj];
+        float *y = mfi_cpu_row(cpu, bufs[proj], w->first);
+        multiply(cpu, m, w->data, l->q8_in, src, row, w->n, y, width, begin, end);
+        for (uint32_t p = 0; p < w->n; p++)
+            add_bias(cpu, m, w->data, y + (size_t)p * width, begin, end);
+    }
+    for (uint32_t p = w->first; p < w->first + w->n; p++) {
+        float *g = mfi_cpu_row(cpu, MFI_BUF_EG, p) + begin;
+        mfi_cpu_glu_row(cpu, g, mfi_cpu_row(cpu, MFI_BUF_EU, p) + begin, end - begin, g);
+    }
+}
+
+/* The same where one matrix has both, output by output in turn: into EU, then taken apart. */
+static void one_product(const mfi_cpu_job *j, const mfi_expert_work *w, uint32_t src, uint32_t row,
+                        uint32_t begin, uint32_t end)
+{
+    const mfi_cpu *cpu = j->cpu;
+    const mfi_expert_layout *l = layout_of(j);
+    const mfi_expert_mat *m = &l->proj[MFI_EXPERT_GATE];
+    uint32_t width = 2 * cpu->p->shape.expert_width;
+    float *y = mfi_cpu_row(cpu, MFI_BUF_EU, w->first);
+    multiply(cpu, m, w->data, l->q8_in, src, row, w->n, y, width, 2 * begin, 2 * end);
+    for (uint32_t p = 0; p < w->n; p++, y += width) {
+        float *out = mfi_cpu_row(cpu, MFI_BUF_EG, w->first + p), gate[PIECE], up[PIECE];
+        add_bias(cpu, m, w->data, y, 2 * begin, 2 * end);
+        for (uint32_t at = begin, n; at < end; at += n) {
+            n = MFI_MIN(end - at, PIECE);
+            for (uint32_t i = 0; i < n; i++) {
+                gate[i] = y[2 * (at + i)];
+                up[i] = y[2 * (at + i) + 1];
+            }
+            mfi_cpu_glu_row(cpu, gate, up, n, out + at);
+        }
+    }
+}
+
 static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;
     const mfi_cpu *cpu = j->cpu;
     const mfi_expert_layout *l = layout_of(j);
-    uint32_t hidden = cpu->p->shape.hidden, width = cpu->p->shape.expert_width;
-    uint32_t begin, end;
+    uint32_t width = cpu->p->shape.expert_width, begin, end;
     mfi_pool_range(width, EXPERT_GRAIN, worker, n_workers, &begin, &end);
     if (begin == end)
         return;
@@ -65,26 +139,11 @@ static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
         bool gathered = j->n_rows > 1;
         uint32_t src = gathered ? (uint32_t)MFI_BUF_EX : j->op->src[0],
                  row = gathered ? w->first : 0;
-        const uint32_t bufs[2] = {MFI_BUF_EG, MFI_BUF_EU};
-        for (uint32_t proj = 0; proj < 2; proj++) {
-            mfi_mat mat = expert_mat(&l->proj[proj], w->data);
-            float *y = mfi_cpu_row(cpu, bufs[proj], w->first);
-            if (l->q8_in) {
-                mfi_q8 x = mfi_cpu_q8(cpu, src, row, hidden);
-                cpu->k->matmul_q8(&mat, &x, w->n, y, width, begin, end);
-            } else {
-                cpu->k->matmul_f32(&mat, mfi_cpu_row(cpu, src, row), hidden, w->n, y, width, begin,
-                                   end);
-            }
-        }
-        for (uint32_t p = w->first; p < w->first + w->n; p++) {
-            float *g = mfi_cpu_row(cpu, MFI_BUF_EG, p) + begin;
-            cpu->k->silu_mul(g, mfi_cpu_row(cpu, MFI_BUF_EU, p) + begin, end - begin, g);
-            if (l->q8_mid) {
-                mfi_q8 q = mfi_cpu_q8(cpu, MFI_BUF_EG, p, width);
-                cpu->k->quantize_q8(g, end - begin, q.q + begin, q.d + begin / MFI_Q8_BLOCK,
-                                    q.s + begin / MFI_Q8_BLOCK);
-            }
+        (l->interleaved ? one_product : two_products)(j, w, src, row, begin, end);
+        for (uint32_t p = w->first; l->q8_mid && p < w->first + w->n; p++) {
+            mfi_q8 q = mfi_cpu_q8(cpu, MFI_BUF_EG, p, width);
+            cpu->k->quantize_q8(mfi_cpu_row(cpu, MFI_BUF_EG, p) + begin, end - begin, q.q + begin,
+                                q.d + begin / MFI_Q8_BLOCK, q.s + begin / MFI_Q8_BLOCK);
         }
     }
 }
@@ -94,22 +153,17 @@ static void down(void *ctx, uint32_t worker, uint32_t n_workers)
     const mfi_cpu_job *j = ctx;
     const mfi_cpu *cpu = j->cpu;
     const mfi_expert_layout *l = layout_of(j);
-    uint32_t hidden = cpu->p->shape.hidden, width = cpu->p->shape.expert_width;
-    uint32_t begin, end;
+    const mfi_expert_mat *m = &l->proj[MFI_EXPERT_DOWN];
+    uint32_t hidden = cpu->p->shape.hidden, begin, end;
     mfi_pool_range(hidden, EXPERT_GRAIN, worker, n_workers, &begin, &end);
     if (begin == end)
         return;
     for (uint32_t i = 0; i < j->step->n_work; i++) {
         const mfi_expert_work *w = &j->step->work[i];
-        mfi_mat mat = expert_mat(&l->proj[MFI_EXPERT_DOWN], w->data);
         float *y = mfi_cpu_row(cpu, j->op->dst[0], w->first);
-        if (l->q8_mid) {
-            mfi_q8 x = mfi_cpu_q8(cpu, MFI_BUF_EG, w->first, width);
-            cpu->k->matmul_q8(&mat, &x, w->n, y, hidden, begin, end);
-        } else {
-            cpu->k->matmul_f32(&mat, mfi_cpu_row(cpu, MFI_BUF_EG, w->first), width, w->n, y, hidden,
-                               begin, end);
-        }
+        multiply(cpu, m, w->data, l->q8_mid, MFI_BUF_EG, w->first, w->n, y, hidden, begin, end);
+        for (uint32_t p = 0; p < w->n; p++)
+            add_bias(cpu, m, w->data, y + (size_t)p * hidden, begin, end);
     }
 }
 

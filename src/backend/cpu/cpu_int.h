@@ -52,6 +52,17 @@ static inline const float *mfi_cpu_vector(const mfi_cpu *cpu, uint32_t weight)
     return cpu->mats[weight].planes[0];
 }
 
+/* y = gate and up by the shape's rule; y may be gate. */
+static inline void mfi_cpu_glu_row(const mfi_cpu *cpu, const float *gate, const float *up,
+                                   uint32_t n, float *y)
+{
+    const mfi_shape *s = &cpu->p->shape;
+    if (s->glu == MFI_GLU_CLAMPED)
+        cpu->k->glu_clamped(gate, up, s->glu_alpha, s->glu_limit, n, y);
+    else
+        cpu->k->silu_mul(gate, up, n, y);
+}
+
 /* dst += residual_scale * src. */
 static inline void mfi_cpu_add_residual(const mfi_cpu *cpu, float *dst, const float *src,
                                         uint32_t n)

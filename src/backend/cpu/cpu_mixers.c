@@ -8,31 +8,38 @@
 
 /* ---- attention ---- */
 
+/* A head of q (w[0]) or of k (w[1]), in place; the sines follow the cosines. */
+static void prep_head(const mfi_cpu_job *j, uint32_t weight, const float *cosines, float *x)
+{
+    const mfi_cpu *cpu = j->cpu;
+    const mfi_shape *s = &cpu->p->shape;
+    bool norm = j->op->w[weight] != MFI_WEIGHT_NONE, after = j->op->n & MFI_PREP_NORM_AFTER;
+    const float *w = norm ? mfi_cpu_vector(cpu, j->op->w[weight]) : NULL;
+    if (norm && !after)
+        cpu->k->rmsnorm(x, w, s->eps, s->head_dim, x);
+    if (!(j->op->n & MFI_PREP_UNROTATED))
+        cpu->k->rope_half(x, s->n_rot, cosines, cosines + s->n_rot / 2);
+    if (norm && after)
+        cpu->k->rmsnorm(x, w, s->eps, s->head_dim, x);
+}
+
 static void prep_token(const mfi_cpu_job *j, uint32_t t)
 {
     const mfi_cpu *cpu = j->cpu;
-    const mfi_kernels *k = cpu->k;
     const mfi_shape *s = &cpu->p->shape;
     const mfi_op *op = j->op;
     uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
-    const float *cosines = mfi_cpu_row(cpu, op->src[3], t), *sines = cosines + s->n_rot / 2;
+    const float *cosines = mfi_cpu_row(cpu, op->src[3], t);
     float *q = mfi_cpu_row(cpu, op->src[0], t), *key = mfi_cpu_row(cpu, op->src[1], t);
-    bool norm = op->w[0] != MFI_WEIGHT_NONE;
-    for (uint32_t h = 0; h < s->n_head; h++, q += stride) {
-        if (norm)
-            k->rmsnorm(q, mfi_cpu_vector(cpu, op->w[0]), s->eps, hd, q);
-        k->rope_half(q, s->n_rot, cosines, sines);
-    }
-    float *cache = j->step->mem[op->layer].kv + (size_t)(j->step->pos + t) * 2 * kvw;
-    const float *value = mfi_cpu_row(cpu, op->src[2], t);
-    for (uint32_t h = 0; h < s->n_kv_head; h++, key += hd, cache += hd) {
-        if (norm)
-            k->rmsnorm(key, mfi_cpu_vector(cpu, op->w[1]), s->eps, hd, cache);
-        else
-            memcpy(cache, key, hd * sizeof *cache);
-        k->rope_half(cache, s->n_rot, cosines, sines);
-    }
-    memcpy(cache, value, kvw * sizeof *cache);
+    for (uint32_t h = 0; h < s->n_head; h++, q += stride)
+        prep_head(j, 0, cosines, q);
+    const mfi_layer_state *st = &cpu->p->state[op->layer];
+    size_t row = st->kv_ring ? (j->step->pos + t) % st->kv_ring : j->step->pos + t;
+    float *cache = j->step->mem[op->layer].kv + row * 2 * kvw;
+    memcpy(cache, key, kvw * sizeof *cache);
+    for (uint32_t h = 0; h < s->n_kv_head; h++, cache += hd)
+        prep_head(j, 1, cosines, cache);
+    memcpy(cache, mfi_cpu_row(cpu, op->src[2], t), kvw * sizeof *cache);
 }
 
 static void prep_tokens(void *ctx, uint32_t worker, uint32_t n_workers)
@@ -57,15 +64,20 @@ static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
     const mfi_shape *s = &cpu->p->shape;
     uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
     const float *kv = j->step->mem[j->op->layer].kv;
+    const float *sinks = j->op->n ? mfi_cpu_vector(cpu, j->op->w[0]) : NULL;
+    const mfi_layer_state *st = &cpu->p->state[j->op->layer];
     float scale = s->attn_scale;
     for (uint32_t u = worker; u < j->n_rows * s->n_head; u += n_workers) {
         uint32_t t = u / s->n_head, h = u % s->n_head;
         uint32_t kv_head = h / (s->n_head / s->n_kv_head);
         const float *q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * stride;
         float *out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * hd;
-        cpu->k->attend(q, kv + (size_t)kv_head * hd, 2 * (size_t)kvw,
-                       kv + kvw + (size_t)kv_head * hd, 2 * (size_t)kvw, j->step->pos + t + 1, hd,
-                       hd, scale, out);
+        /* What the token sees ends with itself. */
+        uint32_t end = j->step->pos + t + 1, n_kv = st->window ? MFI_MIN(end, st->window) : end;
+        uint32_t ring = st->kv_ring ? st->kv_ring : end;
+        cpu->k->attend_ring(q, kv + (size_t)kv_head * hd, 2 * (size_t)kvw,
+                            kv + kvw + (size_t)kv_head * hd, 2 * (size_t)kvw, (end - n_kv) % ring,
+                            n_kv, ring, hd, hd, scale, sinks ? sinks[h] : -INFINITY, out);
         if (s->attn_gate)
             cpu->k->sigmoid_mul(out, q + hd, hd);
     }

@@ -169,9 +169,9 @@ static void glu_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     uint32_t begin, end;
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++)
-        j->cpu->k->silu_mul(
-            mfi_cpu_row(j->cpu, j->op->src[0], t), mfi_cpu_row(j->cpu, j->op->src[1], t),
-            j->cpu->p->bufs[j->op->dst[0]].width, mfi_cpu_row(j->cpu, j->op->dst[0], t));
+        mfi_cpu_glu_row(j->cpu, mfi_cpu_row(j->cpu, j->op->src[0], t),
+                        mfi_cpu_row(j->cpu, j->op->src[1], t), j->cpu->p->bufs[j->op->dst[0]].width,
+                        mfi_cpu_row(j->cpu, j->op->dst[0], t));
 }
 
 void mfi_cpu_glu(const mfi_cpu_job *job)

@@ -20,17 +20,25 @@ static float dot(const float *a, const float *b, uint32_t n)
     return mfi_add_lanes(acc);
 }
 
-void mfi_ref_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
-                    uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out)
+/* Row of position j <= ring, counted from `first`. */
+static size_t ring_row(uint32_t first, uint32_t j, uint32_t ring)
 {
-    float max = -INFINITY, sum = 0;
-    MFI_ASSERT(n_kv > 0 && dim <= MFI_ATTN_DIM_MAX && dim_v <= MFI_ATTN_DIM_MAX);
+    return j < ring - first ? first + j : j - (ring - first);
+}
+
+void mfi_ref_attend_ring(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
+                         uint32_t first, uint32_t n_kv, uint32_t ring, uint32_t dim, uint32_t dim_v,
+                         float scale, float sink, float *out)
+{
+    float max = sink, sum = sink == -INFINITY ? 0 : 1; /* exp(sink - max) */
+    MFI_ASSERT(n_kv > 0 && n_kv <= ring && first < ring);
+    MFI_ASSERT(dim <= MFI_ATTN_DIM_MAX && dim_v <= MFI_ATTN_DIM_MAX);
     memset(out, 0, dim_v * sizeof *out);
     for (uint32_t j0 = 0; j0 < n_kv; j0 += MFI_ATTN_BLOCK) {
         uint32_t n = MFI_MIN(n_kv - j0, MFI_ATTN_BLOCK);
         float p[MFI_ATTN_BLOCK], block_max = max;
         for (uint32_t j = 0; j < n; j++) {
-            p[j] = scale * dot(q, k + (j0 + j) * ldk, dim);
+            p[j] = scale * dot(q, k + ring_row(first, j0 + j, ring) * ldk, dim);
             block_max = MFI_MAX(block_max, p[j]);
         }
         if (block_max > max) { /* what was summed so far was relative to the old maximum */
@@ -41,7 +49,7 @@ void mfi_ref_attend(const float *q, const float *k, size_t ldk, const float *v, 
             max = block_max;
         }
         for (uint32_t j = 0; j < n; j++) {
-            const float *row = v + (j0 + j) * ldv;
+            const float *row = v + ring_row(first, j0 + j, ring) * ldv;
             float weight = expf(p[j] - max);
             sum += weight;
             for (uint32_t i = 0; i < dim_v; i++)
@@ -50,6 +58,12 @@ void mfi_ref_attend(const float *q, const float *k, size_t ldk, const float *v, 
     }
     for (uint32_t i = 0; i < dim_v; i++)
         out[i] /= sum;
+}
+
+void mfi_ref_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
+                    uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out)
+{
+    mfi_ref_attend_ring(q, k, ldk, v, ldv, 0, n_kv, n_kv, dim, dim_v, scale, -INFINITY, out);
 }
 
 void mfi_ref_conv_silu(float *state, const float *w, const float *x, uint32_t n_ch, uint32_t kernel,

@@ -24,6 +24,31 @@ static void silu_mul(const float *gate, const float *up, uint32_t n, float *y)
     }
 }
 
+/* min and max return their second operand if one is a NaN. */
+static __m256 glu_clamped8(__m256 gate, __m256 up, __m256 alpha, __m256 limit)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 g = _mm256_min_ps(limit, gate);
+    __m256 u = _mm256_max_ps(_mm256_xor_ps(limit, sign), _mm256_min_ps(limit, up));
+    __m256 v = _mm256_div_ps(g, one_plus_exp_neg(_mm256_mul_ps(alpha, g)));
+    return _mm256_mul_ps(_mm256_add_ps(u, _mm256_set1_ps(1)), v);
+}
+
+static void glu_clamped(const float *gate, const float *up, float alpha, float limit, uint32_t n,
+                        float *y)
+{
+    const __m256 a = _mm256_set1_ps(alpha), l = _mm256_set1_ps(limit);
+    uint32_t i = 0;
+    for (; n - i >= 8; i += 8)
+        _mm256_storeu_ps(y + i,
+                         glu_clamped8(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i), a, l));
+    if (i < n) {
+        __m256i mask = first_lanes(n - i);
+        __m256 g = _mm256_maskload_ps(gate + i, mask), u = _mm256_maskload_ps(up + i, mask);
+        _mm256_maskstore_ps(y + i, mask, glu_clamped8(g, u, a, l));
+    }
+}
+
 static void sigmoid_mul(float *y, const float *g, uint32_t n)
 {
     const __m256 one = _mm256_set1_ps(1);
@@ -82,14 +107,17 @@ const mfi_kernels mfi_avx2_kernels = {
     .isa = MFI_ISA_AVX2,
     .matmul_f32 = mfi_avx2_matmul_f32,
     .matmul_q8 = mfi_avx2_matmul_q8,
+    .matmul_cols = mfi_avx2_matmul_cols,
     .quantize_q8 = quantize_q8,
     .get_row = mfi_ref_get_row,
     ELEM_ENTRIES,
     .silu_mul = silu_mul,
+    .glu_clamped = glu_clamped,
     .sigmoid_mul = sigmoid_mul,
     .attend = mfi_avx2_attend,
     .attend_shared = mfi_avx2_attend_shared,
     .matmul_t = mfi_avx2_matmul_t,
+    .attend_ring = mfi_avx2_attend_ring,
     .conv_silu = mfi_avx2_conv_silu,
     .gdn_step = mfi_avx2_gdn_step,
     .route = mfi_ref_route,

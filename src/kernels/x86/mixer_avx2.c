@@ -71,33 +71,53 @@ static float exp_block(float *p, float max)
     return add_lanes16(sum[0], sum[1]);
 }
 
-void mfi_avx2_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
-                     uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out)
+/* All of a row, in pieces of the widths that there are loops for. */
+static void add_rows(float *out, float shrink, const float *p, const float *v, size_t ldv,
+                     uint32_t n, uint32_t dim_v)
 {
-    float max = -INFINITY, sum = 0;
-    MFI_ASSERT(n_kv > 0 && dim <= MFI_ATTN_DIM_MAX && dim_v <= MFI_ATTN_DIM_MAX);
+    uint32_t i = 0;
+    for (; dim_v - i >= 64; i += 64)
+        add_values(out + i, shrink, p, v + i, ldv, n, 8);
+    for (; dim_v - i >= 8; i += 8)
+        add_values(out + i, shrink, p, v + i, ldv, n, 1);
+    if (i < dim_v)
+        add_values_tail(out + i, shrink, p, v + i, ldv, n, dim_v - i);
+}
+
+void mfi_avx2_attend_ring(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
+                          uint32_t first, uint32_t n_kv, uint32_t ring, uint32_t dim,
+                          uint32_t dim_v, float scale, float sink, float *out)
+{
+    float max = sink, sum = sink == -INFINITY ? 0 : 1; /* exp(sink - max) */
+    MFI_ASSERT(n_kv > 0 && n_kv <= ring && first < ring);
+    MFI_ASSERT(dim <= MFI_ATTN_DIM_MAX && dim_v <= MFI_ATTN_DIM_MAX);
     memset(out, 0, dim_v * sizeof *out);
     for (uint32_t j0 = 0; j0 < n_kv; j0 += MFI_ATTN_BLOCK) {
         uint32_t n = MFI_MIN(n_kv - j0, MFI_ATTN_BLOCK);
+        /* Rows row .. row + n_here, then those from the ring's start on. */
+        uint32_t row = j0 < ring - first ? first + j0 : j0 - (ring - first);
+        uint32_t n_here = MFI_MIN(n, ring - row);
         float p[MFI_ATTN_BLOCK], block_max = max;
         for (uint32_t j = 0; j < MFI_ATTN_BLOCK; j++) {
-            p[j] = j < n ? scale * dot(q, k + (j0 + j) * ldk, dim) : -INFINITY;
+            size_t at = j < n_here ? row + j : j - n_here;
+            p[j] = j < n ? scale * dot(q, k + at * ldk, dim) : -INFINITY;
             block_max = MFI_MAX(block_max, p[j]);
         }
         float shrink = max == block_max ? 1 : expf(max - block_max);
-        const float *values = v + j0 * ldv;
-        uint32_t i = 0;
         max = block_max;
         sum = sum * shrink + exp_block(p, max);
-        for (; dim_v - i >= 64; i += 64)
-            add_values(out + i, shrink, p, values + i, ldv, n, 8);
-        for (; dim_v - i >= 8; i += 8)
-            add_values(out + i, shrink, p, values + i, ldv, n, 1);
-        if (i < dim_v)
-            add_values_tail(out + i, shrink, p, values + i, ldv, n, dim_v - i);
+        add_rows(out, shrink, p, v + row * ldv, ldv, n_here, dim_v);
+        if (n_here < n) /* a factor of 1 changes no bit */
+            add_rows(out, 1, p + n_here, v, ldv, n - n_here, dim_v);
     }
     for (uint32_t i = 0; i < dim_v; i++)
         out[i] /= sum;
+}
+
+void mfi_avx2_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
+                     uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out)
+{
+    mfi_avx2_attend_ring(q, k, ldk, v, ldv, 0, n_kv, n_kv, dim, dim_v, scale, -INFINITY, out);
 }
 
 /* Tap j of 8 channels from c on, for kernels of 4 taps: a transposition. */

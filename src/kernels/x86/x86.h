@@ -7,6 +7,8 @@
 
 void mfi_avx2_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                          size_t ldy, uint32_t row0, uint32_t row1);
+void mfi_avx2_matmul_cols(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
+                          size_t ldy, uint32_t col0, uint32_t col1);
 void mfi_avx2_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                         uint32_t row0, uint32_t row1);
 /* The same for types that these two have no tiles for (matmul_block_avx2.c). */
@@ -24,6 +26,9 @@ void mfi_avx2_matmul_t(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_
 void mfi_avx2_attend_shared(const float *q, size_t ldq, uint32_t n_q, const float *k, size_t ldk,
                             const float *v, size_t ldv, uint32_t n_kv, uint32_t dim, uint32_t dim_v,
                             float scale, float *out, size_t ldo);
+void mfi_avx2_attend_ring(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
+                          uint32_t first, uint32_t n_kv, uint32_t ring, uint32_t dim,
+                          uint32_t dim_v, float scale, float sink, float *out);
 void mfi_avx2_conv_silu(float *state, const float *w, const float *x, uint32_t n_ch,
                         uint32_t kernel, uint32_t c0, uint32_t c1, float *y);
 void mfi_avx2_gdn_step(float *s, const float *q, const float *k, const float *v, float g,

@@ -1,0 +1,46 @@
+/* K-EXAONE, from llama.cpp's files: queries and keys normed per head; layers with a sliding window
+ * are rotated, the others know no positions; dense layers first, then experts routed by sigmoids
+ * with a correction, and shared ones. The reading of the configuration; no arithmetic. */
+#include "model/config.h"
+#include "model/recipes.h"
+
+static const char *const no_model_types[] = {NULL};
+
+static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    s->routing.score = MFI_SCORE_SIGMOID;
+    s->routing.normalize = false; /* where the file doesn't say */
+    s->routing.group_best = 2;
+    model->omit[MFI_ROLE_ROUTER_CORRECTION] =
+        !mfi_config_has_layer_tensor(model, "exp_probs_b.bias");
+    MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_attention(c, s, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
+    MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
+    MFI_TRY(mfi_config_routing(c, s, err));
+    MFI_TRY(mfi_config_shared(c, model, err));
+    MFI_TRY(mfi_config_dense(c, model, err));
+    return mfi_config_windows(c, model, 4, err);
+}
+
+static const mfi_evidence evidence[] = {
+    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+};
+
+const mfi_arch mfi_arch_exaone_moe = {
+    .name = "exaone_moe",
+    .model_types = no_model_types,
+    .gguf_arch = "exaone-moe",
+    .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn_unrotated, mfi_names_gguf_attn),
+              [MFI_MIXER_WINDOW] = MFI_RECIPE(mfi_ops_attn, mfi_names_gguf_attn)},
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, mfi_names_gguf_moe),
+            [MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_gguf_moe_shared),
+            [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, mfi_names_gguf_dense)},
+    .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
+    .experts = &mfi_experts_mlp,
+    .read_config = read_config,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
+};

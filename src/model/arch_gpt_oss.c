@@ -1,0 +1,99 @@
+/* gpt-oss: attention with biases everywhere and sinks, every other layer over a sliding window; a
+ * router with biases whose weights are the softmax of the chosen; experts with biases and a clamped
+ * activation. Name table and the reading of the configuration; no arithmetic.
+ *
+ * Hugging Face's files have gate and up in one tensor, their rows in turn: MXFP4 as published
+ * ([expert][output], with _blocks and _scales), or floats, and those transposed. llama.cpp's have
+ * three tensors. */
+#include "model/config.h"
+#include "model/recipes.h"
+
+static const char *const model_types[] = {"gpt_oss", NULL};
+
+static const mfi_recipe_op attn_ops[] = {
+    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_MIXER}},
+    {.code = MFI_OP_MATMUL,
+     .src = {MFI_BUF_H},
+     .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},
+     .w = {MFI_ROLE_ATTN_Q, MFI_ROLE_ATTN_K, MFI_ROLE_ATTN_V},
+     .n = 3},
+    {.code = MFI_OP_BIAS,
+     .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},
+     .w = {MFI_ROLE_ATTN_Q_BIAS, MFI_ROLE_ATTN_K_BIAS, MFI_ROLE_ATTN_V_BIAS},
+     .n = 3},
+    {.code = MFI_OP_ATTN_PREP,
+     .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},
+     .w = {MFI_ROLE_NONE, MFI_ROLE_NONE}},
+    {.code = MFI_OP_ATTN,
+     .src = {MFI_BUF_Q},
+     .dst = {MFI_BUF_O},
+     .w = {MFI_ROLE_ATTN_SINKS},
+     .n = 1},
+    {.code = MFI_OP_MATMUL, .src = {MFI_BUF_O}, .dst = {MFI_BUF_Y}, .w = {MFI_ROLE_ATTN_O}, .n = 1},
+    {.code = MFI_OP_BIAS, .dst = {MFI_BUF_Y}, .w = {MFI_ROLE_ATTN_O_BIAS}, .n = 1},
+    {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
+};
+
+static const mfi_name_rule attn_names[] = {
+    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
+    MFI_MATRIX(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
+    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+    MFI_VECTOR(ATTN_Q_BIAS, Q, "self_attn.q_proj.bias", "attn_q.bias"),
+    MFI_VECTOR(ATTN_K_BIAS, KV, "self_attn.k_proj.bias", "attn_k.bias"),
+    MFI_VECTOR(ATTN_V_BIAS, KV, "self_attn.v_proj.bias", "attn_v.bias"),
+    MFI_VECTOR(ATTN_O_BIAS, HIDDEN, "self_attn.o_proj.bias", "attn_output.bias"),
+    MFI_VECTOR(ATTN_SINKS, N_HEAD, "self_attn.sinks", "attn_sinks.weight"),
+};
+
+static const mfi_name_rule moe_names[] = {
+    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "post_attention_norm.weight"),
+    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.router.weight", "ffn_gate_inp.weight"),
+    MFI_VECTOR(ROUTER_BIAS, EXPERTS, "mlp.router.bias", "ffn_gate_inp.bias"),
+};
+
+static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    double limit = 7;
+    s->routing.score = MFI_SCORE_SOFTMAX_CHOSEN;
+    s->glu = MFI_GLU_CLAMPED;
+    s->glu_alpha = 1.702f; /* no file says it */
+    MFI_TRY(mfi_config_common(c, s, err));
+    MFI_TRY(mfi_config_require(c, "attention_bias", true, err));
+    MFI_TRY(mfi_config_attention(c, s, err));
+    MFI_TRY(mfi_config_rope(c, s, 150000, 1.0, err));
+    MFI_TRY(mfi_config_experts(c, s, c->gguf_arch ? "moe_intermediate_size" : "intermediate_size",
+                               err));
+    MFI_TRY(mfi_config_number(c, mfi_config_get(c, "swiglu_limit"), "swiglu_limit", 1e-3, 1e6,
+                              &limit, err));
+    s->glu_limit = (float)limit;
+    return mfi_config_windows(c, model, 2, err);
+}
+
+static const mfi_evidence evidence[] = {
+    {"safetensors: bfloat16, float16, float32 experts",
+     "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face "
+     "transformers"},
+    {"safetensors: MXFP4 experts, as published",
+     "the same model quantised, against its own experts decoded to floats"},
+    {"GGUF", "tiny F32 models: logits of llama.cpp"},
+};
+
+const mfi_arch mfi_arch_gpt_oss = {
+    .name = "gpt_oss",
+    .model_types = model_types,
+    .gguf_arch = "gpt-oss",
+    .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(attn_ops, attn_names),
+              [MFI_MIXER_WINDOW] = MFI_RECIPE(attn_ops, attn_names)},
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
+    .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
+    .experts = &mfi_experts_mlp,
+    .read_config = read_config,
+    .expert_bias = true,
+    .interleaved = true,
+    .evidence = evidence,
+    .n_evidence = MFI_ARRAY_LEN(evidence),
+};

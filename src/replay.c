@@ -1,0 +1,58 @@
+/* The public face of trace replay: see moeflux.h. Any thread; a replay is read-only once open. */
+#include "experts/replay.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "moeflux/moeflux.h"
+
+struct mf_replay {
+    mfi_replay trace;
+};
+
+mf_status mf_replay_open(mf_replay **replay, const char *path, mf_error *err)
+{
+    mf_replay *r = calloc(1, sizeof *r);
+    if (!r)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a replay");
+    mf_status status = mfi_replay_open(&r->trace, path, err);
+    if (status != MF_OK) {
+        free(r);
+        return status;
+    }
+    *replay = r;
+    return MF_OK;
+}
+
+void mf_replay_close(mf_replay **replay)
+{
+    if (!*replay)
+        return;
+    mfi_replay_close(&(*replay)->trace);
+    free(*replay);
+    *replay = NULL;
+}
+
+void mf_replay_info_get(const mf_replay *replay, mf_replay_info *info)
+{
+    const mfi_replay *t = &replay->trace;
+    *info = (mf_replay_info){.struct_size = sizeof *info,
+                             .n_layers = t->n_layers,
+                             .n_experts = t->n_experts,
+                             .top_k = t->top_k,
+                             .expert_bytes = t->expert_bytes,
+                             .n_tokens = t->n_tokens,
+                             .n_choices = t->n_keys};
+}
+
+mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uint32_t n_slots,
+                         uint64_t *hits, mf_error *err)
+{
+    if (!policy)
+        return mfi_replay_bound(&replay->trace, n_slots, hits, err);
+    const mfi_policy_ops *ops = mfi_policy_named(policy);
+    if (!ops)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: lru, lfu)",
+                        policy);
+    return mfi_replay_run(&replay->trace, ops, n_slots, hits, err);
+}
