@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Writes tests/data/latent-tiny: small models with latent attention and what others compute for them.
+"""Writes tests/data/latent-tiny: small models of DeepSeek's kind and what others compute for them.
 
 Usage: latent_tiny.py [OUT_DIR]     (needs the Python packages mlx, mlx-lm, torch, transformers, safetensors)
 
 Random weights; logits, hidden states and greedy tokens by mlx-lm's or transformers' own model class,
 loaded from the folder that was written, in float32. They share no code with the engine that is held
-against them. What the three have that the larger references lack: kv_b split and quantised (mlx-lm's
-DeepSeek-V3), kv_b whole and quantised (its DeepSeek-V2), and queries that aren't compressed (V2-Lite).
+against them. What they have that the larger references lack: kv_b split and quantised (mlx-lm's DeepSeek-V3),
+kv_b whole and quantised (its DeepSeek-V2), queries that aren't compressed (V2-Lite), and DeepSeekMoE, from
+before latent attention.
 """
 import json
 import os
@@ -18,7 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import torch
 from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
-from mlx_lm.models import deepseek_v2, deepseek_v3
+from mlx_lm.models import deepseek, deepseek_v2, deepseek_v3
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
@@ -45,6 +46,9 @@ V3 = {**COMMON, "model_type": "deepseek_v3", "n_group": 2, "topk_group": 1, "n_s
 V2 = {**COMMON, "model_type": "deepseek_v2", "n_group": 1, "topk_group": 1, "n_shared_experts": 2, "q_lora_rank": None,
       "norm_topk_prob": False, "routed_scaling_factor": 1.0, "scoring_func": "softmax", "topk_method": "greedy",
       "rope_scaling": YARN}
+V1 = {k: v for k, v in COMMON.items() if not k.startswith(("qk_", "kv_", "v_head"))}
+V1 = {**V1, "model_type": "deepseek", "n_shared_experts": 2, "num_key_value_heads": 2, "norm_topk_prob": False,
+      "scoring_func": "softmax", "rope_scaling": None}
 
 
 def write_json(folder, name, value):
@@ -134,13 +138,14 @@ def make_hf(folder, config):
     print(f"{folder}: spread {out.logits.std().item():.3g}")
 
 
-README = """# Small models with latent attention
+README = """# Small models of DeepSeek's kind
 
 Written by `tools/latent_tiny.py` with mlx {mlx} (CPU), mlx-lm {mlx_lm} and transformers {transformers}, seed {seed}. Random
 weights; 3 layers (hf: 2), the first dense, 8 experts of width 32, 2 of them used.
 
 * `mlx-v3`: DeepSeek-V3 as mlx-lm converts it, 4 bits in groups of 32: kv_b split in two, the keys' part transposed.
 * `mlx-v2`: DeepSeek-V2 as mlx-lm converts it, the same bits: kv_b whole; queries not compressed.
+* `mlx-v1`: DeepSeekMoE as mlx-lm converts it, the same bits: plain attention.
 * `hf-v2-lite`: DeepSeek-V2-Lite's layout in bfloat16: queries not compressed, YaRN with mscale 0.707.
 
 `expected.safetensors` is as in `mlx-tiny`, computed in float32.
@@ -153,6 +158,7 @@ def main():
     mx.random.seed(SEED)
     make_mlx(os.path.join(out, "mlx-v3"), deepseek_v3, V3)
     make_mlx(os.path.join(out, "mlx-v2"), deepseek_v2, V2)
+    make_mlx(os.path.join(out, "mlx-v1"), deepseek, V1)
     make_hf(os.path.join(out, "hf-v2-lite"), {**V2, "num_hidden_layers": 2})
     with open(os.path.join(out, "README.md"), "w") as f:
         f.write(README.format(mlx=mx.__version__, mlx_lm=version("mlx-lm"), transformers=version("transformers"),

@@ -26,7 +26,7 @@ def with_old_keys(source, folder):
     config = json.load(open(os.path.join(source, "config.json")))
     rope = config.get("rope_parameters", {})
     config.setdefault("rope_theta", rope.get("rope_theta"))
-    config.setdefault("rope_scaling", None)
+    config.setdefault("rope_scaling", None if rope.get("rope_type", "default") == "default" else rope)
     config.setdefault("mlp_bias", False)
     config.setdefault("shared_intermediate_size", 0)
     if "num_local_experts" in config:

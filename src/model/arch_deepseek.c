@@ -69,6 +69,8 @@ static mf_status read_v2(mfi_model *model, const mfi_config *c, mf_error *err)
     s->routing = (mfi_routing){.score = MFI_SCORE_SOFTMAX, .scale = 1};
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_latent(c, model, err));
+    /* DeepSeek's own code would then not scale, others do. */
+    MFI_TRY(mfi_config_require(c, "norm_topk_prob", false, err));
     MFI_TRY(read_layers(model, c, err));
     const char *method = mfi_json_str(mfi_config_get(c, "topk_method"), NULL);
     if (!method || strcmp(method, "greedy") == 0)
@@ -131,8 +133,7 @@ static const mfi_evidence evidence[] = {
                                                 "and greedy tokens of Hugging Face transformers"},
     {"safetensors: FP8 in blocks of 128 x 128",
      "the same tiny model, quantised so and decoded again by other code"},
-    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "tiny 4-bit models of DeepSeek-V2 and V3: the same, of mlx-lm"},
+    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed", "tiny 4-bit models: logits of mlx-lm"},
     {"GGUF", "tiny F32 models: logits of llama.cpp"},
 };
 

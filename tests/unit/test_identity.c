@@ -128,6 +128,8 @@ static void latent(void **state)
     s.split = true;
     s.q_rank = 0;
     budgets_threads_chunks(mft_latent_write(&s), MF_ACTIVATIONS_F32, mfi_cpu_isa());
+    budgets_threads_chunks(mft_source("tests/data/latent-tiny/mlx-v3"), MF_ACTIVATIONS_Q8,
+                           mfi_cpu_isa());
 }
 
 /* Layers with a window of 8 keep their keys in a ring, which 70 tokens go round several times. */

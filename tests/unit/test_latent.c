@@ -213,6 +213,12 @@ static void impossible(void **state)
         mft_latent_set(dir, cases[i].key, cases[i].value);
         refused(dir, cases[i].status, cases[i].word);
     }
+    const char *v2 = mft_latent_write(&s);
+    mft_latent_set(v2, "model_type", "\"deepseek_v2\"");
+    mft_latent_set(v2, "scoring_func", "\"softmax\"");
+    refused(v2, MF_ERR_UNSUPPORTED, "norm_topk_prob");
+    mft_latent_set(v2, "norm_topk_prob", "false");
+    refused(v2, MF_ERR_UNSUPPORTED, "topk_method 'noaux_tc'");
 }
 
 /* Listed layer by layer, the kinds are what they are by number. */

@@ -140,9 +140,9 @@ static void parts(void **state)
     if (!COUNTS)
         mft_skip("allocations can't be counted here");
     assert_true(counting_works());
-    const char *folders[] = {mft_source("tests/data/mlx-tiny/q4g32"),
-                             mft_source("tests/data/mlx-tiny/mixed-q3g32"),
-                             mft_oracle("hf/qwen3_5_moe_text")};
+    const char *folders[] = {
+        mft_source("tests/data/mlx-tiny/q4g32"), mft_source("tests/data/mlx-tiny/mixed-q3g32"),
+        mft_source("tests/data/latent-tiny/mlx-v3"), mft_oracle("hf/qwen3_5_moe_text")};
     for (size_t i = 0; i < MFI_ARRAY_LEN(folders) && folders[i]; i++) {
         decode_parts(folders[i], false, MF_ACTIVATIONS_F32);
         decode_parts(folders[i], true, MF_ACTIVATIONS_Q8);

@@ -271,6 +271,7 @@ int main(void)
         cmocka_unit_test(mlx_mixed),
         LATENT("mlx-v3"),
         LATENT("mlx-v2"),
+        LATENT("mlx-v1"),
         LATENT("hf-v2-lite"),
         MLX("qwen3_moe-q4g32"),
         MLX("qwen2_moe-q6g32"),
