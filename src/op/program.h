@@ -92,6 +92,7 @@ typedef struct mfi_expert_layout {
     mfi_expert_mat proj[MFI_EXPERT_PROJS];
     bool interleaved; /* GATE has twice the outputs: gate 0, up 0, gate 1, ...; there is no UP */
     uint64_t bytes;
+    uint64_t gap_bytes; /* of them, those between planes for the drive's sake */
     uint8_t in_bits, mid_bits; /* what gate and up, and down, take: as x_bits */
 } mfi_expert_layout;
 
@@ -161,6 +162,7 @@ typedef struct mfi_program {
     mfi_expert_layout *experts; /* [n_layers]; 0 bytes where a layer has none */
     mfi_layer_state *state;     /* [n_layers] */
     uint64_t dense_bytes, scratch_bytes, slot_bytes;
+    uint64_t dense_gap_bytes; /* of dense_bytes, those between planes for the drive's sake */
 } mfi_program;
 
 void mfi_program_free(mfi_program *program);

@@ -124,13 +124,13 @@ static void add_weight(emitter *e, uint32_t row, mfi_role role)
         w->type = mfi_qtype_float(MFI_Q_F32);
     w->x_bits = x_bits_of(e, role, w->type, w->cols);
     for (uint32_t p = 0; p < mfi_quant_n_planes(w->type); p++) {
+        uint64_t bytes = mfi_quant_plane_bytes(w->type, p, w->rows, w->cols);
+        uint64_t begin = e->p->dense_bytes, at = begin;
         if (src->load == MFI_LOAD_MATRIX && src->map == MFI_MAP_NONE)
-            e->p->dense_bytes =
-                beside_file(e->p->dense_bytes, mfi_quant_plane_bytes(w->type, p, w->rows, w->cols),
-                            mfi_tensor_extent(t, p, 0, w->rows).offset);
-        w->offset[p] = e->p->dense_bytes;
-        e->p->dense_bytes = mfi_align_up(
-            e->p->dense_bytes + mfi_quant_plane_bytes(w->type, p, w->rows, w->cols), ALIGN);
+            at = beside_file(begin, bytes, mfi_tensor_extent(t, p, 0, w->rows).offset);
+        w->offset[p] = at;
+        e->p->dense_bytes = mfi_align_up(at + bytes, ALIGN);
+        e->p->dense_gap_bytes += e->p->dense_bytes - mfi_align_up(begin + bytes, ALIGN);
     }
 }
 
@@ -172,16 +172,20 @@ static bool all_beside(const emitter *e, uint32_t layer, uint32_t proj, uint32_t
     return true;
 }
 
-static mf_status place_part(emitter *e, uint32_t layer, uint64_t bytes, uint32_t *offset,
-                            mf_error *err)
+/* A part of a layer's experts; `begin` is where the slot would have it: its end, or behind a gap.
+ */
+static mf_status place_part(emitter *e, uint32_t layer, uint64_t begin, uint64_t bytes,
+                            uint32_t *offset, mf_error *err)
 {
     const mfi_shape *s = &e->model->shape;
     mfi_expert_layout *l = &e->p->experts[layer];
     if (bytes > EXPERT_BYTES_MAX || l->bytes + bytes > EXPERT_BYTES_MAX)
         return mfi_fail(err, MF_ERR_LIMIT, "%s: layer %u: an expert of %u x %u has more than 4 GiB",
                         mfi_catalog_path(e->model->catalog), layer, s->hidden, s->expert_width);
-    *offset = (uint32_t)l->bytes;
-    l->bytes = mfi_align_up(l->bytes + bytes, ALIGN);
+    uint64_t without = mfi_align_up(l->bytes + bytes, ALIGN);
+    *offset = (uint32_t)begin;
+    l->bytes = mfi_align_up(begin + bytes, ALIGN);
+    l->gap_bytes += l->bytes - without;
     return MF_OK;
 }
 
@@ -211,16 +215,17 @@ static mf_status place_experts(emitter *e, mf_error *err)
             m->cols = m->transposed ? outputs : inputs;
             for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++) {
                 uint64_t bytes = mfi_quant_plane_bytes(m->type, p, m->rows, m->cols);
+                uint64_t begin = l->bytes;
                 if (all_beside(e, layer, proj, p, m->rows))
-                    l->bytes = beside_file(l->bytes, bytes, extent_of(e, &src[proj], p, m->rows));
-                MFI_TRY(place_part(e, layer, bytes, &m->offset[p], err));
+                    begin = beside_file(begin, bytes, extent_of(e, &src[proj], p, m->rows));
+                MFI_TRY(place_part(e, layer, begin, bytes, &m->offset[p], err));
             }
             uint32_t bias = e->model->expert_bias[layer * MFI_EXPERT_PROJS + proj];
             if (bias == MFI_TENSOR_NONE)
                 continue;
             m->n_bias = outputs;
             m->bias_type = mfi_catalog_tensor(e->model->catalog, bias)->type;
-            MFI_TRY(place_part(e, layer, mfi_quant_row_bytes(m->bias_type, 0, outputs),
+            MFI_TRY(place_part(e, layer, l->bytes, mfi_quant_row_bytes(m->bias_type, 0, outputs),
                                &m->bias_offset, err));
         }
         mfi_qtype up = l->proj[l->interleaved ? MFI_EXPERT_GATE : MFI_EXPERT_UP].type;

@@ -56,6 +56,8 @@ static void layouts(const mft_oss *quantised)
     floats.mxfp4 = false;
     size_t n = (size_t)N_IDS * floats.n_vocab;
     for (mfi_isa isa = MFI_ISA_C; isa <= mfi_cpu_isa(); isa++) {
+        if (!mfi_cpu_has(isa))
+            continue;
         float *a = logits_of(quantised, isa), *b = logits_of(&floats, isa);
         double e = apart(a, b, n);
         printf("  %s: published and float layout %.2g of the spread apart\n", mfi_isa_name(isa), e);

@@ -36,7 +36,7 @@ static void one(uint32_t seed)
     w.planes[0] = stored(&rng, type, (size_t)rows * cols, seed % MFT_N_PLACES, exact);
     float *x = mft_random_floats(&rng, ldx * (n_tok - 1) + rows, 1);
     for (uint32_t level = 0; level < mft_n_levels(); level++) {
-        const mfi_kernels *k = mfi_kernels_get(level);
+        const mfi_kernels *k = mft_level(level);
         float *y = mft_floats(ldy * (n_tok - 1) + cols, MFT_AT_END);
         float *single = mft_floats(cols, MFT_AT_END);
         memset(y, 0x7f, (ldy * (n_tok - 1) + cols) * sizeof *y);

@@ -109,7 +109,7 @@ static void clamped_glu(void **state)
         float *gate = mft_random_floats(&rng, n, 8), *up = mft_random_floats(&rng, n, 8);
         float *a = mft_floats(n, MFT_AT_END), *b = mft_floats(n, MFT_AT_START);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            const mfi_kernels *k = mfi_kernels_get(level);
+            const mfi_kernels *k = mft_level(level);
             k->glu_clamped(gate, up, 1.702f, 7, n, a);
             for (uint32_t j = 0; j < n; j++) {
                 double g = fmin((double)gate[j], 7), u = fmin(fmax((double)up[j], -7), 7);
@@ -129,7 +129,7 @@ static void clamped_glu(void **state)
     for (uint32_t level = 0; level < mft_n_levels(); level++) {
         float g[8] = {INFINITY, 7, 1e30f, -INFINITY, NAN, 1, 1, -1e30f};
         float u[8] = {-INFINITY, 7, 1e30f, 1, 1, NAN, INFINITY, 0}, y[8];
-        mfi_kernels_get(level)->glu_clamped(g, u, 1.702f, 7, 8, y);
+        mft_level(level)->glu_clamped(g, u, 1.702f, 7, 8, y);
         assert_true(y[0] < -41.9f && y[0] > -42); /* (-7 + 1) * 7 */
         assert_true(y[1] == y[2] && y[1] > 55.9f);
         assert_true(isnan(y[4]) && isnan(y[5]));

@@ -34,7 +34,7 @@ static void check_transposed(mfi_rng *rng, mfi_qtype type, uint32_t case_no)
     size_t n_y = ldy * (n_tok - 1) + cols;
     float *x = mft_random_floats(rng, ldx * (n_tok - 1) + n_rows, 1);
     for (uint32_t level = 0; level < mft_n_levels(); level++) {
-        const mfi_kernels *k = mfi_kernels_get(level);
+        const mfi_kernels *k = mft_level(level);
         float *y = mft_floats(n_y, MFT_AT_END), *one = mft_floats(cols, MFT_AT_END);
         for (size_t i = 0; i < n_y; i++)
             y[i] = SENTINEL;
@@ -114,7 +114,7 @@ static void shared_cache(void **state)
         for (uint32_t j = 0; i % 2 && j < dim; j++) /* the largest score comes last */
             kv[(n_kv - 1) * ld + j] = q[j] * 2;
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            const mfi_kernels *k = mfi_kernels_get(level);
+            const mfi_kernels *k = mft_level(level);
             float *out = mft_floats(ldo * (n_q - 1) + dim_v, MFT_AT_END);
             float *one = mft_floats(dim_v, MFT_AT_END);
             k->attend_shared(q, ldq, n_q, kv, ld, kv, ld, n_kv, dim, dim_v, scale, out, ldo);
@@ -141,7 +141,7 @@ static void shared_extremes(void **state)
 {
     (void)state;
     for (uint32_t level = 0; level < mft_n_levels(); level++) {
-        const mfi_kernels *k = mfi_kernels_get(level);
+        const mfi_kernels *k = mft_level(level);
         float q[3][2] = {{1, 0}, {0, 1}, {0, 0}}, kv[130][2], out[3];
         for (int j = 0; j < 130; j++) {
             kv[j][0] = j == 100 ? 1e30f : (float)j * -1e28f;
@@ -174,7 +174,7 @@ static void rotations(void **state)
         }
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
             memcpy(y, y0, n_rot * sizeof *y);
-            mfi_kernels_get(level)->rope_pairs(y, n_rot, cosines, sines);
+            mft_level(level)->rope_pairs(y, n_rot, cosines, sines);
             for (uint32_t j = 0; j < n_rot / 2; j++) {
                 double angle = j * 0.7 + i, u = (double)y0[2 * j], v = (double)y0[2 * j + 1];
                 assert_true(fabs((double)y[2 * j] - (u * cos(angle) - v * sin(angle))) < 1e-6);

@@ -102,7 +102,7 @@ static void attention_in_a_ring(void **state)
             rest += exp((double)scale * weighted_dot(q, k + j * ldk, dim) - max);
         double share = rest / (rest + exp((double)sink - max));
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            const mfi_kernels *kern = mfi_kernels_get(level);
+            const mfi_kernels *kern = mft_level(level);
             float *out = mft_floats(dim_v, MFT_AT_END), *same = mft_floats(dim_v, MFT_AT_END);
             kern->attend_ring(q, ring_k, ldk, ring_v, ldv, first, n_kv, ring, dim, dim_v, scale,
                               sink, out);

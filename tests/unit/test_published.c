@@ -75,10 +75,11 @@ static void check(mft_headers *headers, const hand *h)
     o.memory_bytes = least;
     mft_ok(mfi_plan_make(&plan, model, &machine, &o, &err), &err);
     assert_true(plan.fits && plan.n_slots >= model->shape.top_k);
-    assert_int_equal(plan.program.slot_bytes, h->expert_bytes);
+    const mfi_expert_layout *l = &plan.program.experts[mfi_program_expert_layer(&plan.program)];
+    assert_int_equal(l->bytes - l->gap_bytes, h->expert_bytes);
     assert_int_equal(plan.token_expert_bytes, h->token_bytes);
     assert_int_equal(plan.expert_bytes_total, h->experts_bytes);
-    assert_int_equal(plan.bytes[MFI_PLAN_DENSE], h->dense_bytes);
+    assert_int_equal(plan.bytes[MFI_PLAN_DENSE] - plan.program.dense_gap_bytes, h->dense_bytes);
     assert_int_equal(kv_of(&plan), h->kv_bytes);
     assert_int_equal(plan.bytes[MFI_PLAN_KV], 512 * h->kv_bytes);
     assert_int_equal(plan.bytes[MFI_PLAN_STATE], h->state_bytes);

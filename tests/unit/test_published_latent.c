@@ -130,10 +130,12 @@ static void check(const shape *s, bool prediction, const hand *by_hand)
     mft_ok(mfi_plan_make(&plan, model, &machine, &o, &err), &err);
     for (uint32_t i = 0; i < s->n_layers; i++)
         kv += plan.program.state[i].kv_pos_bytes;
-    assert_int_equal(plan.program.slot_bytes, by_hand->expert_bytes);
+    const mfi_expert_layout *l = &plan.program.experts[mfi_program_expert_layer(&plan.program)];
+    assert_int_equal(l->bytes - l->gap_bytes, by_hand->expert_bytes);
     assert_int_equal(plan.token_expert_bytes, by_hand->token_bytes);
     assert_int_equal(plan.expert_bytes_total, by_hand->experts_bytes);
-    assert_int_equal(plan.bytes[MFI_PLAN_DENSE], by_hand->dense_bytes);
+    assert_int_equal(plan.bytes[MFI_PLAN_DENSE] - plan.program.dense_gap_bytes,
+                     by_hand->dense_bytes);
     assert_int_equal(kv, by_hand->kv_bytes);
     assert_int_equal(plan.bytes[MFI_PLAN_KV], 512 * kv);
     assert_int_equal(plan.bytes[MFI_PLAN_STATE], 0);

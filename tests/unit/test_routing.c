@@ -96,7 +96,7 @@ static void as_in_transformers(void **state)
             uint16_t ids[4];
             for (uint32_t j = 0; j < N; j++)
                 in[j] = c->biased ? logits[j] + correction[j] : logits[j];
-            mfi_kernels_get(level)->route(&c->routing, in, c->corrected ? correction : NULL, N, 4,
+            mft_level(level)->route(&c->routing, in, c->corrected ? correction : NULL, N, 4,
                                           ids, weights);
             for (uint32_t k = 0; k < 4; k++) {
                 uint32_t at = 0;
@@ -183,7 +183,7 @@ static void random_routers(void **state)
         double want[12];
         search(&r, in, corr, n, top_k, want_ids, want);
         for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            mfi_kernels_get(level)->route(&r, in, corr, n, top_k, ids, weights);
+            mft_level(level)->route(&r, in, corr, n, top_k, ids, weights);
             for (uint32_t k = 0; k < top_k; k++) {
                 assert_int_equal(ids[k], want_ids[k]);
                 /* With a choice by score + correction, logits near 0 sum up with cancellation. */
@@ -203,7 +203,7 @@ static void vanishing(void **state)
         mfi_routing r = {.score = MFI_SCORE_SIGMOID, .normalize = true, .scale = 1};
         uint16_t ids[2];
         float weights[2];
-        mfi_kernels_get(level)->route(&r, in, NULL, 4, 2, ids, weights);
+        mft_level(level)->route(&r, in, NULL, 4, 2, ids, weights);
         assert_true(ids[0] == 0 && ids[1] == 1);
         assert_true(weights[0] == 0 && weights[1] == 0);
     }
