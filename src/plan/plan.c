@@ -11,6 +11,8 @@
 /* What the process grows by after the plan stands, beside what is planned: stdio, pages of code and
  * libraries that run for the first time, small tables of the application. Measured: 0.2 MiB. */
 #define PROCESS_GROWTH_BYTES MFI_MIB
+/* By which the resident process differs from run to run (measured: 0.3 MiB). */
+#define PROCESS_NOISE_BYTES (512 * MFI_KIB)
 /* Of a stack what is touched (20 KiB of kernels, 4 of the C library) and the kernel's part. */
 #define THREAD_BYTES   (48 * MFI_KIB)
 #define CHUNK_AUTO_MAX 512
@@ -255,10 +257,13 @@ static void find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine
     plan->page_cache_bytes = page_cache_min(plan);
     uint64_t floor = least_bytes(plan, model, m, p, o->ctx ? o->ctx : ctx_least(model));
     plan->page_cache_bytes = cache;
-    /* A round number with the page cache's share, so that what is printed works when typed back in,
-     * even though the process differs by some pages from run to run. */
-    floor += MFI_MIN(floor / 64, MFI_PAGE_CACHE_BYTES_MAX);
-    plan->floor_bytes = mfi_align_up(MFI_MAX(floor, m->open_peak_bytes), MFI_MIB);
+    /* A round number with the page cache's share and with what a process differs by from run to
+     * run, so that what is printed works when typed back in: the check leaves the difference out.
+     */
+    floor += MFI_MAX(MFI_MIN(floor / 64, MFI_PAGE_CACHE_BYTES_MAX), PROCESS_NOISE_BYTES);
+    floor = MFI_MAX(floor, m->open_peak_bytes);
+    plan->floor_bytes = mfi_align_up(floor, MFI_MIB);
+    plan->least_bytes = mfi_align_up(floor - PROCESS_NOISE_BYTES, MFI_MIB);
 }
 
 static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
@@ -414,7 +419,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     choose_slots(plan, model, machine, &z);
     choose_policy(plan, model, options);
     fill_items(plan, machine, &z);
-    plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->floor_bytes;
+    plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->least_bytes;
     if (!plan->fits) {
         return mfi_fail(
             err, MF_ERR_BUDGET,

@@ -40,7 +40,8 @@ typedef enum mfi_plan_item {
 typedef struct mfi_plan {
     mfi_program program;
     uint64_t budget_bytes;
-    uint64_t floor_bytes; /* smallest budget that works with these options */
+    uint64_t floor_bytes; /* smallest budget that works with these options, in every run */
+    uint64_t least_bytes; /* and in this one: at most 1 MiB less */
     bool fits;
     uint64_t bytes[MFI_PLAN_N_ITEMS];
     uint64_t other_bytes; /* as asked for; counted among the tables */

@@ -360,7 +360,8 @@ class Model(Case):
     def test_trace_and_replay(self):
         """One token at a time, a replay counts what the run counted."""
         trace = self.path("trace.jsonl")
-        args = ["-p", self.question, "--temp", "0", "-n", "24", "--chunk", "1", "--memory", "17M", "-c", "128"]
+        args = ["-p", self.question, "--temp", "0", "-n", "24", "--ignore-eos", "--chunk", "1", "--memory", "17M",
+                "-c", "128"]
         for policy in ("lru", "lfu"):
             out = json.loads(self.cli("trace", "-m", MODEL, *args, "-o", trace, "--json", "--policy", policy).stdout)
             self.assertEqual(out["model"]["policy"], policy)
@@ -376,9 +377,9 @@ class Model(Case):
         svg = ElementTree.parse(self.path("plot.svg")).getroot()
         self.assertEqual(len([e for e in svg if e.tag.endswith("polyline")]), 3)
         self.assertEqual(json.loads(self.cli("replay", trace, "--cache", "10%,64,2M", "--json").stdout)["tokens"],
-                         out["prompt_tokens"] + out["generated_tokens"] - 1)
+                         out["prompt_tokens"] + 23)
         self.usage("replay", trace, "--policy", "magic", says="magic")
-        self.usage("replay", trace, "--cache", "1,,2", says="1,,2")
+        self.usage("replay", trace, "--cache", "64,,72", says="64,,72")
         self.cli("replay", trace, "--cache", "1", code=1)
         self.cli("replay", os.path.join(MODEL, "config.json"), code=3)
 

@@ -169,7 +169,7 @@ static void plan(const mfi_model *model, uint64_t memory_bytes)
         for (int i = 0; i < MFI_PLAN_N_ITEMS; i++)
             sum += p.bytes[i];
         check(p.fits == (status == MF_OK) && (!p.fits || sum <= p.budget_bytes));
-        check(!p.fits || p.floor_bytes <= p.budget_bytes);
+        check(!p.fits || p.least_bytes <= p.budget_bytes);
         mfi_plan_print(&p, model, &machine, true, &out);
         mfi_plan_print(&p, model, &machine, false, &out);
         check(!out.failed && out.len > 0);

@@ -58,7 +58,7 @@ static void check(mft_headers *headers, const hand *h)
     assert_int_equal(mfi_plan_make(&plan, model, &machine, &o, &err), MF_ERR_BUDGET);
     uint64_t least = plan.floor_bytes;
     mfi_plan_free(&plan);
-    o.memory_bytes = least - MFI_MIB;
+    o.memory_bytes = least - 2 * MFI_MIB;
     assert_int_equal(mfi_plan_make(&plan, model, &machine, &o, &err), MF_ERR_BUDGET);
     mfi_plan_free(&plan);
     o.memory_bytes = least;
