@@ -21,7 +21,7 @@ endif()
 if(Python3_FOUND AND TARGET moeflux_cli)
   foreach(item "test_chat Piped chat_piped" "test_chat Terminal chat_terminal"
                "test_template Own template" "test_template Oracle template_oracle"
-               "test_inspect Inspect inspect" "test_texts Texts texts" "test_texts Lint texts_lint")
+               "test_inspect Inspect inspect" "test_bench Bench bench" "test_texts Texts texts" "test_texts Lint texts_lint")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)

@@ -75,7 +75,13 @@ static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
                  row = gathered ? w->first : 0;
         const uint32_t bufs[2] = {MFI_BUF_EG, MFI_BUF_EU};
         for (uint32_t proj = 0; proj < 2; proj++) {
-            mfi_mat mat = expert_mat(&l->proj[proj], w->data);
+            mfi_mat mat = expert_mat(&l->proj[proj], w->data), after;
+            if (proj == MFI_EXPERT_GATE || i + 1 < j->step->n_work) {
+                after = proj == MFI_EXPERT_GATE ? expert_mat(&l->proj[MFI_EXPERT_UP], w->data)
+                                                : expert_mat(&l->proj[MFI_EXPERT_GATE], w[1].data);
+                mat.next = &after;
+                mat.next_row = begin;
+            }
             float *y = mfi_cpu_row(cpu, bufs[proj], w->first);
             if (l->in_bits) {
                 mfi_q8 x = mfi_cpu_form(cpu, src, row, hidden, l->in_bits);
@@ -109,7 +115,12 @@ static void down(void *ctx, uint32_t worker, uint32_t n_workers)
         return;
     for (uint32_t i = 0; i < j->step->n_work; i++) {
         const mfi_expert_work *w = &j->step->work[i];
-        mfi_mat mat = expert_mat(&l->proj[MFI_EXPERT_DOWN], w->data);
+        mfi_mat mat = expert_mat(&l->proj[MFI_EXPERT_DOWN], w->data), after;
+        if (i + 1 < j->step->n_work) {
+            after = expert_mat(&l->proj[MFI_EXPERT_DOWN], w[1].data);
+            mat.next = &after;
+            mat.next_row = begin;
+        }
         float *y = mfi_cpu_row(cpu, j->op->dst[0], w->first);
         if (l->mid_bits) {
             mfi_q8 x = mfi_cpu_form(cpu, MFI_BUF_EG, w->first, width, l->mid_bits);
