@@ -7,6 +7,7 @@ Converts FLOAT_MODEL to every width, evaluates the same tokens (questions and an
 ChatML, in sequences of 1,024) and takes, over all positions and in nats,
 
     activations  mean KL(f32 || q8): the same weights, activations in float and in 8 bits
+    fine         mean KL(f32 || q16): the same in 16 bits
     default      the same with the engine's own choice, which may differ from weight to weight
     weights      mean KL(bf16 || f32): the float model and the quantised one, activations in float
 
@@ -28,7 +29,8 @@ SEQUENCE = 1024
 # name, options of convert. The second part keeps 8 bits outside the experts, as the shipped model.
 CONVERSIONS = [(f"mlx{bits} group 64", ["--quant", f"mlx{bits}"]) for bits in (8, 6, 5, 4, 3, 2)] + [
     (f"mlx{bits} group 128, dense mlx8",
-     ["--quant", f"mlx{bits}", "--dense-bits", "8", "--group-size", "128"]) for bits in (6, 5, 3, 2)]
+     ["--quant", f"mlx{bits}", "--dense-bits", "8", "--group-size", "128"]) for bits in (6, 5, 3, 2)] + [
+    (f"gguf {name}", ["--quant", name]) for name in ("q8_0", "q6_k", "q4_k", "q4_0")]
 
 
 def read_ids(args, n_tokens):
@@ -77,12 +79,14 @@ def compare(p, q):
 def measure(args, name, model, sequences, reference):
     f32 = log_softmax(args, model, sequences, "f32")
     q8 = log_softmax(args, model, sequences, "q8")
+    fine = log_softmax(args, model, sequences, "q16")
     auto = log_softmax(args, model, sequences, "auto")
-    run = {"weights": name, "activations_kl": compare(f32, q8), "default_kl": compare(f32, auto),
+    run = {"weights": name, "activations_kl": compare(f32, q8), "fine_kl": compare(f32, fine),
+           "default_kl": compare(f32, auto),
            "weights_kl": compare(reference, f32), "weights_and_default_kl": compare(reference, auto)}
     run["ratio"] = float(f"{run['activations_kl']['kl_mean'] / run['weights_kl']['kl_mean']:.3g}")
     shown = "   ".join(f"{key[:-3]} {run[key]['kl_mean']:.3g}, same top {run[key]['same_top']:.4f}"
-                       for key in ("activations_kl", "default_kl", "weights_kl"))
+                       for key in ("activations_kl", "fine_kl", "default_kl", "weights_kl"))
     print(f"{name}: {shown}   ratio {run['ratio']:.3g}", flush=True)
     return run
 
@@ -101,11 +105,11 @@ def main():
         runs = [measure(args, "shipped (mlx4 group 128, dense mlx8)", benchlib.SHIPPED, sequences,
                         reference)]
         for name, options in CONVERSIONS:
-            model = os.path.join(args.tmp, "model")
+            model = os.path.join(args.tmp, "model.gguf" if name.startswith("gguf") else "model")
             subprocess.run([args.bin, "convert", args.float_model, model, "--no-progress"] + options,
                            check=True, capture_output=True)
             runs.append(measure(args, name, model, sequences, reference))
-            shutil.rmtree(model)
+            os.unlink(model) if model.endswith(".gguf") else shutil.rmtree(model)
     finally:
         shutil.rmtree(args.tmp)
     benchlib.record(args, "KL divergence of 8-bit activations and of quantised weights, nats",

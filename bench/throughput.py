@@ -54,11 +54,11 @@ def kernels(args):
     rows, reading = {}, []
     for _ in range(3):
         benchlib.settle(args.wait)
-        out = subprocess.run([args.kbench, "2048", "2048", "0.05"], capture_output=True, text=True,
+        out = subprocess.run([args.kbench, "--products", "--seconds", "0.05"], capture_output=True, text=True,
                              check=True).stdout
-        reading.append(float(re.search(r"reading alone: ([\d.]+)", out).group(1)))
+        reading.append(float(re.search(r"read ([\d.]+) GB/s", out).group(1)))
         for line in out.splitlines():
-            m = re.match(r"(\S.*?)\s{2,}(\w+)\s+(f32|q8)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)$",
+            m = re.match(r"(\S.*?)\s{2,}([\w-]+)\s+(f32|q8)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)",
                          line)
             if m and m.group(2) != "c":
                 rows.setdefault((m.group(1), m.group(2), m.group(3)), []).append(
@@ -66,7 +66,8 @@ def kernels(args):
     return {"shape": "2048 x 2048, one thread, weights from memory", "reading_alone_gb_s": reading,
             "products": [{"weights": w, "level": level, "activations": x,
                           "gb_s_1_token": statistics.median(v[0] for v in runs),
-                          "gflop_s_64_tokens": statistics.median(v[3] for v in runs),
+                          "of_reading_1_token": statistics.median(v[1] for v in runs),
+                          "gflop_s_64_tokens": statistics.median(v[4] for v in runs),
                           "runs_gb_s_1_token": [v[0] for v in runs]}
                          for (w, level, x), runs in rows.items()]}
 

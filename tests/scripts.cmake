@@ -24,7 +24,8 @@ if(Python3_FOUND AND TARGET moeflux_cli)
                "test_grammar Schemas grammar_schemas" "test_grammar Keywords grammar_keywords"
                "test_grammar Model grammar_model"
                "test_inspect Inspect inspect" "test_tools Tools tools" "test_tools WithModel tools_model"
-               "test_texts Texts texts" "test_texts Lint texts_lint")
+               "test_texts Texts texts" "test_texts Lint texts_lint"
+               "test_bench Bench bench")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)

@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
+#include "quant/int_form.h"
 
 #define MAX_TOK   256
 #define MAX_PAIRS 4096
@@ -219,7 +220,7 @@ typedef struct product {
     const bench *b;
     const mfi_kernels *k;
     const mfi_mat *w;
-    bool q8;
+    int bits; /* of activations: 0 (floats), 8, 16 */
     uint32_t n_tok;
 } product;
 
@@ -231,29 +232,32 @@ static void product_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     mfi_pool_range(b->rows, 16, worker, n_workers, &begin, &end);
     if (begin == end)
         return;
-    if (p->q8)
-        p->k->matmul_q8(p->w, &b->q8, p->n_tok, b->y, b->rows, begin, end);
+    mfi_q8 x = b->q8;
+    if (p->bits < 16)
+        x.lo = NULL;
+    if (p->bits)
+        p->k->matmul_q8(p->w, &x, p->n_tok, b->y, b->rows, begin, end);
     else
         p->k->matmul_f32(p->w, b->x, b->cols, p->n_tok, b->y, b->rows, begin, end);
 }
 
-static double time_once(const bench *b, const mfi_kernels *k, mfi_qtype type, bool q8,
+static double time_once(const bench *b, const mfi_kernels *k, mfi_qtype type, int bits,
                         uint32_t n_tok, uint32_t index)
 {
     const mfi_mat w = matrix_at(b, type, index);
-    product p = {b, k, &w, q8, n_tok};
+    product p = {b, k, &w, bits, n_tok};
     double start = seconds_now();
     mfi_pool_run(b->workers, product_rows, &p);
     return seconds_now() - start;
 }
 
 /* Seconds of one product, the best of the tries; weights from memory for each. */
-static double time_product(const bench *b, const mfi_kernels *k, mfi_qtype type, bool q8,
+static double time_product(const bench *b, const mfi_kernels *k, mfi_qtype type, int bits,
                            uint32_t n_tok)
 {
     double best = 1e9, end = seconds_now() + b->seconds;
     for (uint32_t i = 0; i < 3 || seconds_now() < end; i++)
-        best = MFI_MIN(best, time_once(b, k, type, q8, n_tok, i));
+        best = MFI_MIN(best, time_once(b, k, type, bits, n_tok, i));
     return best;
 }
 
@@ -265,7 +269,7 @@ static int by_value(const void *a, const void *b)
 
 /* Products with one token beside reads of as many bytes: the median of the ratios of their times.
  */
-static double read_ratio(const bench *b, const mfi_kernels *k, mfi_qtype type, bool q8)
+static double read_ratio(const bench *b, const mfi_kernels *k, mfi_qtype type, int bits)
 {
     static double ratio[MAX_PAIRS];
     uint32_t n = 0;
@@ -273,7 +277,7 @@ static double read_ratio(const bench *b, const mfi_kernels *k, mfi_qtype type, b
     for (uint32_t i = 0; n < 3 || (n < MAX_PAIRS && seconds_now() < end); i += 2) {
         const mfi_mat w = matrix_at(b, type, i + 1);
         double read = time_read(b, w.planes[0], matrix_bytes(b, type));
-        ratio[n++] = read / time_once(b, k, type, q8, 1, i);
+        ratio[n++] = read / time_once(b, k, type, bits, 1, i);
     }
     qsort(ratio, n, sizeof *ratio, by_value);
     return ratio[n / 2];
@@ -299,7 +303,7 @@ static size_t list_types(uint32_t cols, mfi_qtype types[80])
     return kept;
 }
 
-static void bench_type(const bench *b, mfi_qtype type, const char *name, bool q8)
+static void bench_type(const bench *b, mfi_qtype type, const char *name, int bits)
 {
     const double flop = 2.0 * b->rows * b->cols;
     double plain = 0;
@@ -308,13 +312,16 @@ static void bench_type(const bench *b, mfi_qtype type, const char *name, bool q8
             (b->isa && strcmp(b->isa, mfi_isa_name((mfi_isa)isa)) != 0))
             continue;
         const mfi_kernels *k = mfi_kernels_get((mfi_isa)isa);
-        double t1 = time_product(b, k, type, q8, 1), ratio = read_ratio(b, k, type, q8);
-        double t8 = time_product(b, k, type, q8, 8), t64 = time_product(b, k, type, q8, 64);
+        double t1 = time_product(b, k, type, bits, 1), ratio = read_ratio(b, k, type, bits);
+        double t8 = time_product(b, k, type, bits, 8), t64 = time_product(b, k, type, bits, 64);
         if (isa == MFI_ISA_C)
             plain = t64;
-        printf("%-30s %-8s %-3s %8.2f %6.2f %8.1f %8.1f %8.1f", name, mfi_isa_name(k->isa),
-               q8 ? "q8" : "f32", (double)matrix_bytes(b, type) / t1 * 1e-9, ratio,
-               flop / t1 * 1e-9, 8 * flop / t8 * 1e-9, 64 * flop / t64 * 1e-9);
+        printf("%-32s %-8s %-3s %8.2f %6.2f %8.1f %8.1f %8.1f", name, mfi_isa_name(k->isa),
+               bits == 16 ? "q16"
+               : bits     ? "q8"
+                          : "f32",
+               (double)matrix_bytes(b, type) / t1 * 1e-9, ratio, flop / t1 * 1e-9,
+               8 * flop / t8 * 1e-9, 64 * flop / t64 * 1e-9);
         if (plain > 0)
             printf(" %7.1f", plain / t64);
         printf("\n");
@@ -326,14 +333,16 @@ static void bench_products(const bench *b)
 {
     mfi_qtype types[80];
     size_t n_types = list_types(b->cols, types);
-    printf("%-30s %-8s %-3s %8s %6s %8s %8s %8s %7s\n", "weights", "level", "x", "GB/s 1", "/read",
+    printf("%-32s %-8s %-3s %8s %6s %8s %8s %8s %7s\n", "weights", "level", "x", "GB/s 1", "/read",
            "GF/s 1", "GF/s 8", "GF/s 64", "/c 64");
     for (size_t i = 0; i < n_types; i++) {
         char name[64];
         mfi_quant_name(types[i], name, sizeof name);
-        for (int q8 = 0; q8 <= !mfi_qtype_is_float(types[i]); q8++)
+        mfi_int_form form;
+        int most = mfi_qtype_is_float(types[i]) ? 0 : mfi_int_form_of(types[i], &form) ? 16 : 8;
+        for (int bits = 0; bits <= most; bits += 8)
             if (!b->type || strstr(name, b->type))
-                bench_type(b, types[i], name, q8);
+                bench_type(b, types[i], name, bits);
     }
 }
 
@@ -396,7 +405,10 @@ static const char *run_other(const bench *b, const mfi_kernels *k, int which)
         return names[which - 13];
     }
     default: {
-        mfi_mat w = {{MFI_Q_MLX, 4, MFI_Q_BF16, 64}, 1, 2048, {p, p + 65536, p + 131072}};
+        mfi_mat w = {.type = {MFI_Q_MLX, 4, MFI_Q_BF16, 64},
+                     .rows = 1,
+                     .cols = 2048,
+                     .planes = {p, p + 65536, p + 131072}};
         k->get_row(&w, 0, y);
         return "get_row 2048";
     }
@@ -450,6 +462,10 @@ static void set_up(bench *b)
     b->q8.s = take(sizeof(float) * MAX_TOK * cols / MFI_Q8_BLOCK);
     for (size_t i = 0; i < MAX_TOK * cols; i++)
         b->x[i] = (float)(mfi_rng_unit(&rng) - 0.5);
+    b->q8.lo = take(MAX_TOK * cols);
+    b->q8.d_fine = take(sizeof(float) * MAX_TOK * cols / MFI_Q8_BLOCK);
+    b->q8.s_fine = take(sizeof(float) * MAX_TOK * cols / MFI_Q8_BLOCK);
+    b->q8.h_lo = take(sizeof(int16_t) * MAX_TOK * cols / MFI_Q8_HALF);
     b->q8.h = take(sizeof(int16_t) * MAX_TOK * cols / MFI_Q8_HALF);
     mfi_kernels_get(mfi_cpu_isa())->quantize_q8(b->x, MAX_TOK * b->cols, &b->q8);
 }
@@ -523,6 +539,10 @@ int main(int argc, char **argv)
     free(b.q8.d);
     free(b.q8.s);
     free(b.q8.h);
+    free(b.q8.lo);
+    free(b.q8.d_fine);
+    free(b.q8.s_fine);
+    free(b.q8.h_lo);
     mfi_vmem_release(&b.pool);
     return 0;
 }

@@ -26,6 +26,10 @@ typedef struct mfi_mat {
     mfi_qtype type;
     uint32_t rows, cols;
     const void *planes[3];
+    /* What this thread multiplies next, from which row on: a hint, so that its first rows are on
+     * their way when this one ends. May be NULL. */
+    const struct mfi_mat *next;
+    uint32_t next_row;
 } mfi_mat;
 
 /* Activations in 8 bits: blocks of 32, x ~ d * q; and in 16: x ~ d_fine * (255 * q + lo). */

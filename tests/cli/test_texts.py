@@ -104,7 +104,7 @@ class Texts(Case):
                          sorted(self.commands()))
         self.assertEqual(self.complete("moeflux", "run", "--thr"), ["--threads"])
         self.assertEqual(self.complete("moeflux", "run", "--activations", ""), ["auto", "f32", "q8", "q16"])
-        self.assertEqual(self.complete("moeflux", "run", "--activations", "=", "q"), ["q8"])
+        self.assertEqual(self.complete("moeflux", "run", "--activations", "=", "q"), ["q8", "q16"])
         self.assertEqual(self.complete("moeflux", "run", "--activations", "="), ["auto", "f32", "q8", "q16"])
         self.assertEqual(self.complete("moeflux", "run", "--model", ""), [])  # files, by readline
         self.assertEqual(self.complete("moeflux", "convert", "a", "b", "--qua"), ["--quant"])

@@ -600,7 +600,7 @@ static void uniform_routing(void **state)
     }
 }
 
-#define N_SKEWED 120
+#define N_SKEWED 240
 
 static void skewed_routing(void **state)
 {
@@ -630,8 +630,9 @@ static void skewed_routing(void **state)
     assert_true(n_new > N_SKEWED * 7 / 10); /* no circle */
     assert_true(next > 0.3 && next < 0.55);
     assert_true(within > 0.65 && within < 0.88);
-    /* 7.5 choices an expert and layer: chance alone gives some twice as many. */
-    assert_true(hi < 5.5);
+    /* 15 choices an expert and layer, of which the skew gives some five times as many; a router
+     * that always chose the same would give 16 times. */
+    assert_true(hi < 8);
 }
 
 int main(void)

@@ -20,12 +20,24 @@ static mfi_mat expert_mat(const mfi_expert_mat *m, const uint8_t *data)
     return mat;
 }
 
+/* A matrix whose rows are read next, from `row` on: it is fetched while another is multiplied. */
+typedef struct coming {
+    const mfi_expert_mat *m; /* NULL: not known */
+    const uint8_t *data;
+    uint32_t row;
+} coming;
+
 /* y[p][..] for the outputs [begin, end) of a matrix, n rows from row `row` of buffer `src` on. */
-static void multiply(const mfi_cpu *cpu, const mfi_expert_mat *m, const uint8_t *data,
+static void multiply(const mfi_cpu *cpu, const mfi_expert_mat *m, const uint8_t *data, coming next,
                      uint32_t x_bits, uint32_t src, uint32_t row, uint32_t n, float *y, size_t ldy,
                      uint32_t begin, uint32_t end)
 {
-    mfi_mat mat = expert_mat(m, data);
+    mfi_mat mat = expert_mat(m, data), after;
+    if (next.m) {
+        after = expert_mat(next.m, next.data);
+        mat.next = &after;
+        mat.next_row = next.row;
+    }
     uint32_t ldx = m->transposed ? m->rows : m->cols;
     if (x_bits) {
         mfi_q8 x = mfi_cpu_form(cpu, src, row, ldx, x_bits);
@@ -89,8 +101,8 @@ static void gather_pairs(void *ctx, uint32_t worker, uint32_t n_workers)
 }
 
 /* Gate and up of n pairs, outputs [begin, end) of each, into EG and EU. */
-static void two_products(const mfi_cpu_job *j, const mfi_expert_work *w, uint32_t src, uint32_t row,
-                         uint32_t begin, uint32_t end)
+static void two_products(const mfi_cpu_job *j, const mfi_expert_work *w, coming next, uint32_t src,
+                         uint32_t row, uint32_t begin, uint32_t end)
 {
     const mfi_cpu *cpu = j->cpu;
     const mfi_expert_layout *l = layout_of(j);
@@ -99,7 +111,9 @@ static void two_products(const mfi_cpu_job *j, const mfi_expert_work *w, uint32_
     for (uint32_t proj = 0; proj < 2; proj++) {
         const mfi_expert_mat *m = &l->proj[proj];
         float *y = mfi_cpu_row(cpu, bufs[proj], w->first);
-        multiply(cpu, m, w->data, l->in_bits, src, row, w->n, y, width, begin, end);
+        coming then =
+            proj == MFI_EXPERT_GATE ? (coming){&l->proj[MFI_EXPERT_UP], w->data, begin} : next;
+        multiply(cpu, m, w->data, then, l->in_bits, src, row, w->n, y, width, begin, end);
         for (uint32_t p = 0; p < w->n; p++)
             add_bias(cpu, m, w->data, y + (size_t)p * width, begin, end);
     }
@@ -110,15 +124,16 @@ static void two_products(const mfi_cpu_job *j, const mfi_expert_work *w, uint32_
 }
 
 /* The same where one matrix has both, output by output in turn: into EU, then taken apart. */
-static void one_product(const mfi_cpu_job *j, const mfi_expert_work *w, uint32_t src, uint32_t row,
-                        uint32_t begin, uint32_t end)
+static void one_product(const mfi_cpu_job *j, const mfi_expert_work *w, coming next, uint32_t src,
+                        uint32_t row, uint32_t begin, uint32_t end)
 {
     const mfi_cpu *cpu = j->cpu;
     const mfi_expert_layout *l = layout_of(j);
     const mfi_expert_mat *m = &l->proj[MFI_EXPERT_GATE];
     uint32_t width = 2 * cpu->p->shape.expert_width;
     float *y = mfi_cpu_row(cpu, MFI_BUF_EU, w->first);
-    multiply(cpu, m, w->data, l->in_bits, src, row, w->n, y, width, 2 * begin, 2 * end);
+    next.row *= 2;
+    multiply(cpu, m, w->data, next, l->in_bits, src, row, w->n, y, width, 2 * begin, 2 * end);
     for (uint32_t p = 0; p < w->n; p++, y += width) {
         float *out = mfi_cpu_row(cpu, MFI_BUF_EG, w->first + p), gate[PIECE], up[PIECE];
         add_bias(cpu, m, w->data, y, 2 * begin, 2 * end);
@@ -147,7 +162,10 @@ static void gate_up(void *ctx, uint32_t worker, uint32_t n_workers)
         bool gathered = j->n_rows > 1;
         uint32_t src = gathered ? (uint32_t)MFI_BUF_EX : j->op->src[0],
                  row = gathered ? w->first : 0;
-        (l->interleaved ? one_product : two_products)(j, w, src, row, begin, end);
+        coming next = {0};
+        if (i + 1 < j->step->n_work)
+            next = (coming){&l->proj[MFI_EXPERT_GATE], w[1].data, begin};
+        (l->interleaved ? one_product : two_products)(j, w, next, src, row, begin, end);
         for (uint32_t p = w->first; l->mid_bits && p < w->first + w->n; p++) {
             mfi_q8 q = mfi_cpu_form(cpu, MFI_BUF_EG, p, width, l->mid_bits);
             q = mfi_q8_from(q, begin);
@@ -169,7 +187,11 @@ static void down(void *ctx, uint32_t worker, uint32_t n_workers)
     for (uint32_t i = 0; i < j->step->n_work; i++) {
         const mfi_expert_work *w = &j->step->work[i];
         float *y = mfi_cpu_row(cpu, j->op->dst[0], w->first);
-        multiply(cpu, m, w->data, l->mid_bits, MFI_BUF_EG, w->first, w->n, y, hidden, begin, end);
+        coming next = {0};
+        if (i + 1 < j->step->n_work)
+            next = (coming){m, w[1].data, begin};
+        multiply(cpu, m, w->data, next, l->mid_bits, MFI_BUF_EG, w->first, w->n, y, hidden, begin,
+                 end);
         for (uint32_t p = 0; p < w->n; p++)
             add_bias(cpu, m, w->data, y + (size_t)p * hidden, begin, end);
     }

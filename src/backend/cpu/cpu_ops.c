@@ -85,17 +85,30 @@ void mfi_cpu_quantize(const mfi_cpu_job *job)
     mfi_cpu_dispatch(job, quantize_rows, job->n_rows);
 }
 
+/* Weight i of the op and this worker's rows of it. */
+static mfi_mat weight_of(const mfi_cpu_job *j, uint32_t i, uint32_t worker, uint32_t n_workers,
+                         uint32_t *begin, uint32_t *end)
+{
+    mfi_mat w = j->cpu->mats[j->op->w[i]];
+    mfi_pool_range(w.rows, MATMUL_GRAIN, worker, n_workers, begin, end);
+    return w;
+}
+
 static void matmul_rows(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;
     const mfi_cpu *cpu = j->cpu;
     uint32_t src = j->op->src[0];
     for (uint32_t i = 0; i < j->op->n; i++) {
-        const mfi_mat *w = &cpu->mats[j->op->w[i]];
+        uint32_t begin, end, next_end;
+        mfi_mat mat = weight_of(j, i, worker, n_workers, &begin, &end), after;
+        const mfi_mat *w = &mat;
+        if (i + 1 < j->op->n) {
+            after = weight_of(j, i + 1, worker, n_workers, &mat.next_row, &next_end);
+            mat.next = mat.next_row < next_end ? &after : NULL;
+        }
         float *y = mfi_cpu_row(cpu, j->op->dst[i], 0);
         size_t ldy = cpu->p->bufs[j->op->dst[i]].width;
-        uint32_t begin, end;
-        mfi_pool_range(w->rows, MATMUL_GRAIN, worker, n_workers, &begin, &end);
         if (begin == end)
             continue;
         const uint32_t bits = cpu->p->weights[j->op->w[i]].x_bits;

@@ -208,15 +208,38 @@ static int_fn *tiles_of(mfi_int_form f, bool fine)
     return fine ? tiles_offset_fine : tiles_offset;
 }
 
-/* Lines of the next rows, a share of them at every step, in the order of addresses. */
-__attribute__((unused)) PANEL_INLINE void fetch_ahead(const mfi_walk *walk, uint32_t row,
-                                                      uint32_t step)
+/* The rows that come after a panel's, in every plane. */
+typedef struct ahead {
+    const uint8_t *p[3];
+    size_t bytes[3];
+} ahead;
+
+static ahead rows_ahead(const mfi_mat *w, uint32_t row, uint32_t row1)
 {
-    for (uint32_t p = 0; p < walk->n_planes; p++) {
-        const uint8_t *at = walk->base[p] + (row + PANEL_ROWS) * walk->row_bytes[p] +
-                            step * PANEL_ROWS * walk->step_bytes[p];
-        for (size_t i = 0; i < PANEL_ROWS * walk->step_bytes[p]; i += 64)
-            __builtin_prefetch(at + i, 0, 2);
+    ahead next = {0};
+    if (row + PANEL_ROWS < row1) {
+        row += PANEL_ROWS;
+    } else {
+        row = w->next_row;
+        w = w->next;
+    }
+    for (uint32_t p = 0; w && p < mfi_quant_n_planes(w->type); p++) {
+        const size_t row_bytes = mfi_quant_row_bytes(w->type, p, w->cols);
+        next.p[p] = (const uint8_t *)w->planes[p] + row * row_bytes;
+        next.bytes[p] = MFI_MIN(PANEL_ROWS, w->rows - row) * row_bytes;
+    }
+    return next;
+}
+
+/* Fetches the share of a step, in the order of addresses: memory sees one
+ * stream. */
+PANEL_INLINE void fetch_ahead(const ahead *next, uint32_t step, uint32_t n_steps)
+{
+    for (uint32_t p = 0; p < 3; p++) {
+        const size_t begin = next->bytes[p] * step / n_steps,
+                     end = next->bytes[p] * (step + 1) / n_steps;
+        for (size_t i = begin; i < end; i += 64)
+            __builtin_prefetch(next->p[p] + i, 0, 2);
     }
 }
 
@@ -251,10 +274,12 @@ static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y
     const mfi_walk walk = mfi_walk_of(w);
     panel_fn *unpack = panel_unpacker(w->type);
     int_fn *tiles = tiles_of(form, x->lo);
+    const uint32_t n_steps = (w->cols + PANEL_STEP - 1) / PANEL_STEP;
     panel room;
     int_step s = {.panel = &room, .cols = w->cols, .n_blocks = w->cols / MFI_Q8_BLOCK, .ldy = ldy};
     s.offset = form.offset - (form.wide ? PANEL_SIGNED : 0);
     for (uint32_t row = row0; row < row1; row += PANEL_ROWS) {
+        const ahead next = rows_ahead(w, row, row1);
         s.n_rows = MFI_MIN(row1 - row, PANEL_ROWS);
         s.y = y + row;
         for (uint32_t c = 0, step = 0; c < w->cols; c += PANEL_STEP, step++) {
@@ -273,7 +298,7 @@ static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y
                                           step * walk.step_bytes[p],
                                       walk.row_bytes[p]};
             const bool whole = s.n_rows == PANEL_ROWS && s.step_blocks == PANEL_STEP / MFI_Q8_BLOCK;
-            fetch_ahead(&walk, row, step);
+            fetch_ahead(&next, step, n_steps);
             const panel_part part = {w->type, s.step_blocks, c, w->cols};
             if (whole)
                 unpack(&part, at, n_tok == 1 ? s.q : NULL, s.lo, &room);
