@@ -226,6 +226,7 @@ const cli_exit_text cli_exit_texts[] = {
     {3, "the model is missing, invalid or not supported"},
     {4, "not enough memory or disk space for what was asked"},
     {5, "reading the model failed after it was opened"},
+    {129, "the terminal has gone (SIGHUP)"},
     {130, "interrupted (SIGINT; a second one kills at once)"},
     {143, "terminated (SIGTERM)"},
     {0, NULL},

@@ -59,6 +59,7 @@ void cli_signals_install(void)
     /* No SA_RESTART: a read from a terminal must come back. SA_RESETHAND: the second one kills. */
     handle(SIGINT, note, SA_RESETHAND);
     handle(SIGTERM, note, SA_RESETHAND);
+    handle(SIGHUP, note, SA_RESETHAND);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
 }
@@ -79,6 +80,7 @@ bool cli_signals_interactive(void)
     }
     handle(SIGINT, note_interactive, 0);
     handle(SIGTERM, note_interactive, SA_RESETHAND);
+    handle(SIGHUP, note_interactive, SA_RESETHAND);
     handle(SIGWINCH, note_interactive, SA_RESTART);
     handle(SIGCONT, note_interactive, SA_RESTART);
     return true;

@@ -44,12 +44,16 @@
 #define MFI_MAX_TEMPLATE_NESTING   1500      /* of evaluation: macros that call each other, ... */
 #define MFI_MAX_TEMPLATE_STEPS     20000000u /* of one rendering */
 #define MFI_MAX_TEMPLATE_OUT_BYTES ((uint64_t)64 << 20)
-#define MFI_MAX_TEMPLATE_MEM_BYTES ((uint64_t)1 << 30) /* of one rendering; most of it is strings  \
-                                                        */
-#define MFI_MAX_GRAMMAR_BYTES    ((uint32_t)4 << 20)   /* of a grammar's or schema's text */
-#define MFI_MAX_GRAMMAR_NODES    ((uint32_t)1 << 20)   /* of its parts, of each kind */
-#define MFI_MAX_GRAMMAR_STATES   ((uint32_t)1 << 19)   /* of its automaton */
-#define MFI_MAX_GRAMMAR_NESTING  256                   /* of groups in a grammar's text */
+#define MFI_TEMPLATE_MEM_BASE_BYTES                                                                \
+    ((uint64_t)2 << 20)            /* that every rendering may take, and more */
+#define MFI_TEMPLATE_MEM_FACTOR 64 /* for every byte of its variables */
+#define MFI_MAX_TEMPLATE_MEM_BYTES                                                                 \
+    ((uint64_t)1 << 30)                              /* of one rendering; most of it is strings    \
+                                                      */
+#define MFI_MAX_GRAMMAR_BYTES    ((uint32_t)4 << 20) /* of a grammar's or schema's text */
+#define MFI_MAX_GRAMMAR_NODES    ((uint32_t)1 << 20) /* of its parts, of each kind */
+#define MFI_MAX_GRAMMAR_STATES   ((uint32_t)1 << 19) /* of its automaton */
+#define MFI_MAX_GRAMMAR_NESTING  256                 /* of groups in a grammar's text */
 #define MFI_MAX_GRAMMAR_DEPTH    1024 /* rules within rules; deeper ones are not offered */
 #define MFI_MAX_GRAMMAR_CONFIGS  8192 /* ways to read a text that are followed at one time */
 #define MFI_MAX_TOOL_CALL_BYTES  ((uint32_t)1 << 20) /* longer ones are text */

@@ -107,7 +107,13 @@ static mf_status read_kind(const reader *r, mfi_rope *rope)
 {
     const mfi_json *v =
         r->c->gguf_arch ? mfi_config_get(r->c, "rope_type") : mfi_json_get(r->object, "rope_type");
-    const char *type = mfi_json_str(v ? v : mfi_json_get(r->object, "type"), NULL);
+    if (mfi_json_typeof(v) == MFI_JSON_NULL)
+        v = mfi_json_get(r->object, "type");
+    const char *type = mfi_json_str(v, NULL);
+    if (!type && (mfi_json_typeof(v) != MFI_JSON_NULL ||
+                  mfi_json_typeof(mfi_json_get(r->object, "factor")) != MFI_JSON_NULL))
+        return mfi_fail(r->err, MF_ERR_FORMAT,
+                        "%s: rotary scaling without a rope_type that is text", r->c->path);
     rope->kind = MFI_ROPE_PLAIN;
     rope->factor = 1;
     if (!type || strcmp(type, "default") == 0 || strcmp(type, "none") == 0)
@@ -132,15 +138,25 @@ static mf_status read_kind(const reader *r, mfi_rope *rope)
     return rope->kind == MFI_ROPE_LLAMA3 ? read_llama3(r, rope) : MF_OK;
 }
 
+/* r->object, or NULL if the file has none of this name. */
+static mf_status find_object(reader *r, const char *name)
+{
+    const mfi_json *v = mfi_config_get(r->c, name);
+    r->object = mfi_json_typeof(v) == MFI_JSON_OBJECT ? v : NULL;
+    if (!r->object && mfi_json_typeof(v) != MFI_JSON_NULL)
+        return mfi_fail(r->err, MF_ERR_FORMAT, "%s: %s is no object", r->c->path, name);
+    return MF_OK;
+}
+
 mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
                           mf_error *err)
 {
     reader r = {c, NULL, err};
     double dims = 0;
     s->rope = (mfi_rope){.theta = theta, .attn_factor = 1};
-    r.object = mfi_config_get(c, "rope_parameters");
-    if (mfi_json_typeof(r.object) != MFI_JSON_OBJECT)
-        r.object = mfi_config_get(c, "rope_scaling");
+    MFI_TRY(find_object(&r, "rope_parameters"));
+    if (!r.object)
+        MFI_TRY(find_object(&r, "rope_scaling"));
     MFI_TRY(read_key(&r, &key_theta, &s->rope.theta));
     MFI_TRY(read_key(&r, &key_partial, &partial));
     MFI_TRY(read_kind(&r, &s->rope));

@@ -30,17 +30,31 @@ static const mfi_arch *find_arch(const char *type, bool gguf)
     return NULL;
 }
 
+/* A word of a list, each word once. */
+static void add_word(mfi_buf *list, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *at = list->data; list->len && (at = strstr(at, word)); at += len)
+        if ((at == list->data || at[-1] == ' ') && (at[len] == 0 || at[len] == ','))
+            return;
+    mfi_buf_fmt(list, "%s%s", list->len ? ", " : "", word);
+}
+
 static mf_status unknown_family(const char *path, const char *what, const char *type, bool gguf,
                                 mf_error *err)
 {
-    char known[320] = "";
+    mfi_buf known = {0};
     for (size_t i = 0; i < mfi_n_archs; i++) {
-        const char *name = gguf ? mfi_archs[i]->gguf_arch : mfi_archs[i]->name;
-        strncat(known, i ? ", " : "", sizeof known - strlen(known) - 1);
-        strncat(known, name, sizeof known - strlen(known) - 1);
+        if (gguf)
+            add_word(&known, mfi_archs[i]->gguf_arch);
+        for (const char *const *t = mfi_archs[i]->model_types; !gguf && *t; t++)
+            add_word(&known, *t);
     }
-    return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: %s '%s' is not a known family (known: %s)", path,
-                    what, type, known);
+    mf_status status =
+        mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: %s '%s' is not a known family (known: %s)", path,
+                 what, type, known.failed ? "" : known.data);
+    mfi_buf_free(&known);
+    return status;
 }
 
 static mf_status recognise_gguf(mfi_model *model, mfi_config *c, mf_error *err)

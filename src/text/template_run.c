@@ -582,6 +582,10 @@ mf_status mfi_template_render(const mfi_template_tree *tree, const mfi_template_
     mfi_text text = mfi_text_begin(&t);
     t.out = &text;
     mf_status status = make_vars(&t, input);
+    /* What a template may take grows with what it renders, so that none takes memory that no budget
+     * knows of. */
+    t.arena.max_bytes = MFI_MIN(t.arena.max_bytes, MFI_TEMPLATE_MEM_BASE_BYTES +
+                                                       t.arena.bytes * MFI_TEMPLATE_MEM_FACTOR);
     if (status == MF_OK)
         status = open_scope(&t, NULL);
     if (status == MF_OK)

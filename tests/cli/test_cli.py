@@ -501,7 +501,7 @@ class Model(Case):
         self.assertEqual(json.loads(p.stdout)["generated_tokens"], 5)
 
     def test_signals(self):
-        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
             p = self.start("run", "-m", MODEL, "-p", self.question, "--ignore-eos", "--temp", "1")
             self.assertTrue(os.read(p.stdout.fileno(), 1))
             p.send_signal(number)
