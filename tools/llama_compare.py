@@ -36,7 +36,7 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bench"))
 import benchlib
 
-TYPES = ["f32", "bf16", "f16", "q8_0", "q6_k", "q4_k", "q4_0"]
+TYPES = ["f32", "bf16", "f16", "q8_0", "q6_k", "q4_k", "q4_0"] # and mxfp4, which is for its own
 QUANT_NUMBERS = {"q4_0": (2, 32, 18), "q8_0": (8, 32, 34), "q4_k": (12, 256, 144), "q6_k": (14, 256, 210)}
 # Float32 leaves no room but for a tie. The peer rounds activations to 16 bits for 16-bit weights and to its own
 # 8-bit blocks for quantised ones; with the random weights of a tiny model, whose logits lie close together and

@@ -173,23 +173,37 @@ static void collect_splits(const mfi_json *pre, split_list *s)
     }
 }
 
-/* Whether a file's pattern is a known one, which has \x{4e00} where files have the letter. */
-static bool same_pattern(const char *file, const char *known)
+/* The next character of a pattern, whether it is written as itself or as \x{4e00}, \r or \n; an
+ * escaped backslash is none of these. */
+static uint32_t next_char(const char **p, const char *end)
 {
-    while (*known) {
-        if (strncmp(known, "\\x{", 3) == 0 && strncmp(file, "\\x{", 3) != 0) {
-            char *end, text[4];
-            uint32_t c = (uint32_t)strtoul(known + 3, &end, 16);
-            size_t n = mfi_utf8_encode(c, text);
-            if (strncmp(file, text, n) != 0)
-                return false;
-            file += n;
-            known = end + 1;
-        } else if (*file++ != *known++) {
-            return false;
-        }
+    uint32_t c = 0;
+    char *behind;
+    if (strncmp(*p, "\\\\", 2) == 0) {
+        *p += 2;
+        return UINT32_MAX;
     }
-    return !*file;
+    if (strncmp(*p, "\\r", 2) == 0 || strncmp(*p, "\\n", 2) == 0) {
+        c = (*p)[1] == 'r' ? '\r' : '\n';
+        *p += 2;
+        return c;
+    }
+    if (strncmp(*p, "\\x{", 3) == 0) {
+        c = (uint32_t)strtoul(*p + 3, &behind, 16);
+        *p = behind + (*behind == '}');
+        return c;
+    }
+    *p += MFI_MAX(mfi_utf8_decode(*p, end, &c), (size_t)1);
+    return c;
+}
+
+static bool same_pattern(const char *a, const char *b)
+{
+    const char *a_end = a + strlen(a), *b_end = b + strlen(b);
+    while (a < a_end && b < b_end)
+        if (next_char(&a, a_end) != next_char(&b, b_end))
+            return false;
+    return a == a_end && b == b_end;
 }
 
 /* 0: splits otherwise; else how much of the rest is the same, too. */
