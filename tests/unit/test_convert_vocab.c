@@ -40,8 +40,10 @@ static mf_status convert(const char *in, const char **out, mf_error *err)
 #define SPLIT(pattern)                                                                             \
     "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" pattern                                        \
     "\"},\"behavior\":\"Isolated\",\"invert\":false},"
-#define WORDS   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|"
-#define MARKS   "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define WORDS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|"
+#define MARKS                                                                                      \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|"                               \
+    "\\\\s+(?!\\\\S)|\\\\s+"
 #define NO_WORD "{\"type\":\"ByteLevel\",\"use_regex\":false}"
 
 /* Patterns as the models' tokenizer.json have them, DeepSeek's with letters and line ends as
