@@ -109,7 +109,7 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .usage = "IN OUT --quant TYPE [options]",
             .summary = "quantise a model into MLX-style safetensors or a GGUF file",
             .notes = "IN is any model that can be read, quantised or not, a folder or a GGUF file "
-                     "(gpt_oss not yet; into GGUF the Qwen families). "
+                     "(but gpt_oss into a folder). "
                      "OUT is the folder or, ending in .gguf, the file to make; it must not "
                      "exist. It "
                      "appears whole at the end; when interrupted nothing is left behind. Rows that "

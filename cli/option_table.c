@@ -483,10 +483,11 @@ const cli_option cli_options[] = {
      CONVERT,
      .any_case = true,
      AT(quant),
-     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|bf16|f16|f32",
+     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|mxfp4|bf16|f16|f32",
      .arg = "TYPE",
      .help = "into a folder, MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, "
-             "mlx6, mlx8; into a .gguf file: q8_0, q6_k, q4_k, q4_0, bf16, f16, f32"},
+             "mlx6, mlx8; into a .gguf file: q8_0, q6_k, q4_k, q4_0, mxfp4 (experts; the "
+             "rest q8_0), bf16, f16, f32"},
     {{"--imatrix"},
      CLI_STRING,
      CONVERT,

@@ -11,6 +11,13 @@ The peer is llama.cpp 0.6.0-dev inside the Python package xllamacpp (a prebuilt 
     python3 -m venv peer && peer/bin/pip install xllamacpp==2026.10.11549 numpy gguf==0.19.0
     peer/bin/python tools/llama_compare.py --bin build/moeflux models/pocket-dictionary ORACLE/hf/qwen3_moe ...
 
+MODEL,KEY=JSON,... changes config.json first (KEY may name a member of an object: rope_parameters.truncate), for what llama.cpp takes otherwise
+than the models' own code: dots1 has as many key as query heads there (num_key_value_heads repeats them); it rounds YaRN's ramp, and rates DeepSeek-V2's groups by their two best experts instead of the best. What was
+recorded of all families:
+
+    tools/llama_compare.py --types f32 q8_0 q4_k --result bench/results/gguf-families.json ORACLE/hf/{mixtral,olmoe,...} \
+        ORACLE/hf/deepseek_v2,topk_method='"greedy"' ORACLE/hf/gpt_oss,rope_parameters.truncate=true
+
 A model folder without a tokenizer gets a made-up one for the comparison, since the peer needs one.
 """
 import argparse
@@ -18,6 +25,7 @@ import ctypes
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +36,7 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bench"))
 import benchlib
 
-TYPES = ["f32", "bf16", "f16", "q8_0", "q6_k", "q4_k", "q4_0"]
+TYPES = ["f32", "bf16", "f16", "q8_0", "q6_k", "q4_k", "q4_0"] # and mxfp4, which is for its own
 QUANT_NUMBERS = {"q4_0": (2, 32, 18), "q8_0": (8, 32, 34), "q4_k": (12, 256, 144), "q6_k": (14, 256, 210)}
 # Float32 leaves no room but for a tie. The peer rounds activations to 16 bits for 16-bit weights and to its own
 # 8-bit blocks for quantised ones; with the random weights of a tiny model, whose logits lie close together and
@@ -39,12 +47,51 @@ LOGPROB_TIE = 1e-3 # the same for the forced comparison, where a router's choice
 N_PROBS = 20
 
 
-def with_tokenizer(model, work):
+def repeat_kv_heads(folder, n_old, n_new, head_dim):
+    """The same model with each key/value head as often as there are queries that share it."""
+    path = os.path.join(folder, "model.safetensors")
+    data = open(path, "rb").read()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header, parts, at = json.loads(data[8:end]), [], 0
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, stop = entry["data_offsets"]
+        raw = data[end + begin:end + stop]
+        if re.search(r"self_attn\.[kv]_proj\.", name):
+            rows = np.frombuffer(raw, np.uint8).reshape(n_old, -1)
+            raw = np.repeat(rows, n_new // n_old, axis=0).tobytes()
+            entry["shape"][0] = n_new * head_dim
+        entry["data_offsets"] = [at, at + len(raw)]
+        at += len(raw)
+        parts.append(raw)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    open(path, "wb").write(len(text).to_bytes(8, "little") + text + b"".join(parts))
+
+
+def change_config(folder, changes):
+    path = os.path.join(folder, "config.json")
+    config = json.load(open(path))
+    for change in changes:
+        key, value = change.split("=", 1)
+        *outer, last = key.split(".")
+        members = config
+        for name in outer:
+            members = members[name]
+        if key == "num_key_value_heads":
+            repeat_kv_heads(folder, config[key], int(value), config["head_dim"])
+        members[last] = json.loads(value)
+    json.dump(config, open(path, "w"))
+
+
+def with_tokenizer(model, changes, work):
     """The model's folder, or a copy with a tokenizer whose every token is a word: only ids are given to it."""
     if os.path.isfile(model) or os.path.exists(os.path.join(model, "tokenizer.json")):
         return model
     folder = os.path.join(work, "model")
-    shutil.copytree(model, folder)
+    shutil.copytree(model, folder, copy_function=shutil.copyfile)
+    change_config(folder, changes)
     n_vocab = json.load(open(os.path.join(folder, "config.json")))["vocab_size"]
     vocab = {f"w{i}.": i for i in range(n_vocab)}
     pattern = ("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
@@ -106,7 +153,7 @@ class Peer:
     def ask(self, **request):
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        return json.loads(self.process.stdout.readline() or '{"error": "nothing: it did not load the file"}')
 
     def close(self):
         self.process.stdin.close()
@@ -239,17 +286,21 @@ def main():
     failed = False
     for model in args.models:
         name = os.path.basename(os.path.normpath(model))
+        model, *changes = model.split(",")
         models[name] = {}
         with tempfile.TemporaryDirectory() as work:
-            source = with_tokenizer(model, work)
+            source = with_tokenizer(model, changes, work)
             for kind in args.types:
                 path = os.path.join(work, f"{kind}.gguf")
                 subprocess.run([args.bin, "convert", source, path, "--quant", kind, "--no-progress"], check=True)
-                result = compare(args.bin, path, source, prompts_of(model, args.prompts), args.predict, work)
+                try:
+                    result = compare(args.bin, path, source, prompts_of(model, args.prompts), args.predict, work)
+                except RuntimeError as e:
+                    result = {"error": str(e).replace(work, ""), "ok": False}
                 models[name][kind] = result
                 failed |= not result["ok"]
                 print(name, kind, json.dumps(result), flush=True)
-            if set(args.types) >= {"f32", *QUANT_NUMBERS}:
+            if result["ok"] and set(args.types) >= {"f32", *QUANT_NUMBERS}:
                 models[name]["quantisers"] = quantisers(library, args.bin, work)
                 print(name, json.dumps(models[name]["quantisers"]), flush=True)
     benchlib.record(args, "GGUF files written by convert, in llama.cpp and in moeflux",

@@ -40,7 +40,7 @@ EDGES = {
     "sample": ["base"],
     "grammar": ["base"],
     "session": ["base", "os", "op", "plan", "forward", "sample", "grammar", "text"],
-    "convert": ["base", "os", "io", "quant", "format", "model/model.h", "text/pre_types.h"],
+    "convert": ["base", "os", "io", "quant", "format", "model/model.h", "text/pre_types.h", "text/spm.h"],
     "synth": ["base", "os", "quant", "convert/gguf_write.h"],
 }
 

@@ -426,10 +426,10 @@ MF_API mf_status mf_session_generate(mf_session *session, const mf_generate_opti
 
 typedef struct mf_convert_options {
     size_t struct_size;
-    const char
-        *in_path; /* a model: for MLX a folder with float weights, for GGUF any readable one */
+    const char *in_path;  /* a model in any form that can be read */
     const char *out_path; /* the folder or file to make; must not exist */
-    /* GGUF: "f32", "f16", "bf16", "q8_0", "q6_k", "q4_k" or "q4_0"; NULL: MLX as follows */
+    /* GGUF: "f32", "f16", "bf16", "q8_0", "q6_k", "q4_k", "q4_0" or "mxfp4" (experts; the rest
+     * q8_0); NULL: MLX as follows */
     const char *type;
     uint32_t bits;            /* 2, 3, 4, 5, 6 or 8 */
     uint32_t dense_bits;      /* for everything but routed experts; 0: as `bits` */

@@ -16,7 +16,8 @@
 #define ROWS_MAX        65536
 #define PROGRESS_NS     200000000u
 #define ALIGN           64
-#define PART_SHIFT      31 /* of a place: which part its row is from */
+#define PART_SHIFT      30 /* of a place: which part its row is from */
+#define PLACE_ROW(p)    ((p) & (((uint32_t)1 << PART_SHIFT) - 1))
 
 /* One input row in memory. */
 typedef struct row_in {
@@ -39,13 +40,17 @@ struct mfi_cv_encoder {
     const mfi_tensor *in[MFI_GP_PARTS];
     unsigned char *in_planes[MFI_MAX_PLANES];
     unsigned char *out[MFI_MAX_PLANES];
-    row_in *rows;        /* [block] */
+    row_in *rows; /* [block] */
+    float *slice; /* of tensors that are gathered: [rows][cols] of the slice at hand */
+    uint64_t n_slice;
+    uint32_t first_in;   /* row of the slice as stored that rows[0] is */
     float *importance;   /* [cols] */
     unsigned char *work; /* [workers][worker_bytes] */
     bool weighted;
-    uint32_t block;  /* rows there is room for */
-    uint32_t n_rows; /* in the block at hand */
-    uint32_t *bad;   /* [workers] first row that can't be encoded, or n_rows */
+    uint32_t block;     /* rows there is room for */
+    uint32_t n_rows;    /* in the block at hand */
+    uint32_t first_row; /* its first */
+    uint32_t *bad;      /* [workers] first row that can't be encoded, or n_rows */
 };
 
 mf_status mfi_cv_advance(mfi_cv_progress *p, uint64_t bytes, mf_error *err)
@@ -80,6 +85,11 @@ static uint64_t worker_bytes(uint32_t cols)
     return 2 * mfi_align_up((uint64_t)cols * sizeof(float), ALIGN) + mfi_align_up(cols, ALIGN);
 }
 
+static uint32_t widest(const mfi_gp_tensor *t)
+{
+    return MFI_MAX(t->cols, mfi_gp_in_cols(t));
+}
+
 static uint64_t work_bytes(const mfi_cv_encoder *g, uint32_t cols)
 {
     return mfi_align_up((uint64_t)cols * sizeof(float), ALIGN) +
@@ -99,7 +109,7 @@ static uint64_t in_row_bytes(const mfi_cv_encoder *g, const mfi_gp_tensor *t, ui
     for (uint32_t part = 0; part < MFI_MAX(t->n_parts, 1); part++) {
         mfi_qtype type = source(g, t, part)->type;
         if (k < mfi_quant_n_planes(type))
-            bytes = MFI_MAX(bytes, mfi_quant_row_bytes(type, k, t->cols));
+            bytes = MFI_MAX(bytes, mfi_quant_row_bytes(type, k, mfi_gp_in_cols(t)));
     }
     return bytes;
 }
@@ -116,17 +126,20 @@ static uint64_t row_bytes(const mfi_cv_encoder *g, const mfi_gp_tensor *t)
 
 #define SLACK ((2 * MFI_MAX_PLANES + 2) * ALIGN) /* what aligning the parts of a block may cost */
 
-static uint64_t tables_bytes(const mfi_gp *plan, uint32_t *n_place, uint32_t *n_column)
+static uint64_t tables_bytes(const mfi_gp *plan, uint32_t *n_place, uint32_t *n_column,
+                             uint64_t *n_slice)
 {
     *n_place = *n_column = 0;
+    *n_slice = 0;
     for (uint32_t i = 0; i < plan->n_tensors; i++) {
         const mfi_gp_tensor *t = &plan->tensors[i];
         *n_place = MFI_MAX(*n_place, t->n_parts ? t->rows : 0);
+        *n_slice = MFI_MAX(*n_slice, t->gather ? (uint64_t)t->rows * t->cols : 0);
         for (uint32_t k = 0; k < t->n_parts; k++)
             if (t->parts[k].map == MFI_MAP_TILED_COLS || t->parts[k].src.map == MFI_MAP_TILED_COLS)
                 *n_column = MFI_MAX(*n_column, t->cols);
     }
-    return ((uint64_t)*n_place + *n_column) * sizeof(uint32_t);
+    return ((uint64_t)*n_place + *n_column) * sizeof(uint32_t) + *n_slice * sizeof(float);
 }
 
 mf_status mfi_cv_encoder_open(mfi_cv_encoder **encoder, const mfi_gp *plan, const mfi_model *model,
@@ -137,11 +150,11 @@ mf_status mfi_cv_encoder_open(mfi_cv_encoder **encoder, const mfi_gp *plan, cons
     if (!g)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the converter");
     *g = (mfi_cv_encoder){.model = model, .imatrix = imatrix, .pool = pool, .mlx = plan->mlx};
-    uint64_t tables = tables_bytes(plan, &g->n_place, &g->n_column), need = 0;
+    uint64_t tables = tables_bytes(plan, &g->n_place, &g->n_column, &g->n_slice), need = 0;
     for (uint32_t i = 0; i < plan->n_tensors; i++) {
         const mfi_gp_tensor *t = &plan->tensors[i];
         uint64_t one = row_bytes(g, t) + SLACK;
-        need = MFI_MAX(need, work_bytes(g, t->cols) + one);
+        need = MFI_MAX(need, work_bytes(g, widest(t)) + one);
     }
     if (need + tables > memory_bytes) {
         free(g);
@@ -154,9 +167,10 @@ mf_status mfi_cv_encoder_open(mfi_cv_encoder **encoder, const mfi_gp *plan, cons
     g->base = aligned_alloc(ALIGN, mfi_align_up(g->bytes, ALIGN));
     g->place = malloc(g->n_place * sizeof *g->place + 1);
     g->column = malloc(g->n_column * sizeof *g->column + 1);
+    g->slice = malloc(g->n_slice * sizeof *g->slice + 1);
     g->bad = malloc(mfi_pool_size(pool) * sizeof *g->bad);
     *encoder = g;
-    if (!g->base || !g->place || !g->column || !g->bad) {
+    if (!g->base || !g->place || !g->column || !g->slice || !g->bad) {
         mfi_cv_encoder_close(encoder);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %" PRIu64 " bytes of buffers",
                         need + tables);
@@ -172,6 +186,7 @@ void mfi_cv_encoder_close(mfi_cv_encoder **encoder)
     free(g->base);
     free(g->place);
     free(g->column);
+    free(g->slice);
     free(g->bad);
     free(g);
     *encoder = NULL;
@@ -180,12 +195,13 @@ void mfi_cv_encoder_close(mfi_cv_encoder **encoder)
 static void lay_out(mfi_cv_encoder *g)
 {
     const mfi_gp_tensor *t = g->t;
-    uint64_t room = (g->bytes - work_bytes(g, t->cols) - SLACK) / row_bytes(g, t);
-    g->block = (uint32_t)MFI_MIN(MFI_MIN(room, (uint64_t)t->rows), ROWS_MAX);
+    uint64_t room = (g->bytes - work_bytes(g, widest(t)) - SLACK) / row_bytes(g, t);
+    uint64_t most = MFI_MAX(t->rows, t->gather ? t->in_rows : 0);
+    g->block = (uint32_t)MFI_MIN(MFI_MIN(room, most), ROWS_MAX);
     unsigned char *p = g->base;
     g->importance = (float *)p;
-    g->work = p + mfi_align_up((uint64_t)t->cols * sizeof(float), ALIGN);
-    p += work_bytes(g, t->cols);
+    g->work = p + mfi_align_up((uint64_t)widest(t) * sizeof(float), ALIGN);
+    p += work_bytes(g, widest(t));
     g->rows = (row_in *)p;
     p += mfi_align_up(g->block * sizeof(row_in), ALIGN);
     for (uint32_t k = 0; k < mfi_quant_n_planes(t->type); k++) {
@@ -241,7 +257,7 @@ static mf_status read_run(mfi_cv_encoder *g, const mfi_tensor *t, uint32_t part,
                           uint32_t n, uint32_t filled, mf_error *err)
 {
     for (uint32_t p = 0; p < mfi_quant_n_planes(t->type); p++) {
-        uint64_t bytes = mfi_quant_row_bytes(t->type, p, g->t->cols);
+        uint64_t bytes = mfi_quant_row_bytes(t->type, p, mfi_gp_in_cols(g->t));
         uint32_t per = mfi_quant_rows_per_row(t->type, p), first = row / per;
         uint64_t n_stored = (row + n - 1) / per - first + 1; /* never more than n */
         unsigned char *dst = g->in_planes[p] + filled * in_row_bytes(g, g->t, p);
@@ -258,6 +274,8 @@ static mf_status read_run(mfi_cv_encoder *g, const mfi_tensor *t, uint32_t part,
 /* Reads what rows [first, first + n_rows) of slice `s` are made from. */
 static mf_status read_block(mfi_cv_encoder *g, uint32_t s, uint32_t first, mf_error *err)
 {
+    if (g->t->gather)
+        return MF_OK; /* the slice was read whole */
     if (g->t->n_parts == 0) {
         const mfi_expert_src *src = mfi_gp_expert(g->model, g->t, s);
         return read_run(g, mfi_catalog_tensor(g->model->catalog, src->tensor), 0, src->row + first,
@@ -267,7 +285,7 @@ static mf_status read_block(mfi_cv_encoder *g, uint32_t s, uint32_t first, mf_er
         uint32_t place = g->place[first + r], part = place >> PART_SHIFT;
         for (n = 1; r + n < g->n_rows && g->place[first + r + n] == place + n; n++)
             ;
-        uint32_t row = place & ~((uint32_t)1 << PART_SHIFT);
+        uint32_t row = PLACE_ROW(place);
         MFI_TRY(read_run(g, g->in[part], part, row, n, r, err));
     }
     return MF_OK;
@@ -329,18 +347,28 @@ static bool encode_affine(const mfi_cv_encoder *g, const float *x, uint8_t *code
     return true;
 }
 
+static void decode_row(const mfi_cv_encoder *g, uint32_t r, float *x)
+{
+    mfi_qtype type = g->in[g->rows[r].part]->type;
+    uint32_t cols = mfi_gp_in_cols(g->t);
+    if (g->mlx)
+        mfi_dequant_row(type, g->rows[r].planes, cols, x);
+    else
+        mfi_dequant_row_wide(type, g->rows[r].planes, cols, x);
+}
+
 static bool encode_row(const mfi_cv_encoder *g, uint32_t r, unsigned char *work)
 {
     const mfi_gp_tensor *t = g->t;
     uint32_t cols = t->cols;
-    uint64_t float_bytes = mfi_align_up((uint64_t)cols * sizeof(float), ALIGN);
+    uint64_t float_bytes = mfi_align_up((uint64_t)widest(t) * sizeof(float), ALIGN);
     float *x = (float *)work, *moved = (float *)(work + float_bytes);
     bool mlx = t->type.kind == MFI_Q_MLX;
     const float *row = x;
-    if (g->mlx)
-        mfi_dequant_row(g->in[g->rows[r].part]->type, g->rows[r].planes, cols, x);
+    if (t->gather)
+        memcpy(x, g->slice + ((uint64_t)g->first_row + r) * cols, cols * sizeof *x);
     else
-        mfi_dequant_row_wide(g->in[g->rows[r].part]->type, g->rows[r].planes, cols, x);
+        decode_row(g, r, x);
     transform(x, cols, t);
     if (moves_columns(t)) {
         for (uint32_t c = 0; c < cols; c++)
@@ -363,12 +391,77 @@ static void encode_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     mfi_pool_range(g->n_rows, 1, worker, n_workers, &begin, &end);
     g->bad[worker] = g->n_rows;
     for (uint32_t r = begin; r < end; r++) {
-        if (!encode_row(g, r, g->work + worker * worker_bytes(g->t->cols))) {
+        if (!encode_row(g, r, g->work + worker * worker_bytes(widest(g->t)))) {
             g->bad[worker] = r;
             return;
         }
     }
 }
+
+/* ---- slices that are gathered ---- */
+
+/* The row of its tensor that a slice begins at. */
+static uint32_t slice_row(const mfi_cv_encoder *g, uint32_t s)
+{
+    const mfi_gp_tensor *t = g->t;
+    uint32_t row;
+    if (t->n_parts == 0)
+        return mfi_gp_expert(g->model, t, s)->row;
+    mfi_map_source(&g->model->shape, t->parts[0].src.map, s * t->in_rows, &row);
+    return row;
+}
+
+/* Row `in` of the slice as stored to where it is written from. */
+static void scatter_row(const mfi_cv_encoder *g, const float *x, uint32_t in)
+{
+    const mfi_gp_tensor *t = g->t;
+    uint64_t cols = t->cols;
+    switch (t->gather) {
+    case MFI_GP_IN_ORDER:
+        break;
+    case MFI_GP_SOME_COLUMNS:
+        for (uint32_t c = 0; c < t->cols; c++)
+            g->slice[in * cols + c] = x[t->first + t->step * c];
+        break;
+    case MFI_GP_SOME_ROWS:
+        memcpy(g->slice + in / t->step * cols, x, cols * sizeof *x);
+        break;
+    case MFI_GP_TRANSPOSED:
+        for (uint32_t r = 0; r < t->rows; r++)
+            g->slice[r * cols + in] = x[t->first + t->step * r];
+        break;
+    }
+}
+
+static void scatter_rows(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    mfi_cv_encoder *g = ctx;
+    uint32_t begin, end;
+    mfi_pool_range(g->n_rows, 1, worker, n_workers, &begin, &end);
+    float *x = (float *)(g->work + worker * worker_bytes(widest(g->t)));
+    for (uint32_t r = begin; r < end; r++) {
+        uint32_t in = g->first_in + r;
+        if (g->t->gather == MFI_GP_SOME_ROWS && in % g->t->step != g->t->first)
+            continue;
+        decode_row(g, r, x);
+        scatter_row(g, x, in);
+    }
+}
+
+static mf_status gather(mfi_cv_encoder *g, uint32_t s, mfi_cv_progress *progress, mf_error *err)
+{
+    const mfi_gp_tensor *t = g->t;
+    uint64_t in_bytes = mfi_quant_row_bytes(g->in[0]->type, 0, t->in_cols);
+    for (g->first_in = 0; g->first_in < t->in_rows; g->first_in += g->n_rows) {
+        g->n_rows = MFI_MIN(g->block, t->in_rows - g->first_in);
+        MFI_TRY(read_run(g, g->in[0], 0, slice_row(g, s) + g->first_in, g->n_rows, 0, err));
+        mfi_pool_run(g->pool, scatter_rows, g);
+        MFI_TRY(mfi_cv_advance(progress, g->n_rows * in_bytes, err));
+    }
+    return MF_OK;
+}
+
+/* ---- */
 
 /* Names the row of the input. */
 static mf_status check_rows(const mfi_cv_encoder *g, uint32_t s, uint32_t first, mf_error *err)
@@ -380,12 +473,15 @@ static mf_status check_rows(const mfi_cv_encoder *g, uint32_t s, uint32_t first,
         bad = MFI_MIN(bad, g->bad[w]);
     if (bad == g->n_rows)
         return MF_OK;
-    if (t->n_parts == 0) {
+    if (t->gather) {
+        id = t->n_parts ? t->parts[0].src.tensor : mfi_gp_expert(g->model, t, s)->tensor;
+        row = slice_row(g, s); /* somewhere behind it */
+    } else if (t->n_parts == 0) {
         id = mfi_gp_expert(g->model, t, s)->tensor;
         row = mfi_gp_expert(g->model, t, s)->row + first + bad;
     } else {
         id = t->parts[g->rows[bad].part].src.tensor;
-        row = g->place[first + bad] & ~((uint32_t)1 << PART_SHIFT);
+        row = PLACE_ROW(g->place[first + bad]);
     }
     char type[64];
     mfi_quant_name(t->type, type, sizeof type);
@@ -415,18 +511,21 @@ mf_status mfi_cv_encode(mfi_cv_encoder *g, const mfi_gp_tensor *t, mfi_out *out,
     for (uint32_t k = 0; k < MFI_MAX(t->n_parts, 1); k++)
         g->in[k] = source(g, t, k);
     lay_out(g);
-    for (uint32_t k = 0; k < t->n_parts; k++)
+    for (uint32_t k = 0; k < t->n_parts && !t->gather; k++)
         map_rows(g, k);
     if (moves_columns(t))
         map_columns(g, &t->parts[0]);
-    uint64_t in_bytes = mfi_quant_row_bytes(g->in[0]->type, 0, t->cols);
+    uint64_t in_bytes = t->gather ? 0 : mfi_quant_row_bytes(g->in[0]->type, 0, t->cols);
     for (uint32_t s = 0; s < t->n_slices; s++) {
         g->weighted = false;
+        if (t->gather)
+            MFI_TRY(gather(g, s, progress, err));
         if (g->imatrix && t->type.kind == MFI_Q_GGML)
             MFI_TRY(mfi_im_read(g->imatrix, t->name, s, t->n_slices, t->cols, g->importance,
                                 &g->weighted, err));
         for (uint32_t row = 0; row < t->rows; row += g->n_rows) {
             g->n_rows = MFI_MIN(g->block, t->rows - row);
+            g->first_row = row;
             MFI_TRY(read_block(g, s, row, err));
             mfi_pool_run(g->pool, encode_rows, g);
             MFI_TRY(check_rows(g, s, row, err));

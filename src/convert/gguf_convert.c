@@ -41,6 +41,32 @@ static mf_status lay_out(job *j, const mf_convert_options *o, const mfi_gp_targe
     return mfi_gguf_layout(&j->out, j->tensors, j->plan.n_tensors, err);
 }
 
+/* Opens what was laid out, before the tensors are written: what GGUF has no key for, or its readers
+ * take for granted and this model has otherwise, would give another model. */
+static mf_status check_output(const job *j, mf_error *err)
+{
+    mf_error inner = {0};
+    mfi_catalog *catalog = NULL;
+    mfi_model *model = NULL;
+    char *path = mfi_gguf_staged_path(&j->out);
+    if (!path)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a name");
+    mf_status status = mfi_format_open(&catalog, path, &inner);
+    if (status == MF_OK)
+        status = mfi_model_open(&model, catalog, &inner);
+    if (status == MF_OK && !mfi_model_same_shape(model, j->model))
+        status = mfi_fail(&inner, MF_ERR_UNSUPPORTED,
+                          "what its readers would take it for has another shape, rotation or "
+                          "routing");
+    mfi_model_close(&model);
+    mfi_catalog_close(&catalog);
+    free(path);
+    if (status == MF_OK)
+        return MF_OK;
+    return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: GGUF can't hold this %s model: %.400s",
+                    mfi_catalog_path(j->catalog), j->model->family, inner.message);
+}
+
 /* The input must still be what the catalog was made from. */
 static mf_status check_input(const job *j, mf_error *err)
 {
@@ -64,6 +90,7 @@ static mf_status run(job *j, const mf_convert_options *o, const mfi_gp_target *t
     mfi_cv_progress progress = {o->progress, o->progress_user, 0, j->plan.in_bytes, 0};
     MFI_TRY(mfi_cv_advance(&progress, 0, err));
     MFI_TRY(lay_out(j, o, target, err));
+    MFI_TRY(check_output(j, err));
     for (uint32_t i = 0; i < j->plan.n_tensors; i++) {
         const uint64_t offsets[MFI_MAX_PLANES] = {j->tensors[i].offset};
         MFI_TRY(

@@ -6,38 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "convert/gguf_keys.h"
+#include "convert/gguf_vocab.h"
 #include "os/file.h"
-
-enum { TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4, TOKEN_UNUSED = 5 };
-
-/* Pre-tokenisers by the name that readers of GGUF know them by. NULL: GPT-2's, built into
- * "ByteLevel".
- */
-static const struct {
-    const char *name, *pattern;
-} pre_names[] = {
-    {"qwen2", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
-              "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-    {"qwen35", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}"
-               "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-    {"llama-bpe", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
-                  "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-    {"gpt-2", NULL},
-};
+#include "text/pre_types.h"
 
 typedef struct vocab {
     mfi_gguf_out *out;
-    const char *path; /* tokenizer.json */
+    const char *path; /* tokenizer.json; of a SentencePiece model alone, tokenizer_config.json */
     char *json;
     size_t len;
     mfi_json_span model; /* its parts: */
     mfi_json_span vocab, merges, added;
-    struct token {
-        mfi_json_span text; /* with its quotes; .text NULL: nothing has this id */
-        int32_t type;
-    } * tokens; /* [n] */
+    mfi_gv_token *tokens; /* [n] */
     uint32_t n;
+    bool byte_level;
+    mfi_gv_special special; /* of a SentencePiece model */
     mfi_buf scratch;
     mf_error *err;
 } vocab;
@@ -87,66 +72,182 @@ static mf_status read_tokens(vocab *v)
          mfi_json_object_next(&it, &key, &value);) {
         if (!mfi_json_span_i64(value, &id))
             return bad(v, "model.vocab has an id that is not an integer");
-        MFI_TRY(set_token(v, id, key, TOKEN_NORMAL));
+        MFI_TRY(set_token(v, id, key, MFI_GV_NORMAL));
     }
+    return MF_OK;
+}
+
+static mf_status set_added(vocab *v, int64_t id, mfi_json_span entry)
+{
+    mfi_json_span special = mfi_json_span_get(entry, "special");
+    mfi_json_span content = mfi_json_span_get(entry, "content");
+    if (!content.text || mfi_json_span_type(content) != MFI_JSON_STRING)
+        return bad(v, "an added token without content");
+    return set_token(v, id, content,
+                     special.text && special.text[0] == 't' ? MFI_GV_CONTROL : MFI_GV_USER_DEFINED);
+}
+
+/* tokenizer.json's list. */
+static mf_status read_added(vocab *v)
+{
+    mfi_json_span value;
+    int64_t id;
     if (!v->added.text || mfi_json_span_type(v->added) != MFI_JSON_ARRAY)
         return MF_OK;
     for (mfi_json_iter it = mfi_json_span_iter(v->added); mfi_json_array_next(&it, &value);) {
         if (mfi_json_span_type(value) != MFI_JSON_OBJECT)
             return bad(v, "added_tokens has an entry that is not an object");
-        mfi_json_span special = mfi_json_span_get(value, "special");
-        mfi_json_span content = mfi_json_span_get(value, "content");
         mfi_json_span number = mfi_json_span_get(value, "id");
-        if (!number.text || !mfi_json_span_i64(number, &id) || !content.text ||
-            mfi_json_span_type(content) != MFI_JSON_STRING)
-            return bad(v, "added_tokens has an entry without id and content");
-        MFI_TRY(
-            set_token(v, id, content,
-                      special.text && special.text[0] == 't' ? TOKEN_CONTROL : TOKEN_USER_DEFINED));
+        if (!number.text || !mfi_json_span_i64(number, &id))
+            return bad(v, "added_tokens has an entry without id");
+        MFI_TRY(set_added(v, id, value));
     }
     return MF_OK;
 }
 
-/* The pattern of the first "Split", or NULL; *byte_level: a ByteLevel with a pattern of its own. */
-static const mfi_json *find_split(const mfi_json *pre, bool *byte_level)
+/* tokenizer_config.json's object: ids are its keys. */
+static mf_status read_decoder(vocab *v)
 {
-    const char *type = mfi_json_str(mfi_json_get(pre, "type"), NULL);
-    if (type && strcmp(type, "Split") == 0)
-        return mfi_json_get(mfi_json_get(pre, "pattern"), "Regex");
-    if (type && strcmp(type, "ByteLevel") == 0) {
-        bool use = true;
-        mfi_json_bool(mfi_json_get(pre, "use_regex"), &use);
-        *byte_level |= use;
+    mfi_json_span root = mfi_json_root(v->json, v->len), key, value;
+    mfi_json_span list = mfi_json_span_get(root, "added_tokens_decoder");
+    if (!list.text || mfi_json_span_type(list) != MFI_JSON_OBJECT)
+        return MF_OK;
+    for (mfi_json_iter it = mfi_json_span_iter(list); mfi_json_object_next(&it, &key, &value);) {
+        const char *digits = decoded(v, key);
+        if (!digits)
+            return no_memory(v);
+        char *end;
+        long long id = strtoll(digits, &end, 10);
+        if (end == digits || *end || mfi_json_span_type(value) != MFI_JSON_OBJECT)
+            return bad(v, "added_tokens_decoder has an entry that is no token");
+        MFI_TRY(set_added(v, id, value));
     }
-    const mfi_json *list = mfi_json_get(pre, "pretokenizers"), *found = NULL;
-    for (size_t i = 0; i < mfi_json_len(list) && !found; i++) {
-        const mfi_json *item = mfi_json_at(list, i);
-        if (!mfi_json_has(item, "pretokenizers")) /* no nesting */
-            found = find_split(item, byte_level);
+    return MF_OK;
+}
+
+/* ---- how text is split ---- */
+
+/* What tokenizer.json says, in the terms of GGUF's names for it. */
+typedef struct split_list {
+    const char *patterns[MFI_PRE_MAX_SPLITS];
+    uint32_t n;
+    bool byte_level_split, ignore_merges, nfc;
+    bool other; /* something that no name stands for */
+} split_list;
+
+static void add_split(split_list *s, const char *pattern)
+{
+    if (!pattern || s->n == MFI_PRE_MAX_SPLITS)
+        s->other = true;
+    else
+        s->patterns[s->n++] = pattern;
+}
+
+static bool is_str(const mfi_json *object, const char *key, const char *want)
+{
+    const char *text = mfi_json_str(mfi_json_get(object, key), NULL);
+    return text && strcmp(text, want) == 0;
+}
+
+/* The nesting is limited by the reader of JSON. */
+static void collect_splits(const mfi_json *pre, split_list *s)
+{
+    bool flag = true, invert = false;
+    const mfi_json *list = mfi_json_get(pre, "pretokenizers");
+    if (is_str(pre, "type", "Sequence")) {
+        for (size_t i = 0; i < mfi_json_len(list); i++)
+            collect_splits(mfi_json_at(list, i), s);
+    } else if (is_str(pre, "type", "Split")) {
+        mfi_json_bool(mfi_json_get(pre, "invert"), &invert);
+        s->other |= invert || !is_str(pre, "behavior", "Isolated");
+        add_split(s, mfi_json_str(mfi_json_get(mfi_json_get(pre, "pattern"), "Regex"), NULL));
+    } else if (is_str(pre, "type", "Digits")) {
+        flag = false;
+        mfi_json_bool(mfi_json_get(pre, "individual_digits"), &flag);
+        add_split(s, flag ? "\\p{N}" : "\\p{N}+");
+    } else if (is_str(pre, "type", "ByteLevel")) {
+        mfi_json_bool(mfi_json_get(pre, "use_regex"), &flag);
+        s->byte_level_split |= flag;
+    } else {
+        s->other = true;
     }
-    return found;
+}
+
+/* The next character of a pattern, whether it is written as itself or as \x{4e00}, \r or \n; an
+ * escaped backslash is none of these. */
+static uint32_t next_char(const char **p, const char *end)
+{
+    uint32_t c = 0;
+    char *behind;
+    if (strncmp(*p, "\\\\", 2) == 0) {
+        *p += 2;
+        return UINT32_MAX;
+    }
+    if (strncmp(*p, "\\r", 2) == 0 || strncmp(*p, "\\n", 2) == 0) {
+        c = (*p)[1] == 'r' ? '\r' : '\n';
+        *p += 2;
+        return c;
+    }
+    if (strncmp(*p, "\\x{", 3) == 0) {
+        c = (uint32_t)strtoul(*p + 3, &behind, 16);
+        *p = behind + (*behind == '}');
+        return c;
+    }
+    *p += MFI_MAX(mfi_utf8_decode(*p, end, &c), (size_t)1);
+    return c;
+}
+
+static bool same_pattern(const char *a, const char *b)
+{
+    const char *a_end = a + strlen(a), *b_end = b + strlen(b);
+    while (a < a_end && b < b_end)
+        if (next_char(&a, a_end) != next_char(&b, b_end))
+            return false;
+    return a == a_end && b == b_end;
+}
+
+/* 0: splits otherwise; else how much of the rest is the same, too. */
+static int likeness(const mfi_pre_type *type, const split_list *s)
+{
+    uint32_t n = 0;
+    while (n < MFI_PRE_MAX_SPLITS && type->splits[n])
+        n++;
+    if (s->other || n != s->n || type->byte_level_split != s->byte_level_split)
+        return 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (!same_pattern(s->patterns[i], type->splits[i]))
+            return 0;
+    if (n == 0 && !s->byte_level_split)
+        return 0;
+    return 1 + 2 * (type->ignore_merges == s->ignore_merges) + (type->nfc == s->nfc);
 }
 
 static mf_status put_pre(vocab *v)
 {
-    mfi_json_span span = mfi_json_span_get(mfi_json_root(v->json, v->len), "pre_tokenizer");
+    mfi_json_span root = mfi_json_root(v->json, v->len);
+    mfi_json_span span = mfi_json_span_get(root, "pre_tokenizer");
+    mfi_json_span normalizer = mfi_json_span_get(root, "normalizer");
+    mfi_json_span ignore = mfi_json_span_get(v->model, "ignore_merges");
     mfi_json *pre = NULL;
-    bool byte_level = false;
+    split_list s = {.ignore_merges = ignore.text && ignore.text[0] == 't',
+                    .nfc = normalizer.text && normalizer.text[0] == '{'};
     if (span.text)
         MFI_TRY(mfi_json_span_parse(span, &pre, v->err));
-    const char *pattern = mfi_json_str(find_split(pre, &byte_level), NULL), *name = NULL;
-    for (size_t i = 0; i < MFI_ARRAY_LEN(pre_names) && !name; i++)
-        if (pattern && pre_names[i].pattern ? strcmp(pattern, pre_names[i].pattern) == 0
-                                            : !pattern && !pre_names[i].pattern && byte_level)
-            name = pre_names[i].name;
+    collect_splits(pre, &s);
+    const mfi_pre_type *best = NULL, *type;
+    for (uint32_t i = 0; (type = mfi_pre_type_at(i)) != NULL; i++)
+        if (likeness(type, &s) > (best ? likeness(best, &s) : 0))
+            best = type;
     mf_status status = MF_OK;
-    if (name)
-        mfi_gguf_key_str(v->out, "tokenizer.ggml.pre", name);
-    else
+    if (best) { /* the first of its names */
+        const char *names = best->names;
+        mfi_gguf_key_strn(v->out, "tokenizer.ggml.pre", names, strcspn(names, " "));
+    } else {
         status = mfi_fail(v->err, MF_ERR_UNSUPPORTED,
                           "%s: GGUF knows pre-tokenisers by name, and has none known here for "
                           "\"%.200s\"",
-                          v->path, pattern ? pattern : "(no pattern)");
+                          v->path, s.n ? s.patterns[0] : "(no pattern)");
+    }
     mfi_json_free(&pre);
     return status;
 }
@@ -237,9 +338,13 @@ static int64_t find_token(vocab *v, const char *text)
     return -1;
 }
 
-static void put_special(vocab *v, const mfi_json *config, const mfi_json *numbers, const char *name,
-                        const char *number, const char *key)
+static void put_special(vocab *v, const mfi_json *config, const mfi_json *numbers, const char *what,
+                        const char *what_gguf, int64_t own)
 {
+    char name[32], number[32], key[64];
+    snprintf(name, sizeof name, "%s_token", what);
+    snprintf(number, sizeof number, "%s_token_id", what);
+    snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", what_gguf);
     const mfi_json *text = mfi_json_get(config, name);
     if (mfi_json_has(text, "content"))
         text = mfi_json_get(text, "content");
@@ -248,8 +353,8 @@ static void put_special(vocab *v, const mfi_json *config, const mfi_json *number
     if (mfi_json_len(value) > 0)
         value = mfi_json_at(value, 0);
     if (id < 0 && (!mfi_json_i64(value, &id) || id >= (int64_t)v->n))
-        id = -1;
-    if (id >= 0)
+        id = own;
+    if (id >= 0 && id < (int64_t)v->n)
         mfi_gguf_key_u32(v->out, key, (uint32_t)id);
 }
 
@@ -289,13 +394,15 @@ static mf_status put_named(vocab *v, const mfi_model *model)
     const mfi_json *text = mfi_json_get(root, "text_config");
     const mfi_json *numbers = mfi_json_has(text, "eos_token_id") ? text : root;
     mfi_json *config = NULL;
-    bool add_bos = false;
+    bool add_bos = !v->byte_level, add_eos = false; /* SentencePiece's users add it */
     MFI_TRY(read_json(dir, "tokenizer_config.json", &config, v->err));
-    put_special(v, config, numbers, "bos_token", "bos_token_id", "tokenizer.ggml.bos_token_id");
-    put_special(v, config, numbers, "eos_token", "eos_token_id", "tokenizer.ggml.eos_token_id");
-    put_special(v, config, numbers, "pad_token", "pad_token_id", "tokenizer.ggml.padding_token_id");
+    put_special(v, config, numbers, "bos", "bos", v->special.bos);
+    put_special(v, config, numbers, "eos", "eos", v->special.eos);
+    put_special(v, config, numbers, "pad", "padding", v->special.pad);
     mfi_json_bool(mfi_json_get(config, "add_bos_token"), &add_bos);
     mfi_gguf_key_bool(v->out, "tokenizer.ggml.add_bos_token", add_bos);
+    if (mfi_json_bool(mfi_json_get(config, "add_eos_token"), &add_eos))
+        mfi_gguf_key_bool(v->out, "tokenizer.ggml.add_eos_token", add_eos);
     mf_status status =
         put_template(v, dir, config, "chat_template.jinja", "default", "tokenizer.chat_template");
     if (status == MF_OK)
@@ -318,7 +425,7 @@ static mf_status open_json(vocab *v)
     v->added = mfi_json_span_get(root, "added_tokens");
     if (!v->model.text || mfi_json_span_type(v->model) != MFI_JSON_OBJECT)
         return bad(v, "no model");
-    mfi_json_span type = {0};
+    mfi_json_span type = {0}, bytes = {0};
     for (mfi_json_iter it = mfi_json_span_iter(v->model);
          mfi_json_object_next(&it, &key, &value);) {
         if (mfi_json_span_is(key, "vocab"))
@@ -327,44 +434,76 @@ static mf_status open_json(vocab *v)
             v->merges = value;
         else if (mfi_json_span_is(key, "type"))
             type = value;
+        else if (mfi_json_span_is(key, "byte_fallback"))
+            bytes = value;
     }
-    if (type.text && !mfi_json_span_is(type, "BPE"))
+    v->byte_level =
+        (!type.text || mfi_json_span_is(type, "BPE")) && !(bytes.text && bytes.text[0] == 't');
+    return MF_OK;
+}
+
+static mf_status put_byte_level(vocab *v)
+{
+    MFI_TRY(read_tokens(v));
+    MFI_TRY(read_added(v));
+    mfi_gguf_key_str(v->out, "tokenizer.ggml.model", "gpt2");
+    MFI_TRY(put_pre(v));
+    MFI_TRY(put_tokens(v));
+    return put_merges(v);
+}
+
+/* spm: tokenizer.model; what was added to it is in tokenizer.json, else in the configuration. */
+static mf_status put_spm(vocab *v, const char *spm, bool json)
+{
+    if (!mfi_file_exists(spm))
         return mfi_fail(v->err, MF_ERR_UNSUPPORTED,
-                        "%s: only byte-level BPE can be written to GGUF", v->path);
+                        "%s: a tokenizer that is no byte-level BPE; GGUF has it by SentencePiece's "
+                        "scores, and there is no tokenizer.model beside it",
+                        v->path);
+    MFI_TRY(json ? read_added(v) : read_decoder(v));
+    return mfi_gv_spm(v->out, spm, v->tokens, v->n, &v->special, v->err);
+}
+
+static mf_status put_vocab(vocab *v, const mfi_model *model, const char *spm, bool json)
+{
     v->tokens = calloc(v->n, sizeof *v->tokens);
     if (!v->tokens)
         return no_memory(v);
     for (uint32_t i = 0; i < v->n; i++)
-        v->tokens[i].type = TOKEN_UNUSED;
-    return MF_OK;
-}
-
-static mf_status put_vocab(vocab *v, const mfi_model *model)
-{
-    MFI_TRY(open_json(v));
-    MFI_TRY(read_tokens(v));
-    mfi_gguf_key_str(v->out, "tokenizer.ggml.model", "gpt2");
-    MFI_TRY(put_pre(v));
-    MFI_TRY(put_tokens(v));
-    MFI_TRY(put_merges(v));
+        v->tokens[i].type = MFI_GV_UNUSED;
+    if (json)
+        MFI_TRY(open_json(v));
+    else if (mfi_file_exists(v->path))
+        MFI_TRY(mfi_file_read_all(v->path, MFI_MAX_CONFIG_BYTES, &v->json, &v->len, v->err));
+    if (!json && v->json)
+        MFI_TRY(mfi_json_scan_any_int(v->json, v->len, v->path, v->err));
+    MFI_TRY(v->byte_level ? put_byte_level(v) : put_spm(v, spm, json));
     return put_named(v, model);
 }
 
 mf_status mfi_gk_vocab(mfi_gguf_out *out, const mfi_model *model, mf_error *err)
 {
-    char *path = mfi_path_join(mfi_catalog_path(model->catalog), "tokenizer.json");
-    if (!path)
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "tokenizer.json: out of memory");
+    const char *dir = mfi_catalog_path(model->catalog);
+    char *path = mfi_path_join(dir, "tokenizer.json"), *spm = mfi_path_join(dir, "tokenizer.model");
+    bool json = path && mfi_file_exists(path);
     mf_status status = MF_OK;
-    if (mfi_file_exists(path)) {
+    if (!json) {
+        free(path);
+        path = mfi_path_join(dir, "tokenizer_config.json");
+    }
+    if (!path || !spm) {
+        status = mfi_fail(err, MF_ERR_NO_MEMORY, "tokenizer.json: out of memory");
+    } else if (json || mfi_file_exists(spm)) {
         vocab v = {.out = out, .path = path, .n = model->shape.n_vocab, .err = err};
-        status = put_vocab(&v, model);
+        v.special = (mfi_gv_special){-1, -1, -1};
+        status = put_vocab(&v, model, spm, json);
         mfi_buf_free(&v.scratch);
         free(v.tokens);
         free(v.json);
     } else {
         mfi_gguf_key_str(out, "tokenizer.ggml.model", "none");
     }
+    free(spm);
     free(path);
     return status;
 }

@@ -291,6 +291,11 @@ mf_status mfi_gguf_layout(mfi_gguf_out *g, mfi_gguf_tensor *tensors, uint32_t n,
     return mfi_out_resize(&g->out, total, err);
 }
 
+char *mfi_gguf_staged_path(const mfi_gguf_out *g)
+{
+    return mfi_path_join(g->stage.dir, STAGED_NAME);
+}
+
 mf_status mfi_gguf_write(mfi_gguf_out *g, const void *src, size_t len, uint64_t offset,
                          mf_error *err)
 {

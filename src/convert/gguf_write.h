@@ -71,6 +71,9 @@ mf_status mfi_gguf_key_copy(mfi_gguf_out *g, const char *key, mfi_gguf_type type
  * tensor's bytes go: in the order given, each at a multiple of MFI_GGUF_ALIGN. Returns the first
  * failure of all that was put before. Names must differ: the caller sees to that. */
 mf_status mfi_gguf_layout(mfi_gguf_out *g, mfi_gguf_tensor *tensors, uint32_t n, mf_error *err);
+/* After layout: where the file stands before it has its name, with zeros for what isn't written
+ * yet. NULL: no memory; release with free. */
+char *mfi_gguf_staged_path(const mfi_gguf_out *g);
 /* After layout; for bytes inside the tensors. */
 mf_status mfi_gguf_write(mfi_gguf_out *g, const void *src, size_t len, uint64_t offset,
                          mf_error *err);

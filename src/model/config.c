@@ -26,6 +26,7 @@ static const struct {
     {"rope_log_multiplier", "rope.scaling.yarn_log_multiplier"},
     {"rope_beta_fast", "rope.scaling.yarn_beta_fast"},
     {"rope_beta_slow", "rope.scaling.yarn_beta_slow"},
+    {"rope_truncate", "rope.scaling.yarn_truncate"}, /* our own: llama.cpp has none */
     {"vocab_size", "vocab_size"},
     {"num_experts", "expert_count"},
     {"num_experts_per_tok", "expert_used_count"},

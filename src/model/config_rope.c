@@ -82,7 +82,8 @@ static mf_status read_yarn(const reader *r, mfi_rope *rope)
     MFI_TRY(read_key(r, &key_fast, &rope->beta_fast));
     MFI_TRY(read_key(r, &key_slow, &rope->beta_slow));
     MFI_TRY(read_original(r, rope));
-    const mfi_json *v = mfi_json_get(r->object, "truncate");
+    const mfi_json *v = r->c->gguf_arch ? mfi_config_get(r->c, "rope_truncate")
+                                        : mfi_json_get(r->object, "truncate");
     if (mfi_json_typeof(v) != MFI_JSON_NULL && !mfi_json_bool(v, &truncate))
         return mfi_fail(r->err, MF_ERR_FORMAT,
                         "%s: config.json: truncate is neither true nor false", r->c->path);

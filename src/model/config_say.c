@@ -2,6 +2,7 @@
  * Called by the converter, on its thread. Nothing is taken on trust: what was written is read by
  * the family's own reader, and must give the shape that the file gave. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -223,11 +224,11 @@ static bool is_said(const sayer *s, const char *key)
 static void put_rest(sayer *s)
 {
     static const char *const told[] = {
-        "rope_dims",         "rope_type",           "rope_factor",      "rope_original_ctx",
-        "rope_attn_factor",  "rope_log_multiplier", "rope_beta_fast",   "rope_beta_slow",
-        "linear_inner_size", "recurrent_layers",    "mtp_layers",       "gating_func",
-        "key_length_mla",    "value_length_mla",    "value_length",     "head_dim",
-        "q_lora_rank",       "n_shared_experts",    "temperature_scale"};
+        "rope_dims",      "rope_type",         "rope_factor",         "rope_original_ctx",
+        "rope_truncate",  "rope_attn_factor",  "rope_log_multiplier", "rope_beta_fast",
+        "rope_beta_slow", "linear_inner_size", "recurrent_layers",    "mtp_layers",
+        "gating_func",    "key_length_mla",    "value_length_mla",    "value_length",
+        "head_dim",       "q_lora_rank",       "n_shared_experts",    "temperature_scale"};
     const mfi_config gguf = {.root = s->meta, .gguf_arch = s->model->arch->gguf_arch};
     const char *key;
     for (uint32_t i = 0; mfi_config_alias(i, &key); i++) {
@@ -255,10 +256,23 @@ static void put_rest(sayer *s)
 
 #define SAME(field) (x->field == y->field)
 
+/* GGUF has float32 where config.json has decimals. */
+static bool near(double x, double y)
+{
+    return fabs(x - y) <= 1e-6 * fmax(fabs(x), fabs(y));
+}
+
+#define NEAR(field) near((double)x->field, (double)y->field)
+
+/* What a kind doesn't use may differ. */
 static bool same_rope(const mfi_rope *x, const mfi_rope *y)
 {
-    return SAME(kind) && SAME(theta) && SAME(factor) && SAME(original_ctx) && SAME(beta_fast) &&
-           SAME(beta_slow) && SAME(exact) && SAME(attn_factor) && SAME(mscale_all_dim);
+    if (!SAME(kind) || !NEAR(theta) || x->kind == MFI_ROPE_PLAIN)
+        return SAME(kind) && NEAR(theta);
+    if (!NEAR(factor) || x->kind == MFI_ROPE_LINEAR)
+        return NEAR(factor);
+    return SAME(original_ctx) && NEAR(beta_fast) && NEAR(beta_slow) && SAME(exact) &&
+           NEAR(attn_factor) && NEAR(mscale_all_dim);
 }
 
 static bool same_routing(const mfi_routing *x, const mfi_routing *y)
@@ -275,11 +289,12 @@ static bool same_numbers(const mfi_shape *x, const mfi_shape *y)
 {
     return SAME(n_layers) && SAME(hidden) && SAME(n_vocab) && SAME(eps) && SAME(n_head) &&
            SAME(n_kv_head) && SAME(head_dim) && SAME(n_rot) && SAME(attn_gate) &&
-           SAME(attn_scale) && SAME(embed_scale) && SAME(residual_scale) && SAME(logit_scale) &&
+           NEAR(attn_scale) && SAME(embed_scale) && SAME(residual_scale) && SAME(logit_scale) &&
            SAME(latent_q) && SAME(latent_kv) && SAME(nope_dim) && SAME(v_dim) && SAME(rope_pairs) &&
            SAME(gdn_k_heads) && SAME(gdn_v_heads) && SAME(gdn_k_dim) && SAME(gdn_v_dim) &&
            SAME(conv_kernel) && SAME(n_experts) && SAME(top_k) && SAME(expert_width) &&
-           SAME(shared_width) && SAME(dense_width) && same_rope(&x->rope, &y->rope) &&
+           SAME(shared_width) && SAME(dense_width) && SAME(glu) && SAME(glu_alpha) &&
+           SAME(glu_limit) && SAME(window) && same_rope(&x->rope, &y->rope) &&
            same_routing(&x->routing, &y->routing);
 }
 

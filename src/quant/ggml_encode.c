@@ -8,16 +8,18 @@
  *
  * Sums run in eight lanes that are added in one order, so that the compiler can use any vector
  * width and the bytes don't depend on it. */
-#include "quant/quant.h"
-
 #include <math.h>
 #include <string.h>
+
+#include "quant/ggml_decode.h"
+#include "quant/quant.h"
 
 #define LANES   8
 #define Q4_0    2
 #define Q8_0    8
 #define Q4_K    12
 #define Q6_K    14
+#define MXFP4   39
 #define SUPER   256 /* elements of a K block */
 #define N_SUB4  8   /* of 32, in q4_K */
 #define N_SUB6  16  /* of 16, in q6_K */
@@ -27,7 +29,8 @@ bool mfi_quant_can_encode(mfi_qtype type)
 {
     return mfi_qtype_is_float(type) ||
            (type.kind == MFI_Q_GGML &&
-            (type.bits == Q4_0 || type.bits == Q8_0 || type.bits == Q4_K || type.bits == Q6_K));
+            (type.bits == Q4_0 || type.bits == Q8_0 || type.bits == Q4_K || type.bits == Q6_K ||
+             type.bits == MXFP4));
 }
 
 static void store16(uint8_t *at, uint16_t v)
@@ -437,6 +440,31 @@ static void encode_q4_k(const float *x, const float *w, uint8_t *out)
     q4_pack(&best, x, out);
 }
 
+/* ---- MXFP4 ---- */
+
+/* The exponent takes the largest value to 4..7 halves of E2M1's range, so that what is a block of
+ * such numbers already keeps every value. Ties go to the smaller code, as llama.cpp has it. */
+static void encode_mxfp4(const float *x, uint8_t *out)
+{
+    float most = 0;
+    int exp = 0;
+    for (int i = 0; i < 32; i++)
+        most = fmaxf(most, fabsf(x[i]));
+    (void)frexpf(most, &exp);                       /* most is in [2^(exp - 1), 2^exp) */
+    int e = most > 0 && exp > -124 ? exp + 124 : 0; /* 127 + floor(log2) - 2 */
+    float half = mfi_e8m0_half((uint8_t)e);
+    out[0] = (uint8_t)e;
+    memset(out + 1, 0, 16);
+    for (int i = 0; i < 32; i++) {
+        int best = 0;
+        for (int code = 1; code < 16; code++)
+            if (fabsf((float)mfi_e2m1_doubled[code] * half - x[i]) <
+                fabsf((float)mfi_e2m1_doubled[best] * half - x[i]))
+                best = code;
+        out[1 + i % 16] |= (uint8_t)(best << (i < 16 ? 0 : 4));
+    }
+}
+
 /* ---- rows ---- */
 
 static void encode_float(mfi_qkind kind, const float *x, uint64_t n, uint8_t *out)
@@ -472,6 +500,8 @@ void mfi_quant_encode_row(mfi_qtype type, const float *x, const float *importanc
             encode_q8_0(x + i, at);
         else if (type.bits == Q4_0)
             encode_q4_0(x + i, weighted ? w : NULL, at);
+        else if (type.bits == MXFP4)
+            encode_mxfp4(x + i, at);
         else if (type.bits == Q4_K)
             encode_q4_k(x + i, w, at);
         else

@@ -99,7 +99,8 @@ void mfi_dequant_row(mfi_qtype type, const void *const planes[], uint64_t n, flo
 /* The same, but MLX types as matrix kernels take them: q * scale + bias in float. */
 void mfi_dequant_row_wide(mfi_qtype type, const void *const planes[], uint64_t n, float *out);
 
-/* True for the types that rows can be encoded as: the floats, q4_0, q8_0, q4_K and q6_K. */
+/* True for the types that rows can be encoded as: the floats, q4_0, q8_0, q4_K, q6_K and
+ * MXFP4 in GGML's blocks. */
 bool mfi_quant_can_encode(mfi_qtype type);
 /* Encodes a row of n finite elements, whole blocks, as such a type. importance[n], which may be
  * NULL, are the weights (finite, not negative) of the squared errors of the columns; q8_0 and

@@ -331,32 +331,12 @@ static void test_refusals(void **state)
     assert_int_equal(n_entries(mft_tmpdir()), before + 1);
 }
 
-/* Families whose metadata and orders of rows aren't known here are not written wrongly. */
-static void test_other_families(void **state)
-{
-    (void)state;
-    mf_error err;
-    char path[512];
-    const char *folder = mft_oracle("hf/mixtral");
-    if (!folder)
-        mft_skip("no oracle hf/mixtral");
-    snprintf(path, sizeof path, "%s/m.gguf", mft_tmpdir());
-    mf_convert_options o;
-    mf_convert_options_default(&o);
-    o.in_path = folder;
-    o.out_path = path;
-    o.type = "q8_0";
-    assert_int_equal(mf_convert(&o, &err), MF_ERR_UNSUPPORTED);
-    assert_non_null(strstr(err.message, "family mixtral"));
-    assert_int_equal(access(path, F_OK), -1);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits), cmocka_unit_test(test_from_gguf),
         cmocka_unit_test(test_pocket),    cmocka_unit_test(test_threads_and_memory),
-        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_other_families),
+        cmocka_unit_test(test_refusals),
     };
     return mft_run(tests);
 }

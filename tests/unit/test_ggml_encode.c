@@ -11,7 +11,7 @@
 #include "base/rng.h"
 #include "quant/quant.h"
 
-enum { Q4_0 = 2, Q8_0 = 8, Q4_K = 12, Q6_K = 14, SUPER = 256 };
+enum { Q4_0 = 2, Q8_0 = 8, Q4_K = 12, Q6_K = 14, MXFP4 = 39, SUPER = 256 };
 
 static mfi_qtype ggml(uint8_t type)
 {
@@ -222,12 +222,48 @@ static void test_extremes(void **state)
     }
 }
 
+/* Numbers that are MXFP4 already keep their values, whatever power they were stored with; others
+ * become the nearest of the sixteen. */
+static void test_mxfp4(void **state)
+{
+    (void)state;
+    static const float e2m1[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    mfi_rng rng = {21};
+    float x[SUPER], y[SUPER];
+    for (int exp = -120; exp <= 120; exp++) {
+        for (int i = 0; i < SUPER; i++) {
+            uint32_t code = (uint32_t)mfi_rng_below(&rng, i < 64 ? 3 : 8);
+            x[i] = ldexpf(mfi_rng_below(&rng, 2) ? e2m1[code] : -e2m1[code], exp);
+        }
+        round_trip(ggml(MXFP4), x, NULL, SUPER, y);
+        for (int i = 0; i < SUPER; i++)
+            if (x[i] != y[i])
+                fail_msg("2^%d: %g became %g", exp, (double)x[i], (double)y[i]);
+    }
+    for (int n = 0; n < 1000; n++) {
+        float most = 0;
+        for (int i = 0; i < 32; i++) {
+            x[i] = (float)mfi_rng_unit(&rng) - 0.5f;
+            most = fmaxf(most, fabsf(x[i]));
+        }
+        round_trip(ggml(MXFP4), x, NULL, 32, y);
+        float unit = ldexpf(1, (int)floorf(log2f(most)) - 2);
+        for (int i = 0; i < 32; i++) {
+            float best = INFINITY;
+            for (int k = 0; k < 8; k++)
+                best = fminf(best, fabsf(fabsf(x[i]) - e2m1[k] * unit));
+            assert_true(fabsf(x[i] - y[i]) <= best * 1.0001f);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference_bytes), cmocka_unit_test(test_floats),
         cmocka_unit_test(test_bounds),          cmocka_unit_test(test_search),
         cmocka_unit_test(test_importance),      cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_mxfp4),
     };
     return mft_run(tests);
 }

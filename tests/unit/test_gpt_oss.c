@@ -283,20 +283,18 @@ static void mixed_layers(void **state)
 static void not_converted(void **state)
 {
     (void)state;
-    static const char *const outs[] = {"out.gguf", "out"};
     mft_oss s;
     mft_oss_default(&s);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 2; i++) {
         mf_error err = {0};
         mf_convert_options o;
         char in[600], out[700];
-        s.mxfp4 = i / 2;
+        s.mxfp4 = i;
         snprintf(in, sizeof in, "%s", mft_oss_write(&s));
-        snprintf(out, sizeof out, "%s/%s", in, outs[i % 2]);
+        snprintf(out, sizeof out, "%s/out", in);
         mf_convert_options_default(&o);
         o.in_path = in;
         o.out_path = out;
-        o.type = i % 2 ? NULL : "q8_0";
         o.bits = 4;
         refused(mf_convert(&o, &err), MF_ERR_UNSUPPORTED, &err, "gpt_oss");
         assert_int_not_equal(access(out, F_OK), 0);
