@@ -18,7 +18,7 @@ typedef struct job {
     const cli_args *args;
     mf_engine *engine;
     mf_template *template; /* of --chat-template; NULL: the model's */
-    mf_grammar *grammar; /* NULL: answers may be anything */
+    mf_grammar *grammar;   /* NULL: answers may be anything */
     cli_progress progress;
     cli_output out;
     mfi_buf prompt; /* as given */
@@ -83,8 +83,8 @@ static int encode_chat(job *j, const mf_tokenizer *tokenizer)
         return cli_error(CLI_EXIT_RUNTIME, "the prompt has a NUL byte at offset %zu",
                          strlen(j->prompt.data));
     if (j->args->system)
-        messages[n++] = (mf_chat_message){"system", j->args->system};
-    messages[n++] = (mf_chat_message){"user", j->prompt.data};
+        messages[n++] = (mf_chat_message){.role = "system", .content = j->args->system};
+    messages[n++] = (mf_chat_message){.role = "user", .content = j->prompt.data};
     mf_status status = mf_chat_render(tokenizer, messages, n, &options, &rendered, &err);
     if (status == MF_OK)
         status = mf_rendering_encode(&rendered, 0, tokenizer, &j->ids, &j->n_ids, &err);

@@ -36,6 +36,24 @@ static mf_status check_text(const char *text, size_t i, const char *what, mf_err
     return MF_OK;
 }
 
+static mf_status put_answer_parts(mfi_buf *vars, const mf_chat_message *m, size_t i, mf_error *err)
+{
+    if (m->reasoning) {
+        MFI_TRY(check_text(m->reasoning, i, "reasoning", err));
+        mfi_buf_str(vars, ",\"reasoning_content\":");
+        mfi_json_put_str(vars, m->reasoning, strlen(m->reasoning));
+    }
+    if (m->tool_calls) {
+        size_t len = strlen(m->tool_calls);
+        MFI_TRY(mfi_json_scan(m->tool_calls, len, "tool_calls", err));
+        if (mfi_json_span_type(mfi_json_root(m->tool_calls, len)) != MFI_JSON_ARRAY)
+            return mfi_fail(err, MF_ERR_FORMAT, "message %zu: tool_calls is no array", i);
+        mfi_buf_str(vars, ",\"tool_calls\":");
+        mfi_buf_append(vars, m->tool_calls, len);
+    }
+    return MF_OK;
+}
+
 static mf_status put_messages(mfi_buf *vars, const mf_chat_message *messages, size_t n,
                               mf_error *err)
 {
@@ -47,6 +65,7 @@ static mf_status put_messages(mfi_buf *vars, const mf_chat_message *messages, si
         mfi_json_put_str(vars, messages[i].role, strlen(messages[i].role));
         mfi_buf_str(vars, ",\"content\":");
         mfi_json_put_str(vars, messages[i].content, strlen(messages[i].content));
+        MFI_TRY(put_answer_parts(vars, &messages[i], i, err));
         mfi_buf_str(vars, "}");
     }
     mfi_buf_str(vars, "]");

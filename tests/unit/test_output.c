@@ -20,13 +20,13 @@ typedef struct collected {
     uint32_t last_call;
     mfi_buf reasoning, text, plain;
     mfi_buf name[8], id[8], args[8];
-    uint32_t n_calls;
+    uint32_t n_calls, n_broken;
     bool reasoned;
 } collected;
 
-static void collect(void *user, mfi_output_kind kind, uint32_t call, const char *bytes, size_t len)
+static void collect(void *user, mf_output_kind kind, uint32_t call, const char *bytes, size_t len)
 {
-    static const char *const names[] = {"text", "reasoning", "name", "id", "args", "end"};
+    static const char *const names[] = {"text", "reasoning", "name", "id", "args", "end", "broken"};
     collected *c = user;
     if ((int)kind != c->last || call != c->last_call)
         mfi_buf_fmt(&c->log, "\n%s%u:", names[kind], call);
@@ -34,21 +34,27 @@ static void collect(void *user, mfi_output_kind kind, uint32_t call, const char 
     c->last_call = call;
     mfi_buf_append(&c->log, bytes, len);
     mfi_buf_append(&c->plain, bytes, len);
-    if (kind == MFI_OUTPUT_TEXT)
+    if (kind == MF_OUTPUT_TEXT)
         mfi_buf_append(&c->text, bytes, len);
-    if (kind == MFI_OUTPUT_REASONING) {
+    if (kind == MF_OUTPUT_REASONING) {
         mfi_buf_append(&c->reasoning, bytes, len);
         c->reasoned = true;
     }
     assert_true(call < 8);
-    if (kind == MFI_OUTPUT_CALL_NAME)
+    if (kind == MF_OUTPUT_CALL_NAME)
         mfi_buf_append(&c->name[call], bytes, len);
-    if (kind == MFI_OUTPUT_CALL_ID)
+    if (kind == MF_OUTPUT_CALL_ID)
         mfi_buf_append(&c->id[call], bytes, len);
-    if (kind == MFI_OUTPUT_CALL_ARGUMENTS)
+    if (kind == MF_OUTPUT_CALL_ARGUMENTS)
         mfi_buf_append(&c->args[call], bytes, len);
-    if (kind == MFI_OUTPUT_CALL_END) {
-        assert_int_equal(call, c->n_calls);
+    if (kind == MF_OUTPUT_CALL_BROKEN) { /* what it was goes back to being text */
+        mfi_buf_append(&c->text, bytes, len);
+        c->name[call].len = c->id[call].len = c->args[call].len = 0;
+        c->n_broken++;
+    }
+    if (kind == MF_OUTPUT_CALL_END) {
+        assert_int_equal(call, c->n_calls + c->n_broken);
+        assert_int_equal(mfi_json_scan(c->args[call].data, c->args[call].len, "", NULL), MF_OK);
         c->n_calls++;
     }
 }
@@ -160,8 +166,8 @@ static const struct sample {
     {MFI_NOTATION_MISTRAL_LIST, false,
      "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": [\"]\"]}, \"id\": \"abcdefghi\"}, "
      "{\"name\": \"g\", \"arguments\": {}, \"id\": \"123456789\"}]",
-     "\nname0:f\nid0:abcdefghi\nargs0:{\"a\": "
-     "[\"]\"]}\nend0:\nname1:g\nid1:123456789\nargs1:{}\nend1:"},
+     "\nname0:f\nargs0:{\"a\": "
+     "[\"]\"]}\nid0:abcdefghi\nend0:\nname1:g\nargs1:{}\nid1:123456789\nend1:"},
     {MFI_NOTATION_MISTRAL, false,
      "Now[TOOL_CALLS]f[CALL_ID]abcdefghi[ARGS]{\"a\": 1}[TOOL_CALLS]g[ARGS]{}",
      "\ntext0:Now\nname0:f\nid0:abcdefghi\nargs0:{\"a\": 1}\nend0:\nname1:g\nargs1:{}\nend1:"},
