@@ -32,7 +32,7 @@ struct mfi_matcher {
     uint32_t *owner;  /* [n_slots] state, 0: free */
     uint32_t n_words, n_slots, next_slot;
     uint32_t n_flushes;
-    mfi_stretch stretches[N_STRETCHES]; /* at state modulo N; run 0 at state 0: not there yet */
+    mfi_stretch stretches[N_STRETCHES]; /* all zero: state 0 reads nothing */
 };
 
 static uint32_t n_slots(uint32_t n_words)
@@ -151,11 +151,11 @@ mf_status mfi_matcher_accept(mfi_matcher *m, const char *bytes, size_t len, bool
 
 /* ---- masks ---- */
 
-static const mfi_stretch *stretch_of(mfi_matcher *m, uint32_t state)
+static mfi_stretch *stretch_of(mfi_matcher *m, uint32_t state, uint32_t ret)
 {
-    mfi_stretch *s = &m->stretches[state % N_STRETCHES];
-    if (s->state != state)
-        mfi_stretch_find(m->dfa.g, state, s);
+    mfi_stretch *s = &m->stretches[(state + 31 * ret) % N_STRETCHES];
+    if (s->state != state || s->ret != ret)
+        mfi_stretch_find(m->dfa.g, state, ret, s);
     return s;
 }
 
@@ -168,14 +168,15 @@ static bool in_stretch(mfi_matcher *m, const mfi_vocab_node *node, uint32_t stat
     const mfi_dstate *d = &m->dfa.states[state];
     for (uint32_t i = 0; i < d->n && i < STRETCH_WAYS; i++) {
         const mfi_config *c = &m->dfa.configs[d->first + i];
-        const mfi_stretch *s = stretch_of(m, c->state);
-        if (s->run < node->height || (node->height == UINT8_MAX && s->run != MFI_STRETCH_ENDLESS))
+        mfi_stretch *s = stretch_of(m, c->state, c->frame ? m->dfa.frames[c->frame].ret : 0);
+        if (!s->run || (below->ascii.bits[0] & ~s->plain[0]) ||
+            (below->ascii.bits[1] & ~s->plain[1]) ||
+            (below->wide && !mfi_stretch_wide(m->dfa.g, s)))
             continue;
         /* The last bytes of a wide character are in a frame of their own. */
-        if (m->dfa.frames[c->frame].depth + MFI_MAX(s->need, 1u) + 1 > MFI_MAX_GRAMMAR_DEPTH)
-            continue;
-        if (!((below->ascii.bits[0] & ~s->plain[0]) | (below->ascii.bits[1] & ~s->plain[1])) &&
-            (!below->wide || s->wide))
+        if (mfi_stretch_reaches(m->dfa.g, s,
+                                node->height < UINT8_MAX ? node->height : MFI_MAX_TOKEN_BYTES) &&
+            m->dfa.frames[c->frame].depth + MFI_MAX(s->need, 1u) + 1 <= MFI_MAX_GRAMMAR_DEPTH)
             return true;
     }
     return false;

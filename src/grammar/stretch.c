@@ -1,8 +1,8 @@
 /* Finds stretches of one class of characters in a grammar's automaton; see stretch.h. Called by the
  * matcher on its thread; holds no state.
  *
- * Only what stays within a rule is followed, from a character to the next over splits. That is what
- * repetitions are compiled to, whose members share their edges. */
+ * Followed is what repetitions are compiled to: from a character to the next over splits, whose
+ * members share their edges, or from a call of a rule to the next call. */
 #include "grammar/stretch.h"
 
 #include <string.h>
@@ -68,10 +68,56 @@ static bool is_wide(const mf_grammar *g, const mfi_state *s)
            covers(g, s, 0xf1, 0xf3, 3) && covers_lead(g, s, 0xf4, 0x80, 0x8f, 2);
 }
 
-void mfi_stretch_find(const mf_grammar *g, uint32_t state, mfi_stretch *out)
+/* A state and where its rule returns to; 0: it isn't known, or not of interest. */
+typedef struct place {
+    uint32_t state, ret;
+} place;
+
+static bool can_end(const mf_grammar *g, uint32_t state, uint32_t depth)
+{
+    const mfi_state *s = &g->states[state];
+    if (s->kind == MFI_STATE_END)
+        return true;
+    for (uint32_t i = 0; depth && s->kind == MFI_STATE_SPLIT && i < s->b; i++)
+        if (can_end(g, g->targets[s->a + i], depth - 1))
+            return true;
+    return false;
+}
+
+/* The next character of the class by calling a rule. */
+static place next_by_call(const mf_grammar *g, uint32_t state, const mfi_state *like,
+                          uint32_t depth)
+{
+    const mfi_state *s = &g->states[state];
+    place none = {0, 0}, found;
+    if (s->kind == MFI_STATE_CALL && s->b && g->need[state] != MFI_NEED_NEVER) {
+        found = (place){next_of_class(g, g->entry[s->a], like, SPLITS_DEEP), s->b};
+        return found.state ? found : none;
+    }
+    for (uint32_t i = 0; depth && s->kind == MFI_STATE_SPLIT && i < s->b; i++) {
+        found = next_by_call(g, g->targets[s->a + i], like, depth - 1);
+        if (found.state)
+            return found;
+    }
+    return none;
+}
+
+/* The next character within the rule or, where it ends, by the next call of the rule around it. */
+static place next_place(const mf_grammar *g, place at, const mfi_state *like)
+{
+    uint32_t behind = g->states[at.state].b;
+    uint32_t inside = next_of_class(g, behind, like, SPLITS_DEEP);
+    if (inside)
+        return (place){inside, at.ret};
+    if (!at.ret || !can_end(g, behind, SPLITS_DEEP))
+        return (place){0, 0};
+    return next_by_call(g, at.ret, like, SPLITS_DEEP);
+}
+
+void mfi_stretch_find(const mf_grammar *g, uint32_t state, uint32_t ret, mfi_stretch *out)
 {
     const mfi_state *first = &g->states[state];
-    *out = (mfi_stretch){.state = state};
+    *out = (mfi_stretch){.state = state, .ret = ret};
     if (first->kind != MFI_STATE_SET || g->need[state] == MFI_NEED_NEVER)
         return;
     for (uint32_t i = 0; i < first->c; i++) {
@@ -79,16 +125,35 @@ void mfi_stretch_find(const mf_grammar *g, uint32_t state, mfi_stretch *out)
         for (uint32_t b = e->lo; b <= e->hi && b < 0x80 && !e->target; b++)
             out->plain[b >> 6] |= (uint64_t)1 << (b & 63);
     }
-    out->wide = is_wide(g, first);
-    uint32_t at = state;
-    while (at && out->run < MFI_STRETCH_ENDLESS - 1) {
-        out->run++;
-        out->need = MFI_MAX(out->need, g->need[at]);
-        uint32_t next = next_of_class(g, g->states[at].b, first, SPLITS_DEEP);
-        if (next == at || next == state) {
-            out->run = MFI_STRETCH_ENDLESS;
-            return;
-        }
-        at = next;
+    out->at_state = state;
+    out->at_ret = ret;
+    out->run = 1;
+    out->need = g->need[state];
+}
+
+bool mfi_stretch_wide(const mf_grammar *g, mfi_stretch *s)
+{
+    if (!s->wide_known)
+        s->wide = is_wide(g, &g->states[s->state]);
+    s->wide_known = true;
+    return s->wide;
+}
+
+bool mfi_stretch_reaches(const mf_grammar *g, mfi_stretch *s, uint32_t n)
+{
+    while (s->run < n && s->at_state) {
+        place next = next_place(g, (place){s->at_state, s->at_ret}, &g->states[s->state]);
+        s->at_state = next.state;
+        s->at_ret = next.ret;
+        if (!next.state)
+            break;
+        s->need = MFI_MAX(s->need, g->need[next.state]);
+        if (next.ret)
+            s->need = MFI_MAX(s->need, g->need[next.ret]);
+        if (next.state == s->state && next.ret == s->ret)
+            s->run = UINT32_MAX; /* and so on without end */
+        else
+            s->run++;
     }
+    return s->run >= n;
 }

@@ -4,18 +4,21 @@
 
 #include "grammar/nfa.h"
 
-#define MFI_STRETCH_ENDLESS 255
-
 typedef struct mfi_stretch {
-    uint32_t state;
-    uint16_t need;     /* the most that a state of the stretch needs */
-    uint8_t run;       /* characters of its class that can be read from the state on: at least so
-                        * many, or ENDLESS */
-    bool wide;         /* the class has every character from U+0080 */
-    uint64_t plain[2]; /* which it has below */
+    uint32_t state, ret;
+    uint32_t run;              /* characters that can be read, as far as was looked */
+    uint32_t at_state, at_ret; /* the last of them is read there; 0: there are no more */
+    uint16_t need;             /* the most that a state of these needs */
+    bool wide, wide_known;
+    uint64_t plain[2]; /* characters of the class below U+0080 */
 } mfi_stretch;
 
-/* What a state that reads a character begins; run is 0 for others. */
-void mfi_stretch_find(const mf_grammar *g, uint32_t state, mfi_stretch *out);
+/* What a state that reads a character begins, in a rule that returns to `ret` (0: to nothing); run
+ * is 0 for others. */
+void mfi_stretch_find(const mf_grammar *g, uint32_t state, uint32_t ret, mfi_stretch *out);
+/* Whether the class has every character from U+0080. */
+bool mfi_stretch_wide(const mf_grammar *g, mfi_stretch *s);
+/* Whether n characters of the class can be read; looks no further than that. */
+bool mfi_stretch_reaches(const mf_grammar *g, mfi_stretch *s, uint32_t n);
 
 #endif
