@@ -22,7 +22,6 @@ typedef struct turn {
     mf_generate_result result;
     uint64_t n_evaluated; /* by the engine's own count */
     uint64_t seed;
-    char last; /* byte written, 0: none */
 } turn;
 
 void cli_chat_reset(cli_chat *chat)
@@ -120,16 +119,7 @@ static bool on_token(void *user, int32_t id, const char *bytes, size_t len)
     cli_progress_clear(&chat->progress);
     if (cli_signal_code())
         return false;
-    for (size_t i = 0; i < len; i++)
-        if (bytes[i]) /* a message is a C string */
-            mfi_buf_append(&chat->answer, &bytes[i], 1);
-    if (chat->answer.failed)
-        return false;
-    if (chat->args->jsonl)
-        return true;
-    if (len)
-        t->last = bytes[len - 1];
-    return cli_output_write(&chat->out, bytes, len) && cli_output_flush(&chat->out);
+    return cli_answer_token(&chat->answer, bytes, len);
 }
 
 static mf_status generate(turn *t, mf_error *err)
@@ -146,6 +136,7 @@ static mf_status generate(turn *t, mf_error *err)
     options.sampling = chat->sampling;
     options.sampling.seed = t->seed = chat->sampling.seed + chat->n_answers++;
     options.on_token = on_token;
+    options.output = chat->answer.output;
     options.user = t;
     t->result.struct_size = sizeof t->result;
     mf_status status = mf_session_generate(chat->session, &options, &t->result, err);
@@ -185,8 +176,8 @@ static void put_json(const turn *t, mfi_buf *out)
 {
     const cli_chat *chat = t->chat;
     const mf_generate_result *r = &t->result;
-    mfi_buf_str(out, "{\"schema\":1,\"text\":");
-    mfi_json_put_str(out, chat->answer.data ? chat->answer.data : "", chat->answer.len);
+    mfi_buf_str(out, "{\"schema\":1,");
+    cli_answer_put_json(&chat->answer, out);
     mfi_buf_fmt(
         out,
         ",\"stop\":\"%s\",\"context_tokens\":%zu,\"reused_tokens\":%zu,\"prompt_tokens\":%zu,"
@@ -229,7 +220,7 @@ static int finish(turn *t)
         mfi_buf_free(&line);
         if (failed)
             return cli_error(CLI_EXIT_ROOM, "out of memory");
-    } else if (!t->last || t->last != '\n') {
+    } else if (!chat->answer.last || chat->answer.last != '\n') {
         cli_output_write(&chat->out, "\n", 1);
     }
     cli_output_flush(&chat->out);
@@ -243,7 +234,7 @@ static int turn_failed(turn *t, mf_status status, const mf_error *err)
 {
     cli_chat *chat = t->chat;
     cli_progress_clear(&chat->progress);
-    if (t->last && t->last != '\n') {
+    if (chat->answer.last && chat->answer.last != '\n') {
         cli_output_write(&chat->out, "\n", 1);
         cli_output_flush(&chat->out);
     }
@@ -266,21 +257,28 @@ int cli_chat_turn(cli_chat *chat, const char *text, size_t len)
                          strnlen(text, len));
     if (!cli_conversation_add(&chat->conversation, "user", text, len))
         return cli_error(CLI_EXIT_ROOM, "out of memory");
-    chat->answer.len = 0;
+    chat->answer.last = 0;
+    chat->answer.no_nul = true; /* a message is a C string */
+    chat->answer.show = chat->args->jsonl ? NULL : &chat->out;
     mf_status status = prepare(&t, &err);
     bool ran = status == MF_OK;
     if (ran)
+        status = cli_answer_begin(&chat->answer, chat->args, mf_engine_tokenizer(chat->engine),
+                                  chat->template, t.ids, t.n_ids)
+                     ? MF_ERR_NO_MEMORY
+                     : MF_OK;
+    if (status == MF_OK)
         status = generate(&t, &err);
     int code = CLI_EXIT_OK;
-    if (status == MF_OK &&
-        !cli_conversation_add(&chat->conversation, "assistant",
-                              chat->answer.data ? chat->answer.data : "", chat->answer.len))
+    if (ran && !cli_answer_end(&chat->answer) && status == MF_OK)
         status = MF_ERR_NO_MEMORY;
-    if (status == MF_OK && !chat->answer.failed) {
+    if (status == MF_OK && !cli_conversation_add_answer(&chat->conversation, &chat->answer))
+        status = MF_ERR_NO_MEMORY;
+    if (status == MF_OK) {
         extend_timeline(&t);
         code = finish(&t);
     } else {
-        code = turn_failed(&t, status == MF_OK ? MF_ERR_NO_MEMORY : status, &err);
+        code = turn_failed(&t, status, &err);
         cli_conversation_pop(&chat->conversation);
         if (ran)
             cli_chat_reset(chat);

@@ -2,6 +2,7 @@
 #ifndef MOEFLUX_CLI_CHAT_H
 #define MOEFLUX_CLI_CHAT_H
 
+#include "answer.h"
 #include "cli.h"
 #include "conversation.h"
 #include "output.h"
@@ -18,8 +19,8 @@ typedef struct cli_chat {
     mf_sampling sampling;
     uint64_t n_answers; /* since the program began: every one has a seed of its own */
     cli_conversation conversation;
-    mfi_buf timeline; /* the text that the session's tokens stand for */
-    mfi_buf answer;   /* of the turn, as shown */
+    mfi_buf timeline;  /* the text that the session's tokens stand for */
+    cli_answer answer; /* of the turn */
 } cli_chat;
 
 /* One turn: a user message in, the answer out. Returns the exit code with the failure reported; the

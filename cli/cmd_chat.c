@@ -295,7 +295,7 @@ int cli_chat_run(const cli_args *args, cli_env_fn env)
     mf_grammar_close(&l.chat.grammar);
     cli_conversation_free(&l.chat.conversation);
     mfi_buf_free(&l.chat.timeline);
-    mfi_buf_free(&l.chat.answer);
+    cli_answer_free(&l.chat.answer);
     mfi_buf_free(&l.line);
     mfi_buf_free(&l.message);
     return code;

@@ -43,7 +43,7 @@ static bool on_token(void *user, int32_t id, const char *bytes, size_t len)
 static mf_status answer(job *j, const question *q, mf_error *err)
 {
     const mf_tokenizer *tokenizer = mf_engine_tokenizer(j->engine);
-    const mf_chat_message message = {"user", q->text};
+    const mf_chat_message message = {.role = "user", .content = q->text};
     mf_generate_options options;
     mf_generate_result result = {.struct_size = sizeof result};
     const mf_chat_options chat = {

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "answer.h"
 #include "cli.h"
 #include "input.h"
 #include "output.h"
@@ -24,8 +25,7 @@ typedef struct job {
     mfi_buf prompt; /* as given */
     int32_t *ids;   /* [n_ids] */
     size_t n_ids;
-    mfi_buf answer; /* with --json */
-    char last;      /* byte written, 0: none */
+    cli_answer answer;
     cli_run_facts facts;
 } job;
 
@@ -39,13 +39,7 @@ static bool on_token(void *user, int32_t id, const char *bytes, size_t len)
         mf_engine_stats(j->engine, &j->facts.prompt_stats);
         j->facts.has_prompt_stats = true;
     }
-    if (j->args->json) {
-        mfi_buf_append(&j->answer, bytes, len);
-        return !cli_signal_code() && !j->answer.failed;
-    }
-    if (len)
-        j->last = bytes[len - 1];
-    return cli_output_write(&j->out, bytes, len) && cli_output_flush(&j->out) && !cli_signal_code();
+    return cli_answer_token(&j->answer, bytes, len) && !cli_signal_code();
 }
 
 static int read_prompt(job *j)
@@ -83,8 +77,8 @@ static int encode_chat(job *j, const mf_tokenizer *tokenizer)
         return cli_error(CLI_EXIT_RUNTIME, "the prompt has a NUL byte at offset %zu",
                          strlen(j->prompt.data));
     if (j->args->system)
-        messages[n++] = (mf_chat_message){"system", j->args->system};
-    messages[n++] = (mf_chat_message){"user", j->prompt.data};
+        messages[n++] = (mf_chat_message){.role = "system", .content = j->args->system};
+    messages[n++] = (mf_chat_message){.role = "user", .content = j->prompt.data};
     mf_status status = mf_chat_render(tokenizer, messages, n, &options, &rendered, &err);
     if (status == MF_OK)
         status = mf_rendering_encode(&rendered, 0, tokenizer, &j->ids, &j->n_ids, &err);
@@ -132,6 +126,13 @@ static int encode_prompt(job *j)
     return code;
 }
 
+static int begin_answer(job *j)
+{
+    j->answer.show = j->args->json ? NULL : &j->out;
+    return cli_answer_begin(&j->answer, j->args, mf_engine_tokenizer(j->engine), j->template,
+                            j->ids, j->n_ids);
+}
+
 /* Generates; a stop for a signal or for standard output is no failure of the library. */
 static int generate(job *j)
 {
@@ -147,8 +148,11 @@ static int generate(job *j)
     options.on_token = on_token;
     options.user = j;
     int code = cli_choose_sampling(j->args, j->engine, &options.sampling);
+    if (!code)
+        code = begin_answer(j);
     if (code)
         return code;
+    options.output = j->answer.output;
     j->facts.seed = options.sampling.seed;
     j->facts.result.struct_size = sizeof j->facts.result;
     mf_status status = mf_session_open(&session, j->engine, &err);
@@ -157,7 +161,7 @@ static int generate(job *j)
     status = mf_session_generate(session, &options, &j->facts.result, &err);
     mf_session_close(&session);
     cli_progress_clear(&j->progress);
-    if (j->answer.failed)
+    if (!cli_answer_end(&j->answer))
         return cli_error(CLI_EXIT_ROOM, "out of memory");
     return cli_report(status, &err, CLI_RUNNING);
 }
@@ -169,12 +173,12 @@ static int finish(job *j)
     cli_run_facts_take(&j->facts, j->engine);
     if (j->args->json) {
         mfi_buf text = {0};
-        cli_summary_json(&j->facts, j->answer.data, j->answer.len, &text);
+        cli_summary_json(&j->facts, &j->answer, &text);
         if (text.failed)
             j->out.error = ENOMEM;
         cli_output_write(&j->out, text.data, text.len);
         mfi_buf_free(&text);
-    } else if (j->last && j->last != '\n') {
+    } else if (j->answer.last && j->answer.last != '\n') {
         cli_output_write(&j->out, "\n", 1);
     }
     code = cli_output_close(&j->out);
@@ -207,7 +211,7 @@ int cli_run(const cli_args *args)
         code = generate(&j);
         if (!code) {
             code = finish(&j);
-        } else if (j.last && j.last != '\n' && cli_output_write(&j.out, "\n", 1)) {
+        } else if (j.answer.last && j.answer.last != '\n' && cli_output_write(&j.out, "\n", 1)) {
             cli_output_close(&j.out);
         }
     }
@@ -216,7 +220,7 @@ int cli_run(const cli_args *args)
     mf_engine_close(&j.engine);
     mf_template_close(&j.template);
     mf_grammar_close(&j.grammar);
-    mfi_buf_free(&j.answer);
+    cli_answer_free(&j.answer);
     mfi_buf_free(&j.prompt);
     return code;
 }

@@ -30,7 +30,9 @@ static bool is_system(const mf_chat_message *m)
 static void free_content(mf_chat_message *m)
 {
     free((char *)m->content); /* made by copy() */
-    m->content = NULL;
+    free((char *)m->reasoning);
+    free((char *)m->tool_calls);
+    *m = (mf_chat_message){.role = m->role};
 }
 
 static char *copy(const char *content, size_t len)
@@ -57,8 +59,34 @@ bool cli_conversation_add(cli_conversation *c, const char *role, const char *con
     char *text = copy(content, len);
     if (!text)
         return false;
-    c->messages[c->n++] = (mf_chat_message){role_of(role), text};
+    c->messages[c->n++] = (mf_chat_message){.role = role_of(role), .content = text};
     return true;
+}
+
+/* Adds what an answer has besides its text to the last message. */
+static bool set_parts(cli_conversation *c, const char *reasoning, size_t reasoning_len,
+                      const char *calls, size_t calls_len)
+{
+    mf_chat_message *m = &c->messages[c->n - 1];
+    m->reasoning = reasoning_len ? copy(reasoning, reasoning_len) : NULL;
+    m->tool_calls = calls_len ? copy(calls, calls_len) : NULL;
+    if ((!reasoning_len || m->reasoning) && (!calls_len || m->tool_calls))
+        return true;
+    cli_conversation_pop(c);
+    return false;
+}
+
+bool cli_conversation_add_answer(cli_conversation *c, const cli_answer *answer)
+{
+    mfi_buf calls = {0};
+    if (answer->n_calls)
+        cli_answer_put_calls(answer, &calls);
+    bool ok = !calls.failed &&
+              cli_conversation_add(c, "assistant", answer->text.data ? answer->text.data : "",
+                                   answer->text.len) &&
+              set_parts(c, answer->reasoning.data, answer->reasoning.len, calls.data, calls.len);
+    mfi_buf_free(&calls);
+    return ok;
 }
 
 void cli_conversation_pop(cli_conversation *c)
@@ -118,6 +146,12 @@ int cli_conversation_save(const cli_conversation *c, const char *path)
         const mf_chat_message *m = &c->messages[i];
         mfi_buf_fmt(&text, "%s\n{\"role\":\"%s\",\"content\":", i ? "," : "", m->role);
         mfi_json_put_str(&text, m->content, strlen(m->content));
+        if (m->reasoning) {
+            mfi_buf_str(&text, ",\"reasoning_content\":");
+            mfi_json_put_str(&text, m->reasoning, strlen(m->reasoning));
+        }
+        if (m->tool_calls)
+            mfi_buf_fmt(&text, ",\"tool_calls\":%s", m->tool_calls);
         mfi_buf_str(&text, "}");
     }
     mfi_buf_str(&text, "\n]}\n");
@@ -149,9 +183,21 @@ static int load_message(cli_conversation *c, const mfi_json *m, size_t i, const 
     if (i && strcmp(role, "system") == 0)
         return cli_error(CLI_EXIT_RUNTIME, "%s: message %zu: a system message comes first", path,
                          i);
-    if (!cli_conversation_add(c, role, content, len))
-        return cli_error(CLI_EXIT_ROOM, "out of memory");
-    return CLI_EXIT_OK;
+    const mfi_json *reasoning = mfi_json_get(m, "reasoning_content");
+    const mfi_json *calls = mfi_json_get(m, "tool_calls");
+    const char *thought = mfi_json_str(reasoning, &len);
+    if (mfi_json_typeof(reasoning) != MFI_JSON_NULL && (!thought || strlen(thought) != len))
+        return cli_error(CLI_EXIT_RUNTIME, "%s: message %zu: the reasoning_content is no text",
+                         path, i);
+    if (mfi_json_typeof(calls) != MFI_JSON_NULL && mfi_json_typeof(calls) != MFI_JSON_ARRAY)
+        return cli_error(CLI_EXIT_RUNTIME, "%s: message %zu: the tool_calls are no array", path, i);
+    mfi_buf text = {0};
+    if (mfi_json_len(calls))
+        mfi_json_put(&text, calls);
+    bool ok = !text.failed && cli_conversation_add(c, role, content, strlen(content)) &&
+              set_parts(c, thought, thought ? len : 0, text.data, text.len);
+    mfi_buf_free(&text);
+    return ok ? CLI_EXIT_OK : cli_error(CLI_EXIT_ROOM, "out of memory");
 }
 
 int cli_conversation_load(cli_conversation *c, const char *path)

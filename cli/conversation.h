@@ -2,16 +2,19 @@
 #ifndef MOEFLUX_CLI_CONVERSATION_H
 #define MOEFLUX_CLI_CONVERSATION_H
 
+#include "answer.h"
 #include "base/buf.h"
 #include "moeflux/moeflux.h"
 
 typedef struct cli_conversation {
-    mf_chat_message *messages; /* [n]; roles are static, contents ours */
+    mf_chat_message *messages; /* [n]; roles are static, the rest is ours */
     size_t n, cap;
 } cli_conversation;
 
 /* Appends; false: out of memory. role: "system", "user" or "assistant". */
 bool cli_conversation_add(cli_conversation *c, const char *role, const char *content, size_t len);
+/* Appends what the model answered: text, reasoning, calls. */
+bool cli_conversation_add_answer(cli_conversation *c, const cli_answer *answer);
 /* Takes back the last message. */
 void cli_conversation_pop(cli_conversation *c);
 /* Sets the system message, or removes it with NULL; false: out of memory. */

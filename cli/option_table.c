@@ -443,6 +443,16 @@ const cli_option cli_options[] = {
      .arg = "ID+B",
      .help = "add B to the logit of token ID (15043+1, 15043-1.5; 15043-inf forbids it); may be "
              "repeated"},
+    {{"--reasoning-format"},
+     CLI_CHOICE,
+     ANSWERS,
+     .env = true,
+     AT(reasoning_format),
+     .choices = "auto|none",
+     .arg = "NAME",
+     .help = "auto: reasoning and tool calls, as the chat template has its model write them, are "
+             "taken out of the text; none: the text is left as it is written",
+     .fallback = "auto"},
     {{"--grammar"},
      CLI_STRING,
      ANSWERS,

@@ -91,6 +91,7 @@ typedef struct cli_args {
     const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
     const char *policy, *cache, *svg;
     const char *arch, *shape, *routing, *chat_template, *now, *form;
+    const char *reasoning_format;
     const char *grammar, *grammar_file, *json_schema, *json_schema_file;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;

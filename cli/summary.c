@@ -150,11 +150,11 @@ static void put_json_experts(const cli_run_facts *facts, mfi_buf *out)
     mfi_buf_str(out, "}");
 }
 
-void cli_summary_json(const cli_run_facts *facts, const char *text, size_t len, mfi_buf *out)
+void cli_summary_json(const cli_run_facts *facts, const cli_answer *answer, mfi_buf *out)
 {
     const mf_generate_result *r = &facts->result;
     mfi_buf_str(out, "{\"schema\":1,");
-    put_str(out, "text", text, len);
+    cli_answer_put_json(answer, out);
     mfi_buf_fmt(out, ",\"prompt_tokens\":%zu,\"generated_tokens\":%zu,\"stop\":\"%s\",",
                 r->n_prompt, r->n_generated, cli_stop_name(r->stop));
     put_u64(out, "seed", facts->seed);

@@ -2,6 +2,7 @@
 #ifndef MOEFLUX_CLI_SUMMARY_H
 #define MOEFLUX_CLI_SUMMARY_H
 
+#include "answer.h"
 #include "base/buf.h"
 #include "moeflux/moeflux.h"
 
@@ -19,8 +20,8 @@ void cli_run_facts_take(cli_run_facts *facts, const mf_engine *engine);
 
 void cli_summary_print(const cli_run_facts *facts);
 
-/* The whole object, with its newline. `text` may be NULL if len is 0. */
-void cli_summary_json(const cli_run_facts *facts, const char *text, size_t len, mfi_buf *out);
+/* The whole object, with its newline. */
+void cli_summary_json(const cli_run_facts *facts, const cli_answer *answer, mfi_buf *out);
 
 const char *cli_stop_name(mf_stop stop);
 

@@ -250,8 +250,10 @@ MF_API int32_t mf_tokenizer_n_vocab(const mf_tokenizer *tokenizer);
 MF_API bool mf_tokenizer_has_chat_template(const mf_tokenizer *tokenizer);
 
 typedef struct mf_chat_message {
-    const char *role;    /* "system", "user", "assistant" */
-    const char *content; /* UTF-8 */
+    const char *role;       /* "system", "user", "assistant" */
+    const char *content;    /* UTF-8 */
+    const char *reasoning;  /* reasoning_content; NULL: none */
+    const char *tool_calls; /* a JSON array, as templates take it; NULL: none */
 } mf_chat_message;
 
 /* A text that a chat template made. What came from a variable (a message, a tool, ...) is plain,
@@ -304,6 +306,54 @@ MF_API mf_status mf_rendering_encode(const mf_rendering *rendering, size_t from,
                                      mf_error *err);
 
 MF_API void mf_free(void *p);
+
+/* ---- answers taken apart -------------------------------------------------------------------- */
+
+typedef enum mf_output_kind {
+    MF_OUTPUT_TEXT,
+    MF_OUTPUT_REASONING,
+    MF_OUTPUT_CALL_NAME,
+    MF_OUTPUT_CALL_ID,        /* where the notation has one; before or after the arguments */
+    MF_OUTPUT_CALL_ARGUMENTS, /* a part of a JSON object; a call's parts together are the object */
+    MF_OUTPUT_CALL_END,       /* the call is whole; no bytes */
+    MF_OUTPUT_CALL_BROKEN     /* it was none: forget it; the bytes are what was written instead */
+} mf_output_kind;
+
+/* A part of the answer. call: the number of the call, from 0. Text is cut at any byte where bytes
+ * were pushed, at characters where tokens were. */
+typedef void (*mf_output_fn)(void *user, mf_output_kind kind, uint32_t call, const char *bytes,
+                             size_t len);
+
+/* Takes what a model writes apart, as it streams: reasoning, text and tool calls in the notation of
+ * its family. However the stream is cut, the parts are the same. White space between them belongs
+ * to the notation and is left out. One stream, one thread. */
+typedef struct mf_output mf_output;
+
+typedef struct mf_output_options {
+    size_t struct_size;
+    const mf_tokenizer *tokenizer;    /* for tokens, and its template; may be NULL for bytes */
+    const mf_template *chat_template; /* NULL: the tokenizer's, if it has one */
+    /* "plain", "hermes", "qwen3-coder", "glm", "minimax-m2", "deepseek-v3", "deepseek-v3.1",
+     * "kimi-k2", "mistral-list", "mistral", "harmony"; NULL: what the template tells its model */
+    const char *notation;
+    const int32_t *prompt; /* what the answer follows, which may have begun reasoning */
+    size_t n_prompt;
+    bool in_reasoning; /* it has begun, whatever the prompt says */
+    mf_output_fn on_part;
+    void *user;
+} mf_output_options;
+
+/* MF_ERR_ARGUMENT names the notations if there is none of that name. */
+MF_API mf_status mf_output_open(mf_output **output, const mf_output_options *options,
+                                mf_error *err);
+MF_API void mf_output_close(mf_output **output);
+MF_API const char *mf_output_notation(const mf_output *output);
+
+/* Special tokens that are the notation's markers count with their text, others with none. */
+MF_API void mf_output_push(mf_output *output, const char *bytes, size_t len);
+MF_API void mf_output_push_token(mf_output *output, int32_t id);
+/* The answer is over. MF_ERR_NO_MEMORY if something was lost. */
+MF_API mf_status mf_output_end(mf_output *output, mf_error *err);
 
 /* ---- grammars ------------------------------------------------------------------------------- */
 
@@ -409,6 +459,7 @@ typedef struct mf_generate_options {
      * Returning false stops (MF_STOP_CANCELLED, which is not an error). */
     bool (*on_token)(void *user, int32_t id, const char *bytes, size_t len);
     void *user;
+    mf_output *output; /* every token is pushed to it, before on_token; NULL: none */
 } mf_generate_options;
 
 typedef struct mf_generate_result {

@@ -12,11 +12,14 @@
 
 #include "base/limits.h"
 #include "grammar/dfa.h"
+#include "grammar/stretch.h"
 
-#define MASKS_BYTES ((uint64_t)4 << 20)
-#define MASKS_MIN   4
-#define MASKS_MAX   256
-#define LOOK_AHEAD  128 /* states, where each leads to another, as in strings of bounded length */
+#define MASKS_BYTES  ((uint64_t)4 << 20)
+#define MASKS_MIN    4
+#define MASKS_MAX    256
+#define LOOK_AHEAD   128 /* states, where each leads to another */
+#define N_STRETCHES  256
+#define STRETCH_WAYS 8 /* that are looked at */
 
 struct mfi_matcher {
     mfi_dfa dfa;
@@ -29,6 +32,7 @@ struct mfi_matcher {
     uint32_t *owner;  /* [n_slots] state, 0: free */
     uint32_t n_words, n_slots, next_slot;
     uint32_t n_flushes;
+    mfi_stretch stretches[N_STRETCHES]; /* all zero: state 0 reads nothing */
 };
 
 static uint32_t n_slots(uint32_t n_words)
@@ -147,10 +151,43 @@ mf_status mfi_matcher_accept(mfi_matcher *m, const char *bytes, size_t len, bool
 
 /* ---- masks ---- */
 
+static mfi_stretch *stretch_of(mfi_matcher *m, uint32_t state, uint32_t ret)
+{
+    mfi_stretch *s = &m->stretches[(state + 31 * ret) % N_STRETCHES];
+    if (s->state != state || s->ret != ret)
+        mfi_stretch_find(m->dfa.g, state, ret, s);
+    return s;
+}
+
+/* Whether one of the ways to read the text goes on over characters of one class for as long as any
+ * token at or below a node. That needs no other state, so that a text of bounded length costs no
+ * more than an endless one. */
+static bool in_stretch(mfi_matcher *m, const mfi_vocab_node *node, uint32_t state)
+{
+    const mfi_below *below = &m->trie->below[node->below];
+    const mfi_dstate *d = &m->dfa.states[state];
+    for (uint32_t i = 0; i < d->n && i < STRETCH_WAYS; i++) {
+        const mfi_config *c = &m->dfa.configs[d->first + i];
+        mfi_stretch *s = stretch_of(m, c->state, c->frame ? m->dfa.frames[c->frame].ret : 0);
+        if (!s->run || (below->ascii.bits[0] & ~s->plain[0]) ||
+            (below->ascii.bits[1] & ~s->plain[1]) ||
+            (below->wide && !mfi_stretch_wide(m->dfa.g, s)))
+            continue;
+        /* The last bytes of a wide character are in a frame of their own. */
+        if (mfi_stretch_reaches(m->dfa.g, s,
+                                node->height < UINT8_MAX ? node->height : MFI_MAX_TOKEN_BYTES) &&
+            m->dfa.frames[c->frame].depth + MFI_MAX(s->need, 1u) + 1 <= MFI_MAX_GRAMMAR_DEPTH)
+            return true;
+    }
+    return false;
+}
+
 /* Whether all tokens at and below a node are allowed after `state`: 1, 0, or FULL or TANGLED. */
 static uint32_t takes_all(mfi_matcher *m, const mfi_vocab_node *node, uint32_t state)
 {
     const mfi_below *below = &m->trie->below[node->below];
+    if (in_stretch(m, node, state))
+        return 1;
     for (uint32_t i = 0; i < MFI_MIN(node->height, LOOK_AHEAD); i++) {
         uint32_t wrong = mfi_dfa_fill(&m->dfa, state);
         if (wrong)

@@ -40,6 +40,8 @@ typedef struct generation {
 /* Hands a token's text out; false if the caller wants to stop. */
 static bool show(generation *g, int32_t id)
 {
+    if (g->o->output)
+        mf_output_push_token(g->o->output, id);
     if (!g->o->on_token)
         return true;
     size_t len = 0;

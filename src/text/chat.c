@@ -36,8 +36,35 @@ static mf_status check_text(const char *text, size_t i, const char *what, mf_err
     return MF_OK;
 }
 
+/* What a template calls the reasoning of earlier turns. */
+static const char *reasoning_name(const mf_tokenizer *files)
+{
+    const char *source = files->chat_template ? files->chat_template : files->tool_template;
+    bool usual = !source || strstr(source, "reasoning_content") || !strstr(source, ".thinking");
+    return usual ? "reasoning_content" : "thinking";
+}
+
+static mf_status put_answer_parts(mfi_buf *vars, const mf_chat_message *m, size_t i,
+                                  const char *name, mf_error *err)
+{
+    if (m->reasoning) {
+        MFI_TRY(check_text(m->reasoning, i, "reasoning", err));
+        mfi_buf_fmt(vars, ",\"%s\":", name);
+        mfi_json_put_str(vars, m->reasoning, strlen(m->reasoning));
+    }
+    if (m->tool_calls) {
+        size_t len = strlen(m->tool_calls);
+        MFI_TRY(mfi_json_scan(m->tool_calls, len, "tool_calls", err));
+        if (mfi_json_span_type(mfi_json_root(m->tool_calls, len)) != MFI_JSON_ARRAY)
+            return mfi_fail(err, MF_ERR_FORMAT, "message %zu: tool_calls is no array", i);
+        mfi_buf_str(vars, ",\"tool_calls\":");
+        mfi_buf_append(vars, m->tool_calls, len);
+    }
+    return MF_OK;
+}
+
 static mf_status put_messages(mfi_buf *vars, const mf_chat_message *messages, size_t n,
-                              mf_error *err)
+                              const char *name, mf_error *err)
 {
     mfi_buf_str(vars, "\"messages\":[");
     for (size_t i = 0; i < n; i++) {
@@ -47,6 +74,7 @@ static mf_status put_messages(mfi_buf *vars, const mf_chat_message *messages, si
         mfi_json_put_str(vars, messages[i].role, strlen(messages[i].role));
         mfi_buf_str(vars, ",\"content\":");
         mfi_json_put_str(vars, messages[i].content, strlen(messages[i].content));
+        MFI_TRY(put_answer_parts(vars, &messages[i], i, name, err));
         mfi_buf_str(vars, "}");
     }
     mfi_buf_str(vars, "]");
@@ -86,10 +114,10 @@ static mf_status put_others(mfi_buf *vars, const char *json, mf_error *err)
 }
 
 static mf_status make_vars(mfi_buf *vars, const mf_chat_message *messages, size_t n,
-                           const mf_chat_options *options, mf_error *err)
+                           const mf_chat_options *options, const char *name, mf_error *err)
 {
     mfi_buf_str(vars, "{");
-    MFI_TRY(put_messages(vars, messages, n, err));
+    MFI_TRY(put_messages(vars, messages, n, name, err));
     mfi_buf_fmt(vars, ",\"add_generation_prompt\":%s",
                 options->no_generation_prompt ? "false" : "true");
     MFI_TRY(put_others(vars, options->vars_json, err));
@@ -112,7 +140,9 @@ mf_status mf_chat_render(const mf_tokenizer *tokenizer, const mf_chat_message *m
         return mfi_fail(err, MF_ERR_ARGUMENT, "mf_chat_render: struct_size is not set");
     mfi_chat_trees own = {0};
     mfi_buf vars = {0};
-    mf_status status = make_vars(&vars, messages, n_messages, options, err);
+    const char *name = reasoning_name(
+        options->chat_template ? mfi_template_files(options->chat_template) : tokenizer);
+    mf_status status = make_vars(&vars, messages, n_messages, options, name, err);
     if (status == MF_OK && !options->chat_template)
         status = mfi_chat_trees_parse(&own, tokenizer, "the model", err);
     if (status == MF_OK)

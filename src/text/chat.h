@@ -14,6 +14,8 @@ mf_status mfi_chat_trees_parse(mfi_chat_trees *trees, const mf_tokenizer *files,
                                mf_error *err);
 void mfi_chat_trees_free(mfi_chat_trees *trees);
 const mfi_chat_trees *mfi_template_trees(const mf_template *chat_template);
+/* Its sources. */
+const mf_tokenizer *mfi_template_files(const mf_template *chat_template);
 
 /* vars is the text of a JSON object; `names` holds the named tokens, and may be NULL. */
 mf_status mfi_chat_trees_render(const mfi_chat_trees *trees, const mf_tokenizer *names,

@@ -42,13 +42,14 @@ typedef enum region { IN_TEXT, IN_REASONING, IN_CALL, IN_HEADER } region;
 
 struct mfi_output {
     mfi_notation notation;
-    mfi_output_fn fn;
+    mf_output_fn fn;
     void *user;
     region region;
     bool edge; /* after a marker: leading white space is the notation's */
-    mfi_buf held, space, block, name;
-    mfi_buf out; /* of `out_kind`, not handed out yet */
-    mfi_output_kind out_kind;
+    mfi_buf held, space, block;
+    mfi_live live; /* the block, while it is a call */
+    mfi_buf out;   /* of `out_kind`, not handed out yet */
+    mf_output_kind out_kind;
     uint32_t n_calls;
     bool begun; /* something was written before */
     bool failed;
@@ -57,6 +58,43 @@ struct mfi_output {
 const char *mfi_notation_name(mfi_notation notation)
 {
     return notation < MFI_N_NOTATIONS ? mfi_output_brackets[notation].name : "?";
+}
+
+const char *mfi_think_marker(mfi_notation notation, bool begin)
+{
+    if (notation == MFI_NOTATION_HARMONY)
+        return begin ? "<|channel|>analysis<|message|>" : "<|end|>";
+    if (notation == MFI_NOTATION_MISTRAL || notation == MFI_NOTATION_MISTRAL_LIST)
+        return begin ? "[THINK]" : "[/THINK]";
+    return begin ? "<think>" : "</think>";
+}
+
+/* Besides what brackets calls and reasoning. */
+static const char *const inner_markers[MFI_N_NOTATIONS][7] = {
+    [MFI_NOTATION_GLM] = {"<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"},
+    [MFI_NOTATION_DEEPSEEK_V3] = {MFI_DS_CALL_BEGIN, MFI_DS_CALL_END, MFI_DS_SEP},
+    [MFI_NOTATION_DEEPSEEK_V31] = {MFI_DS_CALL_BEGIN, MFI_DS_CALL_END, MFI_DS_SEP},
+    [MFI_NOTATION_KIMI] = {"<|tool_call_begin|>", "<|tool_call_argument_begin|>",
+                           "<|tool_call_end|>"},
+    [MFI_NOTATION_MISTRAL] = {"[ARGS]", "[CALL_ID]"},
+    [MFI_NOTATION_HARMONY] = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>",
+                              "<|call|>", "<|return|>"},
+};
+
+bool mfi_output_is_marker(mfi_notation notation, const char *text, size_t len)
+{
+    const char *all[MFI_ARRAY_LEN(inner_markers[0]) + 4];
+    size_t n = 0;
+    all[n++] = mfi_output_brackets[notation].open;
+    all[n++] = mfi_output_brackets[notation].close;
+    all[n++] = mfi_think_marker(notation, true);
+    all[n++] = mfi_think_marker(notation, false);
+    for (size_t i = 0; i < MFI_ARRAY_LEN(inner_markers[0]); i++)
+        all[n++] = inner_markers[notation][i];
+    for (size_t i = 0; i < n; i++)
+        if (all[i] && strlen(all[i]) == len && memcmp(all[i], text, len) == 0)
+            return true;
+    return false;
 }
 
 mfi_notation mfi_notation_detect(const char *t, size_t len)
@@ -99,7 +137,7 @@ static void flush(mfi_output *o)
     o->out.len = 0;
 }
 
-static void put(mfi_output *o, mfi_output_kind kind, const char *bytes, size_t len)
+static void put(mfi_output *o, mf_output_kind kind, const char *bytes, size_t len)
 {
     if (kind != o->out_kind)
         flush(o);
@@ -107,57 +145,96 @@ static void put(mfi_output *o, mfi_output_kind kind, const char *bytes, size_t l
     mfi_buf_append(&o->out, bytes, len);
 }
 
-static void move(mfi_output *o, mfi_buf *from, mfi_output_kind kind)
+static void move(mfi_output *o, mfi_buf *from, mf_output_kind kind)
 {
     put(o, kind, from->data ? from->data : "", from->len);
     from->len = 0;
 }
 
-static mfi_output_kind kind_of(const mfi_output *o)
+static mf_output_kind kind_of(const mfi_output *o)
 {
-    return o->region == IN_REASONING ? MFI_OUTPUT_REASONING : MFI_OUTPUT_TEXT;
+    return o->region == IN_REASONING ? MF_OUTPUT_REASONING : MF_OUTPUT_TEXT;
 }
 
-static void put_call(mfi_output *o, const mfi_call_text *call)
+/* ---- calls ---- */
+
+static void put_head(mfi_output *o, const mfi_buf *name, const mfi_buf *id)
 {
     flush(o);
-    o->fn(o->user, MFI_OUTPUT_CALL_NAME, o->n_calls, call->name.data, call->name.len);
-    if (call->id.len)
-        o->fn(o->user, MFI_OUTPUT_CALL_ID, o->n_calls, call->id.data, call->id.len);
-    o->fn(o->user, MFI_OUTPUT_CALL_ARGUMENTS, o->n_calls, call->arguments.data,
-          call->arguments.len);
-    o->fn(o->user, MFI_OUTPUT_CALL_END, o->n_calls, "", 0);
+    o->fn(o->user, MF_OUTPUT_CALL_NAME, o->n_calls, name->data, name->len);
+    if (id->len)
+        o->fn(o->user, MF_OUTPUT_CALL_ID, o->n_calls, id->data, id->len);
+}
+
+/* A whole call, or what wasn't handed out of it yet. */
+static void put_call(mfi_output *o, const mfi_call_text *call)
+{
+    const mfi_live *l = &o->live;
+    size_t n_args = l->open ? l->n_args : 0;
+    if (!l->open)
+        put_head(o, &call->name, &call->id);
+    flush(o);
+    if (l->open && call->id.len && !l->id.len)
+        o->fn(o->user, MF_OUTPUT_CALL_ID, o->n_calls, call->id.data, call->id.len);
+    put(o, MF_OUTPUT_CALL_ARGUMENTS, call->arguments.data + n_args, call->arguments.len - n_args);
+    flush(o);
+    o->fn(o->user, MF_OUTPUT_CALL_END, o->n_calls, "", 0);
     o->n_calls++;
 }
 
-/* What was held back as a call or a header comes out as text, with the space before it. */
+/* Whether the call that was begun is the one that was read. */
+static bool as_begun(const mfi_output *o, const mfi_call_text *call)
+{
+    const mfi_live *l = &o->live;
+    return !l->open || (call->name.len == l->name.len && call->arguments.len >= l->n_args &&
+                        memcmp(call->name.data, l->name.data, l->name.len) == 0 &&
+                        memcmp(call->arguments.data, o->block.data + l->args_from, l->n_args) == 0);
+}
+
+/* What was held back as a call or a header comes out as text, with the space before it. A call that
+ * was begun is taken back. */
 static void fall_back(mfi_output *o)
 {
-    move(o, &o->space, MFI_OUTPUT_TEXT);
-    move(o, &o->block, MFI_OUTPUT_TEXT);
-    o->name.len = 0;
+    mf_output_kind kind = o->live.open ? MF_OUTPUT_CALL_BROKEN : MF_OUTPUT_TEXT;
+    size_t done = MFI_MIN(o->live.done, o->block.len);
+    if (!done)
+        move(o, &o->space, kind);
+    if (o->block.len > done)
+        put(o, kind, o->block.data + done, o->block.len - done);
+    if (o->live.open) {
+        flush(o);
+        o->n_calls++;
+    }
+    o->space.len = o->block.len = 0;
+    mfi_live_begin(&o->live, MFI_NOTATION_PLAIN, 0);
     o->region = IN_TEXT;
     o->edge = false;
 }
 
-/* ---- blocks ---- */
+static bool read_message(const mfi_output *o, size_t close_len, mfi_call_list *list)
+{
+    const char *body = memmem(o->block.data, o->block.len, "<|message|>", 11);
+    if (!body)
+        return false;
+    body += 11;
+    return mfi_call_put(list, o->live.name.data, o->live.name.len, body,
+                        o->block.len - close_len - (size_t)(body - o->block.data));
+}
 
+/* Reads what of the block wasn't handed out as calls yet. */
 static bool read_block(mfi_output *o, size_t close_len, mfi_call_list *list)
 {
-    if (o->notation != MFI_NOTATION_HARMONY) {
-        size_t open_len = strlen(mfi_output_brackets[o->notation].open);
-        return mfi_calls_read(o->notation, o->block.data + open_len,
-                              o->block.len - open_len - close_len, list);
+    const mfi_live *l = &o->live;
+    size_t end = o->block.len - close_len;
+    if (o->notation == MFI_NOTATION_HARMONY)
+        return read_message(o, close_len, list);
+    if (!l->n_done || o->notation == MFI_NOTATION_MISTRAL) {
+        size_t from = l->n_done ? l->from : strlen(mfi_output_brackets[o->notation].open);
+        return mfi_calls_read(o->notation, o->block.data + from, end - from, list);
     }
-    const char *body = memmem(o->block.data, o->block.len, "<|message|>", 11);
-    size_t len = body ? o->block.len - close_len - (size_t)(body + 11 - o->block.data) : 0;
-    if (!body || mfi_json_scan(body + 11, len, "", NULL) != MF_OK)
-        return false;
-    mfi_call_text *call = mfi_call_add(list);
-    if (!call)
-        return false;
-    mfi_buf_append(&call->name, o->name.data, o->name.len);
-    mfi_buf_append(&call->arguments, body + 11, len);
+    for (size_t i = l->done; i < end; i++)
+        if (!memchr(" \t\r\n", o->block.data[i], 4))
+            return false;
     return true;
 }
 
@@ -165,10 +242,14 @@ static bool read_block(mfi_output *o, size_t close_len, mfi_call_list *list)
 static void close_block(mfi_output *o, size_t close_len)
 {
     mfi_call_list list = {0};
-    if (!o->block.failed && read_block(o, close_len, &list)) {
-        for (size_t i = 0; i < list.n; i++)
+    if (!o->block.failed && read_block(o, close_len, &list) &&
+        (!list.n || as_begun(o, &list.calls[0]))) {
+        for (size_t i = 0; i < list.n; i++) {
             put_call(o, &list.calls[i]);
-        o->space.len = o->block.len = o->name.len = 0;
+            o->live.open = false;
+        }
+        o->space.len = o->block.len = 0;
+        mfi_live_begin(&o->live, MFI_NOTATION_PLAIN, 0);
         o->region = o->notation == MFI_NOTATION_HARMONY ? IN_HEADER : IN_TEXT;
         o->edge = true;
     } else {
@@ -176,6 +257,46 @@ static void close_block(mfi_output *o, size_t close_len)
     }
     o->failed = o->failed || list.failed;
     mfi_call_list_free(&list);
+}
+
+/* One of several calls of a block is whole. If it makes no sense after all nothing more is handed
+ * out before the block ends. */
+static void end_call(mfi_output *o)
+{
+    mfi_live *l = &o->live;
+    mfi_call_list list = {0};
+    mfi_notation as = o->notation == MFI_NOTATION_MISTRAL_LIST ? MFI_NOTATION_HERMES : o->notation;
+    if (mfi_calls_read(as, o->block.data + l->from, l->end - l->from, &list) && list.n == 1 &&
+        as_begun(o, &list.calls[0])) {
+        put_call(o, &list.calls[0]);
+        o->space.len = 0;
+        mfi_live_next(l, l->end, o->block.len);
+    } else {
+        l->at = MFI_LIVE_LOST;
+    }
+    o->failed = o->failed || list.failed;
+    mfi_call_list_free(&list);
+}
+
+/* A byte of a call. */
+static void take_call_byte(mfi_output *o)
+{
+    if (o->block.failed)
+        return;
+    switch (mfi_live_byte(&o->live, o->block.data, o->block.len)) {
+    case MFI_LIVE_OPEN:
+        put_head(o, &o->live.name, &o->live.id);
+        put(o, MF_OUTPUT_CALL_ARGUMENTS, "{", 1);
+        break;
+    case MFI_LIVE_ARGUMENT:
+        put(o, MF_OUTPUT_CALL_ARGUMENTS, &o->block.data[o->block.len - 1], 1);
+        break;
+    case MFI_LIVE_END:
+        end_call(o);
+        break;
+    default:
+        break;
+    }
 }
 
 /* The header of a message of gpt-oss is whole: says what its body is. */
@@ -189,11 +310,12 @@ static void read_header(mfi_output *o)
         size_t n = 0;
         while (at + n < end && (unsigned char)at[n] > ' ' && at[n] != '<')
             n++;
-        o->name.len = 0;
-        mfi_buf_append(&o->name, at, n);
         o->region = n ? IN_CALL : IN_TEXT;
-        if (n)
+        if (n) {
+            mfi_live_begin(&o->live, MFI_NOTATION_HARMONY, o->block.len);
+            mfi_buf_append(&o->live.name, at, n);
             return;
+        }
     }
     at = memmem(o->block.data, o->block.len, channel, sizeof channel - 1);
     if (!at) {
@@ -229,9 +351,9 @@ static size_t markers_here(const mfi_output *o, marker list[4])
         return n;
     }
     if (o->region == IN_REASONING)
-        list[n++] = (marker){"</think>", END_THINK};
+        list[n++] = (marker){mfi_think_marker(o->notation, false), END_THINK};
     else if (!o->begun) /* later ones are text */
-        list[n++] = (marker){"<think>", BEGIN_THINK};
+        list[n++] = (marker){mfi_think_marker(o->notation, true), BEGIN_THINK};
     if (b->open && o->region == IN_TEXT)
         list[n++] = (marker){b->open, OPEN_CALL};
     return n;
@@ -260,6 +382,7 @@ static void do_marker(mfi_output *o, const marker *m)
         o->region = IN_CALL;
         o->begun = true;
         mfi_buf_append(&o->block, o->held.data, o->held.len);
+        mfi_live_begin(&o->live, o->notation, o->block.len);
         break;
     case CLOSE_CALL:
         mfi_buf_append(&o->block, o->held.data, o->held.len);
@@ -309,6 +432,8 @@ static void take(mfi_output *o, char c)
     bool is_space = c == ' ' || c == '\n' || c == '\r' || c == '\t';
     if (o->region == IN_CALL || o->region == IN_HEADER) {
         mfi_buf_append(&o->block, &c, 1);
+        if (o->region == IN_CALL)
+            take_call_byte(o);
         if (o->block.len > MFI_MAX_TOOL_CALL_BYTES || (o->region == IN_HEADER && !may_be_header(o)))
             fall_back(o);
         return;
@@ -381,13 +506,14 @@ mf_status mfi_output_end(mfi_output *o, mf_error *err)
     if (!o->edge)
         move(o, &o->space, kind_of(o));
     flush(o);
-    if (o->failed || o->held.failed || o->space.failed || o->block.failed || o->name.failed)
+    if (o->failed || o->held.failed || o->space.failed || o->block.failed || o->live.name.failed ||
+        o->live.id.failed)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to take an answer apart");
     return MF_OK;
 }
 
 mf_status mfi_output_open(mfi_output **output, mfi_notation notation, bool reasoning,
-                          mfi_output_fn fn, void *user, mf_error *err)
+                          mf_output_fn fn, void *user, mf_error *err)
 {
     mfi_output *o = calloc(1, sizeof *o);
     if (!o)
@@ -395,7 +521,7 @@ mf_status mfi_output_open(mfi_output **output, mfi_notation notation, bool reaso
     o->notation = notation;
     o->fn = fn;
     o->user = user;
-    o->region = notation == MFI_NOTATION_HARMONY ? IN_HEADER : reasoning ? IN_REASONING : IN_TEXT;
+    o->region = reasoning ? IN_REASONING : notation == MFI_NOTATION_HARMONY ? IN_HEADER : IN_TEXT;
     o->edge = o->begun = reasoning;
     *output = o;
     return MF_OK;
@@ -409,7 +535,7 @@ void mfi_output_close(mfi_output **output)
     mfi_buf_free(&o->held);
     mfi_buf_free(&o->space);
     mfi_buf_free(&o->block);
-    mfi_buf_free(&o->name);
+    mfi_live_free(&o->live);
     mfi_buf_free(&o->out);
     free(o);
     *output = NULL;

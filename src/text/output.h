@@ -1,15 +1,18 @@
 /* What a model wrote, taken apart: reasoning, text and tool calls in the notation of its family.
  *
- * Text and reasoning come out as they are written, but for what may still become a marker. A call
- * is held until it is whole and makes sense; one that doesn't comes out as text, byte for byte.
- * White space between parts belongs to the notation and is left out; mfi_output_render puts it back
- * as the family's template does. However the stream is cut, the same kinds of bytes come out in the
- * same order. Needs no tokenizer; what it reads is foreign and bounded. */
+ * Text and reasoning come out as they are written, but for what may still become a marker. Where a
+ * notation has its arguments in JSON they come out as they are written, too, once the call's name
+ * is known; elsewhere a call comes out when it is whole. One that makes no sense comes out as text,
+ * byte for byte, or, if it was begun, as MF_OUTPUT_CALL_BROKEN. White space between parts belongs
+ * to the notation and is left out; mfi_output_render puts it back as the family's template does.
+ * However the stream is cut, the same kinds of bytes come out in the same order. Needs no
+ * tokenizer; what it reads is foreign and bounded. */
 #ifndef MFI_TEXT_OUTPUT_H
 #define MFI_TEXT_OUTPUT_H
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "moeflux/moeflux.h"
 
 typedef enum mfi_notation {
     MFI_NOTATION_PLAIN,        /* no calls; <think> may occur */
@@ -26,19 +29,6 @@ typedef enum mfi_notation {
     MFI_N_NOTATIONS
 } mfi_notation;
 
-typedef enum mfi_output_kind {
-    MFI_OUTPUT_TEXT,
-    MFI_OUTPUT_REASONING,
-    MFI_OUTPUT_CALL_NAME,
-    MFI_OUTPUT_CALL_ID,        /* where the notation has one */
-    MFI_OUTPUT_CALL_ARGUMENTS, /* JSON as the model wrote it, or made of the notation's own form */
-    MFI_OUTPUT_CALL_END
-} mfi_output_kind;
-
-/* call: the number of the call, from 0. */
-typedef void (*mfi_output_fn)(void *user, mfi_output_kind kind, uint32_t call, const char *bytes,
-                              size_t len);
-
 typedef struct mfi_output mfi_output;
 
 /* The notation that a chat template tells its model to use. */
@@ -47,7 +37,7 @@ const char *mfi_notation_name(mfi_notation notation);
 
 /* reasoning: the prompt ended within it (its last line is <think>, say). */
 mf_status mfi_output_open(mfi_output **output, mfi_notation notation, bool reasoning,
-                          mfi_output_fn fn, void *user, mf_error *err);
+                          mf_output_fn fn, void *user, mf_error *err);
 void mfi_output_push(mfi_output *output, const char *bytes, size_t len);
 /* The end of the answer. MF_ERR_NO_MEMORY if something was lost. */
 mf_status mfi_output_end(mfi_output *output, mf_error *err);

@@ -7,16 +7,6 @@
 
 #include "text/output_int.h"
 
-#define DS_CALL_BEGIN                                                                              \
-    "<\xef\xbd\x9ctool\xe2\x96\x81"                                                                \
-    "call\xe2\x96\x81"                                                                             \
-    "begin\xef\xbd\x9c>"
-#define DS_CALL_END                                                                                \
-    "<\xef\xbd\x9ctool\xe2\x96\x81"                                                                \
-    "call\xe2\x96\x81"                                                                             \
-    "end\xef\xbd\x9c>"
-#define DS_SEP "<\xef\xbd\x9ctool\xe2\x96\x81sep\xef\xbd\x9c>"
-
 typedef struct reader {
     const char *p, *end;
     mfi_call_list *list;
@@ -101,18 +91,24 @@ static bool is_object(const char *text, size_t len)
 }
 
 /* A call whose arguments are a JSON object already; empty ones are an object without members. */
-static bool put(reader *r, const char *name, size_t name_len, const char *args, size_t args_len)
+bool mfi_call_put(mfi_call_list *list, const char *name, size_t name_len, const char *args,
+                  size_t args_len)
 {
     trim(&name, &name_len);
     trim(&args, &args_len);
     if (!is_name(name, name_len) || !is_object(args, args_len))
         return false;
-    mfi_call_text *call = mfi_call_add(r->list);
+    mfi_call_text *call = mfi_call_add(list);
     if (!call)
         return false;
     mfi_buf_append(&call->name, name, name_len);
     mfi_buf_append(&call->arguments, args, args_len);
     return true;
+}
+
+static bool put(reader *r, const char *name, size_t name_len, const char *args, size_t args_len)
+{
+    return mfi_call_put(r->list, name, name_len, args, args_len);
 }
 
 /* ---- JSON: {"name": ..., "arguments": {...}, "id": ...} ---- */
@@ -261,12 +257,12 @@ static bool read_deepseek(reader *r, bool v3)
         const char *head, *args;
         size_t head_len, len;
         skip_space(r);
-        if (!skip(r, DS_CALL_BEGIN) || !take_to(r, DS_SEP, &head, &head_len))
+        if (!skip(r, MFI_DS_CALL_BEGIN) || !take_to(r, MFI_DS_SEP, &head, &head_len))
             return false;
         if (v3 && (!take_to(r, "\n```json\n", &head, &head_len) ||
-                   !take_to(r, "\n```" DS_CALL_END, &args, &len)))
+                   !take_to(r, "\n```" MFI_DS_CALL_END, &args, &len)))
             return false;
-        if (!v3 && !take_to(r, DS_CALL_END, &args, &len))
+        if (!v3 && !take_to(r, MFI_DS_CALL_END, &args, &len))
             return false;
         if (!put(r, head, head_len, args, len))
             return false;

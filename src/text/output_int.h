@@ -4,6 +4,16 @@
 
 #include "text/output.h"
 
+#define MFI_DS_CALL_BEGIN                                                                          \
+    "<\xef\xbd\x9ctool\xe2\x96\x81"                                                                \
+    "call\xe2\x96\x81"                                                                             \
+    "begin\xef\xbd\x9c>"
+#define MFI_DS_CALL_END                                                                            \
+    "<\xef\xbd\x9ctool\xe2\x96\x81"                                                                \
+    "call\xe2\x96\x81"                                                                             \
+    "end\xef\xbd\x9c>"
+#define MFI_DS_SEP "<\xef\xbd\x9ctool\xe2\x96\x81sep\xef\xbd\x9c>"
+
 /* How a family brackets its calls; close NULL: the end of the answer. */
 typedef struct mfi_brackets {
     const char *name;
@@ -11,6 +21,11 @@ typedef struct mfi_brackets {
 } mfi_brackets;
 
 extern const mfi_brackets mfi_output_brackets[MFI_N_NOTATIONS];
+
+/* What begins or ends reasoning. */
+const char *mfi_think_marker(mfi_notation notation, bool begin);
+/* Whether a special token's text means something in the notation. */
+bool mfi_output_is_marker(mfi_notation notation, const char *text, size_t len);
 
 /* One call, as it is read: spans of its text, or of what was made of it. */
 typedef struct mfi_call_text {
@@ -26,7 +41,65 @@ typedef struct mfi_call_list {
 mfi_call_text *mfi_call_add(mfi_call_list *list);
 void mfi_call_list_free(mfi_call_list *list);
 
+/* Appends a call whose arguments are a JSON object; false if they aren't, or the name is none. */
+bool mfi_call_put(mfi_call_list *list, const char *name, size_t name_len, const char *args,
+                  size_t args_len);
+
 /* Reads what stands between the brackets; false if it isn't calls and nothing else. */
 bool mfi_calls_read(mfi_notation notation, const char *body, size_t len, mfi_call_list *list);
+
+/* ---- calls that aren't whole yet (output_live.c) ---- */
+
+typedef enum mfi_live_at {
+    MFI_LIVE_LOST, /* nothing more is known until the call is whole */
+    MFI_LIVE_HEAD, /* before the arguments of a call between markers */
+    MFI_LIVE_VALUE,
+    MFI_LIVE_ARGUMENTS,
+    MFI_LIVE_TAIL,
+    MFI_LIVE_LIST, /* before the list, before a call's object, in it, ... */
+    MFI_LIVE_LIST_NEXT,
+    MFI_LIVE_ELEMENT,
+    MFI_LIVE_ELEMENT_ARGUMENTS,
+    MFI_LIVE_LIST_AFTER,
+    MFI_LIVE_DONE
+} mfi_live_at;
+
+typedef enum mfi_live_key {
+    MFI_LIVE_KEY_OTHER,
+    MFI_LIVE_KEY_NAME,
+    MFI_LIVE_KEY_ARGUMENTS
+} mfi_live_key;
+
+typedef enum mfi_live_act {
+    MFI_LIVE_NOTHING,
+    MFI_LIVE_OPEN,     /* name and id are known, and the byte is the first of the arguments */
+    MFI_LIVE_ARGUMENT, /* the byte is one of the arguments */
+    MFI_LIVE_END       /* the call is [from, end) */
+} mfi_live_act;
+
+/* Positions are the block's. */
+typedef struct mfi_live {
+    mfi_notation notation;
+    mfi_live_at at;
+    bool open;                /* the call was begun */
+    size_t from;              /* where the call begins */
+    size_t end;               /* with MFI_LIVE_END */
+    size_t done;              /* what is before it was handed out as calls */
+    uint32_t n_done;          /* calls of the block that ended */
+    size_t args_from, n_args; /* begun: what was handed out */
+    uint32_t depth;           /* of brackets */
+    bool in_string, escaped;
+    bool in_value; /* of the call's own object, behind a colon */
+    mfi_live_key key;
+    size_t string_from;
+    mfi_buf name, id;
+} mfi_live;
+
+void mfi_live_begin(mfi_live *live, mfi_notation notation, size_t from);
+/* The last byte of the block is new. */
+mfi_live_act mfi_live_byte(mfi_live *live, const char *block, size_t len);
+/* The call has ended at `end`, the next one begins at `from` or later. */
+void mfi_live_next(mfi_live *live, size_t end, size_t from);
+void mfi_live_free(mfi_live *live);
 
 #endif

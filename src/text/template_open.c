@@ -123,6 +123,11 @@ const mfi_chat_trees *mfi_template_trees(const mf_template *t)
     return &t->trees;
 }
 
+const mf_tokenizer *mfi_template_files(const mf_template *t)
+{
+    return t->files;
+}
+
 /* ---- rendering ---- */
 
 mf_status mfi_chat_trees_render(const mfi_chat_trees *trees, const mf_tokenizer *names,

@@ -130,10 +130,64 @@ class Piped(Case):
             json.dump([{"role": "user", "content": Q1}, {"role": "assistant", "content": first}], f)
         self.assertEqual(self.chat("/load %s\n%s\n" % (path, Q2)).stdout.decode(), second + "\n")
 
+    def test_answers_taken_apart(self):
+        """A grammar makes the model write what a template's notation has; the template gives it back."""
+        template = self.write("t.jinja", """{#- <tool_call>{"name": ...}</tool_call> -#}
+{% for m in messages %}{% if m.role == 'assistant' %}<think>
+{{ m.reasoning_content }}
+</think>
+
+{{ m.content }}{% for c in m.tool_calls %}{{ "\n<tool_call>\n" }}{"name": "{{ c.function.name }}", "arguments": {{
+c.function.arguments | tojson }}}{{ "\n</tool_call>" }}{% endfor %}{{ "\n" }}{% else %}{{ m.role }}: {{ m.content }}
+{% endif %}{% endfor %}{% if add_generation_prompt %}<think>
+{% endif %}""")
+        written = ('Hm.\n</think>\n\nLook.\n<tool_call>\n{"name": "f", "arguments": {"a": [1, "x"]}}\n</tool_call>\n'
+                   '<tool_call>\n{"name": "g", "arguments": {}}\n</tool_call>')
+        calls = [{"type": "function", "function": {"name": "f", "arguments": {"a": [1, "x"]}}},
+                 {"type": "function", "function": {"name": "g", "arguments": {}}}]
+        args = ["--chat-template", template, "--grammar", "root ::= " + json.dumps(written)]
+        turns, err = self.turns(Q1, Q2, Q3, args=args)
+        self.assertEqual([(t["text"], t["reasoning"], t["tool_calls"]) for t in turns],
+                         [("Look.", "Hm.", calls)] * 3)
+        # The history is rendered to the very bytes that the model wrote.
+        self.assertNotIn("rebuilding", err)
+        self.assertEqual([t["reused_tokens"] for t in turns], [0] + [t["context_tokens"] for t in turns[:2]])
+        talk = self.path("talk.json")
+        p = self.chat("%s\n/save %s\n/load %s\n%s\n" % (Q1, talk, talk, Q2), *args)
+        self.assertNotIn(b"rebuilding", p.stderr)
+        with open(talk) as f:
+            self.assertEqual(json.load(f)["messages"][1],
+                             {"role": "assistant", "content": "Look.", "reasoning_content": "Hm.", "tool_calls": calls})
+        self.assertEqual(p.stdout, 2 * b'Look.\n{"name":"f","arguments":{"a": [1, "x"]}}\n{"name":"g","arguments":{}}\n')
+        self.assertEqual(p.stderr.split(b"\n").count(b"Hm."), 2)
+        p = self.cli("run", "-m", MODEL, *GREEDY, *args, "-p", Q1)
+        self.assertEqual(p.stdout, b'Look.\n{"name":"f","arguments":{"a": [1, "x"]}}\n{"name":"g","arguments":{}}\n')
+        self.assertEqual(p.stderr.split(b"\n").count(b"Hm."), 1)
+        one = json.loads(self.cli("run", "-m", MODEL, *GREEDY, *args, "-p", Q1, "--json").stdout)
+        self.assertEqual((one["text"], one["reasoning"], one["tool_calls"]), ("Look.", "Hm.", calls))
+        for more in (["--reasoning-format", "none"], ["--raw"]):
+            base = args[2:] if more == ["--raw"] else args
+            one = json.loads(self.cli("run", "-m", MODEL, *GREEDY, *base, *more, "-p", Q1, "--json").stdout)
+            self.assertEqual((one["text"], one["reasoning"], one["tool_calls"]), (written, None, []))
+        turns, err = self.turns(Q1, args=args + ["--reasoning-format", "none"])
+        self.assertEqual((turns[0]["text"], turns[0]["reasoning"]), (written, None))
+        # Under a schema the answer is that document.
+        one = json.loads(self.cli("run", "-m", MODEL, *GREEDY, "--chat-template", template, "--json-schema",
+                                  '{"const": "a </think> b"}', "-p", Q1, "--json").stdout)
+        self.assertEqual((one["text"], one["reasoning"]), ('"a </think> b"', None))
+
+    def test_broken_calls_are_text(self):
+        template = self.write("t.jinja", "{# <tool_call> #}{% for m in messages %}{{ m.content }}{% endfor %}")
+        written = 'a\n<tool_call>\n{"name": "f", "arguments": {"a": 1, "a": 2}}\n</tool_call>b'
+        one = json.loads(self.cli("run", "-m", MODEL, *GREEDY, "--chat-template", template, "--grammar",
+                                  "root ::= " + json.dumps(written), "-p", Q1, "--json").stdout)
+        self.assertEqual((one["text"], one["tool_calls"]), (written, []))
+
     def test_bad_files(self):
         for text in ("", "[", "3", '{"messages":3}', '[{"role":"tool","content":"x"}]', '[{"role":"user"}]',
                      '[{"role":"user","content":["x"]}]', '[{"role":"user","content":"a\\u0000b"}]',
-                     '[{"role":"user","content":"x"},{"role":"system","content":"x"}]', '["x"]'):
+                     '[{"role":"user","content":"x"},{"role":"system","content":"x"}]', '["x"]',
+                     '[{"role":"user","content":"x","tool_calls":{}}]', '[{"role":"user","content":"x","reasoning_content":1}]'):
             p = self.chat("/load %s\n%s\n" % (self.write("bad.json", text), Q1), code=1)
             self.assertEqual(p.stdout, b"")
             self.assertIn(b"bad.json", p.stderr)

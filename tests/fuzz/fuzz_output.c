@@ -8,18 +8,22 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 typedef struct events {
-    mfi_buf log;
+    mfi_buf log, args; /* args: of the call that is begun */
     int last;
 } events;
 
-static void note(void *user, mfi_output_kind kind, uint32_t call, const char *bytes, size_t len)
+static void note(void *user, mf_output_kind kind, uint32_t call, const char *bytes, size_t len)
 {
     events *e = user;
     if (e->last != (int)kind)
         mfi_buf_fmt(&e->log, "\n%d %u:", (int)kind, call);
     e->last = (int)kind;
     mfi_buf_append(&e->log, bytes, len);
-    if (kind == MFI_OUTPUT_CALL_ARGUMENTS && mfi_json_scan(bytes, len, "", NULL) != MF_OK)
+    if (kind == MF_OUTPUT_CALL_NAME)
+        e->args.len = 0;
+    if (kind == MF_OUTPUT_CALL_ARGUMENTS)
+        mfi_buf_append(&e->args, bytes, len);
+    if (kind == MF_OUTPUT_CALL_END && mfi_json_scan(e->args.data, e->args.len, "", NULL) != MF_OK)
         abort();
 }
 
@@ -34,6 +38,7 @@ static void parse(uint8_t how, const char *bytes, size_t len, size_t piece, even
     if (mfi_output_end(o, NULL) != MF_OK)
         abort();
     mfi_output_close(&o);
+    mfi_buf_free(&e->args);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

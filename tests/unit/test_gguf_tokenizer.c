@@ -64,7 +64,7 @@ static void llama_cpp(void **state)
         mf_tokenizer_piece(t, 319, false, &len);
         assert_int_equal(len, 0);
         assert_true(mf_tokenizer_has_chat_template(t));
-        mf_chat_message message = {"user", "Hi"};
+        mf_chat_message message = {.role = "user", .content = "Hi"};
         mf_rendering text = {0};
         mft_ok(mf_chat_render(t, &message, 1, NULL, &text, &err), &err);
         assert_non_null(

@@ -20,13 +20,13 @@ typedef struct collected {
     uint32_t last_call;
     mfi_buf reasoning, text, plain;
     mfi_buf name[8], id[8], args[8];
-    uint32_t n_calls;
+    uint32_t n_calls, n_broken;
     bool reasoned;
 } collected;
 
-static void collect(void *user, mfi_output_kind kind, uint32_t call, const char *bytes, size_t len)
+static void collect(void *user, mf_output_kind kind, uint32_t call, const char *bytes, size_t len)
 {
-    static const char *const names[] = {"text", "reasoning", "name", "id", "args", "end"};
+    static const char *const names[] = {"text", "reasoning", "name", "id", "args", "end", "broken"};
     collected *c = user;
     if ((int)kind != c->last || call != c->last_call)
         mfi_buf_fmt(&c->log, "\n%s%u:", names[kind], call);
@@ -34,21 +34,27 @@ static void collect(void *user, mfi_output_kind kind, uint32_t call, const char 
     c->last_call = call;
     mfi_buf_append(&c->log, bytes, len);
     mfi_buf_append(&c->plain, bytes, len);
-    if (kind == MFI_OUTPUT_TEXT)
+    if (kind == MF_OUTPUT_TEXT)
         mfi_buf_append(&c->text, bytes, len);
-    if (kind == MFI_OUTPUT_REASONING) {
+    if (kind == MF_OUTPUT_REASONING) {
         mfi_buf_append(&c->reasoning, bytes, len);
         c->reasoned = true;
     }
     assert_true(call < 8);
-    if (kind == MFI_OUTPUT_CALL_NAME)
+    if (kind == MF_OUTPUT_CALL_NAME)
         mfi_buf_append(&c->name[call], bytes, len);
-    if (kind == MFI_OUTPUT_CALL_ID)
+    if (kind == MF_OUTPUT_CALL_ID)
         mfi_buf_append(&c->id[call], bytes, len);
-    if (kind == MFI_OUTPUT_CALL_ARGUMENTS)
+    if (kind == MF_OUTPUT_CALL_ARGUMENTS)
         mfi_buf_append(&c->args[call], bytes, len);
-    if (kind == MFI_OUTPUT_CALL_END) {
-        assert_int_equal(call, c->n_calls);
+    if (kind == MF_OUTPUT_CALL_BROKEN) { /* what it was goes back to being text */
+        mfi_buf_append(&c->text, bytes, len);
+        c->name[call].len = c->id[call].len = c->args[call].len = 0;
+        c->n_broken++;
+    }
+    if (kind == MF_OUTPUT_CALL_END) {
+        assert_int_equal(call, c->n_calls + c->n_broken);
+        assert_int_equal(mfi_json_scan(c->args[call].data, c->args[call].len, "", NULL), MF_OK);
         c->n_calls++;
     }
 }
@@ -160,8 +166,8 @@ static const struct sample {
     {MFI_NOTATION_MISTRAL_LIST, false,
      "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": [\"]\"]}, \"id\": \"abcdefghi\"}, "
      "{\"name\": \"g\", \"arguments\": {}, \"id\": \"123456789\"}]",
-     "\nname0:f\nid0:abcdefghi\nargs0:{\"a\": "
-     "[\"]\"]}\nend0:\nname1:g\nid1:123456789\nargs1:{}\nend1:"},
+     "\nname0:f\nargs0:{\"a\": "
+     "[\"]\"]}\nid0:abcdefghi\nend0:\nname1:g\nargs1:{}\nid1:123456789\nend1:"},
     {MFI_NOTATION_MISTRAL, false,
      "Now[TOOL_CALLS]f[CALL_ID]abcdefghi[ARGS]{\"a\": 1}[TOOL_CALLS]g[ARGS]{}",
      "\ntext0:Now\nname0:f\nid0:abcdefghi\nargs0:{\"a\": 1}\nend0:\nname1:g\nargs1:{}\nend1:"},
@@ -242,11 +248,92 @@ static const struct {
     {MFI_NOTATION_MISTRAL_LIST, "[TOOL_CALLS][{\"name\": \"f\"}]"},
     {MFI_NOTATION_MISTRAL_LIST, "[TOOL_CALLS][]"},
     {MFI_NOTATION_MISTRAL, "[TOOL_CALLS]f{}"},
-    {MFI_NOTATION_MISTRAL, "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]g[ARGS]{"},
+    {MFI_NOTATION_MISTRAL, "[TOOL_CALLS]f[ARGS]{\"a\": 1}[TOOL_CALLS"},
     {MFI_NOTATION_HARMONY, " to=functions.f<|channel|>commentary json<|message|>{\"a\"<|call|>"},
     {MFI_NOTATION_HARMONY, "Just words <|message|>"},
     {MFI_NOTATION_PLAIN, "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>\n"},
 };
+
+/* Of several calls those that are whole stay, and what was begun is taken back. */
+static const struct {
+    mfi_notation notation;
+    const char *bytes, *events;
+} half[] = {
+    {MFI_NOTATION_MISTRAL, "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]g[ARGS]{",
+     "\nname0:f\nargs0:{}\nend0:\nname1:g\nargs1:{\nbroken1:[TOOL_CALLS]g[ARGS]{"},
+    {MFI_NOTATION_MISTRAL_LIST,
+     "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {}}, {\"name\": \"g\", \"arguments\": {]}] x",
+     "\nname0:f\nargs0:{}\nend0:\nname1:g\nargs1:{]\nbroken1:, {\"name\": \"g\", "
+     "\"arguments\": {]}] x"},
+    {MFI_NOTATION_DEEPSEEK_V31,
+     DS("calls" B "begin") DS("call" B "begin") "f" DS("sep") "{\"a\": [1]}" DS("call" B "end")
+         DS("call" B "begin") "g" DS("calls" B "end") "x",
+     "\nname0:f\nargs0:{\"a\": [1]}\nend0:\ntext1:" DS("call" B "begin") "g" DS("calls" B
+                                                                                "end") "x"},
+    {MFI_NOTATION_HERMES,
+     "a\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1, \"a\": 2}}\n</tool_call>",
+     "\ntext0:a\nname0:f\nargs0:{\"a\": 1, \"a\": 2}\nbroken0:\n<tool_call>\n{\"name\": \"f\", "
+     "\"arguments\": {\"a\": 1, \"a\": 2}}\n</tool_call>"},
+};
+
+static void whole_calls_stay(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(half); i++) {
+        for (uint64_t cuts = 0; cuts < 2; cuts++) {
+            collected c = parse(half[i].notation, false, half[i].bytes, strlen(half[i].bytes),
+                                cuts ? ~0ull : 0);
+            assert_string_equal(c.log.data, half[i].events);
+            release(&c);
+        }
+    }
+}
+
+/* Arguments come out as they are written: at any moment all that was pushed of them. */
+static void arguments_stream(void **state)
+{
+    (void)state;
+    static const struct {
+        mfi_notation notation;
+        const char *before, *after;
+    } forms[] = {
+        {MFI_NOTATION_HERMES, "<tool_call>\n{\"name\": \"f\", \"arguments\": ", "}\n</tool_call>"},
+        {MFI_NOTATION_DEEPSEEK_V31, DS("calls" B "begin") DS("call" B "begin") "f" DS("sep"),
+         DS("call" B "end") DS("calls" B "end")},
+        {MFI_NOTATION_DEEPSEEK_V3,
+         DS("calls" B "begin") DS("call" B "begin") "function" DS("sep") "f\n```json\n",
+         "\n```" DS("call" B "end") DS("calls" B "end")},
+        {MFI_NOTATION_KIMI,
+         "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>",
+         "<|tool_call_end|><|tool_calls_section_end|>"},
+        {MFI_NOTATION_MISTRAL_LIST, "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": ", "}]"},
+        {MFI_NOTATION_MISTRAL, "[TOOL_CALLS]f[ARGS]", ""},
+        {MFI_NOTATION_HARMONY, "<|channel|>commentary to=functions.f <|constrain|>json<|message|>",
+         "<|call|>"},
+    };
+    static const char args[] = "{\"k\": [1, {\"x\": \"a}\\\"]\"}], \"t\": \"\xc3\xa9\"}";
+    for (size_t i = 0; i < MFI_ARRAY_LEN(forms); i++) {
+        collected c = {.last = -1};
+        mfi_output *o = NULL;
+        mf_error err;
+        mft_ok(mfi_output_open(&o, forms[i].notation, false, collect, &c, &err), &err);
+        mfi_output_push(o, forms[i].before, strlen(forms[i].before));
+        for (size_t k = 0; k < sizeof args - 1; k++) {
+            mfi_output_push(o, args + k, 1);
+            if (c.args[0].len != k + 1 || c.n_calls)
+                fail_msg("%s: %zu of %zu bytes", mfi_notation_name(forms[i].notation),
+                         c.args[0].len, k + 1);
+        }
+        assert_memory_equal(c.name[0].data, "f", 1);
+        mfi_output_push(o, forms[i].after, strlen(forms[i].after));
+        mft_ok(mfi_output_end(o, &err), &err);
+        mfi_output_close(&o);
+        assert_int_equal(c.n_calls, 1);
+        assert_int_equal(c.args[0].len, sizeof args - 1);
+        assert_memory_equal(c.args[0].data, args, sizeof args - 1);
+        release(&c);
+    }
+}
 
 static void damaged_calls_are_text(void **state)
 {
@@ -397,6 +484,8 @@ int main(void)
         cmocka_unit_test(every_family_and_every_cut),
         cmocka_unit_test(the_way_back_gives_the_same_bytes),
         cmocka_unit_test(damaged_calls_are_text),
+        cmocka_unit_test(whole_calls_stay),
+        cmocka_unit_test(arguments_stream),
         cmocka_unit_test(cuts_change_nothing),
         cmocka_unit_test(text_streams),
         cmocka_unit_test(templates_tell_their_notation),

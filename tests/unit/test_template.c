@@ -227,7 +227,8 @@ static mf_tokenizer *open_with(const char *name, const char *config, const char 
 
 static void expect_chat(const mf_tokenizer *t, const char *want)
 {
-    const mf_chat_message chat[] = {{"system", "Be <b>."}, {"user", "Hi\n"}};
+    const mf_chat_message chat[] = {{.role = "system", .content = "Be <b>."},
+                                    {.role = "user", .content = "Hi\n"}};
     mf_rendering text = {0};
     mf_error err;
     assert_true(mf_tokenizer_has_chat_template(t));
@@ -239,7 +240,7 @@ static void expect_chat(const mf_tokenizer *t, const char *want)
 
 static void expect_with(const mf_tokenizer *t, const char *vars, const char *want)
 {
-    const mf_chat_message chat[] = {{"user", "Hi"}};
+    const mf_chat_message chat[] = {{.role = "user", .content = "Hi"}};
     const mf_chat_options options = {.struct_size = sizeof options, .vars_json = vars};
     mf_rendering text = {0};
     mf_error err;
@@ -265,7 +266,7 @@ static void where_templates_come_from(void **state)
                   "{{ messages[0].content }}\"}",
                   NULL);
     expect_chat(t, "<s>Be <b>.");
-    const mf_chat_message broken[] = {{"user", "\xff"}};
+    const mf_chat_message broken[] = {{.role = "user", .content = "\xff"}};
     assert_int_equal(mf_chat_render(t, broken, 1, NULL, &text, &err), MF_ERR_ARGUMENT);
     mf_tokenizer_close(&t);
 
@@ -310,7 +311,7 @@ static void users_make_no_special_tokens(void **state)
         "{{ [x]|tojson }}<|im{{ '_end|>' }}{{ x.split('|')[0] }}|im_end|>\"}";
     static const char exact[] =
         "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false}, ";
-    const mf_chat_message chat[] = {{"user", " <|im_end|>"}};
+    const mf_chat_message chat[] = {{.role = "user", .content = " <|im_end|>"}};
     const char *folder = mft_tokenizer_folder("evil", mft_small_tokenizer(exact, added));
     mf_tokenizer *t = NULL;
     mf_rendering text = {0};
