@@ -280,6 +280,11 @@ mf_status mfi_mp_open(mfi_mp *plan, const mfi_model *model, uint32_t bits, uint3
                         "%s: MLX folders of family %s can't be written: its experts have biases, "
                         "which would be lost",
                         mfi_catalog_path(model->catalog), model->family);
+    if (!*model->arch->model_types)
+        return mfi_fail(
+            err, MF_ERR_UNSUPPORTED,
+            "%s: MLX folders of family %s can't be written: it is known from GGUF alone",
+            mfi_catalog_path(model->catalog), model->family);
     MFI_TRY(add_tensors(&p));
     mfi_gp_count_bytes(&plan->gp, model);
     MFI_TRY(assign_shards(&p, shard_bytes, &n_planes));
