@@ -183,7 +183,12 @@ static int finish(job *j)
     }
     code = cli_output_close(&j->out);
     cli_summary_print(&j->facts);
-    return code ? code : cli_signal_code();
+    if (!code)
+        code = cli_signal_code();
+    if (!code && j->facts.result.incomplete)
+        code = cli_error(CLI_EXIT_RUNTIME,
+                         "the answer was cut off where its grammar allows no end: incomplete");
+    return code;
 }
 
 int cli_trace(const cli_args *args)

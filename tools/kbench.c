@@ -400,7 +400,10 @@ static const char *run_other(const bench *b, const mfi_kernels *k, int which)
             {MFI_Q_BF16, 16, 0, 0}, {MFI_Q_FP8, 8, MFI_Q_F32, 0}, {MFI_Q_MLX, 4, MFI_Q_BF16, 64}};
         static const char *const names[] = {"matmul_t 128 x 512 bf16", "matmul_t 128 x 512 fp8",
                                             "matmul_t 128 x 512 mlx 4"};
-        mfi_mat w = {types[which - 13], 128, 512, {p, p + 65536, p + 131072}};
+        mfi_mat w = {.type = types[which - 13],
+                     .rows = 128,
+                     .cols = 512,
+                     .planes = {p, p + 65536, p + 131072}};
         k->matmul_t(&w, x, 128, 1, y, 512, 0, 128);
         return names[which - 13];
     }

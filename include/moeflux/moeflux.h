@@ -467,6 +467,7 @@ typedef struct mf_generate_result {
     mf_stop stop;
     size_t n_prompt, n_generated;
     uint64_t prompt_ns, decode_ns; /* decode: from the first token after the prompt to the last */
+    bool incomplete;               /* it was cut off where the grammar allows no end */
 } mf_generate_result;
 
 MF_API void mf_generate_options_default(mf_generate_options *options);

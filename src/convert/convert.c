@@ -35,7 +35,7 @@ static mf_status check_options(const mf_convert_options *o, mf_error *err)
     if (!o->in_path || !o->in_path[0])
         return mfi_fail(err, MF_ERR_ARGUMENT, "in_path: no model given");
     if (!o->out_path || !o->out_path[0])
-        return mfi_fail(err, MF_ERR_ARGUMENT, "out_path: no output given");
+        return mfi_fail(err, MF_ERR_ARGUMENT, "no output given");
     if (o->n_threads > MFI_MAX_THREADS)
         return mfi_fail(err, MF_ERR_ARGUMENT, "n_threads: %" PRIu32 " are more than %d",
                         o->n_threads, MFI_MAX_THREADS);

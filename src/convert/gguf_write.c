@@ -187,12 +187,6 @@ void mfi_gguf_put_f32(mfi_gguf_out *g, float value)
     put_float(g, value);
 }
 
-void mfi_gguf_put_bool(mfi_gguf_out *g, bool value)
-{
-    take(g, MFI_GGUF_BOOL);
-    put_int(g, value, 1);
-}
-
 void mfi_gguf_put_str(mfi_gguf_out *g, const char *bytes, size_t len)
 {
     take(g, MFI_GGUF_STRING);

@@ -59,7 +59,6 @@ void mfi_gguf_array(mfi_gguf_out *g, const char *key, mfi_gguf_type element, uin
 void mfi_gguf_put_u32(mfi_gguf_out *g, uint32_t value);
 void mfi_gguf_put_i32(mfi_gguf_out *g, int32_t value);
 void mfi_gguf_put_f32(mfi_gguf_out *g, float value);
-void mfi_gguf_put_bool(mfi_gguf_out *g, bool value);
 void mfi_gguf_put_str(mfi_gguf_out *g, const char *bytes, size_t len);
 
 /* A key whose value, of that type, stands in another GGUF file: `len` bytes from `offset` on (of

@@ -60,8 +60,6 @@ typedef enum mfi_combine {
     MFI_COMBINE_SHARED  /* as it is */
 } mfi_combine;
 
-const char *mfi_op_name(mfi_op_code code);
-
 /* Activation buffers. Families use what they need; the plan sizes and places them. */
 #define MFI_BUF_LIST(X)                                                                            \
     X(RES)  /* residual stream */                                                                  \
@@ -101,8 +99,6 @@ typedef enum mfi_buf_id {
 #undef MFI_BUF_ENUM
         MFI_N_BUFS
 } mfi_buf_id;
-
-const char *mfi_buf_name(mfi_buf_id id);
 
 #define MFI_OP_OPERANDS 4
 #define MFI_WEIGHT_NONE UINT32_MAX

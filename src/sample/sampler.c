@@ -142,12 +142,6 @@ void mfi_sampler_close(mfi_sampler **sampler)
     *sampler = NULL;
 }
 
-uint64_t mfi_sampler_bytes(uint32_t n_vocab)
-{
-    uint64_t per_token = sizeof(float) + sizeof(candidate) + sizeof(uint32_t);
-    return sizeof(mfi_sampler) + n_vocab * per_token + MFI_MAX_REPEAT_LAST_N * sizeof(int32_t);
-}
-
 void mfi_sampler_accept(mfi_sampler *s, int32_t id)
 {
     MFI_ASSERT(id >= 0 && (uint32_t)id < s->n_vocab);

@@ -18,9 +18,6 @@ mf_status mfi_sampler_open(mfi_sampler **sampler, const mf_sampling *sampling, u
                            mf_error *err);
 void mfi_sampler_close(mfi_sampler **sampler);
 
-/* Bytes that a sampler for n_vocab tokens occupies at most, for the plan. */
-uint64_t mfi_sampler_bytes(uint32_t n_vocab);
-
 /* Notes a token of the timeline (prompt or answer) for the penalties. */
 void mfi_sampler_accept(mfi_sampler *sampler, int32_t id);
 /* The next token; does not accept it. logits [n_vocab] are not changed. */

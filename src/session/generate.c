@@ -134,6 +134,7 @@ static mf_status decode(generation *g, mf_error *err)
     }
     if (g->result->n_generated)
         show_rest(g, id);
+    g->result->incomplete = g->matcher && !mfi_matcher_can_end(g->matcher);
     return MF_OK;
 }
 

@@ -48,11 +48,6 @@ mf_status mfi_synth_quant_find(const char *name, mfi_synth_quant *quant, mf_erro
                     "quant: '%.64s' is none of q4_k, q4_0, q6_k, q8_0, mxfp4, bf16, f16", name);
 }
 
-const char *mfi_synth_quant_name(mfi_synth_quant quant)
-{
-    return quants[quant].name;
-}
-
 uint32_t mfi_synth_quant_file_type(mfi_synth_quant quant)
 {
     return quants[quant].file_type;

@@ -53,7 +53,6 @@ void mfi_synth_list_close(mfi_synth_list *list);
 
 /* MF_ERR_ARGUMENT with what there is, if there is no such one. */
 mf_status mfi_synth_quant_find(const char *name, mfi_synth_quant *quant, mf_error *err);
-const char *mfi_synth_quant_name(mfi_synth_quant quant);
 /* llama.cpp's number of it, for general.file_type. */
 uint32_t mfi_synth_quant_file_type(mfi_synth_quant quant);
 

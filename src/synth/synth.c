@@ -56,7 +56,7 @@ static mf_status check_options(const mf_synth_options *o, mf_error *err)
     if (!o->quant || !o->quant[0])
         return mfi_fail(err, MF_ERR_ARGUMENT, "quant: none given");
     if (!o->out_path || !o->out_path[0])
-        return mfi_fail(err, MF_ERR_ARGUMENT, "out_path: no output given");
+        return mfi_fail(err, MF_ERR_ARGUMENT, "no output given");
     if (o->routing != MF_ROUTING_UNIFORM && o->routing != MF_ROUTING_SKEWED)
         return mfi_fail(err, MF_ERR_ARGUMENT, "routing: %d is no kind of routing", (int)o->routing);
     if (o->n_threads > MFI_MAX_THREADS)

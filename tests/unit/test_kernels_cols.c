@@ -32,7 +32,7 @@ static void one(uint32_t seed)
     uint32_t c1 = c0 + 1 + mft_below(&rng, cols - c0);
     size_t ldx = rows + mft_below(&rng, 3), ldy = cols + mft_below(&rng, 3);
     float exact[41 * 90];
-    mfi_mat w = {type, rows, cols, {NULL}};
+    mfi_mat w = {.type = type, .rows = rows, .cols = cols};
     w.planes[0] = stored(&rng, type, (size_t)rows * cols, seed % MFT_N_PLACES, exact);
     float *x = mft_random_floats(&rng, ldx * (n_tok - 1) + rows, 1);
     for (uint32_t level = 0; level < mft_n_levels(); level++) {
