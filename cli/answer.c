@@ -15,6 +15,8 @@ static void show(cli_answer *a, const char *bytes, size_t len)
 {
     if (!a->show || !len)
         return;
+    if (a->progress)
+        cli_progress_clear(a->progress);
     if (a->last_reasoning) {
         fputs(a->last_reasoning == '\n' ? "" : "\n", stderr);
         a->last_reasoning = 0;
@@ -30,6 +32,8 @@ static void show_reasoning(cli_answer *a, const char *bytes, size_t len)
     bool dim = isatty(STDERR_FILENO) == 1;
     if (!a->show || !len)
         return;
+    if (a->progress)
+        cli_progress_clear(a->progress);
     a->last_reasoning = bytes[len - 1];
     fputs(dim ? "\033[2m" : "", stderr);
     fwrite(bytes, 1, len, stderr);

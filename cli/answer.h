@@ -20,6 +20,7 @@ typedef struct cli_answer {
     bool no_nul; /* NUL bytes are dropped: messages are C strings */
     /* Where it is shown: text and calls there, reasoning on standard error. NULL: nowhere. */
     cli_output *show;
+    cli_progress *progress; /* taken off the screen before anything is shown; NULL: there is none */
     char last, last_reasoning; /* byte shown, 0: none */
 } cli_answer;
 

@@ -260,6 +260,7 @@ int cli_chat_turn(cli_chat *chat, const char *text, size_t len)
     chat->answer.last = 0;
     chat->answer.no_nul = true; /* a message is a C string */
     chat->answer.show = chat->args->jsonl ? NULL : &chat->out;
+    chat->answer.progress = &chat->progress;
     mf_status status = prepare(&t, &err);
     bool ran = status == MF_OK;
     if (ran)

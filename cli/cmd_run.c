@@ -129,6 +129,7 @@ static int encode_prompt(job *j)
 static int begin_answer(job *j)
 {
     j->answer.show = j->args->json ? NULL : &j->out;
+    j->answer.progress = &j->progress;
     return cli_answer_begin(&j->answer, j->args, mf_engine_tokenizer(j->engine), j->template,
                             j->ids, j->n_ids);
 }

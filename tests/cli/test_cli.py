@@ -379,7 +379,7 @@ class Model(Case):
         self.assertEqual(json.loads(self.cli("replay", trace, "--cache", "10%,64,2M", "--json").stdout)["tokens"],
                          out["prompt_tokens"] + 23)
         self.usage("replay", trace, "--policy", "magic", says="magic")
-        self.usage("replay", trace, "--cache", "64,,72", says="64,,72")
+        self.usage("replay", trace, "--cache", "64,,72", says="no list of words")
         self.cli("replay", trace, "--cache", "1", code=1)
         self.cli("replay", os.path.join(MODEL, "config.json"), code=3)
 
