@@ -14,11 +14,10 @@ static mf_status no_memory(mf_error *err)
     return mfi_fail(err, MF_ERR_NO_MEMORY, "tokenizer_config.json: out of memory");
 }
 
-/* A copy of the string behind a span; NULL in *out if it isn't one. */
+/* Puts a copy of the string behind a span in place of *out, which stays if it isn't one. */
 static mf_status copy_string(mfi_json_span span, char **out, size_t *len, mf_error *err)
 {
     mfi_buf text = {0};
-    *out = NULL;
     if (!span.text || mfi_json_span_type(span) != MFI_JSON_STRING)
         return MF_OK;
     mfi_buf_append(&text, "", 0);
@@ -26,6 +25,7 @@ static mf_status copy_string(mfi_json_span span, char **out, size_t *len, mf_err
         mfi_buf_free(&text);
         return no_memory(err);
     }
+    free(*out);
     *out = text.data;
     *len = text.len;
     return MF_OK;
