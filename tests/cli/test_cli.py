@@ -357,6 +357,7 @@ class Model(Case):
             self.assertEqual(self.run_model("-p", self.question, "--temp", "0", "-n", "40", *extra).stdout,
                              base, extra)
 
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
     def test_trace_and_replay(self):
         """One token at a time, a replay counts what the run counted."""
         trace = self.path("trace.jsonl")
@@ -383,6 +384,7 @@ class Model(Case):
         self.cli("replay", trace, "--cache", "1", code=1)
         self.cli("replay", os.path.join(MODEL, "config.json"), code=3)
 
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
     def test_readers(self):
         """Every reader gives the same answer, and the summary says which one it was."""
         args = ["-p", self.question, "--temp", "0", "-n", "20", "--memory", "18M", "-c", "256", "--json"]

@@ -12,7 +12,7 @@ import subprocess
 import unittest
 
 import test_cli
-from test_cli import BIN, COMMANDS, MODEL, TIMEOUT_S, Case, clean_env
+from test_cli import BIN, COMMANDS, MODEL, SANITIZED, TIMEOUT_S, Case, clean_env
 from test_inspect import gguf
 
 
@@ -58,7 +58,8 @@ class Tools(Case):
             path = self.path("t" + n + ".gguf")
             most, _ = self.most_threads("synth", "--arch", "qwen3_moe", "--shape", "tiny", "--quant", "q8_0", "-o", path,
                                         "-t", n, "--no-progress")
-            self.assertEqual(most, int(n))
+            self.assertLessEqual(most, int(n) + SANITIZED) # ThreadSanitizer has one of its own
+            self.assertGreaterEqual(most, 1 if n == "1" else 2)
             with open(path, "rb") as f:
                 files.append(f.read())
         self.assertEqual(files[0], files[1])
@@ -111,7 +112,7 @@ class Tools(Case):
         for n in ("1", "4"):
             most, out = self.most_threads("inspect", self.path("m.gguf"), "--tensor", name, "--f32", "/dev/stdout", "-t", n)
             outs.append(out)
-            self.assertLessEqual(most, int(n))
+            self.assertLessEqual(most, int(n) + SANITIZED)
             self.assertGreaterEqual(most, 1 if n == "1" else 2)
         self.assertEqual(outs[0], outs[1])
         self.assertEqual(len(outs[0]), 4 * 16384 * 1024)
