@@ -140,10 +140,10 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .notes =
                 "ARCH and NAME: qwen3_moe 30b-a3b, 235b-a22b; qwen2_moe 1.5-moe-a2.7b, "
                 "57b-a14b; qwen3_next 80b-a3b; qwen3_5_moe 35b-a3b, 397b-a17b; gpt_oss 20b, 120b; "
-                "deepseek_v3 671b; mixtral 8x7b, 8x22b; olmoe 1b-7b; glm4_moe 4.5-air, 4.6; "
+                "deepseek_v3 671b; deepseek_v2 236b, 16b; kimi_k2 1t; glm4_moe_lite 4.7-flash; "
+                "mixtral 8x7b, 8x22b; olmoe 1b-7b; glm4_moe 4.5-air, 4.6; "
                 "minimax_m2 230b-a10b; granitemoe 3b-a800m; dots1 142b-a14b; and tiny of each. "
-                "Whole "
-                "names do without ARCH: Qwen3-30B-A3B, gpt-oss-120b, GLM-4.6.\n"
+                "Whole names do without ARCH: Qwen3-30B-A3B, gpt-oss-120b, GLM-4.6.\n"
                 "llama.cpp loads the file, too, so that both can be timed on it. The text it "
                 "generates is made-up words; use --ignore-eos. A prompt in words is mostly pairs "
                 "of letters.\n"

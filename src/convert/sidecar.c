@@ -238,11 +238,9 @@ static mf_status copy_bytes(const mfi_file *in, mfi_out *out, unsigned char *buf
     return MF_OK;
 }
 
-static mf_status copy_file(void *ctx, const char *name, mf_error *err)
+static mf_status copy_any(void *ctx, const char *name, mf_error *err)
 {
     const copier *c = ctx;
-    if (!is_copied(name))
-        return MF_OK;
     char *from = mfi_path_join(c->in_path, name), *to = mfi_path_join(c->out_path, name);
     mf_status status = from && to ? MF_OK : no_memory(err, c->in_path, name);
     mfi_file in = {.fd = -1};
@@ -262,12 +260,42 @@ static mf_status copy_file(void *ctx, const char *name, mf_error *err)
     return status;
 }
 
+static mf_status copy_file(void *ctx, const char *name, mf_error *err)
+{
+    return is_copied(name) ? copy_any(ctx, name, err) : MF_OK;
+}
+
+static mf_status copy_template(void *ctx, const char *name, mf_error *err)
+{
+    size_t len = strlen(name);
+    bool is_template = len > 6 && strcmp(name + len - 6, ".jinja") == 0;
+    return is_template ? copy_any(ctx, name, err) : MF_OK;
+}
+
+static mf_status copy_templates(copier *c, mf_error *err)
+{
+    static const char folder[] = "additional_chat_templates";
+    char *from = mfi_path_join(c->in_path, folder), *to = mfi_path_join(c->out_path, folder);
+    copier inside = {from, to, c->buffer};
+    mf_status status = from && to ? MF_OK : no_memory(err, c->in_path, folder);
+    if (status == MF_OK && mfi_dir_exists(from)) {
+        status = mfi_dir_create(to, err);
+        if (status == MF_OK)
+            status = mfi_dir_each_file(from, copy_template, &inside, err);
+    }
+    free(from);
+    free(to);
+    return status;
+}
+
 mf_status mfi_cv_copy_files(const char *in_path, const char *out_path, mf_error *err)
 {
     copier c = {in_path, out_path, malloc(COPY_BYTES)};
     if (!c.buffer)
         return no_memory(err, in_path, "");
     mf_status status = mfi_dir_each_file(in_path, copy_file, &c, err);
+    if (status == MF_OK)
+        status = copy_templates(&c, err);
     free(c.buffer);
     return status;
 }

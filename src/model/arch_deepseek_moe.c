@@ -29,7 +29,9 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 }
 
 static const mfi_evidence evidence[] = {
-    {"safetensors: bfloat16, float16, float32", "the names and the block types; no model yet"},
+    {"safetensors: bfloat16, float16, float32",
+     "the tiny MLX model's weights decoded by other code: logits, every layer's hidden states and "
+     "greedy tokens of mlx-lm"},
     {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
      "a tiny 4-bit model: logits, every layer's hidden states and greedy tokens of mlx-lm"},
     {"GGUF", "a tiny F32 model: logits of llama.cpp"},

@@ -35,9 +35,13 @@ mf_status mfi_stage_commit(mfi_stage *stage, mf_error *err);
 /* The same for an output that is one file: gives the one called `name` in the folder the final
  * name, and removes the folder. */
 mf_status mfi_stage_commit_file(mfi_stage *stage, const char *name, mf_error *err);
-/* Removes the staging folder with the files in it, unless it was committed, and frees the names. */
+/* Removes the staging folder with the files in it and in folders in it, unless it was committed,
+ * and frees the names. */
 void mfi_stage_close(mfi_stage *stage);
 
+/* Makes a folder that must not exist. */
+mf_status mfi_dir_create(const char *path, mf_error *err);
+bool mfi_dir_exists(const char *path);
 /* Calls fn with the name of each regular file in a folder, in no particular order, until it fails.
  */
 mf_status mfi_dir_each_file(const char *path,

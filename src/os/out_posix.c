@@ -232,15 +232,48 @@ static mf_status remove_file(void *ctx, const char *name, mf_error *err)
     return MF_OK;
 }
 
+/* The folders in a folder, with the files in them. */
+static void remove_folders(const char *path)
+{
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        struct stat st;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+            fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+            !S_ISDIR(st.st_mode))
+            continue;
+        char *inner = mfi_path_join(path, entry->d_name);
+        if (inner) {
+            (void)mfi_dir_each_file(inner, remove_file, inner, NULL);
+            rmdir(inner);
+        }
+        free(inner);
+    }
+    if (dir)
+        closedir(dir);
+}
+
 void mfi_stage_close(mfi_stage *stage)
 {
     if (stage->dir) {
         (void)mfi_dir_each_file(stage->dir, remove_file, stage->dir, NULL);
+        remove_folders(stage->dir);
         rmdir(stage->dir);
     }
     free(stage->dir);
     free(stage->final);
     *stage = (mfi_stage){0};
+}
+
+mf_status mfi_dir_create(const char *path, mf_error *err)
+{
+    return mkdir(path, 0777) == 0 ? MF_OK : fail_errno(err, path, "make", errno);
+}
+
+bool mfi_dir_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 mf_status mfi_dir_each_file(const char *path,

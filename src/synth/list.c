@@ -255,8 +255,8 @@ static void qkv_bias(builder *b)
     bias(b, ".attn_v.bias", s->n_kv_head * s->head_dim, 0);
 }
 
-/* A dense layer, or experts with a corrected router and shared ones. */
-static void dense_or_corrected(builder *b)
+/* A dense layer, or experts with shared ones and a router that is corrected, but for softmax. */
+static void dense_or_shared(builder *b)
 {
     const mfi_synth_shape *s = b->s;
     if (b->layer < s->n_dense) {
@@ -266,7 +266,8 @@ static void dense_or_corrected(builder *b)
         return;
     }
     routed(b);
-    bias(b, ".exp_probs_b.bias", s->n_experts, 0);
+    if (s->kind != MFI_SYNTH_DEEPSEEK_V2)
+        bias(b, ".exp_probs_b.bias", s->n_experts, 0);
     shared(b);
 }
 
@@ -345,11 +346,17 @@ static void deepseek_layer(builder *b)
 {
     const mfi_synth_shape *s = b->s;
     uint32_t q = s->mla.q_rank, kv = s->mla.kv_rank, heads = s->n_head;
+    /* What YaRN adds to the scores is in the last layer's sharpness. */
+    float yarn = s->yarn.ctx ? 1 + s->yarn.log_mul * logf(s->yarn.factor) : 1;
+    float sharp = 6 / (yarn * yarn);
     norm(b, ".attn_norm.weight", s->hidden);
-    mixer_in(b, ".attn_q_a.weight", q, 1);
-    norm(b, ".attn_q_a_norm.weight", q);
-    matrices(b, ".attn_q_b.weight", USE_MATRIX, 0, heads * s->head_dim, q,
-             b->last ? 3.2f : 1); /* sharp with what YaRN adds */
+    if (q) {
+        mixer_in(b, ".attn_q_a.weight", q, 1);
+        norm(b, ".attn_q_a_norm.weight", q);
+        matrices(b, ".attn_q_b.weight", USE_MATRIX, 0, heads * s->head_dim, q, b->last ? sharp : 1);
+    } else {
+        mixer_in(b, ".attn_q.weight", heads * s->head_dim, sharp);
+    }
     mixer_in(b, ".attn_kv_a_mqa.weight", kv + s->n_rot, 1);
     norm(b, ".attn_kv_a_norm.weight", kv);
     /* Both are used from the latent's side; the scale is of keys and values made from the latent.
@@ -359,7 +366,7 @@ static void deepseek_layer(builder *b)
     matrices(b, ".attn_v_b.weight", USE_MATRIX, heads, s->mla.v_dim, kv, 1);
     mixer_back(b, ".attn_output.weight", heads * s->mla.v_dim, 0.4);
     norm(b, ".ffn_norm.weight", s->hidden);
-    dense_or_corrected(b);
+    dense_or_shared(b);
 }
 
 /* Mixtral and Granite; OLMoE and MiniMax-M2, which corrects its router, too. */
@@ -380,7 +387,7 @@ static void glm4_layer(builder *b)
     attention(b, b->s->qk_norm ? ATTN_NORMED : ATTN_PLAIN);
     qkv_bias(b);
     norm(b, ".post_attention_norm.weight", b->s->hidden);
-    dense_or_corrected(b);
+    dense_or_shared(b);
 }
 
 static void dots1_layer(builder *b)
@@ -388,7 +395,7 @@ static void dots1_layer(builder *b)
     norm(b, ".attn_norm.weight", b->s->hidden);
     attention(b, ATTN_NORMED);
     norm(b, ".ffn_norm.weight", b->s->hidden);
-    dense_or_corrected(b);
+    dense_or_shared(b);
 }
 
 static void table(builder *b, const char *name, use u, mfi_synth_fill fill)
@@ -401,12 +408,21 @@ static void table(builder *b, const char *name, use u, mfi_synth_fill fill)
 }
 
 static void (*const layers[])(builder *) = {
-    [MFI_SYNTH_QWEN3_MOE] = qwen3_layer,   [MFI_SYNTH_QWEN2_MOE] = qwen2_layer,
-    [MFI_SYNTH_QWEN3_NEXT] = hybrid_layer, [MFI_SYNTH_QWEN3_5_MOE] = hybrid_layer,
-    [MFI_SYNTH_GPT_OSS] = gpt_oss_layer,   [MFI_SYNTH_DEEPSEEK_V3] = deepseek_layer,
-    [MFI_SYNTH_MIXTRAL] = plain_layer,     [MFI_SYNTH_OLMOE] = plain_layer,
-    [MFI_SYNTH_GLM4_MOE] = glm4_layer,     [MFI_SYNTH_MINIMAX_M2] = plain_layer,
-    [MFI_SYNTH_GRANITEMOE] = plain_layer,  [MFI_SYNTH_DOTS1] = dots1_layer,
+    [MFI_SYNTH_QWEN3_MOE] = qwen3_layer,
+    [MFI_SYNTH_QWEN2_MOE] = qwen2_layer,
+    [MFI_SYNTH_QWEN3_NEXT] = hybrid_layer,
+    [MFI_SYNTH_QWEN3_5_MOE] = hybrid_layer,
+    [MFI_SYNTH_GPT_OSS] = gpt_oss_layer,
+    [MFI_SYNTH_DEEPSEEK_V3] = deepseek_layer,
+    [MFI_SYNTH_DEEPSEEK_V2] = deepseek_layer,
+    [MFI_SYNTH_KIMI_K2] = deepseek_layer,
+    [MFI_SYNTH_GLM4_MOE_LITE] = deepseek_layer,
+    [MFI_SYNTH_MIXTRAL] = plain_layer,
+    [MFI_SYNTH_OLMOE] = plain_layer,
+    [MFI_SYNTH_GLM4_MOE] = glm4_layer,
+    [MFI_SYNTH_MINIMAX_M2] = plain_layer,
+    [MFI_SYNTH_GRANITEMOE] = plain_layer,
+    [MFI_SYNTH_DOTS1] = dots1_layer,
 };
 
 static mf_status measure(mfi_synth_list *list, mfi_synth_quant quant, mf_error *err)

@@ -4,11 +4,14 @@
  * Sources: the config.json that each organisation publishes beside the weights, for
  *   Qwen/Qwen3-30B-A3B, Qwen/Qwen3-235B-A22B; Qwen/Qwen1.5-MoE-A2.7B, Qwen/Qwen2-57B-A14B;
  *   Qwen/Qwen3-Next-80B-A3B-Instruct; Qwen/Qwen3.6-35B-A3B, Qwen/Qwen3.5-397B-A17B (their text
- * part); openai/gpt-oss-20b, openai/gpt-oss-120b; deepseek-ai/DeepSeek-V3;
- *   mistralai/Mixtral-8x7B-Instruct-v0.1, mistralai/Mixtral-8x22B-Instruct-v0.1;
- *   allenai/OLMoE-1B-7B-0924; zai-org/GLM-4.5-Air, zai-org/GLM-4.6; MiniMaxAI/MiniMax-M2;
- *   ibm-granite/granite-3.1-3b-a800m-instruct; rednote-hilab/dots.llm1.inst. "tiny" is nobody's:
- * two to four layers wide enough for blocks of 256, for tests. */
+ * part); openai/gpt-oss-20b, openai/gpt-oss-120b; deepseek-ai/DeepSeek-V3,
+ *   deepseek-ai/DeepSeek-V2, deepseek-ai/DeepSeek-V2-Lite; moonshotai/Kimi-K2-Instruct;
+ *   zai-org/GLM-4.7-Flash; mistralai/Mixtral-8x7B-Instruct-v0.1,
+ * mistralai/Mixtral-8x22B-Instruct-v0.1; allenai/OLMoE-1B-7B-0924; zai-org/GLM-4.5-Air,
+ * zai-org/GLM-4.6; MiniMaxAI/MiniMax-M2; ibm-granite/granite-3.1-3b-a800m-instruct;
+ * rednote-hilab/dots.llm1.inst. "tiny" is nobody's: two to four layers wide enough for blocks of
+ * 256, for tests. llama.cpp knows models without a latent of queries by their 27 layers, so
+ * DeepSeek-V2's tiny one has it. */
 #include "synth/shapes.h"
 
 #include <string.h>
@@ -24,6 +27,9 @@ static const struct {
     [MFI_SYNTH_QWEN3_5_MOE] = {"qwen3_5_moe", "qwen35moe"},
     [MFI_SYNTH_GPT_OSS] = {"gpt_oss", "gpt-oss"},
     [MFI_SYNTH_DEEPSEEK_V3] = {"deepseek_v3", "deepseek2"},
+    [MFI_SYNTH_DEEPSEEK_V2] = {"deepseek_v2", "deepseek2"},
+    [MFI_SYNTH_KIMI_K2] = {"kimi_k2", "deepseek2"},
+    [MFI_SYNTH_GLM4_MOE_LITE] = {"glm4_moe_lite", "deepseek2"},
     [MFI_SYNTH_MIXTRAL] = {"mixtral", "llama"},
     [MFI_SYNTH_OLMOE] = {"olmoe", "olmoe"},
     [MFI_SYNTH_GLM4_MOE] = {"glm4_moe", "glm4moe"},
@@ -46,12 +52,12 @@ static const struct {
 
 #define YARN_GPT_OSS                                                                               \
     {                                                                                              \
-        32, 0, 4096                                                                                \
+        32, 0, 4096, 0                                                                             \
     }
 /* 0.1 times mscale_all_dim */
 #define YARN_DEEPSEEK                                                                              \
     {                                                                                              \
-        40, 0.1f, 4096                                                                             \
+        40, 0.1f, 4096, 0                                                                          \
     }
 
 static const mfi_synth_shape shapes[] = {
@@ -86,14 +92,38 @@ static const mfi_synth_shape shapes[] = {
     {MFI_SYNTH_GPT_OSS, "120b", SIZE(36, 2880, 201088, 131072), ATTN(64, 8, 64, 64, 150000),
      .eps = 1e-5f, MOE(128, 4, 2880, 0, 2880), .yarn = YARN_GPT_OSS, .window = 128},
     {MFI_SYNTH_GPT_OSS, "tiny", SIZE(2, 992, 16384, 4096), ATTN(8, 2, 64, 64, 150000), .eps = 1e-5f,
-     MOE(32, 2, 288, 0, 288), .yarn = {32, 0, 128}, .window = 128},
+     MOE(32, 2, 288, 0, 288), .yarn = {32, 0, 128, 0}, .window = 128},
 
     {MFI_SYNTH_DEEPSEEK_V3, "671b", SIZE(61, 7168, 129280, 163840), ATTN(128, 1, 192, 64, 10000),
      .eps = 1e-6f, MOE(256, 8, 2048, 2048, 18432), .n_dense = 3, .routed_scale = 2.5f,
      .mla = {1536, 512, 128, 128, 8, 4}, .yarn = YARN_DEEPSEEK},
     {MFI_SYNTH_DEEPSEEK_V3, "tiny", SIZE(3, 1024, 16384, 4096), ATTN(4, 1, 192, 64, 10000),
      .eps = 1e-6f, MOE(64, 4, 256, 256, 512), .n_dense = 1, .routed_scale = 2.5f,
-     .mla = {256, 512, 128, 128, 8, 4}, .yarn = {40, 0.1f, 128}},
+     .mla = {256, 512, 128, 128, 8, 4}, .yarn = {40, 0.1f, 128, 0}},
+
+    {MFI_SYNTH_DEEPSEEK_V2, "236b", SIZE(60, 5120, 102400, 163840), ATTN(128, 1, 192, 64, 10000),
+     .eps = 1e-6f, MOE(160, 6, 1536, 3072, 12288), .n_dense = 1, .routed_scale = 16,
+     .mla = {1536, 512, 128, 128, 8, 3}, .yarn = {40, 0.0707f, 4096, 0}},
+    {MFI_SYNTH_DEEPSEEK_V2, "16b", SIZE(27, 2048, 102400, 163840), ATTN(16, 1, 192, 64, 10000),
+     .eps = 1e-6f, MOE(64, 6, 1408, 2816, 10944), .n_dense = 1, .routed_scale = 1,
+     .mla = {0, 512, 128, 128, 1, 1}, .yarn = {40, 0.0707f, 4096, 0}},
+    {MFI_SYNTH_DEEPSEEK_V2, "tiny", SIZE(3, 1024, 16384, 4096), ATTN(4, 1, 192, 64, 10000),
+     .eps = 1e-6f, MOE(64, 4, 256, 512, 512), .n_dense = 1, .routed_scale = 16,
+     .mla = {256, 512, 128, 128, 8, 3}, .yarn = {40, 0.0707f, 128, 0}},
+
+    {MFI_SYNTH_KIMI_K2, "1t", SIZE(61, 7168, 163840, 131072), ATTN(64, 1, 192, 64, 50000),
+     .eps = 1e-6f, MOE(384, 8, 2048, 2048, 18432), .n_dense = 1, .routed_scale = 2.827f,
+     .mla = {1536, 512, 128, 128, 1, 1}, .yarn = {32, 0.1f, 4096, 1}},
+    {MFI_SYNTH_KIMI_K2, "tiny", SIZE(3, 1024, 16384, 4096), ATTN(4, 1, 192, 64, 50000),
+     .eps = 1e-6f, MOE(64, 4, 256, 256, 512), .n_dense = 1, .routed_scale = 2.827f,
+     .mla = {256, 512, 128, 128, 1, 1}, .yarn = {32, 0.1f, 128, 1}},
+
+    {MFI_SYNTH_GLM4_MOE_LITE, "4.7-flash", SIZE(47, 2048, 154880, 202752),
+     ATTN(20, 1, 256, 64, 1e6f), .eps = 1e-5f, MOE(64, 4, 1536, 1536, 10240), .n_dense = 1,
+     .routed_scale = 1.8f, .mla = {768, 512, 192, 256, 1, 1}},
+    {MFI_SYNTH_GLM4_MOE_LITE, "tiny", SIZE(3, 1024, 16384, 4096), ATTN(4, 1, 256, 64, 1e6f),
+     .eps = 1e-5f, MOE(64, 4, 256, 256, 512), .n_dense = 1, .routed_scale = 1.8f,
+     .mla = {256, 512, 192, 256, 1, 1}},
 
     {MFI_SYNTH_MIXTRAL, "8x7b", SIZE(32, 4096, 32000, 32768), ATTN(32, 8, 128, 128, 1e6f),
      .eps = 1e-5f, MOE(8, 2, 14336, 0, 14336)},
@@ -163,6 +193,10 @@ static const char *whole_name(const mfi_synth_shape *s)
         {MFI_SYNTH_GPT_OSS, "20b", "gpt-oss-20b"},
         {MFI_SYNTH_GPT_OSS, "120b", "gpt-oss-120b"},
         {MFI_SYNTH_DEEPSEEK_V3, "671b", "DeepSeek-V3"},
+        {MFI_SYNTH_DEEPSEEK_V2, "236b", "DeepSeek-V2"},
+        {MFI_SYNTH_DEEPSEEK_V2, "16b", "DeepSeek-V2-Lite"},
+        {MFI_SYNTH_KIMI_K2, "1t", "Kimi-K2"},
+        {MFI_SYNTH_GLM4_MOE_LITE, "4.7-flash", "GLM-4.7-Flash"},
         {MFI_SYNTH_MIXTRAL, "8x7b", "Mixtral-8x7B"},
         {MFI_SYNTH_MIXTRAL, "8x22b", "Mixtral-8x22B"},
         {MFI_SYNTH_OLMOE, "1b-7b", "OLMoE-1B-7B"},

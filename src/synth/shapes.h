@@ -12,6 +12,9 @@ typedef enum mfi_synth_kind {
     MFI_SYNTH_QWEN3_5_MOE,
     MFI_SYNTH_GPT_OSS,
     MFI_SYNTH_DEEPSEEK_V3,
+    MFI_SYNTH_DEEPSEEK_V2,
+    MFI_SYNTH_KIMI_K2,
+    MFI_SYNTH_GLM4_MOE_LITE,
     MFI_SYNTH_MIXTRAL,
     MFI_SYNTH_OLMOE,
     MFI_SYNTH_GLM4_MOE,
@@ -40,12 +43,13 @@ typedef struct mfi_synth_shape {
         uint32_t k_heads, v_heads, dim, conv, interval; /* every interval-th layer is attention */
     } gdn;
     struct {
-        uint32_t q_rank, kv_rank, nope, v_dim;
+        uint32_t q_rank, kv_rank, nope, v_dim; /* q_rank 0: queries without a latent */
         uint32_t n_groups, top_groups;
     } mla;
     struct {
         float factor, log_mul;
-        uint32_t ctx; /* before scaling */
+        uint32_t ctx;    /* before scaling */
+        float beta_fast; /* 0: 32, which is usual */
     } yarn;
     uint32_t window; /* of every other layer */
 } mfi_synth_shape;

@@ -17,7 +17,8 @@
  * token, 80 % within 8 tokens, the median distance is 2 tokens, the hottest expert is used 2.5
  * times as often as the mean. The share of energy that gives 45 % depends on how selective the
  * router is: 1 - 0.78 (top_k / n_experts)^0.44, fitted to simulated routers of 4 in 32 to 10 in
- * 512. With 4 n_experts / top_k topics, each expert is a favourite of four of them on average.
+ * 512. With 4 n_experts / top_k topics, each expert is a favourite of four of them on average. What
+ * a whole model makes of it is a little less: 37 % and 74 % with qwen3_moe's tiny shape.
  *
  * This holds for text that the model generates, greedily or sampled. Pieces of text (bytes, merges
  * and special tokens) all belong to topic 0: a prompt in words reuses its experts about as much,

@@ -167,17 +167,18 @@ static void put_delta_net(const keys *k, const mfi_synth_shape *s)
     u32(k, "full_attention_interval", s->gdn.interval);
 }
 
-/* Routers that score by sigmoids, dense layers and shared experts. */
-static void put_sigmoid(const keys *k, const mfi_synth_shape *s)
+/* Routers that say how they score, dense layers and shared experts. */
+static void put_routing(const keys *k, const mfi_synth_shape *s)
 {
-    u32(k, "expert_gating_func", 2);
+    bool softmax = s->kind == MFI_SYNTH_DEEPSEEK_V2;
+    u32(k, "expert_gating_func", softmax ? 1 : 2);
     if (s->n_dense)
         u32(k, "leading_dense_block_count", s->n_dense);
     if (s->shared_width)
         u32(k, "expert_shared_count", s->shared_width / s->expert_width);
     if (s->routed_scale > 0) {
         f32(k, "expert_weights_scale", s->routed_scale);
-        flag(k, "expert_weights_norm", true);
+        flag(k, "expert_weights_norm", !softmax);
     }
 }
 
@@ -191,7 +192,8 @@ static void put_scales(const keys *k, const mfi_synth_shape *s)
 
 static void put_latent(const keys *k, const mfi_synth_shape *s)
 {
-    u32(k, "attention.q_lora_rank", s->mla.q_rank);
+    if (s->mla.q_rank)
+        u32(k, "attention.q_lora_rank", s->mla.q_rank);
     u32(k, "attention.kv_lora_rank", s->mla.kv_rank);
     u32(k, "attention.key_length_mla", s->head_dim);
     u32(k, "attention.value_length_mla", s->mla.v_dim);
@@ -218,6 +220,8 @@ static void put_rope(const keys *k, const mfi_synth_shape *s)
         u32(k, "rope.scaling.original_context_length", s->yarn.ctx);
         if (s->yarn.log_mul > 0)
             f32(k, "rope.scaling.yarn_log_multiplier", s->yarn.log_mul);
+        if (s->yarn.beta_fast > 0)
+            f32(k, "rope.scaling.yarn_beta_fast", s->yarn.beta_fast);
     }
 }
 
@@ -225,7 +229,7 @@ void mfi_synth_put_shape(mfi_gguf_out *g, const mfi_synth_shape *s, uint32_t n_l
 {
     const keys k = {g, mfi_synth_arch_gguf(s->kind)};
     bool latent = s->mla.kv_rank != 0;
-    bool sigmoid = latent || s->routed_scale > 0 || s->kind == MFI_SYNTH_MINIMAX_M2;
+    bool routing = latent || s->routed_scale > 0 || s->kind == MFI_SYNTH_MINIMAX_M2;
     u32(&k, "block_count", n_layers);
     u32(&k, "context_length", s->ctx);
     u32(&k, "embedding_length", s->hidden);
@@ -247,8 +251,8 @@ void mfi_synth_put_shape(mfi_gguf_out *g, const mfi_synth_shape *s, uint32_t n_l
         put_delta_net(&k, s);
     if (latent)
         put_latent(&k, s);
-    if (sigmoid)
-        put_sigmoid(&k, s);
+    if (routing)
+        put_routing(&k, s);
     if (s->scale.embed > 0)
         put_scales(&k, s);
     put_rope(&k, s);

@@ -319,6 +319,11 @@ static const char *make_model(spec s)
     put_text(dir, "chat_template.jinja", "{{ x }}");
     put_text(dir, "README.md", "# r");
     put_text(dir, "training.log", "not copied");
+    char inside[600];
+    snprintf(inside, sizeof inside, "%s/additional_chat_templates", dir);
+    assert_int_equal(mkdir(inside, 0755), 0);
+    put_text(inside, "tool_use.jinja", "{{ tools }}");
+    put_text(inside, "notes.txt", "not copied");
     return dir;
 }
 
@@ -502,9 +507,15 @@ static void files_beside_the_weights(void **state)
         mf_convert_options o = options_for(make_model((spec){.nested = nested}), fresh("out"));
         mf_error err;
         mft_ok(mf_convert(&o, &err), &err);
-        assert_int_equal(n_entries(o.out_path), 6); /* config, weights, and 4 copied */
+        assert_int_equal(n_entries(o.out_path), 7); /* config, weights, and 5 copied */
         char path[1024], *text;
         size_t len;
+        snprintf(path, sizeof path, "%s/additional_chat_templates", o.out_path);
+        assert_int_equal(n_entries(path), 1);
+        snprintf(path, sizeof path, "%s/additional_chat_templates/tool_use.jinja", o.out_path);
+        mft_ok(mfi_file_read_all(path, 100, &text, &len, &err), &err);
+        assert_string_equal(text, "{{ tools }}");
+        free(text);
         snprintf(path, sizeof path, "%s/LICENSE.Some", o.out_path);
         mft_ok(mfi_file_read_all(path, 100, &text, &len, &err), &err);
         assert_string_equal(text, "free");

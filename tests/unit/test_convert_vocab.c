@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "fake/family_model.h"
@@ -201,6 +202,41 @@ static void sentence_piece(void **state)
     mfi_catalog_close(&c);
 }
 
+/* The template for conversations with tools, from where either is kept. */
+static void tool_templates(void **state)
+{
+    (void)state;
+    for (int in_files = 0; in_files < 2; in_files++) {
+        mf_error err;
+        const char *in = mft_family_write(config, 4 + in_files), *out;
+        write_model(in, 2);
+        mft_write_str(in, "tokenizer_config.json",
+                      in_files ? "{\"chat_template\":\"not this\"}"
+                               : "{\"chat_template\":[{\"name\":\"tool_use\","
+                                 "\"template\":\"tools {{ tools }}\"},{\"name\":\"default\","
+                                 "\"template\":\"plain\"}]}");
+        if (in_files) {
+            char dir[600];
+            snprintf(dir, sizeof dir, "%s/additional_chat_templates", in);
+            assert_int_equal(mkdir(dir, 0755), 0);
+            mft_write_str(dir, "tool_use.jinja", "tools {{ tools }}");
+            mft_write_str(in, "chat_template.jinja", "plain");
+        }
+        mft_ok(convert(in, &out, &err), &err);
+        mfi_catalog *c = NULL;
+        mft_ok(mfi_format_open(&c, out, &err), &err);
+        const mfi_json *meta = mfi_catalog_meta(c);
+        const char *plain = mfi_json_str(mfi_json_get(meta, "tokenizer.chat_template"), NULL);
+        const char *tools =
+            mfi_json_str(mfi_json_get(meta, "tokenizer.chat_template.tool_use"), NULL);
+        assert_non_null(plain);
+        assert_non_null(tools);
+        assert_string_equal(plain, "plain");
+        assert_string_equal(tools, "tools {{ tools }}");
+        mfi_catalog_close(&c);
+    }
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -224,6 +260,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pre_tokenizers),
         cmocka_unit_test(sentence_piece),
+        cmocka_unit_test(tool_templates),
         cmocka_unit_test(refusals),
     };
     return mft_run(tests);

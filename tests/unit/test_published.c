@@ -410,13 +410,127 @@ static void granite_3b_a800m(void **state)
                      .kv_bytes = 131072});
 }
 
+/* An expert: 3 x 512 x 2048 in bfloat16. 12 attention layers: q 8192 x 2048 (with gates), k and v
+ * 512 x 2048, o 2048 x 4096, norms of 2 x 256 floats: 54528000. 36 of Gated DeltaNet: q and k 2048
+ * each, v and z 4096 each, b and a 32 each x 2048, out 2048 x 4096; taps 8192 x 4, A and dt 32 and
+ * a norm of 128 floats: 67502848. All: router 512 x 2048, shared expert 3 x 512 x 2048, its gate
+ * 2048, two norms of 2048 floats: 8409088. Embedding and head 151936 x 2048 and the last norm:
+ * 1244667904. KV: 12 layers of 2 x 2 x 256 floats; state: 36 layers of 3 x 8192 + 32 x 128 x 128
+ * floats. */
+static void qwen3_next_80b_a3b(void **state)
+{
+    (void)state;
+    mft_headers *h = mft_headers_new(
+        "{\"model_type\":\"qwen3_next\",\"attention_bias\":false,\"hidden_size\":2048,"
+        "\"num_hidden_layers\":48,\"num_attention_heads\":16,\"num_key_value_heads\":2,"
+        "\"head_dim\":256,\"vocab_size\":151936,\"max_position_embeddings\":262144,"
+        "\"rms_norm_eps\":1e-6,\"rope_theta\":10000000,\"rope_scaling\":null,"
+        "\"partial_rotary_factor\":0.25,\"full_attention_interval\":4,"
+        "\"intermediate_size\":5120,\"linear_num_key_heads\":16,"
+        "\"linear_num_value_heads\":32,\"linear_key_head_dim\":128,"
+        "\"linear_value_head_dim\":128,\"linear_conv_kernel_dim\":4,\"num_experts\":512,"
+        "\"num_experts_per_tok\":10,\"moe_intermediate_size\":512,\"norm_topk_prob\":true,"
+        "\"shared_expert_intermediate_size\":512,\"decoder_sparse_step\":1,"
+        "\"mlp_only_layers\":[],\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}");
+#define DELTA "model.layers.%u.linear_attn."
+    add_outside(h, 151936, 2048, false);
+    for (uint32_t i = 0; i < 48; i++) {
+        mft_headers_add(h, BF16, 2048, 0, 0, "model.layers.%u.input_layernorm.weight", i);
+        mft_headers_add(h, BF16, 2048, 0, 0, "model.layers.%u.post_attention_layernorm.weight", i);
+        if (i % 4 == 3) {
+            mft_headers_add(h, BF16, 8192, 2048, 0, ATTN "q_proj.weight", i);
+            mft_headers_add(h, BF16, 512, 2048, 0, ATTN "k_proj.weight", i);
+            mft_headers_add(h, BF16, 512, 2048, 0, ATTN "v_proj.weight", i);
+            mft_headers_add(h, BF16, 2048, 4096, 0, ATTN "o_proj.weight", i);
+            add_norms(h, i, 256, 256);
+        } else {
+            mft_headers_add(h, BF16, 12288, 2048, 0, DELTA "in_proj_qkvz.weight", i);
+            mft_headers_add(h, BF16, 64, 2048, 0, DELTA "in_proj_ba.weight", i);
+            mft_headers_add(h, BF16, 2048, 4096, 0, DELTA "out_proj.weight", i);
+            mft_headers_add(h, BF16, 8192, 1, 4, DELTA "conv1d.weight", i);
+            mft_headers_add(h, BF16, 32, 0, 0, DELTA "A_log", i);
+            mft_headers_add(h, BF16, 32, 0, 0, DELTA "dt_bias", i);
+            mft_headers_add(h, BF16, 128, 0, 0, DELTA "norm.weight", i);
+        }
+        add_experts(h, i, 512, 512, 2048);
+        add_glu(h, i, "shared_expert.", 512, 2048);
+        mft_headers_add(h, BF16, 1, 2048, 0, "model.layers.%u.mlp.shared_expert_gate.weight", i);
+    }
+    check(h, &(hand){.expert_bytes = 6291456,
+                     .token_bytes = 3019898880,     /* 48 x 10 */
+                     .experts_bytes = 154618822656, /* 48 x 512 */
+                     .dense_bytes = 4732742656,
+                     .kv_bytes = 49152,
+                     .state_bytes = 79036416});
+}
+
+/* An expert: 3 x 2560 x 3584 in bfloat16. A layer beside them: q and o 3584 x 3584, k and v 512 x
+ * 3584, biases of 3584 + 2 x 512 floats, a router of 64 x 3584, a shared expert of 3 x 20480 x 3584
+ * with a gate of 3584, two norms of floats: 499635200. Embedding and head 151936 x 3584 and
+ * the last norm: 2178168832. KV: 28 layers of 2 x 4 x 128 floats. */
+static void qwen2_57b_a14b(void **state)
+{
+    (void)state;
+    mft_headers *h = mft_headers_new(
+        "{\"model_type\":\"qwen2_moe\",\"hidden_size\":3584,\"num_hidden_layers\":28,"
+        "\"num_attention_heads\":28,\"num_key_value_heads\":4,\"vocab_size\":151936,"
+        "\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-6,\"rope_theta\":1000000.0,"
+        "\"intermediate_size\":18944,\"num_experts\":64,\"num_experts_per_tok\":8,"
+        "\"moe_intermediate_size\":2560,\"shared_expert_intermediate_size\":20480,"
+        "\"norm_topk_prob\":false,\"decoder_sparse_step\":1,\"use_sliding_window\":false,"
+        "\"sliding_window\":65536,\"max_window_layers\":28,\"hidden_act\":\"silu\","
+        "\"tie_word_embeddings\":false}");
+    add_outside(h, 151936, 3584, false);
+    for (uint32_t i = 0; i < 28; i++) {
+        add_attention(h, BF16, i, 3584, 28 * 128, 4 * 128);
+        mft_headers_add(h, BF16, 3584, 0, 0, ATTN "q_proj.bias", i);
+        mft_headers_add(h, BF16, 512, 0, 0, ATTN "k_proj.bias", i);
+        mft_headers_add(h, BF16, 512, 0, 0, ATTN "v_proj.bias", i);
+        add_experts(h, i, 64, 2560, 3584);
+        add_glu(h, i, "shared_expert.", 20480, 3584);
+        mft_headers_add(h, BF16, 1, 3584, 0, "model.layers.%u.mlp.shared_expert_gate.weight", i);
+    }
+    check(h, &(hand){.expert_bytes = 55050240,
+                     .token_bytes = 12331253760,   /* 28 x 8 */
+                     .experts_bytes = 98650030080, /* 28 x 64 */
+                     .dense_bytes = 16167954432,
+                     .kv_bytes = 114688});
+}
+
+/* An expert: 3 x 1024 x 2048 in bfloat16. A layer beside them: q, k, v, o 2048 x 2048, a router of
+ * 64 x 2048, four norms of 2048 floats: 33849344. Embedding and head 50304 x 2048 and the last
+ * norm: 412098560. KV: 16 layers of 2 x 16 x 128 floats. */
+static void olmoe_1b_7b(void **state)
+{
+    (void)state;
+    mft_headers *h = mft_headers_new(
+        "{\"model_type\":\"olmoe\",\"attention_bias\":false,\"clip_qkv\":null,"
+        "\"hidden_size\":2048,\"num_hidden_layers\":16,\"num_attention_heads\":16,"
+        "\"num_key_value_heads\":16,\"vocab_size\":50304,\"max_position_embeddings\":4096,"
+        "\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"rope_scaling\":null,"
+        "\"intermediate_size\":1024,\"num_experts\":64,\"num_experts_per_tok\":8,"
+        "\"norm_topk_prob\":false,\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}");
+    add_outside(h, 50304, 2048, false);
+    for (uint32_t i = 0; i < 16; i++) {
+        add_attention(h, BF16, i, 2048, 16 * 128, 16 * 128);
+        add_norms(h, i, 2048, 2048);
+        add_experts(h, i, 64, 1024, 2048);
+    }
+    check(h, &(hand){.expert_bytes = 12582912,
+                     .token_bytes = 1610612736,    /* 16 x 8 */
+                     .experts_bytes = 12884901888, /* 16 x 64 */
+                     .dense_bytes = 953688064,
+                     .kv_bytes = 262144});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(qwen3_235b_a22b),  cmocka_unit_test(qwen3_5_397b_a17b),
         cmocka_unit_test(glm_4_6),          cmocka_unit_test(minimax_m2),
         cmocka_unit_test(mixtral_8x22b),    cmocka_unit_test(dots_llm1),
-        cmocka_unit_test(granite_3b_a800m),
+        cmocka_unit_test(granite_3b_a800m), cmocka_unit_test(qwen3_next_80b_a3b),
+        cmocka_unit_test(qwen2_57b_a14b),   cmocka_unit_test(olmoe_1b_7b),
     };
     return mft_run(tests);
 }

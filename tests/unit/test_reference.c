@@ -4,6 +4,7 @@
  * the spread (standard deviation) of what is compared; where the two best logits are closer than
  * 1e-3, either greedy token is right. */
 #include "fake/support.h"
+#include "fake/decoded_mlx.h"
 #include "fake/tensors.h"
 
 #include <math.h>
@@ -191,6 +192,14 @@ static void latent_tiny(void **state)
     check_folder(mft_source(name));
 }
 
+/* transformers has no class for DeepSeekMoE: mlx-lm's model with its weights decoded by the test,
+ * as Hugging Face names them. */
+static void deepseek_moe(void **state)
+{
+    (void)state;
+    check_folder(mft_decode_mlx(mft_source("tests/data/latent-tiny/mlx-v1")));
+}
+
 #define LATENT(name)                                                                               \
     {                                                                                              \
         "latent-tiny/" name, latent_tiny, NULL, NULL, name                                         \
@@ -272,6 +281,7 @@ int main(void)
         LATENT("mlx-v3"),
         LATENT("mlx-v2"),
         LATENT("mlx-v1"),
+        cmocka_unit_test(deepseek_moe),
         LATENT("hf-v2-lite"),
         MLX("qwen3_moe-q4g32"),
         MLX("qwen2_moe-q6g32"),
