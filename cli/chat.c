@@ -133,6 +133,8 @@ static mf_status generate(turn *t, mf_error *err)
     options.max_tokens = chat->args->predict;
     options.ignore_eos = chat->args->ignore_eos;
     options.grammar = chat->grammar;
+    options.stop = chat->args->stop.at;
+    options.n_stop = chat->args->stop.n;
     options.sampling = chat->sampling;
     options.sampling.seed = t->seed = chat->sampling.seed + chat->n_answers++;
     options.on_token = on_token;

@@ -145,6 +145,8 @@ static int generate(job *j)
     options.max_tokens = j->args->predict;
     options.ignore_eos = j->args->ignore_eos;
     options.grammar = j->grammar;
+    options.stop = j->args->stop.at;
+    options.n_stop = j->args->stop.n;
     options.on_token = on_token;
     options.user = j;
     int code = cli_choose_sampling(j->args, j->engine, &options.sampling);

@@ -27,6 +27,8 @@ const char *cli_stop_name(mf_stop stop)
         return "context";
     case MF_STOP_CANCELLED:
         return "cancelled";
+    case MF_STOP_STRING:
+        return "stop";
     }
     return "?";
 }
