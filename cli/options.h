@@ -107,6 +107,7 @@ typedef struct cli_args {
     mf_logit_bias *bias;
     size_t n_bias;
     cli_texts stop;
+    int64_t logprobs;
 } cli_args;
 
 /* True if the option whose value is `member` was given on the command line or by the environment.

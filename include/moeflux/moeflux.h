@@ -451,6 +451,13 @@ typedef enum mf_stop {
     MF_STOP_STRING /* a stop string was complete */
 } mf_stop;
 
+typedef struct mf_token_logprob {
+    int32_t id;
+    float logprob; /* natural logarithm of the probability */
+} mf_token_logprob;
+
+#define MF_TOP_LOGPROBS 20 /* at most */
+
 typedef struct mf_generate_options {
     size_t struct_size;
     const int32_t *prompt; /* evaluated first; may be empty if the session has evaluated tokens */
@@ -471,6 +478,12 @@ typedef struct mf_generate_options {
      * its markers; the text then goes to the output alone, and on_token gets no bytes. */
     const char *const *stop; /* [n_stop] */
     size_t n_stop;
+    /* Called for each token, before on_token, with its probability as the model has it, before
+     * biases, penalties, grammar, temperature and filters, and with those of the n_top_logprobs
+     * most likely tokens, best first; NULL: not wanted. */
+    void (*on_logprobs)(void *user, mf_token_logprob chosen, const mf_token_logprob *top,
+                        size_t n_top);
+    uint32_t n_top_logprobs; /* 0..MF_TOP_LOGPROBS */
 } mf_generate_options;
 
 typedef struct mf_generate_result {

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "grammar/matcher.h"
+#include "sample/logprobs.h"
 #include "sample/sampler.h"
 #include "session/generate.h"
 #include "text/detok.h"
@@ -126,6 +127,14 @@ static mf_status choose(generation *g, int32_t *id, mf_error *err)
     return MF_OK;
 }
 
+static void tell_logprobs(const generation *g, int32_t id)
+{
+    mf_token_logprob chosen, top[MF_TOP_LOGPROBS];
+    size_t n = mfi_logprobs(mf_session_logits(g->session), g->host->plan->program.shape.n_vocab, id,
+                            &chosen, top, g->o->n_top_logprobs);
+    g->o->on_logprobs(g->o->user, chosen, top, n);
+}
+
 /* Goes on with a token in sampler and grammar. */
 static mf_status take(generation *g, int32_t id, mf_error *err)
 {
@@ -156,6 +165,8 @@ static mf_status decode(generation *g, mf_error *err)
         id = next;
         MFI_TRY(take(g, id, err));
         left -= left > 0;
+        if (g->o->on_logprobs)
+            tell_logprobs(g, id);
         if (!show(g, id)) {
             g->result->stop = MF_STOP_CANCELLED;
             break;
@@ -224,6 +235,9 @@ mf_status mf_session_generate(mf_session *session, const mf_generate_options *op
     generation g = {
         .session = session, .host = mfi_session_host_of(session), .o = options, .result = result};
     *result = (mf_generate_result){.struct_size = sizeof *result, .n_prompt = options->n_prompt};
+    if (options->n_top_logprobs > MF_TOP_LOGPROBS)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "n_top_logprobs: %u is not 0 to %d",
+                        options->n_top_logprobs, MF_TOP_LOGPROBS);
     MFI_TRY(
         mfi_sampler_open(&g.sampler, &options->sampling, g.host->plan->program.shape.n_vocab, err));
     mf_status status = options->grammar ? open_matcher(&g, err) : MF_OK;

@@ -1,11 +1,14 @@
-"""Where answers end and how sure they are: `--stop`.
+"""Where answers end and how sure they are: `--stop`, `--logprobs`.
 
   test_stop.py [-v]
 
 Environment as for test_cli.py; needs the model.
 """
+import array
 import json
+import math
 import os
+import re
 import unittest
 
 import test_cli
@@ -13,6 +16,11 @@ from test_cli import MODEL, Case
 
 GREEDY = ["--temp", "0", "--repeat-penalty", "1"]
 QUESTION = "What is a lighthouse?"
+
+
+def text_of(piece):
+    """With U+FFFD for each bad byte."""
+    return re.sub("[\udc80-\udcff]", "\ufffd", piece.decode("utf8", "surrogateescape"))
 
 
 @unittest.skipUnless(os.path.isdir(MODEL), "no model folder at " + MODEL)
@@ -72,6 +80,41 @@ class Stop(Case):
         first, second = [json.loads(line) for line in p.stdout.splitlines()]
         self.assertEqual((first["text"], first["stop"]), (text[:text.index(stop)], "stop"))
         self.assertNotIn(stop, second["text"])
+
+    def test_logprobs(self):
+        """Against the rows of `logits` for the same ids, by a softmax of our own."""
+        prompt = "What is a lighthouse"
+        ids = [int(i) for i in self.cli("tokenize", "-m", MODEL, "--special", "-p", prompt).stdout.split()]
+        sampled = ["--temp", "1.5", "--seed", "3", "--top-k", "5", "-l", "%d+3" % ids[0], "--repeat-penalty", "1.3"]
+        for n, more in ((20, []), (3, sampled), (0, [])):
+            p = self.cli("run", "-m", MODEL, *GREEDY, "--raw", "--ignore-eos", "-n", "8", "-p", prompt, "--json",
+                         "--logprobs", str(n), *more)
+            got = json.loads(p.stdout)
+            self.assertEqual(len(got["logprobs"]), 8)
+            chosen = [t["id"] for t in got["logprobs"]]
+            path = self.write("ids", " ".join(map(str, ids + chosen)))
+            self.cli("logits", "-m", MODEL, "--ids", path, "-o", self.path("rows"))
+            rows = array.array("f")
+            with open(self.path("rows"), "rb") as f:
+                rows.frombytes(f.read())
+            width = len(rows) // (len(ids) + 8)
+            for i, token in enumerate(got["logprobs"]):
+                at = (len(ids) - 1 + i) * width
+                row = rows[at:at + width]
+                total = math.log(math.fsum(math.exp(x - max(row)) for x in row)) + max(row)
+                best = sorted(range(width), key=lambda k: (-row[k], k))[:n]
+                self.assertEqual([t["id"] for t in token["top"]], best)
+                for t in [token] + token["top"]:
+                    self.assertAlmostEqual(t["logprob"], row[t["id"]] - total, places=5)
+                    self.assertLessEqual(t["logprob"], 0)
+                    self.assertEqual(text_of(bytes(t["bytes"])), t["token"])
+                if n == 20:  # greedy
+                    self.assertEqual(token["id"], best[0])
+            whole = b"".join(bytes(t["bytes"]) for t in got["logprobs"])
+            self.assertEqual(re.sub(r"<\|\w+\|>", "", whole.decode("utf8")).strip(), got["text"].strip())
+        self.assertNotIn("logprobs", self.json_of("-n", "2"))
+        self.usage("run", "-m", "x", "-p", "a", "--logprobs", "3", says="--logprobs needs --json")
+        self.usage("run", "-m", "x", "-p", "a", "--json", "--logprobs", "21", says="from 0 to 20")
 
     def test_refused(self):
         self.usage("run", "-m", "x", "-p", "a", "--stop", "", says="at least one byte")
