@@ -481,7 +481,7 @@ const cli_option cli_options[] = {
      .help = "the same from FILE; - is standard input"},
     {{"--logprobs"},
      CLI_INT,
-     RUN,
+     RUN | TRACE,
      AT(logprobs),
      0,
      MF_TOP_LOGPROBS,
