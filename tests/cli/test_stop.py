@@ -101,7 +101,8 @@ class Stop(Case):
             for i, token in enumerate(got["logprobs"]):
                 at = (len(ids) - 1 + i) * width
                 row = rows[at:at + width]
-                total = math.log(math.fsum(math.exp(x - max(row)) for x in row)) + max(row)
+                peak = max(row)
+                total = math.log(math.fsum(math.exp(x - peak) for x in row)) + peak
                 best = sorted(range(width), key=lambda k: (-row[k], k))[:n]
                 self.assertEqual([t["id"] for t in token["top"]], best)
                 for t in [token] + token["top"]:
