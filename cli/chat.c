@@ -37,6 +37,81 @@ static uint64_t evaluated(const cli_chat *chat)
     return stats.tokens_evaluated;
 }
 
+/* ---- what the template is told besides ---- */
+
+static void put_vars(mfi_buf *out, const mfi_buf *tools, const char *thinking)
+{
+    mfi_buf_str(out, "{");
+    if (tools->len) {
+        mfi_buf_str(out, "\"tools\":");
+        mfi_buf_append(out, tools->data, tools->len);
+    }
+    if (thinking)
+        mfi_buf_fmt(out, "%s\"enable_thinking\":%s", tools->len ? "," : "", thinking);
+    mfi_buf_str(out, "}");
+}
+
+static mf_status render(const cli_chat *chat, const mf_chat_message *messages, size_t n,
+                        const mfi_buf *tools, const char *thinking, mf_rendering *rendered,
+                        mf_error *err)
+{
+    mfi_buf vars = {0};
+    put_vars(&vars, tools, thinking);
+    const mf_chat_options options = {.struct_size = sizeof options,
+                                     .chat_template = chat->template,
+                                     .vars_json = vars.data,
+                                     .now = chat->args->now};
+    mf_status status = vars.failed ? MF_ERR_NO_MEMORY
+                                   : mf_chat_render(mf_engine_tokenizer(chat->engine), messages, n,
+                                                    &options, rendered, err);
+    mfi_buf_free(&vars);
+    return status;
+}
+
+/* Whether the template makes different texts of the two. */
+static int compare(const cli_chat *chat, const mfi_buf *tools_a, const char *thinking_a,
+                   const mfi_buf *tools_b, const char *thinking_b, bool *differ)
+{
+    const mf_chat_message message = {.role = "user", .content = "?"};
+    mf_rendering a = {0}, b = {0};
+    mf_error err = {0};
+    mf_status status = render(chat, &message, 1, tools_a, thinking_a, &a, &err);
+    if (status == MF_OK)
+        status = render(chat, &message, 1, tools_b, thinking_b, &b, &err);
+    *differ = status == MF_OK && (a.len != b.len || memcmp(a.text, b.text, a.len) != 0);
+    mf_rendering_free(&a);
+    mf_rendering_free(&b);
+    return cli_report(status, &err, CLI_RUNNING);
+}
+
+int cli_chat_set_tools(cli_chat *chat, const char *json, size_t len, bool *read)
+{
+    const mfi_buf none = {0};
+    mfi_buf tools = {0};
+    int code = CLI_EXIT_OK;
+    *read = true;
+    mfi_buf_append(&tools, json, len);
+    if (tools.failed)
+        code = cli_error(CLI_EXIT_ROOM, "out of memory");
+    else if (len)
+        code = compare(chat, &tools, chat->thinking, &none, chat->thinking, read);
+    if (code || !*read) {
+        mfi_buf_free(&tools);
+        return code;
+    }
+    mfi_buf_free(&chat->tools);
+    chat->tools = tools;
+    return CLI_EXIT_OK;
+}
+
+int cli_chat_set_thinking(cli_chat *chat, bool on, bool *read)
+{
+    int code = compare(chat, &chat->tools, "true", &chat->tools, "false", read);
+    if (!code && *read)
+        chat->thinking = on ? "true" : "false";
+    return code;
+}
+
 /* ---- from the conversation to tokens ---- */
 
 static bool continues(const mfi_buf *timeline, const char *text, size_t len)
@@ -92,11 +167,9 @@ static mf_status prepare(turn *t, mf_error *err)
 {
     cli_chat *chat = t->chat;
     const cli_conversation *c = &chat->conversation;
-    const mf_chat_options options = {
-        .struct_size = sizeof options, .chat_template = chat->template, .now = chat->args->now};
     mf_rendering rendered = {0};
-    mf_status status = mf_chat_render(mf_engine_tokenizer(chat->engine), c->messages, c->n,
-                                      &options, &rendered, err);
+    mf_status status =
+        render(chat, c->messages, c->n, &chat->tools, chat->thinking, &rendered, err);
     if (status == MF_OK)
         status = encode(t, &rendered, err);
     if (status == MF_OK)
@@ -133,6 +206,8 @@ static mf_status generate(turn *t, mf_error *err)
     options.max_tokens = chat->args->predict;
     options.ignore_eos = chat->args->ignore_eos;
     options.grammar = chat->grammar;
+    options.stop = chat->args->stop.at;
+    options.n_stop = chat->args->stop.n;
     options.sampling = chat->sampling;
     options.sampling.seed = t->seed = chat->sampling.seed + chat->n_answers++;
     options.on_token = on_token;

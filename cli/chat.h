@@ -17,7 +17,9 @@ typedef struct cli_chat {
     cli_output out;
     bool interactive; /* SIGINT stops an answer, not the program */
     mf_sampling sampling;
-    uint64_t n_answers; /* since the program began: every one has a seed of its own */
+    mfi_buf tools;        /* a JSON array for the template; empty: none */
+    const char *thinking; /* "true", "false"; NULL: the template's choice */
+    uint64_t n_answers;   /* since the program began: every one has a seed of its own */
     cli_conversation conversation;
     mfi_buf timeline;  /* the text that the session's tokens stand for */
     cli_answer answer; /* of the turn */
@@ -26,6 +28,12 @@ typedef struct cli_chat {
 /* One turn: a user message in, the answer out. Returns the exit code with the failure reported; the
  * conversation is then as before. An answer that was stopped is part of it. */
 int cli_chat_turn(cli_chat *chat, const char *text, size_t len);
+
+/* Gives the template tools, or none with an empty text, or says whether to think. *read: it makes
+ * something of that; otherwise nothing has changed. Returns the exit code with the failure
+ * reported. */
+int cli_chat_set_tools(cli_chat *chat, const char *json, size_t len, bool *read);
+int cli_chat_set_thinking(cli_chat *chat, bool on, bool *read);
 
 /* Forgets the timeline, too. */
 void cli_chat_reset(cli_chat *chat);

@@ -12,6 +12,8 @@
 #include "history.h"
 #include "signals.h"
 
+#define TOOLS_MAX_BYTES ((uint64_t)16 << 20)
+
 #define BLOCK     "\"\"\""
 #define BLOCK_LEN 3
 
@@ -21,7 +23,7 @@ typedef struct loop {
     mfi_buf line, message;
     bool warned; /* the last thing typed was Ctrl-C at an empty prompt */
     bool leave;
-    bool unknown; /* a command was none, and nobody saw it */
+    bool unknown; /* a command was none, or came to nothing, and nobody saw it */
 } loop;
 
 /* ---- commands ---- */
@@ -32,6 +34,8 @@ static int help(loop *l, const char *rest)
     (void)rest;
     fputs("/clear        forget the conversation, but not the system message\n"
           "/system TEXT  set the system message; without TEXT there is none\n"
+          "/tools FILE   tell the model of the tools in a JSON array; without FILE there are none\n"
+          "/think on|off whether the model is to reason first, where its template has that\n"
           "/save FILE    write the conversation\n"
           "/load FILE    go on with one that was written\n"
           "/quit         leave, as Ctrl-D\n"
@@ -57,6 +61,64 @@ static int set_system(loop *l, const char *rest)
     if (!cli_conversation_system(&l->chat.conversation, *rest ? rest : NULL, strlen(rest)))
         return cli_error(CLI_EXIT_ROOM, "out of memory");
     fputs(*rest ? "(system message set)\n" : "(no system message)\n", stderr);
+    return CLI_EXIT_OK;
+}
+
+/* The conversation goes on; the exit code remembers what nobody saw. */
+static int told(loop *l)
+{
+    l->unknown = l->unknown || !l->chat.interactive;
+    return CLI_EXIT_OK;
+}
+
+static int set_tools(loop *l, const char *rest)
+{
+    mfi_json *root = NULL;
+    mfi_buf text = {0};
+    mf_error err = {0};
+    bool read = true;
+    int code = CLI_EXIT_OK;
+    size_t n = 0;
+    if (*rest && mfi_json_parse_file(rest, TOOLS_MAX_BYTES, &root, &err) != MF_OK) {
+        cli_error(CLI_EXIT_RUNTIME, "%s", err.message);
+        return told(l);
+    }
+    if (*rest && mfi_json_typeof(root) != MFI_JSON_ARRAY)
+        code = cli_error(CLI_EXIT_RUNTIME, "%s: no array of tools", rest);
+    n = code ? 0 : mfi_json_len(root);
+    if (n)
+        mfi_json_put(&text, root);
+    if (text.failed)
+        code = cli_error(CLI_EXIT_ROOM, "out of memory");
+    if (!code)
+        code = cli_chat_set_tools(&l->chat, text.data, text.len, &read);
+    if (!code && !read)
+        code = cli_error(CLI_EXIT_RUNTIME, "the chat template does not tell the model of tools");
+    mfi_json_free(&root);
+    mfi_buf_free(&text);
+    if (code)
+        return told(l);
+    if (n)
+        fprintf(stderr, "(%zu tools)\n", n);
+    else
+        fputs("(no tools)\n", stderr);
+    return CLI_EXIT_OK;
+}
+
+static int set_thinking(loop *l, const char *rest)
+{
+    bool on = strcmp(rest, "on") == 0, read;
+    if (!on && strcmp(rest, "off") != 0) {
+        cli_error(CLI_EXIT_RUNTIME, "/think takes on or off");
+        return told(l);
+    }
+    if (cli_chat_set_thinking(&l->chat, on, &read))
+        return told(l);
+    if (!read) {
+        cli_error(CLI_EXIT_RUNTIME, "the chat template does not read enable_thinking");
+        return told(l);
+    }
+    fprintf(stderr, "(thinking %s)\n", rest);
     return CLI_EXIT_OK;
 }
 
@@ -92,8 +154,9 @@ static int run_command(loop *l, char *text)
     static const struct {
         const char *name;
         int (*run)(loop *l, const char *rest);
-    } commands[] = {{"/help", help}, {"/clear", clear}, {"/system", set_system},
-                    {"/save", save}, {"/load", load},   {"/quit", quit}};
+    } commands[] = {{"/help", help},       {"/clear", clear},        {"/system", set_system},
+                    {"/tools", set_tools}, {"/think", set_thinking}, {"/save", save},
+                    {"/load", load},       {"/quit", quit}};
     size_t n = strcspn(text, " \t\n"), len = strlen(text);
     char *rest = text + n + strspn(text + n, " \t\n");
     while (len && strchr(" \t", text[len - 1]))
@@ -102,10 +165,9 @@ static int run_command(loop *l, char *text)
         if (strlen(commands[i].name) == n && memcmp(commands[i].name, text, n) == 0)
             return commands[i].run(l, rest);
     /* Also without a terminal the conversation goes on; the exit code remembers. */
-    l->unknown = !l->chat.interactive;
     cli_error(CLI_EXIT_RUNTIME, "no command %.*s; /help lists them", (int)MFI_MIN(n, (size_t)40),
               text);
-    return CLI_EXIT_OK;
+    return told(l);
 }
 
 /* ---- messages of several lines ---- */
@@ -295,6 +357,7 @@ int cli_chat_run(const cli_args *args, cli_env_fn env)
     mf_grammar_close(&l.chat.grammar);
     cli_conversation_free(&l.chat.conversation);
     mfi_buf_free(&l.chat.timeline);
+    mfi_buf_free(&l.chat.tools);
     cli_answer_free(&l.chat.answer);
     mfi_buf_free(&l.line);
     mfi_buf_free(&l.message);

@@ -9,6 +9,7 @@
 #include "answer.h"
 #include "cli.h"
 #include "input.h"
+#include "logprobs.h"
 #include "output.h"
 #include "signals.h"
 #include "summary.h"
@@ -26,6 +27,7 @@ typedef struct job {
     int32_t *ids;   /* [n_ids] */
     size_t n_ids;
     cli_answer answer;
+    mfi_buf logprobs;
     cli_run_facts facts;
 } job;
 
@@ -42,6 +44,13 @@ static bool on_token(void *user, int32_t id, const char *bytes, size_t len)
     return cli_answer_token(&j->answer, bytes, len) && !cli_signal_code();
 }
 
+static void on_logprobs(void *user, mf_token_logprob chosen, const mf_token_logprob *top,
+                        size_t n_top)
+{
+    job *j = user;
+    cli_logprobs_put(&j->logprobs, mf_engine_tokenizer(j->engine), chosen, top, n_top);
+}
+
 static int read_prompt(job *j)
 {
     const cli_args *args = j->args;
@@ -54,6 +63,8 @@ static int read_prompt(job *j)
         return cli_usage_error("--system-prompt needs the chat template, which --raw turns off");
     if (args->chat_template && args->raw)
         return cli_usage_error("--chat-template and --raw can't be combined");
+    if (CLI_GIVEN(args, logprobs) && !args->json)
+        return cli_usage_error("--logprobs needs --json, which has them");
     if (args->prompt) {
         mfi_buf_str(&j->prompt, args->prompt);
         return j->prompt.failed ? cli_error(CLI_EXIT_ROOM, "out of memory") : CLI_EXIT_OK;
@@ -146,6 +157,13 @@ static int generate(job *j)
     options.max_tokens = j->args->predict;
     options.ignore_eos = j->args->ignore_eos;
     options.grammar = j->grammar;
+    options.stop = j->args->stop.at;
+    options.n_stop = j->args->stop.n;
+    if (CLI_GIVEN(j->args, logprobs)) {
+        options.on_logprobs = on_logprobs;
+        options.n_top_logprobs = (uint32_t)j->args->logprobs;
+        j->facts.logprobs = &j->logprobs;
+    }
     options.on_token = on_token;
     options.user = j;
     int code = cli_choose_sampling(j->args, j->engine, &options.sampling);
@@ -175,7 +193,7 @@ static int finish(job *j)
     if (j->args->json) {
         mfi_buf text = {0};
         cli_summary_json(&j->facts, &j->answer, &text);
-        if (text.failed)
+        if (text.failed || j->logprobs.failed)
             j->out.error = ENOMEM;
         cli_output_write(&j->out, text.data, text.len);
         mfi_buf_free(&text);
@@ -227,6 +245,7 @@ int cli_run(const cli_args *args)
     mf_template_close(&j.template);
     mf_grammar_close(&j.grammar);
     cli_answer_free(&j.answer);
+    mfi_buf_free(&j.logprobs);
     mfi_buf_free(&j.prompt);
     return code;
 }

@@ -134,7 +134,8 @@ static void zsh_quoted(mfi_buf *out, const char *text, const char *special)
 
 static void zsh_option(mfi_buf *out, const cli_option *option)
 {
-    bool many = option->names[1] != NULL, repeats = option->kind == CLI_BIAS;
+    bool many = option->names[1] != NULL,
+         repeats = option->kind == CLI_BIAS || option->kind == CLI_TEXTS;
     mfi_buf_str(out, " \\\n            '");
     if (repeats) {
         mfi_buf_str(out, "*");

@@ -169,6 +169,17 @@ static bool add_bias(cli_args *args, const char *text)
     return true;
 }
 
+/* No option of this kind takes an empty text. */
+static bool add_text(cli_texts *texts, const char *text)
+{
+    const char **grown = *text ? realloc(texts->at, (texts->n + 1) * sizeof *grown) : NULL;
+    if (!grown)
+        return false;
+    texts->at = grown;
+    texts->at[texts->n++] = text;
+    return true;
+}
+
 static bool parse_flag(const char *text, bool *out)
 {
     static const char *const yes[] = {"true", "1", "on", "enabled", "yes"};
@@ -202,6 +213,8 @@ static bool bad_value(const cli_option *option, const char *name, const char *te
         return fail(message, "TOKEN_ID+BIAS or TOKEN_ID-BIAS, as in 15043-1.5");
     case CLI_FLAG:
         return fail(message, "one of true, 1, on, enabled, false, 0, off, disabled");
+    case CLI_TEXTS:
+        return fail(message, "a text of at least one byte");
     case CLI_STRING:
         break;
     }
@@ -252,6 +265,9 @@ static bool store(cli_args *args, const cli_option *option, const char *name, co
         break;
     case CLI_BIAS:
         ok = add_bias(args, text);
+        break;
+    case CLI_TEXTS:
+        ok = add_text((cli_texts *)(void *)at, text);
         break;
     }
     if (!ok)
@@ -385,4 +401,6 @@ void cli_args_free(cli_args *args)
     free(args->bias);
     args->bias = NULL;
     args->n_bias = 0;
+    free(args->stop.at);
+    args->stop = (cli_texts){0};
 }

@@ -55,7 +55,8 @@ typedef enum cli_kind {
     CLI_SIZE,   /* uint64_t bytes */
     CLI_CHOICE, /* const char *, one of `choices` */
     CLI_SEED,   /* uint64_t; -1 leaves it unset */
-    CLI_BIAS    /* one more in args->bias */
+    CLI_BIAS,   /* one more in args->bias */
+    CLI_TEXTS   /* cli_texts: one more */
 } cli_kind;
 
 #define CLI_MAX_NAMES 3
@@ -80,6 +81,11 @@ extern const size_t cli_n_options;
 #define CLI_MAX_OPTIONS     160 /* rows of the table */
 #define CLI_MAX_REPETITIONS 1000
 
+typedef struct cli_texts {
+    const char **at; /* [n] */
+    size_t n;
+} cli_texts;
+
 typedef struct cli_args {
     cli_command_id command;
     bool given[CLI_MAX_OPTIONS]; /* by index in cli_options */
@@ -100,6 +106,8 @@ typedef struct cli_args {
     uint64_t seed, memory;
     mf_logit_bias *bias;
     size_t n_bias;
+    cli_texts stop;
+    int64_t logprobs;
 } cli_args;
 
 /* True if the option whose value is `member` was given on the command line or by the environment.

@@ -27,6 +27,8 @@ const char *cli_stop_name(mf_stop stop)
         return "context";
     case MF_STOP_CANCELLED:
         return "cancelled";
+    case MF_STOP_STRING:
+        return "stop";
     }
     return "?";
 }
@@ -157,6 +159,11 @@ void cli_summary_json(const cli_run_facts *facts, const cli_answer *answer, mfi_
     cli_answer_put_json(answer, out);
     mfi_buf_fmt(out, ",\"prompt_tokens\":%zu,\"generated_tokens\":%zu,\"stop\":\"%s\",",
                 r->n_prompt, r->n_generated, cli_stop_name(r->stop));
+    if (facts->logprobs) {
+        mfi_buf_str(out, "\"logprobs\":[");
+        mfi_buf_append(out, facts->logprobs->data, facts->logprobs->len);
+        mfi_buf_str(out, "],");
+    }
     put_u64(out, "seed", facts->seed);
     mfi_buf_str(out, ",\"timings\":{");
     put_u64(out, "prompt_ns", r->prompt_ns);

@@ -9,6 +9,7 @@
 typedef struct cli_run_facts {
     mf_generate_result result;
     uint64_t seed;
+    const mfi_buf *logprobs; /* inside of an array; NULL: not wanted */
     bool has_prompt_stats;
     mf_stats prompt_stats; /* when the first token came; the rest is decoding */
     mf_stats stats;        /* at the end */

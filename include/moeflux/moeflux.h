@@ -443,7 +443,20 @@ MF_API mf_status mf_session_eval(mf_session *session, const int32_t *tokens, siz
 /* Logits [n_vocab] after the last token evaluated, or NULL; valid until the next eval. */
 MF_API const float *mf_session_logits(const mf_session *session);
 
-typedef enum mf_stop { MF_STOP_EOS, MF_STOP_LENGTH, MF_STOP_CONTEXT, MF_STOP_CANCELLED } mf_stop;
+typedef enum mf_stop {
+    MF_STOP_EOS,
+    MF_STOP_LENGTH,
+    MF_STOP_CONTEXT,
+    MF_STOP_CANCELLED,
+    MF_STOP_STRING /* a stop string was complete */
+} mf_stop;
+
+typedef struct mf_token_logprob {
+    int32_t id;
+    float logprob; /* natural logarithm of the probability */
+} mf_token_logprob;
+
+#define MF_TOP_LOGPROBS 20 /* at most */
 
 typedef struct mf_generate_options {
     size_t struct_size;
@@ -460,6 +473,17 @@ typedef struct mf_generate_options {
     bool (*on_token)(void *user, int32_t id, const char *bytes, size_t len);
     void *user;
     mf_output *output; /* every token is pushed to it, before on_token; NULL: none */
+    /* Texts that end the answer before them, whatever tokens they are made of: bytes that may begin
+     * one are held back until it is known. UTF-8, not empty. Reasoning counts, and with an output
+     * its markers; the text then goes to the output alone, and on_token gets no bytes. */
+    const char *const *stop; /* [n_stop] */
+    size_t n_stop;
+    /* Called for each token, before on_token, with its probability as the model has it, before
+     * biases, penalties, grammar, temperature and filters, and with those of the n_top_logprobs
+     * most likely tokens, best first; NULL: not wanted. */
+    void (*on_logprobs)(void *user, mf_token_logprob chosen, const mf_token_logprob *top,
+                        size_t n_top);
+    uint32_t n_top_logprobs; /* 0..MF_TOP_LOGPROBS */
 } mf_generate_options;
 
 typedef struct mf_generate_result {
@@ -467,7 +491,8 @@ typedef struct mf_generate_result {
     mf_stop stop;
     size_t n_prompt, n_generated;
     uint64_t prompt_ns, decode_ns; /* decode: from the first token after the prompt to the last */
-    bool incomplete;               /* it was cut off where the grammar allows no end */
+    bool incomplete;               /* it was cut off where the grammar allows no end, or by a stop
+                                    * string */
 } mf_generate_result;
 
 MF_API void mf_generate_options_default(mf_generate_options *options);

@@ -6,9 +6,12 @@
 
 #include "base/clock.h"
 #include "grammar/matcher.h"
+#include "sample/logprobs.h"
 #include "sample/sampler.h"
 #include "session/generate.h"
 #include "text/detok.h"
+#include "text/output.h"
+#include "text/stops.h"
 #include "text/tokenizer.h"
 
 void mf_generate_options_default(mf_generate_options *options)
@@ -33,13 +36,43 @@ typedef struct generation {
     mfi_sampler *sampler;
     mfi_matcher *matcher; /* NULL: no grammar */
     mfi_detok detok;
-    uint32_t strip; /* spaces that encoding put where text begins */
-    mfi_buf text;   /* what one token shows */
+    uint32_t strip;   /* spaces that encoding put where text begins */
+    mfi_stops *stops; /* NULL: no stop strings */
+    mfi_buf whole;    /* one token's text, before stop strings */
+    mfi_buf text;     /* what one token shows */
 } generation;
+
+/* Hands g->text out; false if the caller wants to stop. With stop strings an output gets the text,
+ * since a token is not shown as a whole. */
+static bool hand_out(generation *g, int32_t id)
+{
+    const char *text = g->text.data ? g->text.data : "";
+    size_t len = g->text.len;
+    if (g->stops && g->o->output) {
+        mf_output_push(g->o->output, text, len);
+        len = 0;
+    }
+    return !g->o->on_token || g->o->on_token(g->o->user, id, len ? text : "", len);
+}
+
+/* As show(). */
+static bool show_before_stop(generation *g, int32_t id)
+{
+    size_t len = 0;
+    bool special = g->o->output && mfi_output_marks(g->o->output, id);
+    const char *piece = mfi_tokenizer_show(g->host->tokenizer, id, special, &g->strip, &len);
+    g->whole.len = g->text.len = 0;
+    mfi_detok_push(&g->detok, piece, len, &g->whole);
+    if (mfi_stops_push(g->stops, g->whole.data, g->whole.len, &g->text))
+        g->result->stop = MF_STOP_STRING;
+    return hand_out(g, id);
+}
 
 /* Hands a token's text out; false if the caller wants to stop. */
 static bool show(generation *g, int32_t id)
 {
+    if (g->stops)
+        return show_before_stop(g, id);
     if (g->o->output)
         mf_output_push_token(g->o->output, id);
     if (!g->o->on_token)
@@ -50,16 +83,20 @@ static bool show(generation *g, int32_t id)
                             : "";
     g->text.len = 0;
     mfi_detok_push(&g->detok, piece, len, &g->text);
-    return g->o->on_token(g->o->user, id, g->text.data ? g->text.data : "", g->text.len);
+    return hand_out(g, id);
 }
 
 /* Bytes held back at the end come out with the last token's id. */
 static void show_rest(generation *g, int32_t last)
 {
-    g->text.len = 0;
-    mfi_detok_end(&g->detok, &g->text);
-    if (g->o->on_token && g->text.len)
-        g->o->on_token(g->o->user, last, g->text.data, g->text.len);
+    g->text.len = g->whole.len = 0;
+    mfi_detok_end(&g->detok, g->stops ? &g->whole : &g->text);
+    if (g->stops && mfi_stops_push(g->stops, g->whole.data, g->whole.len, &g->text))
+        g->result->stop = MF_STOP_STRING;
+    if (g->stops)
+        mfi_stops_end(g->stops, &g->text);
+    if (g->text.len)
+        hand_out(g, last);
 }
 
 /* Samples a token. *id is -1 where the grammar can only end. */
@@ -88,6 +125,14 @@ static mf_status choose(generation *g, int32_t *id, mf_error *err)
                         "are damaged, or outside what float32 can compute with",
                         g->host->model_path, mf_session_length(g->session));
     return MF_OK;
+}
+
+static void tell_logprobs(const generation *g, int32_t id)
+{
+    mf_token_logprob chosen, top[MF_TOP_LOGPROBS];
+    size_t n = mfi_logprobs(mf_session_logits(g->session), g->host->plan->program.shape.n_vocab, id,
+                            &chosen, top, g->o->n_top_logprobs);
+    g->o->on_logprobs(g->o->user, chosen, top, n);
 }
 
 /* Goes on with a token in sampler and grammar. */
@@ -120,10 +165,14 @@ static mf_status decode(generation *g, mf_error *err)
         id = next;
         MFI_TRY(take(g, id, err));
         left -= left > 0;
+        if (g->o->on_logprobs)
+            tell_logprobs(g, id);
         if (!show(g, id)) {
             g->result->stop = MF_STOP_CANCELLED;
             break;
         }
+        if (g->result->stop == MF_STOP_STRING)
+            break;
         if (left == 0)
             break; /* its evaluation would serve nobody */
         if (mf_session_length(g->session) == g->host->plan->ctx) {
@@ -134,7 +183,8 @@ static mf_status decode(generation *g, mf_error *err)
     }
     if (g->result->n_generated)
         show_rest(g, id);
-    g->result->incomplete = g->matcher && !mfi_matcher_can_end(g->matcher);
+    g->result->incomplete =
+        g->matcher && (g->result->stop == MF_STOP_STRING || !mfi_matcher_can_end(g->matcher));
     return MF_OK;
 }
 
@@ -160,6 +210,14 @@ static mf_status run(generation *g, mf_error *err)
     return status;
 }
 
+static mf_status open_stops(generation *g, mf_error *err)
+{
+    if (!g->host->tokenizer)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: stop strings need a tokenizer",
+                        g->host->model_path);
+    return mfi_stops_open(&g->stops, g->o->stop, g->o->n_stop, err);
+}
+
 static mf_status open_matcher(generation *g, mf_error *err)
 {
     if (!g->host->tokenizer)
@@ -177,13 +235,20 @@ mf_status mf_session_generate(mf_session *session, const mf_generate_options *op
     generation g = {
         .session = session, .host = mfi_session_host_of(session), .o = options, .result = result};
     *result = (mf_generate_result){.struct_size = sizeof *result, .n_prompt = options->n_prompt};
+    if (options->n_top_logprobs > MF_TOP_LOGPROBS)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "n_top_logprobs: %u is not 0 to %d",
+                        options->n_top_logprobs, MF_TOP_LOGPROBS);
     MFI_TRY(
         mfi_sampler_open(&g.sampler, &options->sampling, g.host->plan->program.shape.n_vocab, err));
     mf_status status = options->grammar ? open_matcher(&g, err) : MF_OK;
+    if (status == MF_OK && options->n_stop)
+        status = open_stops(&g, err);
     if (status == MF_OK)
         status = run(&g, err);
+    mfi_stops_close(&g.stops);
     mfi_matcher_close(&g.matcher);
     mfi_sampler_close(&g.sampler);
+    mfi_buf_free(&g.whole);
     mfi_buf_free(&g.text);
     return status;
 }

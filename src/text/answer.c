@@ -120,14 +120,20 @@ void mf_output_push(mf_output *output, const char *bytes, size_t len)
     mfi_output_push(output->parser, bytes, len);
 }
 
+bool mfi_output_marks(const mf_output *o, int32_t id)
+{
+    size_t len = 0;
+    const char *mark = o->tokenizer ? mf_tokenizer_piece(o->tokenizer, id, true, &len) : "";
+    return len && mfi_output_is_marker(o->notation, mark, len);
+}
+
 void mf_output_push_token(mf_output *o, int32_t id)
 {
-    size_t len = 0, marked;
+    size_t len = 0;
     if (!o->tokenizer)
         return;
-    const char *mark = mf_tokenizer_piece(o->tokenizer, id, true, &marked);
-    bool special = marked && mfi_output_is_marker(o->notation, mark, marked);
-    const char *piece = mfi_tokenizer_show(o->tokenizer, id, special, &o->strip, &len);
+    const char *piece =
+        mfi_tokenizer_show(o->tokenizer, id, mfi_output_marks(o, id), &o->strip, &len);
     o->text.len = 0;
     mfi_detok_push(&o->detok, piece, len, &o->text);
     if (o->text.len)

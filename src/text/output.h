@@ -43,6 +43,9 @@ void mfi_output_push(mfi_output *output, const char *bytes, size_t len);
 mf_status mfi_output_end(mfi_output *output, mf_error *err);
 void mfi_output_close(mfi_output **output);
 
+/* Whether a token is one of the notation's markers, which count with their text. */
+bool mfi_output_marks(const mf_output *output, int32_t id);
+
 /* ---- the way back ---- */
 
 typedef struct mfi_call {

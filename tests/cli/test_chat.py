@@ -176,6 +176,42 @@ c.function.arguments | tojson }}}{{ "\n</tool_call>" }}{% endfor %}{{ "\n" }}{% 
                                   '{"const": "a </think> b"}', "-p", Q1, "--json").stdout)
         self.assertEqual((one["text"], one["reasoning"]), ('"a </think> b"', None))
 
+    def test_tools_and_thinking(self):
+        template = self.write("t.jinja", "{% if tools %}[{% for t in tools %}{{ t.function.name }},{% endfor %}]{% endif %}"
+                              "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+                              "{% if enable_thinking is defined and not enable_thinking %}no{% endif %}assistant: ")
+        tools = self.write("tools.json", '[{"type":"function","function":{"name":"look_up"}}]')
+        args = ["--chat-template", template, "-n", "4", "--ignore-eos"]
+
+        def n_prompt(*lines, code=0):
+            p = self.chat("\n".join(lines + (Q1, "")), *args, code=code)
+            return int(re.findall(rb"Prompt: (\d+) new", p.stderr)[0]), p
+
+        def n_ids(text):
+            return len(self.cli("tokenize", "-m", MODEL, "-p", text).stdout.split())
+        plain = "user: %s\nassistant: " % Q1
+        cases = (((), plain), (("/tools " + tools,), "[look_up,]" + plain),
+                 (("/tools " + tools, "/tools"), plain), (("/think on",), plain),
+                 (("/think off",), plain.replace("assistant", "noassistant")),
+                 (("/think off", "/tools " + tools), "[look_up,]" + plain.replace("assistant", "noassistant")),
+                 (("/think off", "/think on"), plain))
+        for lines, text in cases:
+            self.assertEqual(n_prompt(*lines)[0], n_ids(text), lines)
+        self.assertIn(b"(1 tools)", n_prompt("/tools " + tools)[1].stderr)
+        # What is wrong is told, changes nothing, and the conversation goes on.
+        for line, says in (("/tools " + self.path("absent"), b"absent"), ("/think", b"on or off"),
+                           ("/think maybe", b"on or off"),
+                           ("/tools " + self.write("bad.json", '{"a":1}'), b"no array"),
+                           ("/tools " + self.write("worse.json", "["), b"worse.json")):
+            n, p = n_prompt(line, code=1)
+            self.assertIn(says, p.stderr)
+            self.assertEqual(n, n_ids(plain))
+        p = self.chat("/think off\n/tools %s\n%s\n" % (tools, Q1), "-n", "4", code=1)  # the model's own template
+        self.assertIn(b"does not read enable_thinking", p.stderr)
+        self.assertIn(b"does not tell the model of tools", p.stderr)
+        self.assertTrue(p.stdout.strip())
+        self.assertIn(b"/think on|off", self.chat("/help\n").stderr)
+
     def test_broken_calls_are_text(self):
         template = self.write("t.jinja", "{# <tool_call> #}{% for m in messages %}{{ m.content }}{% endfor %}")
         written = 'a\n<tool_call>\n{"name": "f", "arguments": {"a": 1, "a": 2}}\n</tool_call>b'
