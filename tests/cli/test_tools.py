@@ -142,7 +142,8 @@ class WithModel(Case):
         for quant, n in (("mlx6", "1"), ("MLX6", "3")):
             out = self.path(quant)
             most, _ = self.most_threads("convert", MODEL, out, "--quant", quant, "-t", n, "--no-progress")
-            self.assertEqual(most, int(n))
+            self.assertLessEqual(most, int(n) + SANITIZED)
+            self.assertGreaterEqual(most, 1 if n == "1" else 2)
             with open(os.path.join(out, "model.safetensors"), "rb") as f:
                 trees.append(f.read())
         self.assertEqual(trees[0], trees[1])
