@@ -70,10 +70,6 @@ mf_status mfi_io_threads_open(mfi_io **io, const mfi_file *const *files, uint32_
 mf_status mfi_io_uring_open(mfi_io **io, const mfi_file *const *files, uint32_t n_files,
                             const mfi_io_options *options, mf_error *err);
 
-/* For both: refuses options out of range; the size of a buffered read. */
-mf_status mfi_io_check_options(uint32_t n_files, const mfi_io_options *options, mf_error *err);
-uint64_t mfi_io_piece_bytes(const mfi_io_options *options, uint64_t page_bytes);
-
 /* For tests, before the first read: behaves as on a system that lacks RWF_DONTCACHE, mincore. */
 void mfi_io_threads_pretend(mfi_io *io, bool no_dontcache, bool no_mincore);
 void mfi_io_uring_pretend(mfi_io *io, bool no_dontcache, bool no_mincore);

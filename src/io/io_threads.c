@@ -6,39 +6,30 @@
  *
  * Page cache: what comes because of us goes again with each piece. Linux 6.14 does that itself
  * (RWF_DONTCACHE), filesystem by filesystem; elsewhere page_cache.h does. */
-#include "io/io.h"
-
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
-#include "io/direct.h"
-#include "io/page_cache.h"
+#include "io/sources.h"
 
 #define STACK_BYTES ((size_t)256 << 10)
 
 typedef struct io_threads {
     mfi_io base;
-    const mfi_file **files; /* [n_files]; the array is ours, the files aren't */
-    mfi_direct *direct;     /* [n_files] */
-    uint32_t n_files, n_threads;
-    uint64_t page_bytes, piece_bytes;
+    mfi_sources sources;
+    uint32_t n_threads;
     atomic_bool no_dontcache; /* the system or a filesystem refused RWF_DONTCACHE */
-    bool no_mincore;          /* tests: as if it told nothing */
 
-    pthread_mutex_t lock; /* guards everything below */
-    void **maps; /* [n_files] for mincore, never touched; NULL: not asked yet, MAP_FAILED: can't */
+    pthread_mutex_t lock; /* guards everything below, and the sources' maps */
     pthread_cond_t work, done;
-    mfi_io_req *queue_head, *queue_tail, *done_head, *done_tail;
+    mfi_req_list queue, finished;
     uint32_t n_queued, n_under_way; /* under way: submitted and not handed back */
     uint32_t n_started, n_idle;
     bool stop;
@@ -47,24 +38,14 @@ typedef struct io_threads {
     pthread_t threads[]; /* [n_threads] */
 } io_threads;
 
-/* The file's mapping, which says what is cached, or MAP_FAILED. */
-static void *map_file(io_threads *t, uint32_t file)
-{
-    pthread_mutex_lock(&t->lock);
-    void *map = t->maps[file];
-    if (!map)
-        map = t->maps[file] = t->no_mincore ? MAP_FAILED : mfi_page_map(t->files[file]);
-    pthread_mutex_unlock(&t->lock);
-    return map;
-}
-
 /* ---- reading, on a reader's thread ---- */
 
 /* Reads exactly [offset, offset + len). EIO is tried once more: drives and network filesystems do
  * recover. `retried` is the request's. */
-static mf_status read_piece(io_threads *t, const mfi_file *file, char *dst, uint64_t len,
+static mf_status read_piece(io_threads *t, uint32_t source, char *dst, uint64_t len,
                             uint64_t offset, bool *retried, mf_error *err)
 {
+    const mfi_file *file = t->sources.files[source];
     while (len > 0) {
         bool quiet = !atomic_load_explicit(&t->no_dontcache, memory_order_relaxed);
         ssize_t n = quiet ? mfi_file_read_quietly(file, dst, (size_t)len, offset)
@@ -74,19 +55,14 @@ static mf_status read_piece(io_threads *t, const mfi_file *file, char *dst, uint
             len -= (uint64_t)n;
             offset += (uint64_t)n;
         } else if (n == 0) {
-            return mfi_fail(err, MF_ERR_FILE_TRUNCATED,
-                            "%s: ends at offset %" PRIu64 ", where %" PRIu64
-                            " more bytes are needed",
-                            file->path, offset, len);
+            return mfi_sources_fail(&t->sources, source, offset, len, 0, err);
         } else if (quiet && (errno == EOPNOTSUPP || errno == ENOSYS)) {
             atomic_store_explicit(&t->no_dontcache, true, memory_order_relaxed);
             return MF_ERR_UNSUPPORTED; /* for the caller, who looks at the page cache first */
         } else if (errno == EIO && !*retried) {
             *retried = true;
         } else if (errno != EINTR) {
-            return mfi_fail(err, MF_ERR_IO,
-                            "%s: reading %" PRIu64 " bytes at offset %" PRIu64 ": %s", file->path,
-                            len, offset, strerror(errno));
+            return mfi_sources_fail(&t->sources, source, offset, len, errno, err);
         }
     }
     return MF_OK;
@@ -97,11 +73,14 @@ static mf_status read_piece_and_drop(io_threads *t, uint32_t file, char *dst, ui
                                      uint64_t offset, bool *retried, uint64_t *dropped_bytes,
                                      mf_error *err)
 {
+    const mfi_sources *s = &t->sources;
     mfi_page_run runs[MFI_PAGE_RUNS];
-    uint32_t n =
-        mfi_page_missing(t->files[file], map_file(t, file), t->page_bytes, offset, len, runs);
-    mf_status status = read_piece(t, t->files[file], dst, len, offset, retried, err);
-    *dropped_bytes += mfi_page_drop(t->files[file], runs, n); /* a failed read leaves pages, too */
+    pthread_mutex_lock(&t->lock);
+    void *map = mfi_sources_map(&t->sources, file);
+    pthread_mutex_unlock(&t->lock);
+    uint32_t n = mfi_page_missing(s->files[file], map, s->page_bytes, offset, len, runs);
+    mf_status status = read_piece(t, file, dst, len, offset, retried, err);
+    *dropped_bytes += mfi_page_drop(s->files[file], runs, n); /* a failed read leaves pages, too */
     return status;
 }
 
@@ -109,7 +88,7 @@ static mf_status read_piece_and_drop(io_threads *t, uint32_t file, char *dst, ui
 static mf_status read_piece_direct(io_threads *t, uint32_t file, char *dst, uint64_t len,
                                    uint64_t offset, char *edges, bool *retried, mf_error *err)
 {
-    const mfi_direct *direct = &t->direct[file];
+    const mfi_direct *direct = &t->sources.direct[file];
     mfi_direct_read read;
     while (len > 0) {
         if (!mfi_direct_plan(direct, offset, len, dst, edges, &read))
@@ -117,18 +96,13 @@ static mf_status read_piece_direct(io_threads *t, uint32_t file, char *dst, uint
         ssize_t n = preadv(direct->fd, read.iov, read.n_iov, (off_t)read.offset);
         uint64_t got = n > 0 ? mfi_direct_finish(&read, (uint64_t)n) : 0;
         if (n >= 0 && got == 0)
-            return mfi_fail(err, MF_ERR_FILE_TRUNCATED,
-                            "%s: ends at offset %" PRIu64 ", where %" PRIu64
-                            " more bytes are needed",
-                            t->files[file]->path, offset, len);
+            return mfi_sources_fail(&t->sources, file, offset, len, 0, err);
         if (n < 0 && (errno == EINVAL || errno == EOPNOTSUPP))
             return MF_ERR_UNSUPPORTED;
         if (n < 0 && errno == EIO && !*retried)
             *retried = true;
         else if (n < 0 && errno != EINTR)
-            return mfi_fail(err, MF_ERR_IO,
-                            "%s: reading %" PRIu64 " bytes at offset %" PRIu64 ": %s",
-                            t->files[file]->path, len, offset, strerror(errno));
+            return mfi_sources_fail(&t->sources, file, offset, len, errno, err);
         dst += got;
         offset += got;
         len -= got;
@@ -143,20 +117,14 @@ typedef struct tally { /* of one request */
 static mf_status read_request(io_threads *t, mfi_io_req *req, tally *sum)
 {
     _Alignas(MFI_DIRECT_ALIGN_MAX) char edges[2 * MFI_DIRECT_ALIGN_MAX];
-    const mfi_file *file = t->files[req->file];
-    bool direct = mfi_direct_fits(&t->direct[req->file], req->offset, req->dst);
+    MFI_TRY(mfi_sources_begin(&t->sources, req));
+    bool direct = mfi_direct_fits(&t->sources.direct[req->file], req->offset, req->dst);
     uint64_t at = 0;
     bool retried = false;
-    uint64_t end;
-    if (mfi_add_overflow(req->offset, req->len, &end) || end > INT64_MAX - t->page_bytes)
-        return mfi_fail(&req->error, MF_ERR_FILE_TRUNCATED,
-                        "%s: no %" PRIu64 " bytes at offset %" PRIu64, file->path, req->len,
-                        req->offset);
     while (at < req->len) {
         char *dst = (char *)req->dst + at;
         uint64_t offset = req->offset + at;
-        uint64_t most = direct ? MFI_PAGE_READ_BYTES_MAX : t->piece_bytes;
-        uint64_t len = MFI_MIN(most - offset % t->page_bytes, req->len - at);
+        uint64_t len = mfi_sources_piece(&t->sources, offset, req->len - at, direct);
         mf_status status = MF_ERR_UNSUPPORTED;
         if (direct) {
             status =
@@ -167,7 +135,7 @@ static mf_status read_request(io_threads *t, mfi_io_req *req, tally *sum)
             if (status == MF_ERR_UNSUPPORTED)
                 continue; /* the same and all others in buffered pieces */
         } else if (!atomic_load_explicit(&t->no_dontcache, memory_order_relaxed)) {
-            status = read_piece(t, file, dst, len, offset, &retried, &req->error);
+            status = read_piece(t, req->file, dst, len, offset, &retried, &req->error);
         }
         if (status == MF_ERR_UNSUPPORTED)
             status = read_piece_and_drop(t, req->file, dst, len, offset, &retried,
@@ -181,35 +149,13 @@ static mf_status read_request(io_threads *t, mfi_io_req *req, tally *sum)
 
 /* ---- queues; the lock is held ---- */
 
-static void push(mfi_io_req **head, mfi_io_req **tail, mfi_io_req *req)
-{
-    req->next = NULL;
-    if (*head)
-        (*tail)->next = req;
-    else
-        *head = req;
-    *tail = req;
-}
-
-static mfi_io_req *pop(mfi_io_req **head)
-{
-    mfi_io_req *req = *head;
-    if (req) {
-        *head = req->next;
-        req->next = NULL;
-    }
-    return req;
-}
-
 /* Takes the oldest request, serves it without the lock, and lists it as done. */
 static void serve_one(io_threads *t)
 {
-    mfi_io_req *req = pop(&t->queue_head);
+    mfi_io_req *req = mfi_req_pop(&t->queue);
     t->n_queued--;
     pthread_mutex_unlock(&t->lock);
     tally sum = {0};
-    req->error.status = MF_OK;
-    req->error.message[0] = 0;
     req->status = read_request(t, req, &sum);
     req->done_ns = mfi_clock_ns();
     pthread_mutex_lock(&t->lock);
@@ -218,7 +164,7 @@ static void serve_one(io_threads *t)
     t->stats.direct_bytes += sum.direct_bytes;
     if (req->status == MF_OK)
         t->stats.bytes += req->len;
-    push(&t->done_head, &t->done_tail, req);
+    mfi_req_push(&t->finished, req);
     pthread_cond_signal(&t->done);
 }
 
@@ -227,7 +173,7 @@ static void *reader_main(void *arg)
     io_threads *t = arg;
     pthread_mutex_lock(&t->lock);
     for (;;) {
-        if (t->queue_head) {
+        if (t->queue.head) {
             serve_one(t);
         } else if (t->stop) {
             break;
@@ -268,8 +214,8 @@ static void io_submit(mfi_io *io, mfi_io_req *const *reqs, uint32_t n)
     io_threads *t = (io_threads *)io;
     pthread_mutex_lock(&t->lock);
     for (uint32_t i = 0; i < n; i++) {
-        MFI_ASSERT(reqs[i]->file < t->n_files);
-        push(&t->queue_head, &t->queue_tail, reqs[i]);
+        MFI_ASSERT(reqs[i]->file < t->sources.n);
+        mfi_req_push(&t->queue, reqs[i]);
     }
     t->n_queued += n;
     t->n_under_way += n;
@@ -282,13 +228,13 @@ static void io_submit(mfi_io *io, mfi_io_req *const *reqs, uint32_t n)
 /* Without a single reader the caller has to work itself; otherwise nothing. */
 static void help(io_threads *t)
 {
-    if (t->n_started == 0 && t->queue_head && !t->done_head)
+    if (t->n_started == 0 && t->queue.head && !t->finished.head)
         serve_one(t);
 }
 
 static mfi_io_req *take_done(io_threads *t)
 {
-    mfi_io_req *req = pop(&t->done_head);
+    mfi_io_req *req = mfi_req_pop(&t->finished);
     if (req)
         t->n_under_way--;
     return req;
@@ -309,7 +255,7 @@ static mfi_io_req *io_wait(mfi_io *io)
     io_threads *t = (io_threads *)io;
     pthread_mutex_lock(&t->lock);
     help(t);
-    while (!t->done_head && t->n_under_way > 0)
+    while (!t->finished.head && t->n_under_way > 0)
         pthread_cond_wait(&t->done, &t->lock);
     mfi_io_req *req = take_done(t);
     pthread_mutex_unlock(&t->lock);
@@ -324,24 +270,11 @@ static void io_stats(const mfi_io *io, mfi_io_stats *stats)
     pthread_mutex_unlock(&t->lock);
 }
 
-static void free_reader(io_threads *t)
-{
-    for (uint32_t i = 0; i < t->n_files; i++) {
-        mfi_direct_close(&t->direct[i]);
-        if (t->maps[i] && t->maps[i] != MAP_FAILED)
-            munmap(t->maps[i], (size_t)t->files[i]->size);
-    }
-    free(t->direct);
-    free(t->maps);
-    free(t->files);
-    free(t);
-}
-
 static void io_close(mfi_io *io)
 {
     io_threads *t = (io_threads *)io;
     pthread_mutex_lock(&t->lock);
-    while (t->n_started == 0 && t->queue_head)
+    while (t->n_started == 0 && t->queue.head)
         serve_one(t);
     t->stop = true;
     pthread_cond_broadcast(&t->work);
@@ -351,57 +284,27 @@ static void io_close(mfi_io *io)
     pthread_cond_destroy(&t->done);
     pthread_cond_destroy(&t->work);
     pthread_mutex_destroy(&t->lock);
-    free_reader(t);
-}
-
-mf_status mfi_io_check_options(uint32_t n_files, const mfi_io_options *options, mf_error *err)
-{
-    if (options->n_readers == 0 || options->n_readers > MFI_MAX_IO_THREADS)
-        return mfi_fail(err, MF_ERR_LIMIT, "%u readers; 1 to %d are possible", options->n_readers,
-                        MFI_MAX_IO_THREADS);
-    if (n_files > MFI_MAX_FILES)
-        return mfi_fail(err, MF_ERR_LIMIT, "%u files; at most %d can be read", n_files,
-                        MFI_MAX_FILES);
-    return MF_OK;
-}
-
-uint64_t mfi_io_piece_bytes(const mfi_io_options *options, uint64_t page_bytes)
-{
-    uint64_t piece = options->page_cache_bytes / options->n_readers & ~(page_bytes - 1);
-    return MFI_MAX(MFI_MIN(piece, MFI_PAGE_READ_BYTES_MAX), MFI_IO_READER_CACHE_BYTES);
+    mfi_sources_close(&t->sources);
+    free(t);
 }
 
 mf_status mfi_io_threads_open(mfi_io **io, const mfi_file *const *files, uint32_t n_files,
                               const mfi_io_options *options, mf_error *err)
 {
-    MFI_TRY(mfi_io_check_options(n_files, options, err));
-    size_t n = n_files ? n_files : 1;
+    mfi_sources sources = {0};
+    MFI_TRY(mfi_sources_open(&sources, files, n_files, options, err));
     io_threads *t = calloc(1, sizeof *t + options->n_readers * sizeof *t->threads);
-    if (t) {
-        t->files = calloc(n, sizeof *t->files);
-        t->maps = calloc(n, sizeof *t->maps);
-        t->direct = calloc(n, sizeof *t->direct);
-    }
-    if (!t || !t->files || !t->maps || !t->direct) {
-        if (t)
-            free_reader(t);
+    if (!t) {
+        mfi_sources_close(&sources);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u reader threads",
                         options->n_readers);
     }
     t->base = (mfi_io){io_submit, io_poll, io_wait, io_stats, io_close};
-    t->n_files = n_files;
+    t->sources = sources;
     t->n_threads = options->n_readers;
-    t->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    t->piece_bytes = mfi_io_piece_bytes(options, t->page_bytes);
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->work, NULL);
     pthread_cond_init(&t->done, NULL);
-    for (uint32_t i = 0; i < n_files; i++) {
-        t->files[i] = files[i];
-        t->direct[i].fd = -1;
-        if (options->direct)
-            mfi_direct_open(&t->direct[i], files[i]);
-    }
     *io = &t->base;
     return MF_OK;
 }
@@ -410,5 +313,5 @@ void mfi_io_threads_pretend(mfi_io *io, bool no_dontcache, bool no_mincore)
 {
     io_threads *t = (io_threads *)io;
     atomic_store(&t->no_dontcache, no_dontcache);
-    t->no_mincore = no_mincore;
+    t->sources.no_mincore = no_mincore;
 }

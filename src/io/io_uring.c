@@ -5,22 +5,16 @@
  *
  * Where the build or the system has no io_uring, opening fails with MF_ERR_UNSUPPORTED and the
  * reader threads do the work. */
-#include "io/io.h"
+#include "io/sources.h"
 
 #ifdef MF_HAVE_LIBURING
 
 #include <errno.h>
-#include <inttypes.h>
 #include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/clock.h"
-#include "base/limits.h"
-#include "io/direct.h"
-#include "io/page_cache.h"
 
 #ifndef RWF_DONTCACHE
 #define RWF_DONTCACHE 0x80 /* Linux 6.14 */
@@ -41,43 +35,16 @@ typedef struct piece {
 typedef struct io_uring_reader {
     mfi_io base;
     struct io_uring ring;
-    const mfi_file **files; /* [n_files]; the array is ours, the files aren't */
-    mfi_direct *direct;     /* [n_files] */
-    void **maps;            /* [n_files] for mincore; NULL: not asked yet */
-    uint32_t n_files;
-    uint64_t page_bytes, piece_bytes; /* of a buffered read */
-    bool no_dontcache;                /* system or filesystem refused RWF_DONTCACHE */
-    bool no_mincore;                  /* tests: as if it told nothing */
+    mfi_sources sources;
+    bool no_dontcache; /* system or filesystem refused RWF_DONTCACHE */
     uint32_t depth, n_free;
     piece *pieces;  /* [depth] */
     uint32_t *free; /* [depth], a stack */
     char *edges;    /* [depth][2][MFI_DIRECT_ALIGN_MAX] */
-    mfi_io_req *queue_head, *queue_tail, *done_head, *done_tail;
+    mfi_req_list queue, finished;
     uint32_t n_under_way; /* requests submitted and not handed back */
     mfi_io_stats stats;
 } io_uring_reader;
-
-/* ---- lists ---- */
-
-static void push(mfi_io_req **head, mfi_io_req **tail, mfi_io_req *req)
-{
-    req->next = NULL;
-    if (*head)
-        (*tail)->next = req;
-    else
-        *head = req;
-    *tail = req;
-}
-
-static mfi_io_req *pop(mfi_io_req **head)
-{
-    mfi_io_req *req = *head;
-    if (req) {
-        *head = req->next;
-        req->next = NULL;
-    }
-    return req;
-}
 
 static void finish(io_uring_reader *u, mfi_io_req *req)
 {
@@ -85,17 +52,10 @@ static void finish(io_uring_reader *u, mfi_io_req *req)
     u->stats.n_reads++;
     if (req->status == MF_OK)
         u->stats.bytes += req->len;
-    push(&u->done_head, &u->done_tail, req);
+    mfi_req_push(&u->finished, req);
 }
 
 /* ---- one read ---- */
-
-static void *map_of(io_uring_reader *u, uint32_t file)
-{
-    if (!u->maps[file])
-        u->maps[file] = u->no_mincore ? MAP_FAILED : mfi_page_map(u->files[file]);
-    return u->maps[file];
-}
 
 /* Prepares the read of what is missing of a piece. The ring has room: it is as deep as there are
  * pieces. */
@@ -103,21 +63,21 @@ static void prepare(io_uring_reader *u, piece *p)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
     MFI_ASSERT(sqe);
-    const mfi_file *file = u->files[p->req->file];
+    const mfi_file *file = u->sources.files[p->req->file];
+    const mfi_direct *direct = &u->sources.direct[p->req->file];
     uint64_t at = p->offset + p->done, left = p->len - p->done;
     char *dst = p->dst + p->done, *edges;
     edges = u->edges + (size_t)(p - u->pieces) * 2 * MFI_DIRECT_ALIGN_MAX;
     p->n_runs = 0;
     p->quiet = false;
-    p->direct = mfi_direct_plan(&u->direct[p->req->file], at, left, dst, edges, &p->read);
+    p->direct = mfi_direct_plan(direct, at, left, dst, edges, &p->read);
     if (p->direct) {
-        io_uring_prep_readv(sqe, u->direct[p->req->file].fd, p->read.iov, (unsigned)p->read.n_iov,
-                            p->read.offset);
+        io_uring_prep_readv(sqe, direct->fd, p->read.iov, (unsigned)p->read.n_iov, p->read.offset);
     } else {
         p->quiet = !u->no_dontcache;
         if (!p->quiet)
-            p->n_runs =
-                mfi_page_missing(file, map_of(u, p->req->file), u->page_bytes, at, left, p->runs);
+            p->n_runs = mfi_page_missing(file, mfi_sources_map(&u->sources, p->req->file),
+                                         u->sources.page_bytes, at, left, p->runs);
         p->iov = (struct iovec){dst, (size_t)left};
         io_uring_prep_readv2(sqe, file->fd, &p->iov, 1, at, p->quiet ? RWF_DONTCACHE : 0);
     }
@@ -127,21 +87,20 @@ static void prepare(io_uring_reader *u, piece *p)
 /* Gives work to the kernel while there is some and pieces are free; never waits for it. */
 static void pump(io_uring_reader *u)
 {
-    while (u->queue_head && u->n_free > 0) {
-        mfi_io_req *req = u->queue_head;
+    while (u->queue.head && u->n_free > 0) {
+        mfi_io_req *req = u->queue.head;
         uint64_t offset = req->offset + req->n_taken, left = req->len - req->n_taken;
         char *dst = (char *)req->dst + req->n_taken;
-        bool direct = mfi_direct_fits(&u->direct[req->file], offset, dst);
-        uint64_t most = direct ? MFI_PAGE_READ_BYTES_MAX : u->piece_bytes;
+        bool direct = mfi_direct_fits(&u->sources.direct[req->file], offset, dst);
         piece *p = &u->pieces[u->free[--u->n_free]];
         *p = (piece){.req = req,
                      .offset = offset,
-                     .len = MFI_MIN(left, most - offset % u->page_bytes),
+                     .len = mfi_sources_piece(&u->sources, offset, left, direct),
                      .dst = dst};
         req->n_taken += p->len;
         req->n_pieces++;
         if (req->n_taken == req->len)
-            pop(&u->queue_head);
+            mfi_req_pop(&u->queue);
         prepare(u, p);
     }
     if (io_uring_sq_ready(&u->ring) > 0)
@@ -155,23 +114,14 @@ static void pump(io_uring_reader *u)
 static void fail_piece(io_uring_reader *u, piece *p, int error)
 {
     mfi_io_req *req = p->req;
-    const mfi_file *file = u->files[req->file];
     uint64_t at = p->offset + p->done, left = req->offset + req->len - at;
     if (req->status != MF_OK && at > req->done_ns)
         return;
     req->done_ns = at;
-    if (error)
-        req->status = mfi_fail(&req->error, MF_ERR_IO,
-                               "%s: reading %" PRIu64 " bytes at offset %" PRIu64 ": %s",
-                               file->path, left, at, strerror(error));
-    else
-        req->status =
-            mfi_fail(&req->error, MF_ERR_FILE_TRUNCATED,
-                     "%s: ends at offset %" PRIu64 ", where %" PRIu64 " more bytes are needed",
-                     file->path, at, left);
+    req->status = mfi_sources_fail(&u->sources, req->file, at, left, error, &req->error);
     if (req->n_taken < req->len) {
-        MFI_ASSERT(u->queue_head == req);
-        pop(&u->queue_head);
+        MFI_ASSERT(u->queue.head == req);
+        mfi_req_pop(&u->queue);
         req->n_taken = req->len;
     }
 }
@@ -181,7 +131,7 @@ static bool again(io_uring_reader *u, piece *p, int error)
 {
     bool refused = error == EOPNOTSUPP || error == ENOSYS || error == EINVAL;
     if (p->direct && refused) {
-        mfi_direct_close(&u->direct[p->req->file]); /* the pieces under way end buffered */
+        mfi_direct_close(&u->sources.direct[p->req->file]); /* the pieces under way end buffered */
     } else if (p->quiet && refused) {
         u->no_dontcache = true;
     } else if (error == EIO && !p->req->retried) {
@@ -195,7 +145,7 @@ static bool again(io_uring_reader *u, piece *p, int error)
 
 static void complete(io_uring_reader *u, piece *p, int32_t result)
 {
-    u->stats.dropped_bytes += mfi_page_drop(u->files[p->req->file], p->runs, p->n_runs);
+    u->stats.dropped_bytes += mfi_page_drop(u->sources.files[p->req->file], p->runs, p->n_runs);
     if (result < 0 && again(u, p, -result))
         return;
     uint64_t got = result <= 0 ? 0
@@ -235,29 +185,22 @@ static void ring_submit(mfi_io *io, mfi_io_req *const *reqs, uint32_t n)
     io_uring_reader *u = (io_uring_reader *)io;
     for (uint32_t i = 0; i < n; i++) {
         mfi_io_req *req = reqs[i];
-        uint64_t end;
-        MFI_ASSERT(req->file < u->n_files);
-        req->status = req->error.status = MF_OK;
-        req->error.message[0] = 0;
+        req->status = mfi_sources_begin(&u->sources, req);
         req->n_taken = 0;
         req->n_pieces = 0;
         req->retried = false;
         u->n_under_way++;
-        if (mfi_add_overflow(req->offset, req->len, &end) || end > INT64_MAX - u->page_bytes)
-            req->status = mfi_fail(&req->error, MF_ERR_FILE_TRUNCATED,
-                                   "%s: no %" PRIu64 " bytes at offset %" PRIu64,
-                                   u->files[req->file]->path, req->len, req->offset);
         if (req->len == 0 || req->status != MF_OK)
             finish(u, req);
         else
-            push(&u->queue_head, &u->queue_tail, req);
+            mfi_req_push(&u->queue, req);
     }
     pump(u);
 }
 
 static mfi_io_req *take_done(io_uring_reader *u)
 {
-    mfi_io_req *req = pop(&u->done_head);
+    mfi_io_req *req = mfi_req_pop(&u->finished);
     if (req)
         u->n_under_way--;
     return req;
@@ -266,7 +209,7 @@ static mfi_io_req *take_done(io_uring_reader *u)
 static mfi_io_req *ring_poll(mfi_io *io)
 {
     io_uring_reader *u = (io_uring_reader *)io;
-    if (!u->done_head)
+    if (!u->finished.head)
         reap(u);
     return take_done(u);
 }
@@ -275,8 +218,10 @@ static mfi_io_req *ring_wait(mfi_io *io)
 {
     io_uring_reader *u = (io_uring_reader *)io;
     reap(u);
-    while (!u->done_head && u->n_under_way > 0) {
-        io_uring_submit_and_wait(&u->ring, 1);
+    while (!u->finished.head && u->n_under_way > 0) {
+        int n = io_uring_submit_and_wait(&u->ring, 1);
+        /* Want of memory passes and signals end; anything else is a ring that we broke. */
+        MFI_ASSERT(n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY || n == -ENOMEM);
         reap(u);
     }
     return take_done(u);
@@ -289,17 +234,10 @@ static void ring_stats(const mfi_io *io, mfi_io_stats *stats)
 
 static void free_reader(io_uring_reader *u)
 {
-    for (uint32_t i = 0; u->direct && u->maps && i < u->n_files; i++) {
-        mfi_direct_close(&u->direct[i]);
-        if (u->maps[i] && u->maps[i] != MAP_FAILED)
-            munmap(u->maps[i], (size_t)u->files[i]->size);
-    }
     free(u->edges);
     free(u->free);
     free(u->pieces);
-    free(u->maps);
-    free(u->direct);
-    free(u->files);
+    mfi_sources_close(&u->sources);
     free(u);
 }
 
@@ -326,29 +264,21 @@ static mf_status open_ring(io_uring_reader *u, mf_error *err)
 mf_status mfi_io_uring_open(mfi_io **io, const mfi_file *const *files, uint32_t n_files,
                             const mfi_io_options *options, mf_error *err)
 {
-    MFI_TRY(mfi_io_check_options(n_files, options, err));
     io_uring_reader *u = calloc(1, sizeof *u);
     if (!u)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for an I/O ring");
-    size_t n = n_files ? n_files : 1;
+    mf_status status = mfi_sources_open(&u->sources, files, n_files, options, err);
+    if (status != MF_OK) {
+        free_reader(u);
+        return status;
+    }
     u->base = (mfi_io){ring_submit, ring_poll, ring_wait, ring_stats, ring_close};
-    u->n_files = n_files;
     u->depth = u->n_free = options->n_readers;
-    u->files = calloc(n, sizeof *u->files);
-    u->direct = calloc(n, sizeof *u->direct);
-    u->maps = calloc(n, sizeof *u->maps);
     u->pieces = calloc(u->depth, sizeof *u->pieces);
     u->free = calloc(u->depth, sizeof *u->free);
     u->edges = aligned_alloc(MFI_DIRECT_ALIGN_MAX, (size_t)u->depth * 2 * MFI_DIRECT_ALIGN_MAX);
-    mf_status status = MF_OK;
-    if (!u->files || !u->direct || !u->maps || !u->pieces || !u->free || !u->edges)
+    if (!u->pieces || !u->free || !u->edges)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for an I/O ring");
-    for (uint32_t i = 0; status == MF_OK && i < n_files; i++) {
-        u->files[i] = files[i];
-        u->direct[i].fd = -1;
-        if (options->direct)
-            mfi_direct_open(&u->direct[i], files[i]);
-    }
     if (status == MF_OK)
         status = open_ring(u, err);
     if (status != MF_OK) {
@@ -357,8 +287,6 @@ mf_status mfi_io_uring_open(mfi_io **io, const mfi_file *const *files, uint32_t 
     }
     for (uint32_t i = 0; i < u->depth; i++)
         u->free[i] = i;
-    u->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    u->piece_bytes = mfi_io_piece_bytes(options, u->page_bytes);
     *io = &u->base;
     return MF_OK;
 }
@@ -367,7 +295,7 @@ void mfi_io_uring_pretend(mfi_io *io, bool no_dontcache, bool no_mincore)
 {
     io_uring_reader *u = (io_uring_reader *)io;
     u->no_dontcache = no_dontcache;
-    u->no_mincore = no_mincore;
+    u->sources.no_mincore = no_mincore;
 }
 
 #else

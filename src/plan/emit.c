@@ -6,9 +6,10 @@
 #include "plan/plan.h"
 #include "quant/int_form.h"
 
-#define ALIGN       64  /* of planes and buffers: a cache line, and the widest vector */
-#define DRIVE_BLOCK 512 /* what drives want of an address; larger ones are read buffered */
-#define ELEMENT     4   /* what kernels want of one */
+#define ALIGN            64  /* of planes and buffers: a cache line, and the widest vector */
+#define DRIVE_BLOCK      512 /* what drives want of an address; larger ones are read buffered */
+#define ELEMENT          4   /* what kernels want of one */
+#define BESIDE_BYTES_MIN (64 * DRIVE_BLOCK) /* of a plane that is worth a gap */
 
 typedef struct emitter {
     mfi_program *p;
@@ -94,7 +95,7 @@ static uint8_t x_bits_of(const emitter *e, mfi_role role, mfi_qtype type, uint32
  */
 static uint64_t beside_file(uint64_t at, uint64_t bytes, uint64_t file_offset)
 {
-    if (bytes < 64 * DRIVE_BLOCK || file_offset % ELEMENT != 0)
+    if (bytes < BESIDE_BYTES_MIN || file_offset % ELEMENT != 0)
         return at;
     return at + (file_offset - at) % DRIVE_BLOCK;
 }
@@ -216,7 +217,7 @@ static mf_status place_experts(emitter *e, mf_error *err)
             for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++) {
                 uint64_t bytes = mfi_quant_plane_bytes(m->type, p, m->rows, m->cols);
                 uint64_t begin = l->bytes;
-                if (all_beside(e, layer, proj, p, m->rows))
+                if (bytes >= BESIDE_BYTES_MIN && all_beside(e, layer, proj, p, m->rows))
                     begin = beside_file(begin, bytes, extent_of(e, &src[proj], p, m->rows));
                 MFI_TRY(place_part(e, layer, begin, bytes, &m->offset[p], err));
             }

@@ -194,6 +194,12 @@ static uint32_t n_experts_total(const mfi_model *model)
     return mfi_model_n_routed(model) * model->shape.n_experts;
 }
 
+/* That one token chooses, over all layers. */
+static uint64_t token_experts(const mfi_model *model)
+{
+    return (uint64_t)mfi_model_n_routed(model) * model->shape.top_k;
+}
+
 /* ---- decisions ---- */
 
 static uint32_t ctx_least(const mfi_model *model)
@@ -270,7 +276,7 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
                          const sizes *z)
 {
     char a[32];
-    uint32_t total = n_experts_total(model), top_k = model->shape.top_k;
+    uint32_t total = n_experts_total(model);
     uint64_t least = fixed_bytes(plan, m, &plan->program, z, plan->ctx, 0);
     uint64_t room = plan->budget_bytes > least ? plan->budget_bytes - least : 0;
     uint32_t n = (uint32_t)MFI_MIN(room / plan->slot_stride, total);
@@ -282,7 +288,7 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
     char *reason = plan->reason[MFI_PLAN_SLOTS];
     if (plan->n_slots == total)
         snprintf(reason, MFI_PLAN_REASON_BYTES, "all %u experts fit: each is read once", total);
-    else if (plan->n_slots < (uint64_t)model->shape.n_layers * top_k)
+    else if (plan->n_slots < token_experts(model))
         snprintf(
             reason, MFI_PLAN_REASON_BYTES,
             "%u of %u experts; less than one token's working set (%s), so the next token finds "
@@ -297,8 +303,7 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
  * used hits next to nothing, and counts keep what is popular (docs/streaming.md has figures). */
 static void choose_policy(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o)
 {
-    uint64_t token = n_experts_total(model) / model->shape.n_experts * model->shape.top_k;
-    bool small = plan->n_slots < token;
+    bool small = plan->n_slots < token_experts(model);
     plan->policy = o->policy ? o->policy : small ? "lfu" : "lru";
     snprintf(plan->policy_reason, sizeof plan->policy_reason, "%s",
              o->policy ? "as asked"
