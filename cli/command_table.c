@@ -205,7 +205,10 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "As llama-bench does it: random tokens, a run to warm up, then mean and deviation "
                 "of the repetitions; the table and the JSON keys are llama-bench's, as far as they "
                 "apply. Beside them stand the bytes of weights that decoding went through a second "
-                "and what as many threads can read of memory at best, measured at the end.\n"
+                "and what as many threads can read of memory at best, measured at the end. --ops "
+                "adds "
+                "a table of what the ops of the forward pass took, with the weights, experts and "
+                "cached positions that they went through.\n"
                 "Example:  moeflux bench -m model.gguf -p 512 -n 64 -r 5",
         },
     [CLI_PERPLEXITY] =

@@ -305,6 +305,12 @@ const cli_option cli_options[] = {
      .help = "form of the report",
      .fallback = "md"},
 
+    {{"--ops"},
+     CLI_FLAG,
+     BENCH,
+     AT(ops),
+     .help = "also the time of every kind of op, its share, its bytes and GB/s; they then run one "
+             "by one"},
     {{"-c", "--ctx-size"},
      CLI_INT,
      PERPLEXITY,

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "op/op_bytes.h"
+
 struct mfi_forward {
     const mfi_plan *plan;
     const mfi_program *p;
@@ -27,6 +30,7 @@ struct mfi_forward {
     void *tick_user;
     mfi_tap_fn tap; /* may be NULL */
     void *tap_user;
+    mfi_op_time *times; /* [n_ops]; may be NULL */
 };
 
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
@@ -95,10 +99,40 @@ void mfi_forward_tap(mfi_forward *f, mfi_tap_fn tap, void *user)
     f->tap_user = user;
 }
 
+void mfi_forward_time_ops(mfi_forward *f, mfi_op_time *times)
+{
+    f->times = times;
+}
+
+static mf_status run_timed(mfi_forward *f, uint32_t first, uint32_t n, const mfi_step *step,
+                           mf_error *err)
+{
+    for (uint32_t i = first; i < first + n; i++) {
+        mfi_op_time *t = &f->times[i];
+        const uint64_t start = mfi_clock_ns();
+        MFI_TRY(f->backend->run(f->backend, i, 1, step, err));
+        MFI_TRY(f->backend->sync(f->backend, err));
+        t->ns += mfi_clock_ns() - start;
+        t->bytes += mfi_op_bytes(f->p, &f->p->ops[i], step);
+        t->n_runs++;
+    }
+    return MF_OK;
+}
+
+/* The head's ops: nobody taps them. */
+static mf_status run_head_ops(mfi_forward *f, const mfi_step *step, mf_error *err)
+{
+    const uint32_t first = f->p->head_first, n = f->p->n_ops - first;
+    return f->times ? run_timed(f, first, n, step, err)
+                    : f->backend->run(f->backend, first, n, step, err);
+}
+
 /* Runs ops [first, first + n). */
 static mf_status run_ops(mfi_forward *f, uint32_t first, uint32_t n, const mfi_step *step,
                          mf_error *err)
 {
+    if (f->times && !f->tap)
+        return run_timed(f, first, n, step, err);
     if (!f->tap)
         return f->backend->run(f->backend, first, n, step, err);
     for (uint32_t i = first; i < first + n; i++) {
@@ -273,7 +307,7 @@ static mf_status run_head(mfi_forward *f, mfi_step *step, mfi_want want,
     while (row < step->n_tok) {
         step->head_row = row;
         step->n_head = MFI_MIN(step->n_tok - row, p->n_logit_rows);
-        MFI_TRY(f->backend->run(f->backend, p->head_first, p->n_ops - p->head_first, step, err));
+        MFI_TRY(run_head_ops(f, step, err));
         MFI_TRY(f->backend->sync(f->backend, err));
         if (want == MFI_WANT_ALL && outputs->on_hidden)
             MFI_TRY(give_hidden(f, MFI_BUF_HN, p->shape.n_layers, step->n_head, outputs,

@@ -64,7 +64,8 @@ OPTIONS = {
     "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--no-progress"],
     "replay": ["--cache", "--policy", "--svg", "--json", "-t", "--threads", "-h", "--help"],
     "bench": [o for o in ENGINE if o not in ("-c", "--ctx-size", "--json")] + [
-        "-p", "--n-prompt", "-n", "--n-gen", "-r", "--repetitions", "-o", "--output", "--no-progress"],
+        "-p", "--n-prompt", "-n", "--n-gen", "-r", "--repetitions", "-o", "--output", "--ops",
+        "--no-progress"],
     "perplexity": ENGINE + ["-f", "--file", "--chunks", "--kl-divergence-base", "--save-all-logits",
                             "--kl-divergence", "--kl", "--no-progress"],
 }
