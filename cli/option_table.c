@@ -739,9 +739,10 @@ const cli_option cli_options[] = {
      ENGINE,
      .env = true,
      AT(isa),
-     .choices = "auto|c|avx2",
+     .choices = "auto|c|avx2|avx-vnni|avx512|neon|i8mm",
      .arg = "NAME",
-     .help = "kernels to use: c, avx2, avx-vnni, avx512, auto (the best this machine has)",
+     .help = "kernels to use: c, on x86 avx2, avx-vnni, avx512, on ARM neon, i8mm, auto (the best "
+             "this machine has)",
      .fallback = "auto"},
 
     {{"-t", "--threads"},

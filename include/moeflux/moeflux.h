@@ -93,7 +93,7 @@ typedef struct mf_engine_options {
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     mf_activations activations;
-    const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
+    const char *isa;        /* "c", "avx2", "avx-vnni", "avx512", "neon", "i8mm"; NULL or "auto": the best here */
     const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
     const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
