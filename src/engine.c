@@ -236,6 +236,7 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
                         .weight_bytes = e->plan.program.dense_bytes + e->plan.expert_bytes_total,
                         .token_bytes = e->plan.token_dense_bytes + e->plan.token_expert_bytes};
     snprintf(info->family, sizeof info->family, "%s", e->model->family);
+    info->isa_verified = mfi_isa_verified(e->plan.isa);
     snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
     snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
     snprintf(info->reader, sizeof info->reader, "%s", e->reader.reader);

@@ -93,7 +93,8 @@ typedef struct mf_engine_options {
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     mf_activations activations;
-    const char *isa;        /* "c", "avx2", "avx-vnni", "avx512", "neon", "i8mm"; NULL or "auto": the best here */
+    const char
+        *isa; /* "c", "avx2", "avx-vnni", "avx512", "neon", "i8mm"; NULL or "auto": the best here */
     const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
     const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
@@ -131,6 +132,7 @@ typedef struct mf_model_info {
     bool direct;           /* it reads past the page cache */
     char policy[8];        /* "lru" or "lfu" */
     char reader_reason[160];
+    bool isa_verified; /* whoever wrote those kernels has seen them run on such a processor */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);

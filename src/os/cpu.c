@@ -11,12 +11,9 @@
 #include <sys/sysctl.h>
 #endif
 
-static const char *const names[MFI_N_ISA] = {[MFI_ISA_C] = "c",
-                                             [MFI_ISA_AVX2] = "avx2",
-                                             [MFI_ISA_AVX_VNNI] = "avx-vnni",
-                                             [MFI_ISA_AVX512] = "avx512",
-                                             [MFI_ISA_NEON] = "neon",
-                                             [MFI_ISA_I8MM] = "i8mm"};
+static const char *const names[MFI_N_ISA] = {
+    [MFI_ISA_C] = "c",           [MFI_ISA_AVX2] = "avx2", [MFI_ISA_AVX_VNNI] = "avx-vnni",
+    [MFI_ISA_AVX512] = "avx512", [MFI_ISA_NEON] = "neon", [MFI_ISA_I8MM] = "i8mm"};
 
 #if defined(__x86_64__)
 /* By hand: clang 14's __builtin_cpu_supports doesn't know f16c and avxvnni. */

@@ -1,5 +1,6 @@
-/* Instruction-set levels: real machines, not feature bits. Each x86 level implies C and AVX2, but not
- * the others: processors with AVX-512 may lack AVX-VNNI, and the other way round. I8MM implies NEON. */
+/* Instruction-set levels: real machines, not feature bits. Each x86 level implies C and AVX2, but
+ * not the others: processors with AVX-512 may lack AVX-VNNI, and the other way round. I8MM implies
+ * NEON. */
 #ifndef MFI_OS_CPU_H
 #define MFI_OS_CPU_H
 

@@ -23,17 +23,17 @@ static __attribute__((unused)) struct {
 
 #define cmocka_unit_test(f)                                                                        \
     {                                                                                              \
-        #f, f                                                                                      \
+#f, f                                                                                      \
     }
 #define fail_msg(...)                                                                              \
     (fprintf(stderr, "%s:%d: ", __FILE__, __LINE__), fprintf(stderr, __VA_ARGS__),                 \
      fputc('\n', stderr), mft_now.failed = true, longjmp(mft_now.out, 1))
-#define assert_true(c)           ((c) ? (void)0 : fail_msg("%s is false", #c))
-#define assert_false(c)          assert_true(!(c))
-#define assert_non_null(p)       assert_true((p) != NULL)
-#define assert_int_equal(a, b)   assert_true((a) == (b))
+#define assert_true(c)               ((c) ? (void)0 : fail_msg("%s is false", #c))
+#define assert_false(c)              assert_true(!(c))
+#define assert_non_null(p)           assert_true((p) != NULL)
+#define assert_int_equal(a, b)       assert_true((a) == (b))
 #define assert_memory_equal(a, b, n) assert_true(memcmp(a, b, n) == 0)
-#define skip()                   longjmp(mft_now.out, 1)
+#define skip()                       longjmp(mft_now.out, 1)
 
 static inline int mft_run_group(const struct CMUnitTest *tests, size_t n)
 {

@@ -1,5 +1,5 @@
-/* The ARM levels. Nothing of a level but its table may be used before mfi_cpu_has() has said that the
- * machine has it. */
+/* The ARM levels. Nothing of a level but its table may be used before mfi_cpu_has() has said that
+ * the machine has it. */
 #ifndef MFI_KERNELS_ARM_ARM_H
 #define MFI_KERNELS_ARM_ARM_H
 

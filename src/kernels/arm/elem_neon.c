@@ -1,7 +1,7 @@
 /* Element-wise kernels, 8-bit activations and the tables of the ARM levels. Called through the
- * tables, on any thread. Incomplete vectors go through copies, so that an element's bits don't depend
- * on how a caller cuts its range. Attention, convolution, the delta rule, routing and the transposed
- * products are the C functions. */
+ * tables, on any thread. Incomplete vectors go through copies, so that an element's bits don't
+ * depend on how a caller cuts its range. Attention, convolution, the delta rule, routing and the
+ * transposed products are the C functions. */
 #include <arm_neon.h>
 #include <math.h>
 #include <string.h>
@@ -138,8 +138,8 @@ void mfi_neon_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to)
         uint32x4_t max = vdupq_n_u32(0);
         int32_t sum[2] = {0};
         for (int i = 0; i < MFI_Q8_BLOCK; i += 4) /* by bits: a NaN is larger than anything */
-            max = vmaxq_u32(max, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)),
-                                           vdupq_n_u32(0x7fffffff)));
+            max = vmaxq_u32(
+                max, vandq_u32(vreinterpretq_u32_f32(vld1q_f32(x + i)), vdupq_n_u32(0x7fffffff)));
         const uint32_t most = vmaxvq_u32(max);
         float d;
         memcpy(&d, &most, sizeof d);

@@ -101,8 +101,8 @@ static const float *input_block(const tile_args *a, uint32_t t, uint32_t c, uint
 /* ---- products ---- */
 
 /* n is a multiple of 16, n_t known to the compiler. */
-static inline __attribute__((always_inline)) void
-dot(const float *w, const float *const x[], uint32_t n, const uint32_t n_t, lanes16 acc[])
+static inline __attribute__((always_inline)) void dot(const float *w, const float *const x[],
+                                                      uint32_t n, const uint32_t n_t, lanes16 acc[])
 {
     lanes16 sum[4];
 #pragma GCC unroll 4
