@@ -138,6 +138,7 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
 #define PART_BYTES          24  /* where one plane of one matrix of an expert lies */
 #define SLOT_TABLE_BYTES    64  /* bookkeeping of a slot in store and policy */
 #define PAIR_TABLE_BYTES    8   /* forward: a (token, rank) choice, and where it stands */
+#define ROW_TABLE_BYTES     10  /* forward: a token, its sequence, and a row of the head */
 #define LAYER_TABLE_BYTES   256 /* the store's and one session's, beside the program */
 #define SESSION_LAYER_BYTES 128 /* each session's */
 #define SAMPLER_TOKEN_BYTES 16
@@ -175,8 +176,8 @@ static uint64_t table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slots
     uint64_t reqs = (uint64_t)held_max(s, n_slots) * MFI_MAX_PARTS;
     return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + 8) +
            reqs * (sizeof(mfi_io_req) + 16) + (uint64_t)n_slots * SLOT_TABLE_BYTES +
-           (uint64_t)p->chunk * s->top_k * PAIR_TABLE_BYTES + n_sessions * session_bytes(p, ctx) +
-           64 * MFI_KIB;
+           (uint64_t)p->chunk * (s->top_k * PAIR_TABLE_BYTES + ROW_TABLE_BYTES) +
+           n_sessions * session_bytes(p, ctx) + 64 * MFI_KIB;
 }
 
 static uint64_t process_bytes(const mfi_plan *plan, const mfi_machine *m)

@@ -179,9 +179,9 @@ static void append(mf_session *s, const int32_t *tokens, uint32_t n)
 }
 
 /* The forward pass has them until its next run, which may be another session's. */
-static void keep_logits(mf_session *s)
+static void keep_logits(mf_session *s, uint32_t i)
 {
-    memcpy(s->logits, mfi_forward_logits(s->host->forward),
+    memcpy(s->logits, mfi_forward_logits(s->host->forward, i),
            s->plan->program.shape.n_vocab * sizeof *s->logits);
     s->has_logits = true;
 }
@@ -215,8 +215,8 @@ static mf_status eval_chunks(mf_session *s, const int32_t *tokens, size_t n,
         r->at = at;
         r->len = len;
         mfi_want want = all ? MFI_WANT_ALL : at + len == n ? MFI_WANT_LAST : MFI_WANT_NOTHING;
-        MFI_TRY(mfi_forward_run(s->host->forward, tokens + at, len, s->length, s->mem, want,
-                                outputs, at, err));
+        mfi_run run = {tokens + at, len, s->length, s->mem, want};
+        MFI_TRY(mfi_forward_run(s->host->forward, &run, 1, outputs, at, err));
         append(s, tokens + at, len);
         at += len;
         if (tell_chunks && !s->host->progress(s->host->progress_user, "prompt", "tokens", at, n) &&
@@ -242,37 +242,43 @@ mf_status mf_session_eval(mf_session *s, const int32_t *tokens, size_t n_tokens,
     mfi_forward_on_layer(s->host->forward, NULL, NULL);
     s->broken = status != MF_OK;
     if (status == MF_OK)
-        keep_logits(s);
+        keep_logits(s, 0);
     return status;
 }
 
 mf_status mfi_session_pass(const mfi_part *parts, uint32_t n_parts,
                            const mfi_prompt_progress *progress, mf_error *err)
 {
-    mf_status status = MF_OK;
+    mfi_run runs[MFI_MAX_SESSIONS];
     report r;
-    if (n_parts > 0 && progress && parts[0].n > 1 && parts[0].session->host->progress) {
-        r = (report){parts[0].session, progress->at, parts[0].n, progress->n, mfi_clock_ns()};
-        mfi_forward_on_layer(r.s->host->forward, tell, &r);
-    }
+    if (n_parts == 0)
+        return MF_OK;
+    const mfi_session_host *host = parts[0].session->host;
+    MFI_ASSERT(n_parts <= MFI_MAX_SESSIONS);
+    mf_status status = MF_OK;
     for (uint32_t i = 0; i < n_parts && status == MF_OK; i++) {
         mf_session *s = parts[i].session;
-        status = commit_kv(s, s->length + parts[i].n, err);
         s->has_logits = false;
-        if (status == MF_OK)
-            status =
-                mfi_forward_run(s->host->forward, parts[i].tokens, parts[i].n, s->length, s->mem,
-                                parts[i].logits ? MFI_WANT_LAST : MFI_WANT_NOTHING, NULL, 0, err);
-        if (status == MF_OK) {
-            append(s, parts[i].tokens, parts[i].n);
-            if (parts[i].logits)
-                keep_logits(s);
-        }
+        runs[i] = (mfi_run){parts[i].tokens, parts[i].n, s->length, s->mem,
+                            parts[i].logits ? MFI_WANT_LAST : MFI_WANT_NOTHING};
+        status = commit_kv(s, s->length + parts[i].n, err);
     }
-    for (uint32_t i = 0; i < n_parts && status != MF_OK; i++)
-        parts[i].session->broken = true;
-    if (n_parts > 0)
-        mfi_forward_on_layer(parts[0].session->host->forward, NULL, NULL);
+    if (progress && parts[0].n > 1 && host->progress) {
+        r = (report){parts[0].session, progress->at, parts[0].n, progress->n, mfi_clock_ns()};
+        mfi_forward_on_layer(host->forward, tell, &r);
+    }
+    if (status == MF_OK)
+        status = mfi_forward_run(host->forward, runs, n_parts, NULL, 0, err);
+    mfi_forward_on_layer(host->forward, NULL, NULL);
+    for (uint32_t i = 0, n_logits = 0; i < n_parts; i++) {
+        mf_session *s = parts[i].session;
+        s->broken = status != MF_OK;
+        if (s->broken)
+            continue;
+        append(s, parts[i].tokens, parts[i].n);
+        if (parts[i].logits)
+            keep_logits(s, n_logits++);
+    }
     return status;
 }
 
