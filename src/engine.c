@@ -25,6 +25,7 @@ struct mf_engine {
     mfi_trace *trace;
     mfi_store *store;
     mfi_forward *forward;
+    mfi_stats_log *stats; /* NULL: none is written */
     mfi_gen_config gen;
     mfi_session_host host;
     mfi_imatrix *imatrix; /* NULL: none is collected */
@@ -161,6 +162,11 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                err));
     MFI_TRY(open_store(e, slots, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
+    if (o->stats_path) {
+        mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
+        MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
+        mfi_forward_on_run(e->forward, mfi_stats_log_run, e->stats);
+    }
     if (o->collect_imatrix) {
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
@@ -192,12 +198,21 @@ mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, m
     return MF_OK;
 }
 
+mf_status mf_engine_flush(mf_engine *e, mf_error *err)
+{
+    mf_status status = e->trace ? mfi_trace_flush(e->trace, err) : MF_OK;
+    if (status == MF_OK && e->stats)
+        status = mfi_stats_log_status(e->stats, err);
+    return status;
+}
+
 void mf_engine_close(mf_engine **engine)
 {
     mf_engine *e = *engine;
     if (!e)
         return;
     mfi_forward_close(&e->forward);
+    mfi_stats_log_close(&e->stats);
     mfi_imatrix_close(&e->imatrix);
     mfi_vocab_trie_close(&e->trie);
     mfi_store_close(&e->store);

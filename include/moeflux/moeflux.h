@@ -96,6 +96,7 @@ typedef struct mf_engine_options {
     mf_activations activations;
     const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
     const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
+    const char *stats_path; /* write what each evaluation cost here as JSON lines; NULL: nowhere */
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
     const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
                            or "auto": measured, when there is much to read */
@@ -114,6 +115,8 @@ MF_API void mf_engine_options_default(mf_engine_options *options);
  * resident weights. MF_ERR_BUDGET carries the smallest workable budget in its message. */
 MF_API mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options,
                                 mf_error *err);
+/* Has the trace written; says if it or the statistics couldn't be, which never stops the model. */
+MF_API mf_status mf_engine_flush(mf_engine *engine, mf_error *err);
 MF_API void mf_engine_close(mf_engine **engine);
 
 typedef struct mf_model_info {
