@@ -30,6 +30,7 @@ struct mf_engine {
     mfi_session_host host;
     mfi_imatrix *imatrix; /* NULL: none is collected */
     mfi_vocab_trie *trie; /* NULL: no grammars */
+    mfi_op_time *times;   /* [n_ops]; NULL: ops aren't timed */
 };
 
 void mf_engine_options_default(mf_engine_options *options)
@@ -223,6 +224,7 @@ void mf_engine_close(mf_engine **engine)
         e->backend->close(e->backend);
     if (e->planned)
         mfi_plan_free(&e->plan);
+    free(e->times);
     free(e->parts);
     free(e->layers);
     free(e->files);
@@ -296,6 +298,25 @@ void mf_engine_stats_reset(mf_engine *e)
 {
     mfi_store_stats_reset(e->store);
     mfi_forward_n_tokens_reset(e->forward);
+    if (e->times)
+        memset(e->times, 0, e->plan.program.n_ops * sizeof *e->times);
+}
+
+mf_status mf_engine_time_ops(mf_engine *e, bool on, mf_error *err)
+{
+    mfi_op_time *times = on ? calloc(e->plan.program.n_ops, sizeof *times) : NULL;
+    if (on && !times)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the times of %u ops",
+                        e->plan.program.n_ops);
+    mfi_forward_time_ops(e->forward, times);
+    free(e->times);
+    e->times = times;
+    return MF_OK;
+}
+
+size_t mf_engine_op_times(const mf_engine *e, mf_op_time *times, size_t n_max)
+{
+    return e->times ? mfi_engine_sum_ops(&e->plan.program, e->times, times, n_max) : 0;
 }
 
 mfi_session_host *mfi_engine_session_host(mf_engine *e)

@@ -158,6 +158,20 @@ typedef struct mf_stats {
 MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
 MF_API void mf_engine_stats_reset(mf_engine *engine);
 
+/* What ops of the forward pass took. Those of all layers that do the same count together. */
+typedef struct mf_op_time {
+    char name[48]; /* "matmul q k v": the op, and which buffers it fills */
+    uint64_t n_runs, ns;
+    uint64_t bytes; /* weights, experts and cached positions that it went through, once a run */
+} mf_op_time;
+
+/* Times every op from now on (or no more), beginning at nothing; mf_engine_stats_reset begins at
+ * nothing, too. The results are the same. MF_ERR_NO_MEMORY. */
+MF_API mf_status mf_engine_time_ops(mf_engine *engine, bool on, mf_error *err);
+/* Fills the first n_max of them, in the order of the forward pass, and returns how many there are;
+ * 0 if they aren't timed. */
+MF_API size_t mf_engine_op_times(const mf_engine *engine, mf_op_time *times, size_t n_max);
+
 /* ---- plan ----------------------------------------------------------------------------------- */
 
 /* Makes the plan that mf_engine_open would follow, without loading weights, and writes it as a

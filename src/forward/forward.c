@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "op/op_bytes.h"
 
 /* Pairs that are computed in one go while reads are under way: a reader without threads goes on
  * only as far as it is asked (io.h), and slots come free as their experts are done. */
@@ -41,6 +42,7 @@ struct mfi_forward {
     void *tick_user;
     mfi_tap_fn tap; /* may be NULL */
     void *tap_user;
+    mfi_op_time *times; /* [n_ops]; may be NULL */
 };
 
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
@@ -124,21 +126,39 @@ void mfi_forward_on_run(mfi_forward *f, mfi_run_fn on_run, void *user)
     f->on_run_user = user;
 }
 
+void mfi_forward_time_ops(mfi_forward *f, mfi_op_time *times)
+{
+    f->times = times;
+}
+
+/* Runs op i by itself, for those who watch ops; nobody taps the head. */
+static mf_status run_watched(mfi_forward *f, uint32_t i, const mfi_step *step, mf_error *err)
+{
+    uint64_t begin_ns = mfi_clock_ns();
+    MFI_TRY(f->backend->run(f->backend, i, 1, step, err));
+    MFI_TRY(f->backend->sync(f->backend, err));
+    if (f->times) {
+        mfi_op_time *t = &f->times[i];
+        t->ns += mfi_clock_ns() - begin_ns;
+        t->bytes += mfi_op_bytes(f->p, &f->p->ops[i], step);
+        t->n_runs++;
+    }
+    if (f->tap && i < f->p->head_first)
+        f->tap(f->tap_user, i, step, f->backend);
+    return MF_OK;
+}
+
 /* Runs ops [first, first + n): all arithmetic, which is timed here. */
 static mf_status run_ops(mfi_forward *f, uint32_t first, uint32_t n, const mfi_step *step,
                          mf_error *err)
 {
     uint64_t begin_ns = mfi_clock_ns();
+    bool watched = f->tap || f->times;
     mf_status status = MF_OK;
-    if (!f->tap)
+    if (!watched)
         status = f->backend->run(f->backend, first, n, step, err);
-    for (uint32_t i = first; f->tap && status == MF_OK && i < first + n; i++) {
-        status = f->backend->run(f->backend, i, 1, step, err);
-        if (status == MF_OK)
-            status = f->backend->sync(f->backend, err);
-        if (status == MF_OK)
-            f->tap(f->tap_user, i, step, f->backend);
-    }
+    for (uint32_t i = first; watched && status == MF_OK && i < first + n; i++)
+        status = run_watched(f, i, step, err);
     f->arith_ns += mfi_clock_ns() - begin_ns;
     return status;
 }
@@ -309,16 +329,6 @@ static mf_status give_hidden(mfi_forward *f, mfi_buf_id buf, size_t layer, uint3
     return MF_OK;
 }
 
-/* Nobody taps the head. */
-static mf_status run_head_ops(mfi_forward *f, const mfi_step *step, mf_error *err)
-{
-    uint64_t begin_ns = mfi_clock_ns();
-    uint32_t first = f->p->head_first;
-    mf_status status = f->backend->run(f->backend, first, f->p->n_ops - first, step, err);
-    f->arith_ns += mfi_clock_ns() - begin_ns;
-    return status == MF_OK ? sync_ops(f, err) : status;
-}
-
 /* The head on n_rows of f->head_rows, a few at a time. */
 static mf_status run_head(mfi_forward *f, mfi_step *step, uint32_t n_rows,
                           const mf_eval_outputs *outputs, size_t index0, mf_error *err)
@@ -328,7 +338,8 @@ static mf_status run_head(mfi_forward *f, mfi_step *step, uint32_t n_rows,
     for (uint32_t row = 0; row < n_rows; row += step->n_head) {
         step->head_rows = f->head_rows + row;
         step->n_head = MFI_MIN(n_rows - row, p->n_logit_rows);
-        MFI_TRY(run_head_ops(f, step, err));
+        MFI_TRY(run_ops(f, p->head_first, p->n_ops - p->head_first, step, err));
+        MFI_TRY(sync_ops(f, err));
         if (outputs && outputs->on_hidden)
             MFI_TRY(give_hidden(f, MFI_BUF_HN, p->shape.n_layers, step->n_head, outputs,
                                 index0 + row, err));
