@@ -1,6 +1,7 @@
 /* Conversion to GGUF: what is computed from the file is, to the bit, what is computed from its
  * source; the file keeps the promises of every output. That llama.cpp reads it, too, is checked by
  * tools/llama_compare.py. */
+#include "fake/evaluate.h"
 #include "fake/model_files.h"
 #include "fake/support.h"
 
@@ -16,8 +17,6 @@
 #include "base/limits.h"
 #include "format/format.h"
 #include "quant/quant.h"
-
-enum { N_IDS = 24 };
 
 static const char *fresh(const char *name)
 {
@@ -60,57 +59,6 @@ static const char *convert(const char *in, const char *type)
 }
 
 /* ---- what is computed ---- */
-
-typedef struct capture {
-    float *logits;
-    size_t n;
-} capture;
-
-static bool take_logits(void *user, size_t index, const float *row, size_t n)
-{
-    capture *c = user;
-    c->logits = realloc(c->logits, (index + 1) * n * sizeof *row);
-    memcpy(c->logits + index * n, row, n * sizeof *row);
-    c->n = (index + 1) * n;
-    return true;
-}
-
-static capture evaluate(const char *path)
-{
-    mf_error err;
-    mf_engine *engine;
-    mf_session *session;
-    mf_model_info info;
-    mf_engine_options o;
-    mf_engine_options_default(&o);
-    o.model_path = path;
-    o.activations = MF_ACTIVATIONS_F32;
-    o.ctx = 64;
-    o.n_threads = 2;
-    mft_ok(mf_engine_open(&engine, &o, &err), &err);
-    mft_ok(mf_session_open(&session, engine, &err), &err);
-    mf_engine_info(engine, &info);
-    int32_t ids[N_IDS];
-    for (int i = 0; i < N_IDS; i++)
-        ids[i] = (int32_t)((uint32_t)(i * 67 + 5) % info.n_vocab);
-    capture c = {0};
-    mf_eval_outputs out = {sizeof out, take_logits, NULL, &c};
-    mft_ok(mf_session_eval(session, ids, N_IDS, &out, &err), &err);
-    mf_session_close(&session);
-    mf_engine_close(&engine);
-    return c;
-}
-
-static double nmse(capture a, capture b)
-{
-    double d = 0, s = 0;
-    assert_int_equal(a.n, b.n);
-    for (size_t i = 0; i < a.n; i++) {
-        d += ((double)a.logits[i] - b.logits[i]) * ((double)a.logits[i] - b.logits[i]);
-        s += (double)b.logits[i] * b.logits[i];
-    }
-    return d / s;
-}
 
 /* Every tensor of two GGUF files has the same bytes. */
 static void assert_same_tensors(const char *path_a, const char *path_b)
@@ -161,18 +109,16 @@ static void test_same_bits(void **state)
     if (!family(0))
         mft_skip("no oracle");
     for (size_t f = 0; f < 4; f++) {
-        capture want = evaluate(family(f));
+        mft_logits want = mft_evaluate(family(f), 2);
         for (size_t t = 0; t < 3; t++) {
-            capture got = evaluate(convert(family(f), types[t].type));
-            double e = nmse(got, want);
+            mft_logits got = mft_evaluate(convert(family(f), types[t].type), 2);
+            double e = mft_nmse(got, want);
             printf("  %s %s: NMSE %.2g\n", families[f], types[t].type, e);
-            if (types[t].limit == 0 && memcmp(got.logits, want.logits, want.n * sizeof(float)) != 0)
-                fail_msg("%s as %s: logits differ, NMSE %g", families[f], types[t].type, e);
             if (!(e <= types[t].limit))
                 fail_msg("%s as %s: NMSE %g", families[f], types[t].type, e);
-            free(got.logits);
+            free(got.values);
         }
-        free(want.logits);
+        free(want.values);
     }
 }
 
@@ -206,15 +152,16 @@ static void test_pocket(void **state)
     (void)state;
     mf_error err;
     const char *f32 = convert(pocket(), "f32"), *q4 = convert(pocket(), "q4_k");
-    capture want = evaluate(pocket()), exact = evaluate(f32), coarse = evaluate(q4);
-    double e = nmse(exact, want), e4 = nmse(coarse, want);
+    mft_logits want = mft_evaluate(pocket(), 2), exact = mft_evaluate(f32, 2),
+               coarse = mft_evaluate(q4, 2);
+    double e = mft_nmse(exact, want), e4 = mft_nmse(coarse, want);
     printf("  f32: NMSE %.2g, q4_k: NMSE %.2g\n", e, e4);
     assert_true(
         e == 0); /* the same bits: q * scale + bias in float is what the engine multiplies with */
     assert_true(e4 < 0.15);
-    free(want.logits);
-    free(exact.logits);
-    free(coarse.logits);
+    free(want.values);
+    free(exact.values);
+    free(coarse.values);
 
     mfi_catalog *c = NULL;
     mft_ok(mfi_format_open(&c, q4, &err), &err);

@@ -9,11 +9,10 @@
 #include <sys/stat.h>
 
 #include "base/rng.h"
+#include "fake/evaluate.h"
 #include "fake/gguf_files.h"
 #include "fake/model_files.h"
 #include "format/format.h"
-
-enum { N_IDS = 24 };
 
 static const char *fresh(const char *name)
 {
@@ -55,62 +54,6 @@ static unsigned char *read_plane(const mfi_catalog *c, const mfi_tensor *t, uint
     unsigned char *data = malloc(e.len + 1);
     mft_ok(mfi_file_read(mfi_catalog_file(c, e.file), data, e.len, e.offset, &err), &err);
     return data;
-}
-
-/* ---- what is computed ---- */
-
-typedef struct capture {
-    float *logits;
-    size_t n;
-} capture;
-
-static bool take_logits(void *user, size_t index, const float *row, size_t n)
-{
-    capture *c = user;
-    c->logits = realloc(c->logits, (index + 1) * n * sizeof *row);
-    memcpy(c->logits + index * n, row, n * sizeof *row);
-    c->n = (index + 1) * n;
-    return true;
-}
-
-static capture evaluate(const char *path)
-{
-    mf_error err;
-    mf_engine *engine;
-    mf_session *session;
-    mf_model_info info;
-    mf_engine_options o;
-    mf_engine_options_default(&o);
-    o.model_path = path;
-    o.activations = MF_ACTIVATIONS_F32;
-    o.ctx = 64;
-    o.n_threads = 2;
-    mft_ok(mf_engine_open(&engine, &o, &err), &err);
-    mft_ok(mf_session_open(&session, engine, &err), &err);
-    mf_engine_info(engine, &info);
-    int32_t ids[N_IDS];
-    for (int i = 0; i < N_IDS; i++)
-        ids[i] = (int32_t)((uint32_t)(i * 67 + 5) % info.n_vocab);
-    capture c = {0};
-    mf_eval_outputs out = {sizeof out, take_logits, NULL, &c};
-    mft_ok(mf_session_eval(session, ids, N_IDS, &out, &err), &err);
-    mf_session_close(&session);
-    mf_engine_close(&engine);
-    return c;
-}
-
-static double nmse(const char *path_a, const char *path_b)
-{
-    capture a = evaluate(path_a), b = evaluate(path_b);
-    double d = 0, s = 0;
-    assert_int_equal(a.n, b.n);
-    for (size_t i = 0; i < a.n; i++) {
-        d += ((double)a.logits[i] - b.logits[i]) * ((double)a.logits[i] - b.logits[i]);
-        s += (double)b.logits[i] * b.logits[i];
-    }
-    free(a.logits);
-    free(b.logits);
-    return d / s;
 }
 
 /* ---- what is written ---- */
@@ -176,7 +119,7 @@ static void gguf_of_every_family(void **state)
         const char *want = convert(in, NULL, 6);
         const char *got = convert(convert(in, "bf16", 0), NULL, 6);
         uint32_t n = compare_folders(got, want);
-        double e = nmse(got, want);
+        double e = mft_nmse_of(got, want, 2);
         printf("  %s: %u tensors to the bit; NMSE of the logits %.2g\n", families[f], n, e);
         assert_true(n > 20);
         assert_true(e < 0.02); /* routers have float32 scales in one, bfloat16 in the other */
@@ -194,7 +137,7 @@ static void gguf_of_block_types(void **state)
         const char *in = mft_unpack(files[i], mft_folder());
         if (!in)
             mft_skip("no oracle, or no xz");
-        double e = nmse(convert(in, NULL, 8), in);
+        double e = mft_nmse_of(convert(in, NULL, 8), in, 2);
         printf("  %s: NMSE %.2g\n", files[i], e);
         assert_true(e < 5e-3);
     }
@@ -325,11 +268,11 @@ static void packed_fp8(void **state)
                ",\"quantization_config\":{\"quant_method\":\"fp8\","
                "\"weight_block_size\":[128,128]}");
     write_twin(bf16, t.bf16, t.n_bf16, "");
-    double e = nmse(fp8, bf16);
+    double e = mft_nmse_of(fp8, bf16, 2);
     printf("  FP8 against its values: NMSE %.2g\n", e);
     assert_true(e < 1e-12);
     compare_folders(convert(fp8, NULL, 4), convert(bf16, NULL, 4));
-    e = nmse(convert(fp8, "f32", 0), bf16);
+    e = mft_nmse_of(convert(fp8, "f32", 0), bf16, 2);
     assert_true(e < 1e-12);
     for (size_t i = 0; i < t.n_bf16; i++)
         free((void *)t.bf16[i].data);
