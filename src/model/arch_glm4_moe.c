@@ -35,7 +35,7 @@ static const mfi_name_rule moe_names[] = {ROUTED};
 
 static const mfi_name_rule shared_names[] = {
     ROUTED,
-    MFI_NAMES_SHARED,
+    MFI_NAMES_SHARED("mlp.shared_experts"),
 };
 
 /* What only some have: biases, norms of queries and keys. */

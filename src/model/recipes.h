@@ -84,22 +84,15 @@ extern const mfi_expert_names mfi_experts_sparse;
     MFI_VECTOR(ATTN_Q_BIAS, Q, "self_attn.q_proj.bias", "attn_q.bias"),                            \
         MFI_VECTOR(ATTN_K_BIAS, KV, "self_attn.k_proj.bias", "attn_k.bias"),                       \
         MFI_VECTOR(ATTN_V_BIAS, KV, "self_attn.v_proj.bias", "attn_v.bias")
+#define MFI_NAMES_SHARED(where)                                                                    \
+    MFI_MATRIX(SHARED_GATE, SHARED, HIDDEN, where ".gate_proj.weight", "ffn_gate_shexp.weight"),   \
+        MFI_MATRIX(SHARED_UP, SHARED, HIDDEN, where ".up_proj.weight", "ffn_up_shexp.weight"),     \
+        MFI_MATRIX(SHARED_DOWN, HIDDEN, SHARED, where ".down_proj.weight",                         \
+                   "ffn_down_shexp.weight")
 #define MFI_NAMES_SHARED_GATED                                                                     \
-    MFI_MATRIX(SHARED_GATE, SHARED, HIDDEN, "mlp.shared_expert.gate_proj.weight",                  \
-               "ffn_gate_shexp.weight"),                                                           \
-        MFI_MATRIX(SHARED_UP, SHARED, HIDDEN, "mlp.shared_expert.up_proj.weight",                  \
-                   "ffn_up_shexp.weight"),                                                         \
-        MFI_MATRIX(SHARED_DOWN, HIDDEN, SHARED, "mlp.shared_expert.down_proj.weight",              \
-                   "ffn_down_shexp.weight"),                                                       \
+    MFI_NAMES_SHARED("mlp.shared_expert"),                                                         \
         MFI_MATRIX(SHARED_SCALE, 1, HIDDEN, "mlp.shared_expert_gate.weight",                       \
                    "ffn_gate_inp_shexp.weight")
-#define MFI_NAMES_SHARED                                                                           \
-    MFI_MATRIX(SHARED_GATE, SHARED, HIDDEN, "mlp.shared_experts.gate_proj.weight",                 \
-               "ffn_gate_shexp.weight"),                                                           \
-        MFI_MATRIX(SHARED_UP, SHARED, HIDDEN, "mlp.shared_experts.up_proj.weight",                 \
-                   "ffn_up_shexp.weight"),                                                         \
-        MFI_MATRIX(SHARED_DOWN, HIDDEN, SHARED, "mlp.shared_experts.down_proj.weight",             \
-                   "ffn_down_shexp.weight")
 
 extern const mfi_name_rule mfi_names_begin[1];
 extern const mfi_name_rule mfi_names_head_plain[2];   /* norms stored as they multiply */

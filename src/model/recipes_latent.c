@@ -78,7 +78,7 @@ const mfi_name_rule mfi_names_deepseek_moe[6] = {
     MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
     MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.gate.weight", "ffn_gate_inp.weight"),
     MFI_VECTOR(ROUTER_CORRECTION, EXPERTS, "mlp.gate.e_score_correction_bias", "exp_probs_b.bias"),
-    MFI_NAMES_SHARED,
+    MFI_NAMES_SHARED("mlp.shared_experts"),
 };
 
 const mfi_name_rule mfi_names_deepseek_dense[4] = {
