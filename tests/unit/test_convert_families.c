@@ -18,15 +18,6 @@
 #include "format/format.h"
 #include "quant/quant.h"
 
-static const char *fresh(void)
-{
-    static char path[16][512];
-    static int n;
-    char *p = path[n & 15];
-    snprintf(p, sizeof path[0], "%s/%d.gguf", mft_tmpdir(), n++);
-    return p;
-}
-
 static mf_status try_convert(const char *in, const char *out, const char *type, mf_error *err)
 {
     mf_convert_options o;
@@ -41,7 +32,7 @@ static mf_status try_convert(const char *in, const char *out, const char *type, 
 static const char *convert(const char *in, const char *type)
 {
     mf_error err;
-    const char *out = fresh();
+    const char *out = mft_fresh("m.gguf");
     mft_ok(try_convert(in, out, type, &err), &err);
     return out;
 }
@@ -291,7 +282,7 @@ static void gpt_oss(void **state)
 static void refused(const char *in)
 {
     mf_error err;
-    const char *out = fresh();
+    const char *out = mft_fresh("m.gguf");
     assert_int_equal(try_convert(in, out, "f32", &err), MF_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "GGUF can't hold"));
     assert_int_equal(access(out, F_OK), -1);

@@ -5,7 +5,6 @@
 #include "fake/model_files.h"
 #include "fake/support.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,26 +16,6 @@
 #include "base/limits.h"
 #include "format/format.h"
 #include "quant/quant.h"
-
-static const char *fresh(const char *name)
-{
-    static char path[32][512];
-    static int n;
-    char *p = path[n & 31];
-    snprintf(p, sizeof path[0], "%s/%s-%d.gguf", mft_tmpdir(), name, n++);
-    return p;
-}
-
-static size_t n_entries(const char *path)
-{
-    size_t n = 0;
-    DIR *dir = opendir(path);
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir));)
-        n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
 
 static mf_convert_options options_for(const char *in, const char *out, const char *type)
 {
@@ -52,7 +31,7 @@ static mf_convert_options options_for(const char *in, const char *out, const cha
 static const char *convert(const char *in, const char *type)
 {
     mf_error err;
-    const char *out = fresh(type);
+    const char *out = mft_fresh("m.gguf");
     mf_convert_options o = options_for(in, out, type);
     mft_ok(mf_convert(&o, &err), &err);
     return out;
@@ -208,8 +187,7 @@ static void test_threads_and_memory(void **state)
 {
     (void)state;
     mf_error err;
-    size_t len_a, len_b;
-    const char *a = fresh("t1"), *b = fresh("t5");
+    const char *a = mft_fresh("t1.gguf"), *b = mft_fresh("t5.gguf");
     mf_convert_options o = options_for(pocket(), a, "q4_0");
     o.n_threads = 1;
     o.memory_bytes = 40000; /* a row or two at a time */
@@ -218,11 +196,7 @@ static void test_threads_and_memory(void **state)
     o.n_threads = 5;
     o.memory_bytes = 0;
     mft_ok(mf_convert(&o, &err), &err);
-    unsigned char *file_a = mft_read(a, &len_a), *file_b = mft_read(b, &len_b);
-    assert_int_equal(len_a, len_b);
-    assert_memory_equal(file_a, file_b, len_a);
-    free(file_a);
-    free(file_b);
+    mft_same_file(a, b);
 }
 
 /* ---- refusals ---- */
@@ -239,8 +213,8 @@ static void test_refusals(void **state)
 {
     (void)state;
     mf_error err;
-    size_t before = n_entries(mft_tmpdir());
-    const char *out = fresh("no");
+    size_t before = mft_n_entries(mft_tmpdir());
+    const char *out = mft_fresh("no.gguf");
 
     mf_convert_options o = options_for(pocket(), out, "q5_k");
     assert_int_equal(mf_convert(&o, &err), MF_ERR_ARGUMENT);
@@ -270,12 +244,12 @@ static void test_refusals(void **state)
     setrlimit(RLIMIT_FSIZE, &old);
     assert_int_equal(status, MF_ERR_DISK_FULL);
 
-    assert_int_equal(n_entries(mft_tmpdir()), before);
+    assert_int_equal(mft_n_entries(mft_tmpdir()), before);
 
     mft_ok(mf_convert(&o, &err), &err);
     assert_int_equal(mf_convert(&o, &err), MF_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "exists already"));
-    assert_int_equal(n_entries(mft_tmpdir()), before + 1);
+    assert_int_equal(mft_n_entries(mft_tmpdir()), before + 1);
 }
 
 int main(void)

@@ -12,16 +12,7 @@
 #include "fake/evaluate.h"
 #include "fake/gguf_files.h"
 #include "fake/model_files.h"
-#include "format/format.h"
-
-static const char *fresh(const char *name)
-{
-    static char path[32][512];
-    static int n;
-    char *p = path[n & 31];
-    snprintf(p, sizeof path[0], "%s/%d-%s", mft_tmpdir(), n++, name);
-    return p;
-}
+#include "fake/stored.h"
 
 /* To GGUF (type) or to MLX (bits, groups of 32). */
 static const char *convert(const char *in, const char *type, uint32_t bits)
@@ -30,30 +21,13 @@ static const char *convert(const char *in, const char *type, uint32_t bits)
     mf_convert_options o;
     mf_convert_options_default(&o);
     o.in_path = in;
-    o.out_path = fresh(type ? "m.gguf" : "mlx");
+    o.out_path = mft_fresh(type ? "m.gguf" : "mlx");
     o.type = type;
     o.bits = bits;
     o.group_size = 32;
     o.n_threads = 2;
     mft_ok(mf_convert(&o, &err), &err);
     return o.out_path;
-}
-
-static mfi_catalog *open_model(const char *path)
-{
-    mf_error err;
-    mfi_catalog *c = NULL;
-    mft_ok(mfi_format_open(&c, path, &err), &err);
-    return c;
-}
-
-static unsigned char *read_plane(const mfi_catalog *c, const mfi_tensor *t, uint32_t plane)
-{
-    mf_error err;
-    mfi_extent e = mfi_tensor_extent(t, plane, 0, mfi_tensor_rows(t));
-    unsigned char *data = malloc(e.len + 1);
-    mft_ok(mfi_file_read(mfi_catalog_file(c, e.file), data, e.len, e.offset, &err), &err);
-    return data;
 }
 
 /* ---- what is written ---- */
@@ -76,7 +50,7 @@ static void compare_floats(const char *name, const mfi_tensor *a, const mfi_tens
 /* Two MLX folders hold the same: to the bit where quantised types agree. Returns how many did. */
 static uint32_t compare_folders(const char *path_a, const char *path_b)
 {
-    mfi_catalog *a = open_model(path_a), *b = open_model(path_b);
+    mfi_catalog *a = mft_catalog_open(path_a), *b = mft_catalog_open(path_b);
     uint32_t n_equal = 0;
     assert_int_equal(mfi_catalog_n_tensors(a), mfi_catalog_n_tensors(b));
     for (uint32_t id = 0; id < mfi_catalog_n_tensors(a); id++) {
@@ -89,7 +63,7 @@ static uint32_t compare_folders(const char *path_a, const char *path_b)
         bool mlx = ta->type.kind == MFI_Q_MLX, same = mlx && mfi_qtype_equal(ta->type, tb->type);
         n_equal += same;
         for (uint32_t k = 0; k < mfi_quant_n_planes(ta->type); k++) {
-            unsigned char *x = read_plane(a, ta, k), *y = read_plane(b, tb, k);
+            unsigned char *x = mft_read_plane(a, ta, k), *y = mft_read_plane(b, tb, k);
             if (same && memcmp(x, y, mfi_tensor_bytes(ta, k)) != 0)
                 fail_msg("%s: plane %u differs", name, k);
             if (!mlx)
@@ -295,7 +269,7 @@ static void refusals(void **state)
     mft_gguf_write(&g, dir, "a.gguf");
     mf_convert_options_default(&o);
     o.in_path = mft_path(dir, "a.gguf");
-    o.out_path = fresh("no");
+    o.out_path = mft_fresh("no");
     mf_status status = mf_convert(&o, &err);
     assert_true(status == MF_ERR_UNSUPPORTED || status == MF_ERR_EMPTY_MANIFEST);
     assert_non_null(strstr(err.message, "a.gguf"));
