@@ -55,6 +55,13 @@ void mft_write(const char *dir, const char *name, const void *bytes, size_t len)
     assert_int_equal(fclose(f), 0);
 }
 
+void mft_write_buf(const char *dir, const char *name, mfi_buf *bytes)
+{
+    assert_false(bytes->failed);
+    mft_write(dir, name, bytes->data, bytes->len);
+    mfi_buf_free(bytes);
+}
+
 void mft_write_str(const char *dir, const char *name, const char *text)
 {
     mft_write(dir, name, text, strlen(text));

@@ -3,8 +3,7 @@
 #ifndef MFT_MODEL_FILES_H
 #define MFT_MODEL_FILES_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "base/buf.h"
 
 typedef struct mft_tensor {
     const char *name, *dtype;
@@ -25,6 +24,8 @@ const char *mft_fresh(const char *ending);
 size_t mft_n_entries(const char *dir);
 
 void mft_write(const char *dir, const char *name, const void *bytes, size_t len);
+/* Releases the buffer. */
+void mft_write_buf(const char *dir, const char *name, mfi_buf *bytes);
 void mft_write_str(const char *dir, const char *name, const char *text);
 /* A safetensors file from a header's text and n_data bytes of zeros. */
 void mft_write_header(const char *dir, const char *name, const char *header, size_t n_data);
