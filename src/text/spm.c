@@ -6,6 +6,7 @@
  * foreign, and every length is held to what is left. */
 #include "text/spm.h"
 #include "base/limits.h"
+#include "base/room.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -116,16 +117,10 @@ static mf_status read_piece(mfi_spm *spm, reader r)
             piece.type = (uint8_t)f.value;
         }
     }
-    if (spm->n == spm->cap) {
-        uint32_t cap = spm->cap ? spm->cap * 2 : 1024;
-        if (spm->n >= MFI_MAX_VOCAB - 1)
-            return mfi_fail(r.err, MF_ERR_LIMIT, "more than %u pieces", MFI_MAX_VOCAB);
-        mfi_spm_piece *pieces = realloc(spm->pieces, cap * sizeof *pieces);
-        if (!pieces)
-            return mfi_fail(r.err, MF_ERR_NO_MEMORY, "out of memory");
-        spm->pieces = pieces;
-        spm->cap = cap;
-    }
+    if (spm->n == spm->cap && spm->n >= MFI_MAX_VOCAB - 1)
+        return mfi_fail(r.err, MF_ERR_LIMIT, "more than %u pieces", MFI_MAX_VOCAB);
+    if (!MFI_ROOM(spm->pieces, spm->n, spm->cap, 1024))
+        return mfi_fail(r.err, MF_ERR_NO_MEMORY, "out of memory");
     spm->pieces[spm->n++] = piece;
     return MF_OK;
 }
