@@ -59,6 +59,10 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
 /* Opens the engine or reports why not. */
 int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, mf_engine **engine);
 
+/* Closes it (which may be NULL). Returns `code`, or if that is 0 what became of trace and
+ * statistics. */
+int cli_engine_close(mf_engine **engine, int code);
+
 /* The template of --chat-template, checked before a model is opened; NULL without the option. */
 int cli_template_open(const cli_args *args, mf_template **chat_template);
 

@@ -296,7 +296,7 @@ int cli_bench(const cli_args *args)
     for (uint32_t i = 0; !code && i < j.n_tests; i++)
         code = run_test(&j, &j.tests[i]);
     mf_session_close(&j.session);
-    mf_engine_close(&j.engine);
+    code = cli_engine_close(&j.engine, code);
     if (!code)
         code = measure_ceiling(&j, j.info.n_threads);
     if (!code)

@@ -125,6 +125,7 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->io_cache_path = drives_path;
     options->policy = args->policy;
     options->trace_path = args->trace;
+    options->stats_path = args->stats;
     options->grammars = cli_wants_grammar(args);
     options->progress = cli_progress_update;
     options->progress_user = progress;
@@ -160,4 +161,12 @@ int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, 
         }
     }
     return cli_report(status, &err, CLI_OPENING);
+}
+
+int cli_engine_close(mf_engine **engine, int code)
+{
+    mf_error err = {0};
+    mf_status status = *engine ? mf_engine_flush(*engine, &err) : MF_OK;
+    mf_engine_close(engine);
+    return code ? code : cli_report(status, &err, CLI_RUNNING);
 }

@@ -263,6 +263,13 @@ const cli_option cli_options[] = {
      AT(trace),
      .arg = "FILE",
      .help = "write every choice of experts to FILE as JSON lines"},
+    {{"--stats"},
+     CLI_STRING,
+     ENGINE & ~PLAN,
+     AT(stats),
+     .arg = "FILE",
+     .help = "write what each token and each chunk of a prompt cost to FILE as JSON lines: bytes "
+             "read, hits, time of arithmetic, of waiting and of neither"},
 
     /* ---- measuring ---- */
     {{"-p", "--n-prompt"},

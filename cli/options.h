@@ -95,7 +95,8 @@ typedef struct cli_args {
     bool help, version, raw, json, jsonl, special, ignore_eos, no_progress;
     bool keep_going, simple_io, no_history;
     bool kl_divergence, ops;
-    const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
+    const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *stats, *tensor,
+        *f32;
     const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
     const char *policy, *cache, *svg;
     const char *kl, *kl_base;

@@ -25,6 +25,7 @@ struct mf_engine {
     mfi_trace *trace;
     mfi_store *store;
     mfi_forward *forward;
+    mfi_stats_log *stats; /* NULL: none is written */
     mfi_gen_config gen;
     mfi_session_host host;
     mfi_imatrix *imatrix; /* NULL: none is collected */
@@ -59,6 +60,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_threads = o->n_threads,
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
+                           .n_sessions = o->n_sessions,
                            .activations = o->activations,
                            .policy = asked(o->policy)};
     if (o->struct_size != sizeof *o)
@@ -92,7 +94,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     uint64_t peak = mfi_process_rss_peak();
     e->machine.open_peak_bytes = peak > peak_before ? peak : 0;
     po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
-    po.other_bytes += e->trie ? mfi_matcher_bytes(e->model->shape.n_vocab) : 0;
+    if (e->trie)
+        po.other_bytes += MFI_MAX(o->n_sessions, 1) * mfi_matcher_bytes(e->model->shape.n_vocab);
     e->planned = true;
     return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
 }
@@ -160,11 +163,17 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                err));
     MFI_TRY(open_store(e, slots, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
+    if (o->stats_path) {
+        mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
+        MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
+        mfi_forward_on_run(e->forward, mfi_stats_log_run, e->stats);
+    }
     if (o->collect_imatrix) {
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
     }
-    e->host = (mfi_session_host){.model_path = mfi_catalog_path(e->catalog),
+    e->host = (mfi_session_host){.engine = e,
+                                 .model_path = mfi_catalog_path(e->catalog),
                                  .plan = &e->plan,
                                  .forward = e->forward,
                                  .tokenizer = e->tokenizer,
@@ -190,12 +199,21 @@ mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, m
     return MF_OK;
 }
 
+mf_status mf_engine_flush(mf_engine *e, mf_error *err)
+{
+    mf_status status = e->trace ? mfi_trace_flush(e->trace, err) : MF_OK;
+    if (status == MF_OK && e->stats)
+        status = mfi_stats_log_status(e->stats, err);
+    return status;
+}
+
 void mf_engine_close(mf_engine **engine)
 {
     mf_engine *e = *engine;
     if (!e)
         return;
     mfi_forward_close(&e->forward);
+    mfi_stats_log_close(&e->stats);
     mfi_imatrix_close(&e->imatrix);
     mfi_vocab_trie_close(&e->trie);
     mfi_store_close(&e->store);

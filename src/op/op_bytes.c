@@ -20,12 +20,17 @@ static uint64_t weight_bytes(const mfi_program *p, uint32_t weight)
     return matrix_bytes(w->type, w->rows, w->cols);
 }
 
-/* Cached positions that a chunk's attention looks at. */
+/* Cached positions that attention looks at, over all sequences. */
 static uint64_t positions(const mfi_layer_state *state, const mfi_step *step)
 {
-    const uint64_t all = (uint64_t)step->pos + step->n_tok;
-    const uint64_t window = (uint64_t)state->window + step->n_tok - 1;
-    return state->window && window < all ? window : all;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < step->n_seqs; i++) {
+        const mfi_seq *seq = &step->seqs[i];
+        const uint64_t all = (uint64_t)seq->pos + seq->n;
+        const uint64_t window = (uint64_t)state->window + seq->n - 1;
+        sum += state->window && window < all ? window : all;
+    }
+    return sum;
 }
 
 uint64_t mfi_op_bytes(const mfi_program *p, const mfi_op *op, const mfi_step *step)
@@ -48,7 +53,7 @@ uint64_t mfi_op_bytes(const mfi_program *p, const mfi_op *op, const mfi_step *st
     case MFI_OP_LATENT_ATTN:
         return positions(state, step) * state->kv_pos_bytes;
     case MFI_OP_GDN:
-        return 2 * state->recurrent_bytes; /* read and written */
+        return step->n_seqs * 2 * state->recurrent_bytes; /* read and written */
     default:
         return 0;
     }
