@@ -273,7 +273,7 @@ uint32_t mfi_dfa_step(mfi_dfa *d, uint32_t state, uint32_t byte_class)
     return next;
 }
 
-/* Where most bytes below 0x80 lead, and which do. */
+/* Where most bytes below 0x80 lead, which do, and which lead anywhere. */
 static void find_major(mfi_dstate *s, const uint32_t to[128])
 {
     uint32_t best = 0;
@@ -289,9 +289,12 @@ static void find_major(mfi_dstate *s, const uint32_t to[128])
             s->major = to[b];
         }
     }
-    for (uint32_t b = 0; b < 128 && best; b++)
+    for (uint32_t b = 0; b < 128 && best; b++) {
         if (to[b] == s->major)
             s->plain.bits[b >> 6] |= (uint64_t)1 << (b & 63);
+        if (to[b] != MFI_DFA_DEAD)
+            s->live.bits[b >> 6] |= (uint64_t)1 << (b & 63);
+    }
 }
 
 /* Whether bytes lo..hi and then `left` continuation bytes all lead from `state` to `to`: 1, 0, or
@@ -341,12 +344,13 @@ uint32_t mfi_dfa_wide(mfi_dfa *d, uint32_t state)
 {
     mfi_dstate *s = &d->states[state];
     if (s->wide == MFI_WIDE_UNKNOWN) {
-        uint32_t wide = s->major ? wide_to(d, state, s->major) : 0;
-        if (wide >= MFI_DFA_TANGLED)
-            return wide;
-        s->wide = wide ? MFI_WIDE_YES : MFI_WIDE_NO;
+        uint32_t dead = all_lead(d, state, 0xc2, 0xf4, 0, MFI_DFA_DEAD);
+        uint32_t major = dead == 0 && s->major ? wide_to(d, state, s->major) : 0;
+        if (dead >= MFI_DFA_TANGLED || major >= MFI_DFA_TANGLED)
+            return MFI_MAX(dead, major);
+        s->wide = dead ? MFI_WIDE_DEAD : major ? MFI_WIDE_MAJOR : MFI_WIDE_MIXED;
     }
-    return s->wide == MFI_WIDE_YES;
+    return s->wide;
 }
 
 /* Marks the bytes below 0x80 at which a state may begin to lead elsewhere. */

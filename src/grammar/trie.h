@@ -18,7 +18,8 @@ typedef struct mfi_byte_set {
     uint64_t bits[2];
 } mfi_byte_set;
 
-/* What occurs in a node and below it, if that is UTF-8 (whose last character may lack its end). */
+/* What occurs in a node and below it, if that is UTF-8 (whose last character may lack its end). A
+ * node within a character, behind its first byte, counts as a character from U+0080. */
 typedef struct mfi_below {
     mfi_byte_set ascii;
     bool wide; /* characters from U+0080 occur */
@@ -30,13 +31,14 @@ typedef struct mfi_vocab_node {
     uint32_t below; /* index in `below`; 0: none (little below, or not UTF-8) */
     uint16_t depth; /* bytes from the root, whose depth is 0 */
     uint8_t byte;   /* that leads here */
-    uint8_t height; /* bytes of the longest way down, `byte` included; 255: that or more */
+    uint8_t height; /* characters that begin on the way down that has most; 255: that or more */
 } mfi_vocab_node;
 
 typedef struct mfi_vocab_trie {
     mfi_vocab_node *nodes; /* [n_nodes + 1]; the last only ends the ranges */
     mfi_below *below;      /* below[0] is unused */
     int32_t *ids;          /* [n_ids] in the order of the walk */
+    uint16_t *lengths;     /* [n_ids] bytes of each that begin a character */
     uint32_t n_nodes, n_below, n_ids;
     uint32_t n_vocab;
     uint32_t depth_max;
