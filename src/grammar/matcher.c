@@ -170,14 +170,16 @@ static mfi_stretch *stretch_of(mfi_matcher *m, uint32_t state, uint32_t ret)
  * more than an endless one. */
 static bool in_stretch(mfi_matcher *m, const mfi_vocab_node *node, uint32_t state, uint32_t height)
 {
-    const mfi_below *below = &m->trie->below[node->below];
+    const mfi_char_set *below = &m->trie->below[node->below];
     const mfi_dstate *d = &m->dfa.states[state];
     for (uint32_t i = 0; i < d->n && i < STRETCH_WAYS; i++) {
         const mfi_config *c = &m->dfa.configs[d->first + i];
         mfi_stretch *s = stretch_of(m, c->state, c->frame ? m->dfa.frames[c->frame].ret : 0);
-        if (!s->run || (below->ascii.bits[0] & ~s->plain[0]) ||
-            (below->ascii.bits[1] & ~s->plain[1]) ||
-            (below->wide && !mfi_stretch_wide(m->dfa.g, s)))
+        if (!s->run)
+            continue;
+        if (below->bits[2])
+            mfi_stretch_find_wide(m->dfa.g, s);
+        if (!mfi_char_set_within(below, &s->chars))
             continue;
         /* The last bytes of a wide character are in a frame of their own. */
         if (mfi_stretch_reaches(m->dfa.g, s, height) &&
@@ -194,26 +196,21 @@ static bool in_stretch(mfi_matcher *m, const mfi_vocab_node *node, uint32_t stat
 #define MIXED (MFI_DFA_TANGLED - 2)
 static uint32_t readable(mfi_matcher *m, const mfi_vocab_node *node, uint32_t state)
 {
-    const mfi_below *below = &m->trie->below[node->below];
-    const uint64_t *in = below->ascii.bits;
+    const mfi_char_set *below = &m->trie->below[node->below];
     uint32_t height = node->height < UINT8_MAX ? node->height : MFI_MAX_TOKEN_BYTES;
     height += (node->byte & 0xc0) == 0x80; /* the character that it is in */
     for (uint32_t i = 0; i < MFI_MIN(height, LOOK_AHEAD); i++) {
         uint32_t wrong = mfi_dfa_fill(&m->dfa, state);
+        if (!wrong && below->bits[2])
+            wrong = mfi_dfa_fill_wide(&m->dfa, state);
         if (wrong)
             return wrong;
         const mfi_dstate *s = &m->dfa.states[state];
-        bool none = !((in[0] & s->live.bits[0]) | (in[1] & s->live.bits[1]));
-        bool all = !((in[0] & ~s->plain.bits[0]) | (in[1] & ~s->plain.bits[1]));
-        bool lost = (in[0] & ~s->live.bits[0]) | (in[1] & ~s->live.bits[1]);
-        if (i == 0 && !lost && in_stretch(m, node, state, height))
-            return EVERY;
-        uint32_t wide = below->wide ? mfi_dfa_wide(&m->dfa, state) : 0;
-        if (wide >= MFI_DFA_TANGLED)
-            return wide;
-        if (none && (wide == MFI_WIDE_DEAD || !below->wide))
+        if (!mfi_char_set_meets(below, &s->live))
             return i;
-        if (!all || (below->wide && wide != MFI_WIDE_MAJOR))
+        if (i == 0 && mfi_char_set_within(below, &s->live) && in_stretch(m, node, state, height))
+            return EVERY;
+        if (!mfi_char_set_within(below, &s->plain))
             return MIXED;
         if (s->major == state)
             return EVERY;

@@ -114,7 +114,7 @@ static int after_byte(int place, unsigned b)
 
 /* What is gathered of the nodes of one depth, all below the next node of the depth above. */
 typedef struct gathered {
-    mfi_below sum;
+    mfi_char_set sum;
     uint8_t from;   /* a bit a place: from there all of it is UTF-8 */
     uint8_t height; /* in characters, these nodes' own included */
 } gathered;
@@ -129,30 +129,38 @@ static gathered with_node(gathered all, const gathered *inner, unsigned byte)
             from |= (uint8_t)(1u << place);
     }
     all.from &= from;
-    for (int w = 0; w < 2; w++)
-        all.sum.ascii.bits[w] |= inner->sum.ascii.bits[w];
-    if (byte < 0x80)
-        all.sum.ascii.bits[byte >> 6] |= (uint64_t)1 << (byte & 63);
-    all.sum.wide |= inner->sum.wide || byte >= 0x80;
+    for (int w = 0; w < 3; w++)
+        all.sum.bits[w] |= inner->sum.bits[w];
+    if (begins(byte))
+        mfi_char_set_add(&all.sum, byte);
     all.height = MFI_MAX(all.height, (uint8_t)MFI_MIN(inner->height + begins(byte), 255u));
     return all;
 }
 
-/* Where in a character each node's parent ends; a lead byte or one below 0x80 begins anew, whatever
- * stands before it. */
-static void find_places(const mfi_vocab_trie *t, uint8_t *before, uint8_t *path)
+/* Where a node's parent ends in a character. */
+typedef struct border {
+    uint8_t place;
+    uint8_t first; /* byte of that character, or the node's own */
+} border;
+
+/* A lead byte or one below 0x80 begins anew, whatever stands before it. */
+static void find_borders(const mfi_vocab_trie *t, border *before, border *path)
 {
-    path[0] = BORDER;
+    path[0] = (border){BORDER, 0};
     for (uint32_t i = 1; i < t->n_nodes; i++) {
         const mfi_vocab_node *node = &t->nodes[i];
-        before[i] = begins(node->byte) ? BORDER : path[node->depth - 1];
-        path[node->depth] =
-            (uint8_t)(before[i] == NOWHERE ? NOWHERE : after_byte(before[i], node->byte));
+        border b = path[node->depth - 1];
+        if (begins(node->byte))
+            b = (border){BORDER, node->byte};
+        before[i] = b;
+        if (b.place != NOWHERE)
+            b.place = (uint8_t)after_byte(b.place, node->byte);
+        path[node->depth] = b;
     }
 }
 
 /* Sums up each node with what is below it, from the end, where children come before parents. */
-static void sum_up(mfi_vocab_trie *t, const uint8_t *before, gathered *at)
+static void sum_up(mfi_vocab_trie *t, const border *before, gathered *at)
 {
     static const gathered nothing = {.from = 0xff};
     t->n_below = 1;
@@ -163,10 +171,11 @@ static void sum_up(mfi_vocab_trie *t, const uint8_t *before, gathered *at)
         gathered *inner = &at[node->depth + 1];
         gathered own = with_node(nothing, inner, node->byte);
         node->height = own.height;
-        if (node->skip - i >= BELOW_MIN_NODES && before[i] != NOWHERE &&
-            (own.from & 1u << before[i])) {
-            node->below = t->n_below;
-            t->below[t->n_below++] = own.sum;
+        if (node->skip - i >= BELOW_MIN_NODES && before[i].place != NOWHERE &&
+            (own.from & 1u << before[i].place)) {
+            node->below = t->n_below++;
+            t->below[node->below] = own.sum;
+            mfi_char_set_add(&t->below[node->below], before[i].first);
         }
         at[node->depth] = with_node(at[node->depth], inner, node->byte);
         *inner = nothing;
@@ -176,14 +185,15 @@ static void sum_up(mfi_vocab_trie *t, const uint8_t *before, gathered *at)
 static mf_status describe(mfi_vocab_trie *t, mf_error *err)
 {
     gathered *at = malloc(((size_t)t->depth_max + 2) * sizeof *at); /* by depth */
-    uint8_t *before = malloc(t->n_nodes), *path = malloc((size_t)t->depth_max + 1);
+    border *before = malloc(t->n_nodes * sizeof *before);
+    border *path = malloc(((size_t)t->depth_max + 1) * sizeof *path);
     uint32_t n = 1;
     for (uint32_t i = 0; i < t->n_nodes; i++)
         n += t->nodes[i].skip - i >= BELOW_MIN_NODES;
     t->below = calloc(n, sizeof *t->below);
     bool ok = at && before && path && t->below;
     if (ok) {
-        find_places(t, before, path);
+        find_borders(t, before, path);
         sum_up(t, before, at);
     }
     free(at);
