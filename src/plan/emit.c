@@ -424,9 +424,11 @@ static void place_state(emitter *e)
             uint64_t heads = (uint64_t)s->gdn_v_heads * s->gdn_k_dim * s->gdn_v_dim;
             st->recurrent_bytes = (conv + heads) * sizeof(float);
         } else if (s->latent_kv) {
-            st->kv_pos_bytes = (uint64_t)mfi_dim_value(s, MFI_DIM_LATENT_KV_A) * sizeof(float);
+            st->kv_pos_bytes =
+                mfi_quant_row_bytes(e->p->kv_type, 0, mfi_dim_value(s, MFI_DIM_LATENT_KV_A));
         } else {
-            st->kv_pos_bytes = 2 * (uint64_t)mfi_dim_value(s, MFI_DIM_KV) * sizeof(float);
+            st->kv_pos_bytes =
+                2 * mfi_quant_row_bytes(e->p->kv_type, 0, mfi_dim_value(s, MFI_DIM_KV));
             st->window = e->model->mixer[i] == MFI_MIXER_WINDOW ? s->window : 0;
             st->kv_ring = st->window ? st->window - 1 + e->p->chunk : 0;
         }
@@ -437,7 +439,10 @@ mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t c
                         uint32_t n_logit_rows, mf_activations activations, mf_error *err)
 {
     const mfi_shape *s = &model->shape;
-    *program = (mfi_program){.shape = *s, .chunk = chunk, .n_logit_rows = n_logit_rows};
+    *program = (mfi_program){.shape = *s,
+                             .chunk = chunk,
+                             .n_logit_rows = n_logit_rows,
+                             .kv_type = mfi_qtype_float(MFI_Q_F32)};
     emitter e = {.p = program, .model = model, .activations = activations};
     e.cap_ops = 64 * (s->n_layers + 2); /* recipes have fewer than 32 ops, each with one QUANTIZE */
     e.index = malloc((size_t)(1 + s->n_layers) * MFI_N_ROLES * sizeof *e.index);

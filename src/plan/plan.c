@@ -13,8 +13,8 @@
 #define PROCESS_GROWTH_BYTES MFI_MIB
 /* By which the resident process differs from run to run (measured: 0.3 MiB). */
 #define PROCESS_NOISE_BYTES (512 * MFI_KIB)
-/* Of a stack what is touched (20 KiB of kernels, 4 of the C library) and the kernel's part. */
-#define THREAD_BYTES   (48 * MFI_KIB)
+/* Of a stack what is touched (40 KiB of kernels, 4 of the C library) and the kernel's part. */
+#define THREAD_BYTES   (68 * MFI_KIB)
 #define CHUNK_AUTO_MAX 512
 #define CTX_AUTO_MAX   8192
 #define CTX_AUTO_MIN   512

@@ -28,18 +28,19 @@ static void prep_token(const mfi_cpu_job *j, uint32_t t)
     const mfi_cpu *cpu = j->cpu;
     const mfi_shape *s = &cpu->p->shape;
     const mfi_op *op = j->op;
+    const mfi_layer_state *st = &cpu->p->state[op->layer];
     uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
     const float *cosines = mfi_cpu_row(cpu, op->src[3], t);
     float *q = mfi_cpu_row(cpu, op->src[0], t), *key = mfi_cpu_row(cpu, op->src[1], t);
+    size_t row = st->kv_ring ? (j->step->pos + t) % st->kv_ring : j->step->pos + t;
+    uint8_t *cache = (uint8_t *)j->step->mem[op->layer].kv + row * st->kv_pos_bytes;
     for (uint32_t h = 0; h < s->n_head; h++, q += stride)
         prep_head(j, 0, cosines, q);
-    const mfi_layer_state *st = &cpu->p->state[op->layer];
-    size_t row = st->kv_ring ? (j->step->pos + t) % st->kv_ring : j->step->pos + t;
-    float *cache = j->step->mem[op->layer].kv + row * 2 * kvw;
-    memcpy(cache, key, kvw * sizeof *cache);
-    for (uint32_t h = 0; h < s->n_kv_head; h++, cache += hd)
-        prep_head(j, 1, cosines, cache);
-    memcpy(cache, mfi_cpu_row(cpu, op->src[2], t), kvw * sizeof *cache);
+    for (uint32_t h = 0; h < s->n_kv_head; h++)
+        prep_head(j, 1, cosines, key + (size_t)h * hd);
+    cpu->k->store_row(key, kvw, cpu->p->kv_type, cache);
+    cpu->k->store_row(mfi_cpu_row(cpu, op->src[2], t), kvw, cpu->p->kv_type,
+                      cache + mfi_cpu_kv_bytes(cpu, kvw));
 }
 
 static void prep_tokens(void *ctx, uint32_t worker, uint32_t n_workers)
@@ -56,30 +57,46 @@ void mfi_cpu_attn_prep(const mfi_cpu_job *job)
     mfi_cpu_dispatch(job, prep_tokens, job->n_rows);
 }
 
-/* Later tokens look back further, so (token, head) units are dealt round rather than in ranges. */
-static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
+/* Heads [h, h + n_h) of a key's group, tokens [t, t + n_t). */
+static void attn_unit(const mfi_cpu_job *j, uint32_t t, uint32_t n_t, uint32_t h, uint32_t n_h)
 {
-    const mfi_cpu_job *j = ctx;
     const mfi_cpu *cpu = j->cpu;
     const mfi_shape *s = &cpu->p->shape;
     uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
-    const float *kv = j->step->mem[j->op->layer].kv;
-    const float *sinks = j->op->n ? mfi_cpu_vector(cpu, j->op->w[0]) : NULL;
-    const mfi_layer_state *st = &cpu->p->state[j->op->layer];
-    float scale = s->attn_scale;
-    for (uint32_t u = worker; u < j->n_rows * s->n_head; u += n_workers) {
-        uint32_t t = u / s->n_head, h = u % s->n_head;
-        uint32_t kv_head = h / (s->n_head / s->n_kv_head);
-        const float *q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * stride;
-        float *out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * hd;
-        /* What the token sees ends with itself. */
-        uint32_t end = j->step->pos + t + 1, n_kv = st->window ? MFI_MIN(end, st->window) : end;
-        uint32_t ring = st->kv_ring ? st->kv_ring : end;
-        cpu->k->attend_ring(q, kv + (size_t)kv_head * hd, 2 * (size_t)kvw,
-                            kv + kvw + (size_t)kv_head * hd, 2 * (size_t)kvw, (end - n_kv) % ring,
-                            n_kv, ring, hd, hd, scale, sinks ? sinks[h] : -INFINITY, out);
-        if (s->attn_gate)
-            cpu->k->sigmoid_mul(out, q + hd, hd);
+    uint32_t kv_head = h / (s->n_head / s->n_kv_head);
+    const uint8_t *kv = j->step->mem[j->op->layer].kv;
+    mfi_attn a = mfi_cpu_attn_of(cpu, &cpu->p->state[j->op->layer], j->step->pos + t);
+    a.q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * stride;
+    a.out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * hd;
+    a.ldq = stride;
+    a.ldq_tok = cpu->p->bufs[j->op->src[0]].width;
+    a.ldo = hd;
+    a.ldo_tok = cpu->p->bufs[j->op->dst[0]].width;
+    a.n_heads = n_h;
+    a.n_tok = n_t;
+    a.k = kv + mfi_cpu_kv_bytes(cpu, kv_head * hd);
+    a.v = kv + mfi_cpu_kv_bytes(cpu, kvw) + mfi_cpu_kv_bytes(cpu, kv_head * hd);
+    a.dim = a.dim_v = hd;
+    a.sinks = j->op->n ? mfi_cpu_vector(cpu, j->op->w[0]) + h : NULL;
+    cpu->k->attend(&a);
+    for (uint32_t i = 0; s->attn_gate && i < n_t * n_h; i++)
+        cpu->k->sigmoid_mul(a.out + i / n_h * a.ldo_tok + i % n_h * a.ldo,
+                            a.q + i / n_h * a.ldq_tok + i % n_h * a.ldq + hd, hd);
+}
+
+/* Later tokens look back further, so units are dealt round rather than in ranges. */
+static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    const mfi_cpu_job *j = ctx;
+    const mfi_shape *s = &j->cpu->p->shape;
+    const uint32_t n_shared = s->n_head / s->n_kv_head;
+    const mfi_cpu_attn_units cut = mfi_cpu_attn_cut(j->n_rows, n_shared, s->n_kv_head, n_workers);
+    const uint32_t n_splits = cut.n_splits * s->n_kv_head;
+    for (uint32_t u = worker; u < cut.n_tiles * n_splits; u += n_workers) {
+        const uint32_t t = u / n_splits * cut.tokens, h = u % cut.n_splits * cut.heads;
+        const uint32_t group = u % n_splits / cut.n_splits;
+        attn_unit(j, t, MFI_MIN(j->n_rows - t, cut.tokens), group * n_shared + h,
+                  MFI_MIN(n_shared - h, cut.heads));
     }
 }
 
