@@ -362,7 +362,7 @@ static void attend(const mfi_kernels *k, const bench *b, mfi_qtype type, uint32_
     a.k = b->pool.base;
     a.v = (const char *)a.k + (latent ? 0 : 4 * head);
     a.row_bytes = latent ? head : 8 * head;
-    a.type = type;
+    a.type_k = a.type_v = type;
     a.dim = dim;
     a.dim_v = dim_v;
     a.scale = 0.1f;

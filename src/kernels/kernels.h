@@ -67,11 +67,11 @@ typedef struct mfi_attn {
     float *out;
     size_t ldq, ldq_tok, ldo, ldo_tok;
     uint32_t n_heads, n_tok, pos;
-    const void *k, *v; /* of position 0; columns of this head, whole blocks of q8_0 */
-    size_t row_bytes;  /* of a position */
-    uint32_t ring;     /* position j stands in row j % ring; 0: in row j */
-    uint32_t window;   /* 0: all that is before */
-    mfi_qtype type;    /* of keys and values: f32, f16 or q8_0 */
+    const void *k, *v;        /* of position 0; columns of this head, whole blocks of q8_0 */
+    size_t row_bytes;         /* of a position */
+    uint32_t ring;            /* position j stands in row j % ring; 0: in row j */
+    uint32_t window;          /* 0: all that is before */
+    mfi_qtype type_k, type_v; /* f32, f16 or q8_0 */
     uint32_t dim, dim_v;
     float scale;
     /* [n_heads] one more logit in each head's softmax, whose value is nothing; NULL: none */

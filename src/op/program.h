@@ -153,7 +153,7 @@ static inline uint32_t mfi_kv_rows(const mfi_layer_state *state, uint32_t ctx)
 typedef struct mfi_program {
     mfi_shape shape;
     uint32_t chunk, n_logit_rows; /* most tokens of a step, most head rows */
-    mfi_qtype kv_type;            /* of the KV cache: f32, f16 or q8_0 */
+    mfi_qtype kv_type[2];         /* of cached keys, and values: f32, f16 or q8_0 */
     mfi_op *ops;
     uint32_t n_ops, head_first; /* ops from head_first on are the head */
     uint32_t *layer_end;        /* [n_layers] index after the layer's last op */

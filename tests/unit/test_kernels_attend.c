@@ -11,7 +11,7 @@
 
 typedef struct attn_case {
     mfi_attn a;
-    mfi_qtype type;
+    mfi_qtype type, type_v;
     size_t head_bytes, v_bytes;
     uint8_t *cache;
     float *out;
@@ -41,7 +41,7 @@ static void fill_row(mfi_rng *rng, attn_case *c, uint32_t row)
     best()->store_row(x, a->dim, c->type, at);
     for (uint32_t i = 0; i < a->dim_v; i++)
         x[i] = mft_normal(rng);
-    best()->store_row(x, a->dim_v, c->type, at + c->head_bytes);
+    best()->store_row(x, a->dim_v, c->type_v, at + c->head_bytes);
 }
 
 static attn_case make_case(mfi_rng *rng, uint32_t i, bool windows)
@@ -49,11 +49,12 @@ static attn_case make_case(mfi_rng *rng, uint32_t i, bool windows)
     static const uint16_t any[] = {1, 7, 8, 17, 64, 72, 100, 128, 192, 256, 576, 1024};
     static const uint16_t whole[] = {32, 64, 96, 128, 192, 256, 576, 1024};
     const mfi_qtype types[] = {mfi_qtype_float(MFI_Q_F32), mfi_qtype_float(MFI_Q_F16), MFI_KV_Q8_0};
-    attn_case c = {.type = types[i % 3]};
+    attn_case c = {.type = types[i % 3], .type_v = types[i / 3 % 3]};
     mfi_attn *a = &c.a;
-    a->type = c.type;
+    a->type_k = c.type;
+    a->type_v = c.type_v;
     a->dim = i % 3 == 2 ? whole[mft_below(rng, 8)] : any[mft_below(rng, 12)];
-    a->dim_v = i % 3 == 2 ? whole[mft_below(rng, 8)] : any[mft_below(rng, 12)];
+    a->dim_v = i / 3 % 3 == 2 ? whole[mft_below(rng, 8)] : any[mft_below(rng, 12)];
     a->n_heads = mft_between(rng, 1, i % 5 ? 9 : 70);
     a->n_tok = mft_between(rng, 1, i % 4 ? 5 : 20);
     a->pos = mft_below(rng, i % 7 ? 150 : 3);
@@ -74,7 +75,7 @@ static attn_case make_case(mfi_rng *rng, uint32_t i, bool windows)
         sinks[h] = h % 3 == 2 ? -INFINITY : (float)mft_below(rng, 9) - 4;
     a->sinks = i % 2 ? sinks : NULL;
     c.head_bytes = (size_t)mfi_quant_row_bytes(c.type, 0, a->dim);
-    c.v_bytes = (size_t)mfi_quant_row_bytes(c.type, 0, a->dim_v);
+    c.v_bytes = (size_t)mfi_quant_row_bytes(c.type_v, 0, a->dim_v);
     /* Floats lie at multiples of 4, q8_0 anywhere. */
     a->row_bytes = c.head_bytes + c.v_bytes + 4 * (size_t)mft_below(rng, 3);
     c.cache =
@@ -107,7 +108,7 @@ static void naive(const attn_case *c, uint32_t t, uint32_t h, double *want)
     memset(want, 0, a->dim_v * sizeof *want);
     for (uint32_t j = begin; j < end; j++) {
         const void *at = (const char *)a->v + (a->ring ? j % a->ring : j) * a->row_bytes;
-        mfi_dequant_row(c->type, &at, a->dim_v, row);
+        mfi_dequant_row(c->type_v, &at, a->dim_v, row);
         sum += exp(score[j] - max);
         for (uint32_t i = 0; i < a->dim_v; i++)
             want[i] += exp(score[j] - max) * (double)row[i];
@@ -219,7 +220,7 @@ static void extremes(void **state)
         const mfi_kernels *kern = mft_level(level);
         float q[2] = {1, 0}, kv[130][3] = {{0}}, out[1], sink;
         mfi_attn a = {.q = q, .out = out, .n_heads = 1, .n_tok = 1, .scale = 1};
-        a.type = mfi_qtype_float(MFI_Q_F32);
+        a.type_k = a.type_v = mfi_qtype_float(MFI_Q_F32);
         a.k = kv[0];
         a.v = &kv[0][2];
         a.row_bytes = sizeof kv[0];
@@ -265,7 +266,7 @@ static void nothing_from_later_tokens(void **state)
         float q[3][2] = {{1, 0}, {0, 1}, {1, 1}}, kv[3][3] = {{1, 2, 3}, {2, 1, 4}, {1, 1, NAN}};
         float out[3];
         mfi_attn a = {.q = q[0], .out = out, .n_heads = 1, .n_tok = 3, .scale = 1};
-        a.type = mfi_qtype_float(MFI_Q_F32);
+        a.type_k = a.type_v = mfi_qtype_float(MFI_Q_F32);
         a.ldq_tok = 2;
         a.ldo_tok = 1;
         a.k = kv[0];

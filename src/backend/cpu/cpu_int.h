@@ -77,41 +77,6 @@ static inline void mfi_cpu_glu_row(const mfi_cpu *cpu, const float *gate, const 
         cpu->k->silu_mul(gate, up, n, y);
 }
 
-/* Bytes of n elements of the KV cache; whole blocks. */
-static inline size_t mfi_cpu_kv_bytes(const mfi_cpu *cpu, uint32_t n)
-{
-    return (size_t)mfi_quant_row_bytes(cpu->p->kv_type, 0, n);
-}
-
-/* What the heads of one layer's cache have in common; the rest is the caller's. */
-static inline mfi_attn mfi_cpu_attn_of(const mfi_cpu *cpu, const mfi_layer_state *st, uint32_t pos)
-{
-    return (mfi_attn){.pos = pos,
-                      .row_bytes = (size_t)st->kv_pos_bytes,
-                      .ring = st->kv_ring,
-                      .window = st->window,
-                      .type = cpu->p->kv_type,
-                      .scale = cpu->p->shape.attn_scale};
-}
-
-/* How many queries go over a cache together: tokens, and heads of each. All workers have some. */
-typedef struct mfi_cpu_attn_units {
-    uint32_t heads, tokens, n_splits, n_tiles; /* of a unit; units of a token's shared heads; tiles
-                                                  of tokens */
-} mfi_cpu_attn_units;
-
-static inline mfi_cpu_attn_units mfi_cpu_attn_cut(uint32_t n_tok, uint32_t n_shared,
-                                                  uint32_t n_groups, uint32_t n_workers)
-{
-    const uint64_t all = (uint64_t)n_tok * n_shared * n_groups;
-    const uint64_t each = MFI_MIN((all + n_workers - 1) / n_workers, (uint64_t)64);
-    mfi_cpu_attn_units u = {.heads = (uint32_t)MFI_MIN(each, (uint64_t)n_shared)};
-    u.tokens = (uint32_t)(each / u.heads);
-    u.n_splits = (n_shared + u.heads - 1) / u.heads;
-    u.n_tiles = (n_tok + u.tokens - 1) / u.tokens;
-    return u;
-}
-
 /* dst += residual_scale * src. */
 static inline void mfi_cpu_add_residual(const mfi_cpu *cpu, float *dst, const float *src,
                                         uint32_t n)
@@ -121,6 +86,16 @@ static inline void mfi_cpu_add_residual(const mfi_cpu *cpu, float *dst, const fl
     else
         cpu->k->axpy(dst, cpu->p->shape.residual_scale, src, n);
 }
+
+/* Heads [h, h + n_h) that share keys, of rows [t, t + n_t) of one sequence. */
+typedef void mfi_cpu_attn_fn(const mfi_cpu_job *j, uint32_t t, uint32_t n_t, uint32_t h,
+                             uint32_t n_h);
+/* Calls fn for this worker's share of the step's queries, n_shared heads in each of n_groups. */
+void mfi_cpu_attn_deal(const mfi_cpu_job *j, uint32_t n_shared, uint32_t n_groups, uint32_t worker,
+                       uint32_t n_workers, mfi_cpu_attn_fn *fn);
+/* What they all have in common; heads' queries and outputs are so far apart, k is the cache. */
+mfi_attn mfi_cpu_attn_of(const mfi_cpu_job *j, uint32_t t, uint32_t n_t, uint32_t h, uint32_t n_h,
+                         uint32_t stride, uint32_t out_stride);
 
 /* One function an op, in cpu_ops.c, cpu_mixers.c, cpu_latent.c and cpu_experts.c. */
 typedef void mfi_cpu_op(const mfi_cpu_job *job);

@@ -31,11 +31,11 @@ static void prep_tokens(void *ctx, uint32_t worker, uint32_t n_workers)
         const float *cosines = mfi_cpu_row(cpu, op->src[2], t);
         float *kva = mfi_cpu_row(cpu, op->src[1], t);
         float *q = mfi_cpu_row(cpu, op->src[0], t) + s->nope_dim;
-        uint8_t *cache = (uint8_t *)j->step->mem[op->layer].kv +
-                         (size_t)(j->step->pos + t) * cpu->p->state[op->layer].kv_pos_bytes;
+        uint8_t *cache = mfi_step_seq(j->step, t)->mem[op->layer].kv;
+        cache += (size_t)mfi_step_pos(j->step, t) * cpu->p->state[op->layer].kv_pos_bytes;
         cpu->k->rmsnorm(kva, mfi_cpu_vector(cpu, op->w[0]), s->latent_eps, s->latent_kv, kva);
         rotate(cpu, kva + s->latent_kv, cosines);
-        cpu->k->store_row(kva, width, cpu->p->kv_type, cache);
+        cpu->k->store_row(kva, width, cpu->p->kv_type[0], cache);
         for (uint32_t h = 0; h < s->n_head; h++, q += s->head_dim)
             rotate(cpu, q, cosines);
     }
@@ -74,30 +74,20 @@ void mfi_cpu_latent_absorb(const mfi_cpu_job *job)
     mfi_cpu_dispatch(job, absorb_heads, job->cpu->p->shape.n_head);
 }
 
-/* Later tokens look back further, so units are dealt round rather than in ranges. */
+static void attn_unit(const mfi_cpu_job *j, uint32_t t, uint32_t n_t, uint32_t h, uint32_t n_h)
+{
+    const mfi_shape *s = &j->cpu->p->shape;
+    mfi_attn a = mfi_cpu_attn_of(j, t, n_t, h, n_h, s->latent_kv + s->n_rot, s->latent_kv);
+    a.v = a.k;
+    a.dim = s->latent_kv + s->n_rot;
+    a.dim_v = s->latent_kv;
+    j->cpu->k->attend(&a);
+}
+
 static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;
-    const mfi_cpu *cpu = j->cpu;
-    const mfi_shape *s = &cpu->p->shape;
-    const uint32_t kv = s->latent_kv, width = kv + s->n_rot;
-    const mfi_cpu_attn_units cut = mfi_cpu_attn_cut(j->n_rows, s->n_head, 1, n_workers);
-    for (uint32_t u = worker; u < cut.n_tiles * cut.n_splits; u += n_workers) {
-        const uint32_t t = u / cut.n_splits * cut.tokens, h = u % cut.n_splits * cut.heads;
-        mfi_attn a = mfi_cpu_attn_of(cpu, &cpu->p->state[j->op->layer], j->step->pos + t);
-        a.q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * width;
-        a.out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * kv;
-        a.ldq = width;
-        a.ldq_tok = cpu->p->bufs[j->op->src[0]].width;
-        a.ldo = kv;
-        a.ldo_tok = cpu->p->bufs[j->op->dst[0]].width;
-        a.n_heads = MFI_MIN(s->n_head - h, cut.heads);
-        a.n_tok = MFI_MIN(j->n_rows - t, cut.tokens);
-        a.k = a.v = j->step->mem[j->op->layer].kv;
-        a.dim = width;
-        a.dim_v = kv;
-        cpu->k->attend(&a);
-    }
+    mfi_cpu_attn_deal(j, j->cpu->p->shape.n_head, 1, worker, n_workers, attn_unit);
 }
 
 void mfi_cpu_latent_attn(const mfi_cpu_job *job)

@@ -5,10 +5,11 @@
 #include <math.h>
 #include <string.h>
 
-static void load_row(const mfi_attn *a, const void *base, uint32_t j, uint32_t n, float *out)
+static void load_row(const mfi_attn *a, mfi_qtype type, const void *base, uint32_t j, uint32_t n,
+                     float *out)
 {
     const void *row = (const char *)base + (a->ring ? j % a->ring : j) * a->row_bytes;
-    mfi_dequant_row(a->type, &row, n, out);
+    mfi_dequant_row(type, &row, n, out);
 }
 
 /* What has been summed of one query, relative to the largest score so far. */
@@ -23,7 +24,7 @@ static void attend_block(const mfi_attn *a, const float *q, uint32_t begin, uint
     float p[MFI_ATTN_BLOCK], row[MFI_ATTN_DIM_MAX], max = s->max;
     for (uint32_t j = begin; j < end; j++) {
         float dot = 0;
-        load_row(a, a->k, j, a->dim, row);
+        load_row(a, a->type_k, a->k, j, a->dim, row);
         for (uint32_t i = 0; i < a->dim; i++)
             dot += q[i] * row[i];
         p[j - begin] = a->scale * dot;
@@ -38,7 +39,7 @@ static void attend_block(const mfi_attn *a, const float *q, uint32_t begin, uint
     }
     for (uint32_t j = begin; j < end; j++) {
         const float weight = expf(p[j - begin] - s->max);
-        load_row(a, a->v, j, a->dim_v, row);
+        load_row(a, a->type_v, a->v, j, a->dim_v, row);
         s->sum += weight;
         for (uint32_t i = 0; i < a->dim_v; i++)
             out[i] += weight * row[i];

@@ -158,9 +158,9 @@ ALWAYS_INLINE void kv_values_of(const kv_block *b, const mfi_attn *a, uint32_t c
 
 static inline void kv_keys(const kv_block *b, const mfi_attn *a, uint32_t c, uint32_t n, float *to)
 {
-    if (a->type.kind == MFI_Q_F32)
+    if (a->type_k.kind == MFI_Q_F32)
         kv_keys_of(b, a, c, n, to, MFI_Q_F32);
-    else if (a->type.kind == MFI_Q_F16)
+    else if (a->type_k.kind == MFI_Q_F16)
         kv_keys_of(b, a, c, n, to, MFI_Q_F16);
     else
         kv_keys_of(b, a, c, n, to, MFI_Q_GGML);
@@ -169,9 +169,9 @@ static inline void kv_keys(const kv_block *b, const mfi_attn *a, uint32_t c, uin
 static inline void kv_values(const kv_block *b, const mfi_attn *a, uint32_t c, uint32_t n,
                              float *to)
 {
-    if (a->type.kind == MFI_Q_F32)
+    if (a->type_v.kind == MFI_Q_F32)
         kv_values_of(b, a, c, n, to, MFI_Q_F32);
-    else if (a->type.kind == MFI_Q_F16)
+    else if (a->type_v.kind == MFI_Q_F16)
         kv_values_of(b, a, c, n, to, MFI_Q_F16);
     else
         kv_values_of(b, a, c, n, to, MFI_Q_GGML);
