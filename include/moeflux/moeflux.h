@@ -93,6 +93,8 @@ typedef struct mf_engine_options {
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     uint32_t n_sessions;    /* that can be open at once: the plan has room for them; 0: 1 */
+    uint32_t n_checkpoints; /* places of a session that mf_session_sync can go back to though layers
+                             * are recurrent or have windows; at most, the plan may have fewer */
     mf_activations activations;
     const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
     const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
@@ -419,12 +421,19 @@ MF_API const int32_t *mf_session_tokens(const mf_session *session);
 
 /* Prepares the timeline for tokens[0..n_tokens), a conversation that went on or was changed: keeps
  * what both begin with and forgets the rest. Evaluates nothing: tokens[*n_kept..n_tokens) are left
- * to mf_session_eval or mf_session_generate. A model with recurrent layers can't be taken back to
- * an earlier token, so that unless the whole timeline is kept all of it is forgotten, and *n_kept
- * is 0. The last token counts as kept only if its logits are at hand. A failed session is reset.
- * MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before. */
+ * to mf_session_eval or mf_session_generate. Recurrent layers can't be taken back to an earlier
+ * token, nor windows further than a chunk or so: then the last checkpoint before the difference is
+ * what is kept (they are taken before prompts and chunks of prompts, and after the last), or
+ * nothing. The last token counts as kept only if its logits are at hand. A failed session is mended
+ * in the same way. MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before.
+ */
 MF_API mf_status mf_session_sync(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  size_t *n_kept, mf_error *err);
+
+/* Makes dst's timeline the first n_tokens of src's, another session of the engine. MF_ERR_STATE if
+ * their state is gone: see mf_session_sync. */
+MF_API mf_status mf_session_copy(mf_session *dst, const mf_session *src, size_t n_tokens,
+                                 mf_error *err);
 
 typedef struct mf_eval_outputs {
     size_t struct_size;
@@ -438,7 +447,8 @@ typedef struct mf_eval_outputs {
 } mf_eval_outputs;
 
 /* Appends tokens to the timeline and evaluates them. `outputs` may be NULL. MF_ERR_CONTEXT if they
- * don't fit, before anything is evaluated. After any other failure the session must be reset. */
+ * don't fit, before anything is evaluated. After any other failure the session must be synced or
+ * reset. */
 MF_API mf_status mf_session_eval(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  const mf_eval_outputs *outputs, mf_error *err);
 
