@@ -17,6 +17,9 @@ struct mf_engine {
     bool planned;
     mfi_machine machine;
     mfi_backend *backend;
+    const void *dense; /* resident weights, where the host can see them */
+    mfi_identity identity;
+    bool identified;
     mfi_engine_io reader;
     const mfi_file **files;
     mfi_expert_part *parts;
@@ -126,6 +129,7 @@ static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **sl
     mfi_backend *b = e->backend;
     void *dense, *scratch;
     MFI_TRY(b->alloc(b, MFI_MEM_DENSE, p->dense_bytes, &dense, err));
+    e->dense = dense;
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, slots, err));
     MFI_TRY(mfi_load_dense(p, e->catalog, e->reader.io, dense, o->progress, o->progress_user, err));
@@ -287,6 +291,16 @@ void mf_engine_stats_reset(mf_engine *e)
 mfi_session_host *mfi_engine_session_host(mf_engine *e)
 {
     return &e->host;
+}
+
+mf_status mfi_engine_identity(mf_engine *e, const mfi_identity **id, mf_error *err)
+{
+    if (!e->identified)
+        MFI_TRY(
+            mfi_identity_make(&e->identity, e->catalog, &e->plan, e->backend->name, e->dense, err));
+    e->identified = true;
+    *id = &e->identity;
+    return MF_OK;
 }
 
 /* ---- importance matrix ---- */

@@ -435,6 +435,14 @@ MF_API mf_status mf_session_sync(mf_session *session, const int32_t *tokens, siz
 MF_API mf_status mf_session_copy(mf_session *dst, const mf_session *src, size_t n_tokens,
                                  mf_error *err);
 
+/* Snapshots: the timeline with its state in a file, so that nothing is evaluated again. A file
+ * belongs to the model and to what its bits depend on (kernels, activations), not to budget,
+ * context or chunk; any other is refused (MF_ERR_STATE), as is a damaged one (MF_ERR_FORMAT), and
+ * leaves the session as it was. Saving replaces `path` by the whole file or leaves it alone:
+ * MF_ERR_DISK_FULL before anything is written. Only its owner may read it. */
+MF_API mf_status mf_session_save(mf_session *session, const char *path, mf_error *err);
+MF_API mf_status mf_session_load(mf_session *session, const char *path, mf_error *err);
+
 typedef struct mf_eval_outputs {
     size_t struct_size;
     /* Called for every token in order with its logits [n_vocab]; NULL: only the last row is

@@ -25,4 +25,14 @@ typedef struct mfi_session_host {
 
 mfi_session_host *mfi_engine_session_host(mf_engine *engine); /* engine.c */
 
+/* What a snapshot must agree with to be of use. */
+typedef struct mfi_identity {
+    uint64_t model[2]; /* its tensors, and what is in them */
+    uint64_t numerics; /* what bits depend on beside the model */
+    char text[40];     /* the latter for people: "cpu avx2 q8 1" */
+} mfi_identity;
+
+/* Made when it is first asked for, which takes a moment; engine.c. */
+mf_status mfi_engine_identity(mf_engine *engine, const mfi_identity **id, mf_error *err);
+
 #endif
