@@ -8,6 +8,9 @@
 #include "grammar/matcher.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
+#include "session/prefix.h"
+
+#define PREFIX_DISK_BYTES (4 * MFI_GIB) /* where nobody says */
 
 struct mf_engine {
     mfi_catalog *catalog;
@@ -180,7 +183,8 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                  .trie = e->trie,
                                  .progress = o->progress,
                                  .progress_user = o->progress_user};
-    return MF_OK;
+    uint64_t disk = o->prefix_disk_bytes ? o->prefix_disk_bytes : PREFIX_DISK_BYTES;
+    return o->prefix_dir ? mfi_prefix_open(&e->host.prefix, o->prefix_dir, disk, err) : MF_OK;
 }
 
 mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, mf_error *err)
@@ -202,6 +206,7 @@ void mf_engine_close(mf_engine **engine)
     mf_engine *e = *engine;
     if (!e)
         return;
+    mfi_prefix_close(&e->host.prefix);
     mfi_forward_close(&e->forward);
     mfi_imatrix_close(&e->imatrix);
     mfi_vocab_trie_close(&e->trie);

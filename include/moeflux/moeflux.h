@@ -103,10 +103,13 @@ typedef struct mf_engine_options {
                            or "auto": measured, when there is much to read */
     const char
         *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
-    const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
-    bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
-    bool grammars;             /* sessions may generate under a grammar: the plan has room for it */
-    mf_progress_fn progress;   /* may be NULL */
+    const char *io_cache_path;  /* file where such measurements are kept; NULL: nowhere */
+    const char *prefix_dir;     /* folder for states of timelines (mf_session_keep); NULL: none. One
+                                 * engine at a time uses it; engines of any models may share it */
+    uint64_t prefix_disk_bytes; /* its files never take more; 0: 4 GiB */
+    bool collect_imatrix;       /* evaluations sum up what mf_imatrix_write writes */
+    bool grammars;           /* sessions may generate under a grammar: the plan has room for it */
+    mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_engine_options;
 
@@ -442,6 +445,16 @@ MF_API mf_status mf_session_copy(mf_session *dst, const mf_session *src, size_t 
  * MF_ERR_DISK_FULL before anything is written. Only its owner may read it. */
 MF_API mf_status mf_session_save(mf_session *session, const char *path, mf_error *err);
 MF_API mf_status mf_session_load(mf_session *session, const char *path, mf_error *err);
+
+/* The prefix cache: as mf_session_sync, but where another session of the engine or the folder of
+ * states (mf_engine_options.prefix_dir) has a longer beginning of the tokens, the session's
+ * timeline becomes that. Files that turn out to be damaged are removed and passed over. */
+MF_API mf_status mf_session_restore(mf_session *session, const int32_t *tokens, size_t n_tokens,
+                                    size_t *n_kept, mf_error *err);
+
+/* Offers the timeline to the folder of states, if there is one: it is written unless it is there
+ * already or larger than the folder may be, and others go that save fewer tokens a byte. */
+MF_API mf_status mf_session_keep(mf_session *session, mf_error *err);
 
 typedef struct mf_eval_outputs {
     size_t struct_size;

@@ -7,6 +7,8 @@
 #include "forward/forward.h"
 #include "grammar/trie.h"
 
+typedef struct mfi_prefix_cache mfi_prefix_cache;
+
 /* What a session needs of its engine; filled by the engine, valid as long as it. */
 typedef struct mfi_session_host {
     mf_engine *engine;
@@ -19,7 +21,8 @@ typedef struct mfi_session_host {
     const mfi_vocab_trie *trie; /* NULL: the engine has no room for grammars */
     mf_progress_fn progress;
     void *progress_user;
-    mf_session *sessions; /* that are open, the last opened first */
+    mfi_prefix_cache *prefix; /* the cache on disk; NULL: none */
+    mf_session *sessions;     /* that are open, the last opened first */
     uint32_t n_sessions;
 } mfi_session_host;
 

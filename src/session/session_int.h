@@ -52,6 +52,8 @@ typedef struct mfi_state_parts {
  * logits. Returns how many pieces. */
 uint32_t mfi_state_list(const mf_session *session, const mfi_checkpoint *c, uint32_t n,
                         mfi_state_parts parts, mfi_piece *pieces);
+/* Whether the state after any beginning of a timeline is at hand: no recurrence, no windows. */
+bool mfi_state_can_cut(const mfi_plan *plan);
 /* The largest n <= most whose state is at hand; *c: in that checkpoint, NULL: in the session. */
 uint32_t mfi_state_reach(const mf_session *session, uint32_t most, const mfi_checkpoint **c);
 bool mfi_state_has_logits(const mf_session *session, const mfi_checkpoint *c, uint32_t n);

@@ -80,6 +80,11 @@ static bool can_cut(const mf_session *s, uint32_t length)
     return true;
 }
 
+bool mfi_state_can_cut(const mfi_plan *plan)
+{
+    return plan->checkpoint_bytes == 0;
+}
+
 uint32_t mfi_state_reach(const mf_session *s, uint32_t most, const mfi_checkpoint **c)
 {
     *c = NULL;
