@@ -113,6 +113,8 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->n_threads = (uint32_t)args->threads;
     options->n_io_threads = (uint32_t)args->io_threads;
     options->chunk = (uint32_t)args->chunk;
+    if (args->command == CLI_PERPLEXITY)
+        options->n_logit_rows = CLI_PERPLEXITY_ROWS;
     if (args->activations && strcmp(args->activations, "f32") == 0)
         options->activations = MF_ACTIVATIONS_F32;
     else if (args->activations && strcmp(args->activations, "q8") == 0)
@@ -128,6 +130,7 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->prefix_dir = args->kv_dir;
     options->prefix_disk_bytes = args->kv_disk;
     options->n_checkpoints = args->command == CLI_CHAT ? CHAT_CHECKPOINTS : 0;
+    options->stats_path = args->stats;
     options->grammars = cli_wants_grammar(args);
     options->progress = cli_progress_update;
     options->progress_user = progress;
@@ -163,4 +166,12 @@ int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, 
         }
     }
     return cli_report(status, &err, CLI_OPENING);
+}
+
+int cli_engine_close(mf_engine **engine, int code)
+{
+    mf_error err = {0};
+    mf_status status = *engine ? mf_engine_flush(*engine, &err) : MF_OK;
+    mf_engine_close(engine);
+    return code ? code : cli_report(status, &err, CLI_RUNNING);
 }

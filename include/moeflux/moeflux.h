@@ -98,6 +98,7 @@ typedef struct mf_engine_options {
     mf_activations activations;
     const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
     const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
+    const char *stats_path; /* write what each evaluation cost here as JSON lines; NULL: nowhere */
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
     const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
                            or "auto": measured, when there is much to read */
@@ -119,6 +120,8 @@ MF_API void mf_engine_options_default(mf_engine_options *options);
  * resident weights. MF_ERR_BUDGET carries the smallest workable budget in its message. */
 MF_API mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options,
                                 mf_error *err);
+/* Has the trace written; says if it or the statistics couldn't be, which never stops the model. */
+MF_API mf_status mf_engine_flush(mf_engine *engine, mf_error *err);
 MF_API void mf_engine_close(mf_engine **engine);
 
 typedef struct mf_model_info {
@@ -159,6 +162,20 @@ typedef struct mf_stats {
 
 MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
 MF_API void mf_engine_stats_reset(mf_engine *engine);
+
+/* What ops of the forward pass took. Those of all layers that do the same count together. */
+typedef struct mf_op_time {
+    char name[48]; /* "matmul q k v": the op, and which buffers it fills */
+    uint64_t n_runs, ns;
+    uint64_t bytes; /* weights, experts and cached positions that it went through, once a run */
+} mf_op_time;
+
+/* Times every op from now on (or no more), beginning at nothing; mf_engine_stats_reset begins at
+ * nothing, too. The results are the same. MF_ERR_NO_MEMORY. */
+MF_API mf_status mf_engine_time_ops(mf_engine *engine, bool on, mf_error *err);
+/* Fills the first n_max of them, in the order of the forward pass, and returns how many there are;
+ * 0 if they aren't timed. */
+MF_API size_t mf_engine_op_times(const mf_engine *engine, mf_op_time *times, size_t n_max);
 
 /* ---- plan ----------------------------------------------------------------------------------- */
 

@@ -140,6 +140,16 @@ mfi_io *mft_rig_io(mft_rig *r)
     return r->io;
 }
 
+mfi_forward *mft_rig_forward(mft_rig *r)
+{
+    return r->forward;
+}
+
+const mfi_program *mft_rig_program(const mft_rig *r)
+{
+    return &r->plan.program;
+}
+
 static bool take_logits(void *user, size_t index, const float *row, size_t n)
 {
     memcpy((float *)user + index * n, row, n * sizeof *row);

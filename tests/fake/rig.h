@@ -25,6 +25,8 @@ void mft_rig_close(mft_rig *rig);
 const mfi_shape *mft_rig_shape(const mft_rig *rig);
 mfi_store *mft_rig_store(mft_rig *rig);
 mfi_io *mft_rig_io(mft_rig *rig);
+mfi_forward *mft_rig_forward(mft_rig *rig);
+const mfi_program *mft_rig_program(const mft_rig *rig);
 
 /* Evaluates n tokens from an empty state in chunks; logits [n][vocab] may be NULL. */
 mf_status mft_rig_eval(mft_rig *rig, const int32_t *ids, uint32_t n, float *logits, mf_error *err);
