@@ -28,7 +28,8 @@ typedef struct bench {
     int32_t ids[CTX];
 } bench;
 
-static void open_with(bench *b, const char *folder, uint32_t chunk, const char *isa)
+static void open_with(bench *b, const char *folder, uint32_t chunk, const char *isa,
+                      mf_cache_type cache_type)
 {
     mf_error err = {0};
     mf_engine_options o;
@@ -40,6 +41,7 @@ static void open_with(bench *b, const char *folder, uint32_t chunk, const char *
     o.chunk = chunk;
     o.n_threads = 1;
     o.isa = isa;
+    o.cache_type_k = o.cache_type_v = cache_type;
     mft_ok(mf_engine_open(&b->engine, &o, &err), &err);
     mft_ok(mf_session_open(&b->session, b->engine, &err), &err);
     mf_engine_info(b->engine, &info);
@@ -50,7 +52,7 @@ static void open_with(bench *b, const char *folder, uint32_t chunk, const char *
 
 static void open_bench(bench *b, const char *folder, uint32_t chunk)
 {
-    open_with(b, folder, chunk, NULL);
+    open_with(b, folder, chunk, NULL, MF_CACHE_F32);
 }
 
 static void close_bench(bench *b)
@@ -261,7 +263,13 @@ static void foreign(void **state)
     assert_int_equal(refused(&b, path, want), MF_ERR_STATE);
     free(want);
     close_bench(&b);
-    open_with(&b, folder, 8, "c");
+    open_with(&b, folder, 8, NULL, MF_CACHE_F16);
+    eval(&b, 0, 9);
+    want = logits_of(&b);
+    assert_int_equal(refused(&b, path, want), MF_ERR_STATE);
+    free(want);
+    close_bench(&b);
+    open_with(&b, folder, 8, "c", MF_CACHE_F32);
     mf_model_info info = {.struct_size = sizeof info};
     open_bench(&a, folder, 8);
     mf_engine_info(a.engine, &info);
