@@ -208,6 +208,24 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "and what as many threads can read of memory at best, measured at the end.\n"
                 "Example:  moeflux bench -m model.gguf -p 512 -n 64 -r 5",
         },
+    [CLI_SERVE] =
+        {
+            .name = "serve",
+            .usage = "-m MODEL [options]",
+            .summary = "answer over HTTP, in OpenAI's and Anthropic's protocols",
+            .notes =
+                "POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, "
+                "/v1/messages/count_tokens, /tokenize, /detokenize, /apply-template; GET "
+                "/v1/models, /health, /metrics, /props. docs/server.md has the details, and how "
+                "common clients are pointed here.\n"
+                "It listens on this machine only unless --host says otherwise, and encrypts "
+                "nothing: put a proxy before it where that is needed. Sampling options are what "
+                "requests get that don't say otherwise.\n"
+                "SIGTERM and SIGINT let answers end for --drain-timeout; a second signal kills. "
+                "Under systemd it takes sockets that were opened for it and tells when it is "
+                "ready.\n"
+                "Example:  moeflux serve -m models/pocket-dictionary --parallel 4",
+        },
     [CLI_COMPLETION] =
         {
             .name = "completion",

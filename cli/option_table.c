@@ -20,7 +20,8 @@
 #define TRACE      (1u << CLI_TRACE)
 #define REPLAY     (1u << CLI_REPLAY)
 #define BENCH      (1u << CLI_BENCH)
-#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH)
+#define SERVE      (1u << CLI_SERVE)
+#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | SERVE)
 #define ANSWERS    (RUN | CHAT | TRACE)
 #define ALL        UINT32_MAX
 
@@ -66,13 +67,13 @@ const cli_option cli_options[] = {
      .help = "render the template in FILE"},
     {{"--chat-template"},
      CLI_STRING,
-     ANSWERS | EVAL,
+     ANSWERS | EVAL | SERVE,
      AT(chat_template),
      .arg = "FILE",
      .help = "use the chat template in FILE, not the model's"},
     {{"--now"},
      CLI_STRING,
-     ANSWERS | EVAL | TEMPLATE,
+     ANSWERS | EVAL | TEMPLATE | SERVE,
      .env = true,
      AT(now),
      .arg = "TIME",
@@ -358,7 +359,7 @@ const cli_option cli_options[] = {
      .fallback = "-1"},
     {{"--temp", "--temperature"},
      CLI_FLOAT,
-     ANSWERS,
+     ANSWERS | SERVE,
      .env = true,
      AT(temp),
      0,
@@ -368,7 +369,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 0.8"},
     {{"--top-k"},
      CLI_INT,
-     ANSWERS,
+     ANSWERS | SERVE,
      .env = true,
      AT(top_k),
      0,
@@ -378,7 +379,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 40"},
     {{"--top-p"},
      CLI_FLOAT,
-     ANSWERS,
+     ANSWERS | SERVE,
      .env = true,
      AT(top_p),
      0,
@@ -388,7 +389,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 0.95"},
     {{"--min-p"},
      CLI_FLOAT,
-     ANSWERS,
+     ANSWERS | SERVE,
      .env = true,
      AT(min_p),
      0,
@@ -398,7 +399,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 0.05"},
     {{"--repeat-penalty"},
      CLI_FLOAT,
-     ANSWERS,
+     ANSWERS | SERVE,
      .env = true,
      AT(repeat_penalty),
      1e-6,
@@ -408,7 +409,7 @@ const cli_option cli_options[] = {
      .fallback = "the model's, or 1"},
     {{"--presence-penalty"},
      CLI_FLOAT,
-     ANSWERS,
+     ANSWERS | SERVE,
      .env = true,
      AT(presence_penalty),
      -1e6,
@@ -418,7 +419,7 @@ const cli_option cli_options[] = {
      .fallback = "0"},
     {{"--frequency-penalty"},
      CLI_FLOAT,
-     ANSWERS,
+     ANSWERS | SERVE,
      .env = true,
      AT(frequency_penalty),
      -1e6,
@@ -428,7 +429,7 @@ const cli_option cli_options[] = {
      .fallback = "0"},
     {{"--repeat-last-n"},
      CLI_INT,
-     ANSWERS,
+     ANSWERS | SERVE,
      .env = true,
      AT(repeat_last_n),
      -1,
@@ -445,7 +446,7 @@ const cli_option cli_options[] = {
              "repeated"},
     {{"--reasoning-format"},
      CLI_CHOICE,
-     ANSWERS,
+     ANSWERS | SERVE,
      .env = true,
      AT(reasoning_format),
      .choices = "auto|none",
@@ -499,6 +500,9 @@ const cli_option cli_options[] = {
      .env = true,
      AT(ignore_eos),
      .help = "go on after the end token"},
+
+    /* ---- server ---- */
+#include "option_table_serve.h"
 
     /* ---- conversion ---- */
     {{"--quant"},

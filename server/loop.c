@@ -190,6 +190,8 @@ bool srv_loop_run(srv_loop *loop)
     bool ok = s.conns && s.fds;
     while (ok) {
         serve_round(&s);
+        if (atomic_load(loop->cut))
+            break;
         if (!s.draining && loop->options->stop_wanted())
             begin_draining(&s, mfi_clock_ns());
         if (s.draining && (!busy(&s) || mfi_clock_ns() >= s.drain_until_ns))

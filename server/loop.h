@@ -22,6 +22,7 @@ typedef struct srv_loop {
     srv_handle_fn handle;
     bool (*open_path)(const char *path); /* needs no key */
     void (*draining)(void *user);        /* no more requests come; called once */
+    const _Atomic bool *cut;             /* end now: there will be no answers */
     void *user;
     srv_loop_stats stats;
 } srv_loop;

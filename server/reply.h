@@ -28,6 +28,7 @@ typedef struct srv_exchange {
     srv_dialect dialect;
     char id[40]; /* x-request-id */
     uint64_t came_ns;
+    bool submitted; /* the desk's: a job answers it */
     srv_wake *wake;
     _Atomic bool gone;            /* nobody waits for the answer any more */
     _Atomic size_t waiting_bytes; /* of the answer, not sent yet */

@@ -41,7 +41,6 @@ typedef struct srv_options {
     void *user;
     int stop_fd; /* readable once a signal came */
     bool (*stop_wanted)(void);
-    const char *ready_file; /* written with the addresses once it can answer; NULL: none */
 } srv_options;
 
 enum {

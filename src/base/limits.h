@@ -77,7 +77,6 @@
 #define MFI_MAX_HTTP_LISTENERS    16
 #define MFI_MAX_API_KEYS          1024
 #define MFI_MAX_API_KEY_BYTES     512
-#define MFI_MAX_SERVED_SESSIONS   64
 #define MFI_MAX_SERVED_QUEUE      4096
 #define MFI_MAX_SERVED_CHOICES    16 /* n of one request, and prompts of one */
 
