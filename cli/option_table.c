@@ -247,7 +247,7 @@ const cli_option cli_options[] = {
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH | SERVE,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -501,7 +501,7 @@ const cli_option cli_options[] = {
      AT(ignore_eos),
      .help = "go on after the end token"},
 
-    /* ---- server ---- */
+/* ---- server ---- */
 #include "option_table_serve.h"
 
     /* ---- conversion ---- */

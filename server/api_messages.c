@@ -49,7 +49,8 @@ static void send_start(srv_job *job, srv_choice *c)
     if (c->begun_sent)
         return;
     c->begun_sent = true;
-    mf_generation_result(c->generation, &c->result, NULL);
+    if (c->generation) /* or it has ended, and left its result */
+        mf_generation_result(c->generation, &c->result, NULL);
     mfi_buf_str(&out, "{\"type\":\"message_start\",\"message\":");
     put_message_head(job, &out);
     mfi_buf_str(&out, ",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,");

@@ -80,8 +80,8 @@ static void answer_now(srv_server *server, srv_exchange *x, const route *r)
 {
     const char *path = x->request.path.data, *method = x->request.method;
     bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-    if (get && strncmp(path, "/v1/models/", 11) == 0 && path[11]) {
-        srv_model(server, x, path + 11);
+    if (get && strncmp(plain(path), "/models/", 8) == 0 && plain(path)[8]) {
+        srv_model(server, x, plain(path) + 8);
     } else if (strcmp(path, "/") == 0 && get) { /* some clients look whether anybody is there */
         srv_health(server, x);
     } else if (!r) {

@@ -77,7 +77,7 @@ static mf_status open_address(srv_listeners *ls, const struct addrinfo *info, co
 {
     int fd = socket(info->ai_family, SOCK_STREAM, 0), on = 1;
     if (fd < 0)
-        return mfi_fail(err, MF_ERR_IO, "%s port %u: %s", host, port, strerror(errno));
+        return mfi_fail(err, MF_ERR_STATE, "%s port %u: %s", host, port, strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (info->ai_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
@@ -85,7 +85,7 @@ static mf_status open_address(srv_listeners *ls, const struct addrinfo *info, co
         listen(fd, BACKLOG) != 0) {
         int error = errno;
         close(fd);
-        return mfi_fail(err, MF_ERR_IO, "can't listen on %s port %u: %s", host, port,
+        return mfi_fail(err, MF_ERR_STATE, "can't listen on %s port %u: %s", host, port,
                         strerror(error));
     }
     return add(ls, fd, err);
@@ -146,12 +146,12 @@ mf_status srv_listen_unix(srv_listeners *ls, const char *path, mf_error *err)
         if (!S_ISSOCK(st.st_mode))
             return mfi_fail(err, MF_ERR_ARGUMENT, "%s exists and is no socket", path);
         if (in_use(&address))
-            return mfi_fail(err, MF_ERR_IO, "%s: somebody listens there", path);
+            return mfi_fail(err, MF_ERR_STATE, "%s: somebody listens there", path);
         unlink(path);
     }
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     if (fd < 0)
-        return mfi_fail(err, MF_ERR_IO, "%s: %s", path, strerror(errno));
+        return mfi_fail(err, MF_ERR_STATE, "%s: %s", path, strerror(errno));
     mode_t mask = umask(0777 & ~UNIX_MODE); /* nobody gets in between bind and chmod */
     bool bound = bind(fd, (const void *)&address, sizeof address) == 0;
     int error = errno;
@@ -159,7 +159,7 @@ mf_status srv_listen_unix(srv_listeners *ls, const char *path, mf_error *err)
     if (!bound || !prepare(fd) || listen(fd, BACKLOG) != 0) {
         error = bound ? errno : error;
         close(fd);
-        return mfi_fail(err, MF_ERR_IO, "can't listen on %s: %s", path, strerror(error));
+        return mfi_fail(err, MF_ERR_STATE, "can't listen on %s: %s", path, strerror(error));
     }
     MFI_TRY(add(ls, fd, err));
     memcpy(ls->at[ls->n - 1].unlink_at, path, strlen(path));

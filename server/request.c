@@ -294,6 +294,8 @@ static size_t check_head(srv_parser *p, const char *bytes, size_t len)
             return fail(p, 400, "the head holds a NUL byte"), 0;
         if ((c == ' ' || c == '\t') && p->tail[2] == '\n')
             return fail(p, 400, "a header line is folded"), 0;
+        if (c == ':' && p->tail[2] == '\n')
+            return fail(p, 400, "a header has no name"), 0;
         if (p->tail[2] == '\r' && c != '\n')
             return fail(p, 400, "a carriage return stands alone"), 0;
         if (++p->head_bytes > MFI_MAX_HTTP_HEAD_BYTES)

@@ -31,7 +31,7 @@ SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
-            "chat", "trace", "replay", "template", "families", "completion"]
+            "chat", "trace", "replay", "template", "families", "completion", "serve"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -64,6 +64,12 @@ OPTIONS = {
     "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--no-progress"],
     "replay": ["--cache", "--policy", "--svg", "--json", "-t", "--threads", "-h", "--help"],
 }
+OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + [
+    "--host", "--port", "--unix", "--api-key-file", "--allow-host", "--cors-origin", "-a", "--alias", "-np",
+    "--parallel", "--queue", "--max-connections", "--max-body", "--request-timeout", "--idle-timeout",
+    "--write-timeout", "--sse-ping-interval", "--drain-timeout", "--temp", "--top-k", "--top-p", "--min-p",
+    "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n", "--chat-template", "--now",
+    "--reasoning-format", "--no-progress"]
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 
 
