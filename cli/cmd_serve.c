@@ -132,6 +132,8 @@ static int take_options(const cli_args *args, cli_env_fn env, keys *k, srv_optio
     int code = inherited(env, &o->n_inherited);
     if (code)
         return code;
+    if (args->kv_disk && !args->kv_dir)
+        return cli_usage_error("--kv-disk says how large --kv-dir may be, which is missing");
     if (args->max_body > MFI_MAX_HTTP_BODY_BYTES)
         return cli_usage_error("--max-body: at most 64M");
     o->port = CLI_GIVEN(args, port) ? (unsigned)args->port : o->port;

@@ -118,7 +118,7 @@ mf_status srv_choice_begin(srv_choice *c, mf_session *session, mf_error *err)
     if (job->echo) /* evaluated already, for its log-probabilities */
         kept = c->n_ids;
     else
-        MFI_TRY(mf_session_sync(session, c->ids, c->n_ids, &kept, err));
+        MFI_TRY(mf_session_restore(session, c->ids, c->n_ids, &kept, err));
     if (job->take_apart) {
         const mf_output_options output = {.struct_size = sizeof output,
                                           .tokenizer = server->tokenizer,

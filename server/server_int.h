@@ -13,6 +13,7 @@ typedef struct srv_worker {
     srv_choice **busy;     /* [n_slots]; NULL: free */
     uint64_t *used;        /* [n_slots] when it was last taken, counted */
     mf_generation **list;  /* [n_slots] scratch */
+    bool *unkept;          /* [n_slots] the prefix cache on disk hasn't seen its timeline */
     uint64_t n_taken;
     pthread_mutex_t lock; /* for what follows */
     pthread_cond_t wake;

@@ -22,7 +22,8 @@ bool srv_worker_init(srv_server *server)
     w->busy = calloc(n, sizeof *w->busy);
     w->used = calloc(n, sizeof *w->used);
     w->list = calloc(n, sizeof *w->list);
-    return w->sessions && w->busy && w->used && w->list;
+    w->unkept = calloc(n, sizeof *w->unkept);
+    return w->sessions && w->busy && w->used && w->list && w->unkept;
 }
 
 mf_status srv_worker_open_sessions(srv_server *server, mf_error *err)
@@ -41,6 +42,7 @@ void srv_worker_free(srv_server *server)
     free(w->busy);
     free(w->used);
     free(w->list);
+    free(w->unkept);
     pthread_cond_destroy(&w->wake);
     pthread_mutex_destroy(&w->lock);
 }
@@ -168,6 +170,27 @@ static bool find_slot(const srv_server *server, const srv_choice *c, uint32_t *s
     return found;
 }
 
+/* Writes a session's state to disk. A failure costs time later, not an answer now. */
+static void keep(srv_server *server, uint32_t slot)
+{
+    srv_worker *w = &server->worker;
+    mf_error err = {0};
+    if (!w->unkept[slot] || !server->options->engine.prefix_dir)
+        return;
+    w->unkept[slot] = false;
+    if (mf_session_keep(w->sessions[slot], &err) != MF_OK && server->options->say)
+        server->options->say(server->options->user, err.message);
+}
+
+/* Before a session becomes another conversation's what it holds is kept; what a conversation goes
+ * on from is kept later, whole. */
+static void keep_before(srv_server *server, const srv_choice *c)
+{
+    const mf_session *session = server->worker.sessions[c->slot];
+    if (common(session, c->ids, c->n_ids) < mf_session_length(session) / 2 || c->job->echo)
+        keep(server, c->slot);
+}
+
 static mf_status begin(srv_server *server, srv_choice *c, mf_error *err)
 {
     mf_session *session = server->worker.sessions[c->slot];
@@ -178,6 +201,8 @@ static mf_status begin(srv_server *server, srv_choice *c, mf_error *err)
         c->job->stats_before.struct_size = sizeof c->job->stats_before;
         mf_engine_stats(server->engine, &c->job->stats_before);
     }
+    keep_before(server, c);
+    server->worker.unkept[c->slot] = !c->job->echo;
     if (c->job->echo) {
         mf_session_reset(session);
         return MF_OK;
@@ -318,6 +343,21 @@ static void pass(srv_server *server, size_t n)
     note_pass(server);
 }
 
+/* Nobody is answered: time to write. Stops as soon as somebody comes. */
+static void keep_all(srv_server *server, bool at_end)
+{
+    srv_worker *w = &server->worker;
+    for (uint32_t i = 0; i < server->options->parallel; i++) {
+        pthread_mutex_lock(&w->lock);
+        bool wanted = w->first != NULL;
+        pthread_mutex_unlock(&w->lock);
+        if (wanted && !at_end)
+            return;
+        if (!w->busy[i])
+            keep(server, i);
+    }
+}
+
 /* Sleeps until there is something to do. False: the loop is over. */
 static bool wait_for_work(srv_server *server, bool some_paused)
 {
@@ -356,5 +396,8 @@ void srv_worker_run(srv_server *server)
         if (n > 0)
             pass(server, n);
         some_paused = n == 0 && !echoes && server->worker.n_running > 0;
+        if (!server->worker.n_running)
+            keep_all(server, false);
     }
+    keep_all(server, true);
 }

@@ -39,6 +39,12 @@ typedef struct mfi_engine_io {
 mf_status mfi_engine_io_open(mfi_engine_io *out, const mfi_io_request *ask,
                              const mfi_file *const *files, uint32_t n_files, mf_error *err);
 
+/* ---- engine_identity.c ---- */
+
+/* dense: the resident weights in host memory, NULL where they are not. */
+mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const mfi_plan *plan,
+                            const char *backend, const void *dense, mf_error *err);
+
 /* ---- engine_tokenizer.c ---- */
 
 /* The model's tokenizer; *tokenizer stays as it is if the model has none. */

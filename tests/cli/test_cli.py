@@ -53,7 +53,7 @@ OPTIONS = {
         "-sys", "--system-prompt", "-n", "--predict", "-s", "--seed", "--temp", "--top-k", "--top-p",
         "--min-p", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n",
         "-l", "--logit-bias", "-r", "--stop", "--ignore-eos", "--trace", "--no-progress", "--jsonl",
-        "--simple-io", "--no-history"],
+        "--simple-io", "--no-history", "--save", "--load", "--kv-dir", "--kv-disk"],
     "template": ["-m", "--model", "--chat-template", "-f", "--file", "--jsonl", "--keep-going", "-h",
                  "--help"],
     "families": ["--json", "-h", "--help"],
@@ -69,7 +69,7 @@ OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + [
     "--parallel", "--queue", "--max-connections", "--max-body", "--request-timeout", "--idle-timeout",
     "--write-timeout", "--sse-ping-interval", "--drain-timeout", "--temp", "--top-k", "--top-p", "--min-p",
     "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n", "--chat-template", "--now",
-    "--reasoning-format", "--no-progress"]
+    "--reasoning-format", "--no-progress", "--kv-dir", "--kv-disk"]
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 
 

@@ -13,7 +13,7 @@
 #include "fake/tiny_latent.h"
 #include "fake/tiny_model.h"
 
-enum { N_ANSWERS = 9, N_SESSIONS = 4, PROMPT_MAX = 50, TOKENS_MAX = 14, CHUNK = 8, CTX = 96 };
+enum { N_ANSWERS = 7, N_SESSIONS = 4, PROMPT_MAX = 50, TOKENS_MAX = 14, CHUNK = 8, CTX = 96 };
 
 typedef struct answer {
     int32_t first[12]; /* evaluated before */
@@ -55,7 +55,7 @@ static mf_engine *open_engine(const char *folder, uint32_t n_sessions, uint64_t 
     o.model_path = folder;
     o.ctx = CTX;
     o.chunk = CHUNK;
-    o.n_threads = 2;
+    o.n_threads = 1;
     o.n_sessions = n_sessions;
     o.memory_bytes = memory;
     mft_ok(mf_engine_open(&engine, &o, &err), &err);
@@ -175,7 +175,7 @@ static void companies(const char *folder, uint64_t memory)
         assert_true(a->n > 0);
     }
     mf_session_close(&session);
-    for (uint32_t round = 0; round < 3; round++) {
+    for (uint32_t round = 0; round < 2; round++) {
         for (uint32_t i = 0; i < N_ANSWERS; i++)
             list[i].n = list[i].n_callbacks = 0;
         run_company(engine, list, &rng);
