@@ -5,6 +5,7 @@
 What a greedy answer is, `moeflux run` says; what is JSON, jsonschema where it is there.
 """
 import json
+import os
 import subprocess
 import threading
 
@@ -404,6 +405,38 @@ class Company(Api):
         texts = [g["choices"][0]["message"]["content"] for g in got]
         self.assertEqual(texts[:3], alone)
         self.assertEqual(self.server.metric("num_requests_running"), 0)
+
+    def test_prefix(self):
+        """A conversation that goes on isn't evaluated again; bits don't change."""
+        first = self.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "What is a drum? " * 20}]})
+        more = [{"role": "user", "content": "What is a drum? " * 20},
+                {"role": "assistant", "content": first["choices"][0]["message"]["content"]},
+                {"role": "user", "content": "And a flute?"}]
+        second = self.post("/v1/chat/completions", {"messages": more})
+        usage = second["usage"]
+        self.assertGreater(usage["prompt_tokens_details"]["cached_tokens"], first["usage"]["prompt_tokens"] - 8)
+        self.assertEqual(second["timings"]["prompt_n"] + second["timings"]["cache_n"], usage["prompt_tokens"])
+        with Server("--temp", "0") as fresh:
+            alone = fresh.post("/v1/chat/completions", {"messages": more})
+            self.assertEqual(alone["usage"]["prompt_tokens_details"]["cached_tokens"], 0)
+            self.assertEqual(alone["choices"][0]["message"], second["choices"][0]["message"])
+
+    def test_prefix_on_disk(self):
+        """And neither after a new start, not even one after kill -9."""
+        folder = serving.tempfile.mkdtemp()
+        body = {"messages": [{"role": "user", "content": "What is a drum? " * 40}], "max_tokens": 4}
+        args = ("--temp", "0", "--kv-dir", folder, "--kv-disk", "64M")
+        cached = []
+        for how in (serving.signal.SIGTERM, serving.signal.SIGKILL, serving.signal.SIGTERM):
+            server = Server(*args).wait_ready()
+            reply = server.post("/v1/chat/completions", body)
+            cached.append(reply["usage"]["prompt_tokens_details"]["cached_tokens"])
+            server.stop(how, 0 if how == serving.signal.SIGTERM else -how)
+        n = reply["usage"]["prompt_tokens"]
+        self.assertEqual(cached[0], 0)
+        self.assertGreater(min(cached[1:]), n - 16)
+        self.assertLess(sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)), 64 << 20)
+        serving.shutil.rmtree(folder)
 
     def test_defaults(self):
         """--temp 0 is what requests get that don't say otherwise."""
