@@ -22,7 +22,10 @@
 #define BENCH      (1u << CLI_BENCH)
 #define PERPLEXITY (1u << CLI_PERPLEXITY)
 #define SERVE      (1u << CLI_SERVE)
-#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
+/* clang-format off */
+#define ENGINE \
+    (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
+/* clang-format on */
 #define ANSWERS    (RUN | CHAT | TRACE)
 #define ALL        UINT32_MAX
 
