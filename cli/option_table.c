@@ -27,6 +27,13 @@
 
 #define AT(member) .offset = offsetof(cli_args, member)
 
+#define CACHE_TYPE(short_name, name, member, text)                                                 \
+    {                                                                                              \
+        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
+            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
+            .fallback = "f32"                                                                      \
+    }
+
 const cli_option cli_options[] = {
     /* ---- model and input ---- */
     {{"-m", "--model"},
@@ -166,6 +173,34 @@ const cli_option cli_options[] = {
      AT(no_history),
      .help = "neither read nor write the file of lines typed, "
              "$XDG_STATE_HOME/moeflux/history or ~/.local/state/moeflux/history"},
+    {{"--save"},
+     CLI_STRING,
+     CHAT,
+     AT(save),
+     .arg = "FILE",
+     .help = "at the end write the conversation to FILE, and its state to FILE.state"},
+    {{"--load"},
+     CLI_STRING,
+     CHAT,
+     AT(load),
+     .arg = "FILE",
+     .help = "go on with what --save or /save wrote; with its state nothing is evaluated again"},
+    {{"--kv-dir"},
+     CLI_STRING,
+     CHAT,
+     .env = true,
+     AT(kv_dir),
+     .arg = "DIR",
+     .help = "folder where states of conversations are kept, so that what a prompt begins with "
+             "need not be evaluated again; one process at a time"},
+    {{"--kv-disk"},
+     CLI_SIZE,
+     CHAT,
+     .env = true,
+     AT(kv_disk),
+     .arg = "SIZE",
+     .help = "what the files in --kv-dir may take; those go first that save least a byte",
+     .fallback = "4G"},
     {{"--special"},
      CLI_FLAG,
      TOKENIZE,
@@ -741,6 +776,10 @@ const cli_option cli_options[] = {
      .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), q16 (16 bits), auto "
              "(q8 for weights of up to 4 bits, q16 for finer ones)",
      .fallback = "auto"},
+    CACHE_TYPE("-ctk", "--cache-type-k", cache_type_k,
+               "how keys of past tokens are kept: f32, f16 (half of it), q8_0 (27 %, lossy)"),
+    CACHE_TYPE("-ctv", "--cache-type-v", cache_type_v,
+               "the same of values; latent attention has one type for both"),
     {{"--isa"},
      CLI_CHOICE,
      ENGINE,

@@ -35,7 +35,7 @@ COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
-          "--activations", "--isa", "--io-threads", "--io", "--direct-io", "--policy", "--json", "-h", "--help"]
+          "--activations", "-ctk", "--cache-type-k", "-ctv", "--cache-type-v", "--isa", "--io-threads", "--io", "--direct-io", "--policy", "--json", "-h", "--help"]
 OPTIONS = {
     "run": ENGINE + ["-p", "--prompt", "-f", "--file", "-sys", "--system-prompt", "-n", "--predict",
                      "-s", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
@@ -53,7 +53,7 @@ OPTIONS = {
         "-sys", "--system-prompt", "-n", "--predict", "-s", "--seed", "--temp", "--top-k", "--top-p",
         "--min-p", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n",
         "-l", "--logit-bias", "-r", "--stop", "--ignore-eos", "--trace", "--stats", "--no-progress", "--jsonl",
-        "--simple-io", "--no-history"],
+        "--simple-io", "--no-history", "--save", "--load", "--kv-dir", "--kv-disk"],
     "template": ["-m", "--model", "--chat-template", "-f", "--file", "--jsonl", "--keep-going", "-h",
                  "--help"],
     "families": ["--json", "-h", "--help"],
