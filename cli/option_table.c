@@ -71,7 +71,7 @@ const cli_option cli_options[] = {
      .arg = "FILE",
      .help = "use the chat template in FILE, not the model's"},
     {{"--now"},
-     CLI_STRING,
+     CLI_TIME,
      ANSWERS | EVAL | TEMPLATE,
      .env = true,
      AT(now),
