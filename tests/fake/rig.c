@@ -65,6 +65,7 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
                            .chunk = o->chunk,
                            .n_threads = o->n_threads,
                            .activations = o->activations,
+                           .cache_type = {o->cache_type[0], o->cache_type[1]},
                            .isa = o->isa};
     mft_ok(mfi_format_open(&r->catalog, o->folder, &err), &err);
     mft_ok(mfi_model_open(&r->model, r->catalog, &err), &err);
@@ -140,6 +141,16 @@ mfi_io *mft_rig_io(mft_rig *r)
     return r->io;
 }
 
+mfi_forward *mft_rig_forward(mft_rig *r)
+{
+    return r->forward;
+}
+
+const mfi_program *mft_rig_program(const mft_rig *r)
+{
+    return &r->plan.program;
+}
+
 static bool take_logits(void *user, size_t index, const float *row, size_t n)
 {
     memcpy((float *)user + index * n, row, n * sizeof *row);
@@ -154,18 +165,19 @@ mf_status mft_rig_eval(mft_rig *r, const int32_t *ids, uint32_t n, float *logits
         memset(r->mem[i].recurrent, 0, p->state[i].recurrent_bytes);
     for (uint32_t at = 0; at < n; at += r->plan.chunk) {
         uint32_t len = MFI_MIN(n - at, r->plan.chunk);
-        MFI_TRY(mfi_forward_run(r->forward, ids + at, len, at, r->mem,
-                                logits ? MFI_WANT_ALL : MFI_WANT_NOTHING, &out, at, err));
+        mfi_run run = {ids + at, len, at, r->mem, logits ? MFI_WANT_ALL : MFI_WANT_NOTHING};
+        MFI_TRY(mfi_forward_run(r->forward, &run, 1, &out, at, err));
     }
     return MF_OK;
 }
 
 mf_status mft_rig_step(mft_rig *r, const int32_t *ids, uint32_t n, uint32_t pos, mf_error *err)
 {
-    return mfi_forward_run(r->forward, ids, n, pos, r->mem, MFI_WANT_LAST, NULL, 0, err);
+    mfi_run run = {ids, n, pos, r->mem, MFI_WANT_LAST};
+    return mfi_forward_run(r->forward, &run, 1, NULL, 0, err);
 }
 
 const float *mft_rig_logits(const mft_rig *r)
 {
-    return mfi_forward_logits(r->forward);
+    return mfi_forward_logits(r->forward, 0);
 }
