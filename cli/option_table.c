@@ -83,7 +83,7 @@ const cli_option cli_options[] = {
      .arg = "FILE",
      .help = "use the chat template in FILE, not the model's"},
     {{"--now"},
-     CLI_STRING,
+     CLI_TIME,
      ANSWERS | EVAL | TEMPLATE | SERVE,
      .env = true,
      AT(now),
