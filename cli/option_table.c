@@ -27,6 +27,13 @@
 
 #define AT(member) .offset = offsetof(cli_args, member)
 
+#define CACHE_TYPE(short_name, name, member, text)                                                 \
+    {                                                                                              \
+        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
+            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
+            .fallback = "f32"                                                                      \
+    }
+
 const cli_option cli_options[] = {
     /* ---- model and input ---- */
     {{"-m", "--model"},
@@ -769,14 +776,19 @@ const cli_option cli_options[] = {
      .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), q16 (16 bits), auto "
              "(q8 for weights of up to 4 bits, q16 for finer ones)",
      .fallback = "auto"},
+    CACHE_TYPE("-ctk", "--cache-type-k", cache_type_k,
+               "how keys of past tokens are kept: f32, f16 (half of it), q8_0 (27 %, lossy)"),
+    CACHE_TYPE("-ctv", "--cache-type-v", cache_type_v,
+               "the same of values; latent attention has one type for both"),
     {{"--isa"},
      CLI_CHOICE,
      ENGINE,
      .env = true,
      AT(isa),
-     .choices = "auto|c|avx2",
+     .choices = "auto|c|avx2|avx-vnni|avx512|neon|i8mm",
      .arg = "NAME",
-     .help = "kernels to use: c, avx2, avx-vnni, avx512, auto (the best this machine has)",
+     .help = "kernels to use: c, on x86 avx2, avx-vnni, avx512, on ARM neon, i8mm, auto (the best "
+             "this machine has)",
      .fallback = "auto"},
 
     {{"-t", "--threads"},

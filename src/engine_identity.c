@@ -84,9 +84,8 @@ mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const 
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a checksum");
     *id = (mfi_identity){0};
     snprintf(id->text, sizeof id->text, "%s %s %s %s/%s %u-%04x", backend, mfi_isa_name(plan->isa),
-             mfi_plan_activations(plan), mfi_plan_cache_type(plan, 0),
-             mfi_plan_cache_type(plan, 1), NUMERICS_VERSION,
-             (unsigned)(mfi_checksum_of(COMPILER, sizeof COMPILER) & 0xffff));
+             mfi_plan_activations(plan), mfi_plan_cache_type(plan, 0), mfi_plan_cache_type(plan, 1),
+             NUMERICS_VERSION, (unsigned)(mfi_checksum_of(COMPILER, sizeof COMPILER) & 0xffff));
     add_tensors(sum, catalog);
     id->model[0] = mfi_checksum_value(sum);
     if (dense)
