@@ -48,19 +48,22 @@ def main():
     args = ap.parse_args()
 
     memory = budget(args, args.streams, args.prompt + 2 * args.tokens + 8)
-    cases = [{"streams": n, "runs": []} for n in (1, args.streams)]
+    cases = [{"streams": n, "prompts": prompts, "runs": []}
+             for n, prompts in ((1, "own"), (args.streams, "own"), (args.streams, "same"))]
     for _ in range(args.runs):
         for case in cases:
             n = case["streams"]
             case["runs"].append({"busy_before": round(benchlib.busy(0.3), 2),
-                                 **sessbench(args, "streams", memory, n, n, args.prompt, args.tokens, args.threads)})
+                                 **sessbench(args, "streams", memory, n, args.prompt, args.tokens, args.threads, "auto",
+                                             case["prompts"])})
     for case in cases:
         for key in ("tokens_per_s", "bytes_read_per_token", "stall_ms_per_token"):
             case[key] = benchlib.summary([r[key] for r in case["runs"]])
-    one, many = cases
-    ratios = {"bytes_read_per_token": round(many["bytes_read_per_token"]["median"] /
-                                            max(one["bytes_read_per_token"]["median"], 1), 3),
-              "tokens_per_s": round(many["tokens_per_s"]["median"] / one["tokens_per_s"]["median"], 3)}
+    one, ratios = cases[0], {}
+    for many in cases[1:]:
+        ratios[many["prompts"] + " prompts"] = {
+            key: round(many[key]["median"] / max(one[key]["median"], 1e-9), 3)
+            for key in ("bytes_read_per_token", "tokens_per_s")}
     print(f"{args.streams} streams beside one:", ratios)
 
     memory = budget(args, 2, args.prefix + args.new)

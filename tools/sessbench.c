@@ -1,9 +1,10 @@
 /* Several streams on one engine, and prompts that are sent again: what bench/sessions.py measures.
  *
- *   sessbench streams MODEL MEMORY_BYTES N_STREAMS N_SESSIONS PROMPT TOKENS THREADS
+ *   sessbench streams MODEL MEMORY_BYTES N_STREAMS PROMPT TOKENS THREADS POLICY own|same
  *   sessbench resend MODEL MEMORY_BYTES PREFIX NEW THREADS KV_DIR
  *
- * Prints one JSON object. Prompts are pseudo-random ids, different ones for every stream. */
+ * Prints one JSON object. Prompts are pseudo-random ids, each stream's own or the same for all;
+ * seeds differ. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ static uint32_t number(const char *text)
 }
 
 static mf_engine *open_engine(char **argv, uint32_t n_sessions, uint32_t ctx, uint32_t threads,
-                              const char *kv_dir)
+                              const char *policy, const char *kv_dir)
 {
     mf_error err = {0};
     mf_engine *engine = NULL;
@@ -46,6 +47,7 @@ static mf_engine *open_engine(char **argv, uint32_t n_sessions, uint32_t ctx, ui
     o.ctx = ctx;
     o.n_sessions = n_sessions;
     o.n_threads = threads;
+    o.policy = policy;
     o.prefix_dir = kv_dir;
     check(mf_engine_open(&engine, &o, &err), &err);
     return engine;
@@ -84,17 +86,18 @@ static size_t step_all(mf_engine *engine, mf_generation *const *g, uint32_t n, b
 static int streams(char **argv)
 {
     mf_error err = {0};
-    uint32_t n = number(argv[4]), n_prompt = number(argv[6]), n_tokens = number(argv[7]);
+    uint32_t n = number(argv[4]), n_prompt = number(argv[5]), n_tokens = number(argv[6]);
+    bool same = strcmp(argv[9], "same") == 0;
     mf_session *sessions[STREAMS_MAX] = {0};
     mf_generation *g[STREAMS_MAX] = {0};
     if (n == 0 || n > STREAMS_MAX)
         return 2;
     mf_engine *engine =
-        open_engine(argv, number(argv[5]), n_prompt + 2 * n_tokens + 8, number(argv[8]), NULL);
+        open_engine(argv, n, n_prompt + 2 * n_tokens + 8, number(argv[7]), argv[8], NULL);
     for (uint32_t i = 0; i < n; i++) {
         mf_generate_options o;
         mf_generate_options_default(&o);
-        o.prompt = random_ids(engine, i + 1, n_prompt);
+        o.prompt = random_ids(engine, same ? 1 : i + 1, n_prompt);
         o.n_prompt = n_prompt;
         o.max_tokens = 2 * n_tokens; /* those that came first go on while others begin */
         o.ignore_eos = true;
@@ -143,7 +146,7 @@ static int resend(char **argv)
     uint32_t n_prefix = number(argv[4]), n_new = number(argv[5]), threads = number(argv[6]);
     size_t n = n_prefix + n_new, kept[4];
     mf_session *a = NULL, *b = NULL;
-    mf_engine *engine = open_engine(argv, 2, (uint32_t)n, threads, argv[7]);
+    mf_engine *engine = open_engine(argv, 2, (uint32_t)n, threads, NULL, argv[7]);
     int32_t *ids = random_ids(engine, 1, n);
     check(mf_session_open(&a, engine, &err), &err);
     check(mf_session_open(&b, engine, &err), &err);
@@ -152,12 +155,12 @@ static int resend(char **argv)
     check(mf_session_keep(a, &err), &err);
     double write = now_s() - begin;
     double same = first_token(a, ids, n, &kept[1]);
-    mf_session_reset(b);
+    ids[n_prefix] ^= 1; /* other new tokens */
     double other = first_token(b, ids, n, &kept[2]);
     mf_session_close(&a);
     mf_session_close(&b);
     mf_engine_close(&engine);
-    engine = open_engine(argv, 2, (uint32_t)n, threads, argv[7]);
+    engine = open_engine(argv, 2, (uint32_t)n, threads, NULL, argv[7]);
     check(mf_session_open(&a, engine, &err), &err);
     double disk = first_token(a, ids, n, &kept[3]);
     printf("{\"prefix\":%u,\"new\":%u,\"first_s\":%.3f,\"write_s\":%.3f,\"same_session_s\":%.4f,"
@@ -171,7 +174,7 @@ static int resend(char **argv)
 
 int main(int argc, char **argv)
 {
-    if (argc == 9 && strcmp(argv[1], "streams") == 0)
+    if (argc == 10 && strcmp(argv[1], "streams") == 0)
         return streams(argv);
     if (argc == 8 && strcmp(argv[1], "resend") == 0)
         return resend(argv);
