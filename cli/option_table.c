@@ -26,6 +26,12 @@
 #define ALL        UINT32_MAX
 
 #define AT(member) .offset = offsetof(cli_args, member)
+#define CACHE_TYPE(short_name, name, member, text)                                                 \
+    {                                                                                              \
+        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
+            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
+            .fallback = "f32"                                                                      \
+    }
 
 const cli_option cli_options[] = {
     /* ---- model and input ---- */
@@ -741,25 +747,10 @@ const cli_option cli_options[] = {
      .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), q16 (16 bits), auto "
              "(q8 for weights of up to 4 bits, q16 for finer ones)",
      .fallback = "auto"},
-    {{"-ctk", "--cache-type-k"},
-     CLI_CHOICE,
-     ENGINE,
-     .env = true,
-     AT(cache_type_k),
-     .choices = "f32|f16|q8_0",
-     .arg = "TYPE",
-     .help = "how keys of past tokens are kept: f32, f16, q8_0 (a half and 27 % of the memory, "
-             "lossy)",
-     .fallback = "f32"},
-    {{"-ctv", "--cache-type-v"},
-     CLI_CHOICE,
-     ENGINE,
-     .env = true,
-     AT(cache_type_v),
-     .choices = "f32|f16|q8_0",
-     .arg = "TYPE",
-     .help = "the same of values; latent attention has one type for both",
-     .fallback = "f32"},
+    CACHE_TYPE("-ctk", "--cache-type-k", cache_type_k,
+               "how keys of past tokens are kept: f32, f16 (half of it), q8_0 (27 %, lossy)"),
+    CACHE_TYPE("-ctv", "--cache-type-v", cache_type_v,
+               "the same of values; latent attention has one type for both"),
     {{"--isa"},
      CLI_CHOICE,
      ENGINE,
