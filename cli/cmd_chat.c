@@ -364,7 +364,7 @@ int cli_chat_run(const cli_args *args, cli_env_fn env)
     }
     cli_edit_close(l.edit);
     mf_session_close(&l.chat.session);
-    mf_engine_close(&l.chat.engine);
+    code = cli_engine_close(&l.chat.engine, code);
     mf_template_close(&l.chat.template);
     mf_grammar_close(&l.chat.grammar);
     cli_conversation_free(&l.chat.conversation);

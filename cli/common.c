@@ -103,6 +103,13 @@ int cli_report(mf_status status, const mf_error *err, cli_phase phase)
                      err->message[0] ? err->message : mf_status_text(status));
 }
 
+static mf_cache_type cache_type(const char *name)
+{
+    if (name && strcmp(name, "f16") == 0)
+        return MF_CACHE_F16;
+    return name && strcmp(name, "q8_0") == 0 ? MF_CACHE_Q8_0 : MF_CACHE_F32;
+}
+
 void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progress,
                         mf_engine_options *options)
 {
@@ -113,12 +120,16 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->n_threads = (uint32_t)args->threads;
     options->n_io_threads = (uint32_t)args->io_threads;
     options->chunk = (uint32_t)args->chunk;
+    if (args->command == CLI_PERPLEXITY)
+        options->n_logit_rows = CLI_PERPLEXITY_ROWS;
     if (args->activations && strcmp(args->activations, "f32") == 0)
         options->activations = MF_ACTIVATIONS_F32;
     else if (args->activations && strcmp(args->activations, "q8") == 0)
         options->activations = MF_ACTIVATIONS_Q8;
     else if (args->activations && strcmp(args->activations, "q16") == 0)
         options->activations = MF_ACTIVATIONS_Q16;
+    options->cache_type_k = cache_type(args->cache_type_k);
+    options->cache_type_v = cache_type(args->cache_type_v);
     options->isa = args->isa;
     options->io = args->io;
     options->direct = args->direct;
@@ -129,6 +140,7 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->prefix_disk_bytes = args->kv_disk;
     bool talks = args->command == CLI_CHAT || args->command == CLI_SERVE;
     options->n_checkpoints = talks ? CHAT_CHECKPOINTS : 0;
+    options->stats_path = args->stats;
     options->grammars = cli_wants_grammar(args);
     options->progress = cli_progress_update;
     options->progress_user = progress;
@@ -164,4 +176,12 @@ int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, 
         }
     }
     return cli_report(status, &err, CLI_OPENING);
+}
+
+int cli_engine_close(mf_engine **engine, int code)
+{
+    mf_error err = {0};
+    mf_status status = *engine ? mf_engine_flush(*engine, &err) : MF_OK;
+    mf_engine_close(engine);
+    return code ? code : cli_report(status, &err, CLI_RUNNING);
 }

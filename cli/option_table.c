@@ -20,12 +20,21 @@
 #define TRACE      (1u << CLI_TRACE)
 #define REPLAY     (1u << CLI_REPLAY)
 #define BENCH      (1u << CLI_BENCH)
+#define PERPLEXITY (1u << CLI_PERPLEXITY)
 #define SERVE      (1u << CLI_SERVE)
-#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | SERVE)
+#define OPENING    (IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
+#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | OPENING)
 #define ANSWERS    (RUN | CHAT | TRACE)
 #define ALL        UINT32_MAX
 
 #define AT(member) .offset = offsetof(cli_args, member)
+
+#define CACHE_TYPE(short_name, name, member, text)                                                 \
+    {                                                                                              \
+        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
+            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
+            .fallback = "f32"                                                                      \
+    }
 
 const cli_option cli_options[] = {
     /* ---- model and input ---- */
@@ -105,6 +114,12 @@ const cli_option cli_options[] = {
      CLI_STRING,
      IMATRIX,
      IMATRIX,
+     AT(file),
+     .arg = "FILE",
+     .help = "the text, as it is (no chat template); - is standard input"},
+    {{"-f", "--file"},
+     CLI_STRING,
+     PERPLEXITY,
      AT(file),
      .arg = "FILE",
      .help = "the text, as it is (no chat template); - is standard input"},
@@ -275,7 +290,7 @@ const cli_option cli_options[] = {
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH | SERVE,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH | PERPLEXITY | SERVE,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -285,6 +300,13 @@ const cli_option cli_options[] = {
      AT(trace),
      .arg = "FILE",
      .help = "write every choice of experts to FILE as JSON lines"},
+    {{"--stats"},
+     CLI_STRING,
+     ENGINE & ~PLAN,
+     AT(stats),
+     .arg = "FILE",
+     .help = "write what each token and each chunk of a prompt cost to FILE as JSON lines: bytes "
+             "read, hits, time of arithmetic, of waiting and of neither"},
 
     /* ---- measuring ---- */
     {{"-p", "--n-prompt"},
@@ -327,6 +349,49 @@ const cli_option cli_options[] = {
      .help = "form of the report",
      .fallback = "md"},
 
+    {{"--ops"},
+     CLI_FLAG,
+     BENCH,
+     AT(ops),
+     .help = "also the time of every kind of op, its share, its bytes and GB/s; they then run one "
+             "by one"},
+    {{"-c", "--ctx-size"},
+     CLI_INT,
+     PERPLEXITY,
+     .env = true,
+     AT(ctx),
+     0,
+     MFI_MAX_CTX,
+     .arg = "N",
+     .help = "tokens of a window",
+     .fallback = "512, or what BASE has"},
+    {{"--chunks"},
+     CLI_INT,
+     PERPLEXITY,
+     AT(chunks),
+     -1,
+     INT32_MAX,
+     .arg = "N",
+     .help = "only the first N windows; -1: all",
+     .fallback = "-1"},
+    {{"--kl-divergence-base", "--save-all-logits"},
+     CLI_STRING,
+     PERPLEXITY,
+     AT(kl_base),
+     .arg = "FILE",
+     .help = "keep the log-probabilities in FILE or, with --kl-divergence, compare with FILE"},
+    {{"--kl-divergence"},
+     CLI_FLAG,
+     PERPLEXITY,
+     AT(kl_divergence),
+     .help = "compare with the log-probabilities of --kl-divergence-base"},
+    {{"--kl"},
+     CLI_STRING,
+     PERPLEXITY,
+     AT(kl),
+     .arg = "BASE",
+     .help = "both at once: compare with BASE"},
+
     /* ---- length and sampling ---- */
     {{"-n", "--predict", "--n-predict"},
      CLI_INT,
@@ -359,7 +424,7 @@ const cli_option cli_options[] = {
      .fallback = "all"},
     {{"-c", "--ctx-size"},
      CLI_INT,
-     ENGINE & ~(LOGITS | BENCH),
+     ENGINE & ~(LOGITS | BENCH | PERPLEXITY),
      .env = true,
      AT(ctx),
      0,
@@ -532,90 +597,7 @@ const cli_option cli_options[] = {
 /* ---- server ---- */
 #include "option_table_serve.h"
 
-    /* ---- conversion ---- */
-    {{"--quant"},
-     CLI_CHOICE,
-     CONVERT,
-     CONVERT,
-     .any_case = true,
-     AT(quant),
-     .choices = "mlx4|mlx2|mlx3|mlx5|mlx6|mlx8|q8_0|q6_k|q4_k|q4_0|mxfp4|bf16|f16|f32",
-     .arg = "TYPE",
-     .help = "into a folder, MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, "
-             "mlx6, mlx8; into a .gguf file: q8_0, q6_k, q4_k, q4_0, mxfp4 (experts; the "
-             "rest q8_0), bf16, f16, f32"},
-    {{"--imatrix"},
-     CLI_STRING,
-     CONVERT,
-     AT(imatrix),
-     .arg = "FILE",
-     .help = "importance matrix that weights the rounding of q4_0, q4_k and q6_k"},
-    {{"--group-size"},
-     CLI_CHOICE,
-     CONVERT,
-     AT(group_size),
-     .choices = "32|64|128",
-     .arg = "N",
-     .help = "weights that share a scale: 32, 64, 128",
-     .fallback = "64"},
-    {{"--dense-bits"},
-     CLI_CHOICE,
-     CONVERT,
-     AT(dense_bits),
-     .choices = "2|3|4|5|6|8",
-     .arg = "N",
-     .help = "bits of everything but routed experts: 2, 3, 4, 5, 6, 8",
-     .fallback = "as --quant"},
-
-    /* ---- synthetic models ---- */
-    {{"--arch"},
-     CLI_STRING,
-     SYNTH,
-     AT(arch),
-     .arg = "ARCH",
-     .help = "architecture, as config.json's model_type says it; not needed with a whole name"},
-    {{"--shape"},
-     CLI_STRING,
-     SYNTH,
-     SYNTH,
-     AT(shape),
-     .arg = "NAME",
-     .help = "which published shape of it, or a whole name such as gpt-oss-20b; in either case"},
-    {{"--quant"},
-     CLI_CHOICE,
-     SYNTH,
-     SYNTH,
-     .any_case = true,
-     AT(quant),
-     .choices = "q4_k|q4_0|q6_k|q8_0|mxfp4|bf16|f16",
-     .arg = "TYPE",
-     .help = "type of the matrices: q4_k, q4_0, q6_k, q8_0, mxfp4 (experts; the rest q8_0), bf16, "
-             "f16. Rows that are no whole blocks of 256 get q4_0 or q8_0 instead of q4_k or q6_k"},
-    {{"--layers"},
-     CLI_INT,
-     SYNTH,
-     AT(layers),
-     1,
-     MFI_MAX_LAYERS,
-     .arg = "N",
-     .help = "only the first N layers",
-     .fallback = "all"},
-    {{"--routing"},
-     CLI_CHOICE,
-     SYNTH,
-     AT(routing),
-     .choices = "uniform|skewed",
-     .arg = "KIND",
-     .help = "how experts are reused: uniform (every token chooses anew), skewed (generated text "
-             "repeats about 37 % of its choices at the next token and 74 % within 8)",
-     .fallback = "uniform"},
-    {{"-s", "--seed"},
-     CLI_SEED,
-     SYNTH,
-     AT(seed),
-     .arg = "N",
-     .help = "seed of the weights",
-     .fallback = "1"},
+#include "option_table_convert.h"
 
     /* ---- machine ---- */
     {{"--memory"},
@@ -716,14 +698,19 @@ const cli_option cli_options[] = {
      .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), q16 (16 bits), auto "
              "(q8 for weights of up to 4 bits, q16 for finer ones)",
      .fallback = "auto"},
+    CACHE_TYPE("-ctk", "--cache-type-k", cache_type_k,
+               "how keys of past tokens are kept: f32, f16 (half of it), q8_0 (27 %, lossy)"),
+    CACHE_TYPE("-ctv", "--cache-type-v", cache_type_v,
+               "the same of values; latent attention has one type for both"),
     {{"--isa"},
      CLI_CHOICE,
      ENGINE,
      .env = true,
      AT(isa),
-     .choices = "auto|c|avx2",
+     .choices = "auto|c|avx2|avx-vnni|avx512|neon|i8mm",
      .arg = "NAME",
-     .help = "kernels to use: c, avx2, avx-vnni, avx512, auto (the best this machine has)",
+     .help = "kernels to use: c, on x86 avx2, avx-vnni, avx512, on ARM neon, i8mm, auto (the best "
+             "this machine has)",
      .fallback = "auto"},
 
     {{"-t", "--threads"},

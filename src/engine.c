@@ -31,10 +31,12 @@ struct mf_engine {
     mfi_trace *trace;
     mfi_store *store;
     mfi_forward *forward;
+    mfi_stats_log *stats; /* NULL: none is written */
     mfi_gen_config gen;
     mfi_session_host host;
     mfi_imatrix *imatrix; /* NULL: none is collected */
     mfi_vocab_trie *trie; /* NULL: no grammars */
+    mfi_op_time *times;   /* [n_ops]; NULL: ops aren't timed */
 };
 
 void mf_engine_options_default(mf_engine_options *options)
@@ -67,6 +69,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_sessions = o->n_sessions,
                            .n_checkpoints = o->n_checkpoints,
                            .activations = o->activations,
+                           .cache_type = {o->cache_type_k, o->cache_type_v},
                            .policy = asked(o->policy)};
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
@@ -75,6 +78,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (!mfi_isa_parse(o->isa, &po.isa))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
                         o->isa);
+    if (o->cache_type_k > MF_CACHE_Q8_0 || o->cache_type_v > MF_CACHE_Q8_0)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown type of the KV cache");
     if (!known_choice(o->io, "threads", "uring"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown reader '%s' (known: auto, threads, uring)",
                         o->io);
@@ -169,6 +174,11 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                err));
     MFI_TRY(open_store(e, slots, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
+    if (o->stats_path) {
+        mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
+        MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
+        mfi_forward_on_run(e->forward, mfi_stats_log_run, e->stats);
+    }
     if (o->collect_imatrix) {
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
@@ -201,6 +211,14 @@ mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, m
     return MF_OK;
 }
 
+mf_status mf_engine_flush(mf_engine *e, mf_error *err)
+{
+    mf_status status = e->trace ? mfi_trace_flush(e->trace, err) : MF_OK;
+    if (status == MF_OK && e->stats)
+        status = mfi_stats_log_status(e->stats, err);
+    return status;
+}
+
 void mf_engine_close(mf_engine **engine)
 {
     mf_engine *e = *engine;
@@ -208,6 +226,7 @@ void mf_engine_close(mf_engine **engine)
         return;
     mfi_prefix_close(&e->host.prefix);
     mfi_forward_close(&e->forward);
+    mfi_stats_log_close(&e->stats);
     mfi_imatrix_close(&e->imatrix);
     mfi_vocab_trie_close(&e->trie);
     mfi_store_close(&e->store);
@@ -218,6 +237,7 @@ void mf_engine_close(mf_engine **engine)
         e->backend->close(e->backend);
     if (e->planned)
         mfi_plan_free(&e->plan);
+    free(e->times);
     free(e->parts);
     free(e->layers);
     free(e->files);
@@ -247,8 +267,11 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
                         .weight_bytes = e->plan.program.dense_bytes + e->plan.expert_bytes_total,
                         .token_bytes = e->plan.token_dense_bytes + e->plan.token_expert_bytes};
     snprintf(info->family, sizeof info->family, "%s", e->model->family);
+    info->isa_verified = mfi_isa_verified(e->plan.isa);
     snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
     snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
+    snprintf(info->cache_type_k, sizeof info->cache_type_k, "%s", mfi_plan_cache_type(&e->plan, 0));
+    snprintf(info->cache_type_v, sizeof info->cache_type_v, "%s", mfi_plan_cache_type(&e->plan, 1));
     snprintf(info->reader, sizeof info->reader, "%s", e->reader.reader);
     info->direct = e->reader.direct;
     snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);
@@ -291,6 +314,25 @@ void mf_engine_stats_reset(mf_engine *e)
 {
     mfi_store_stats_reset(e->store);
     mfi_forward_n_tokens_reset(e->forward);
+    if (e->times)
+        memset(e->times, 0, e->plan.program.n_ops * sizeof *e->times);
+}
+
+mf_status mf_engine_time_ops(mf_engine *e, bool on, mf_error *err)
+{
+    mfi_op_time *times = on ? calloc(e->plan.program.n_ops, sizeof *times) : NULL;
+    if (on && !times)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the times of %u ops",
+                        e->plan.program.n_ops);
+    mfi_forward_time_ops(e->forward, times);
+    free(e->times);
+    e->times = times;
+    return MF_OK;
+}
+
+size_t mf_engine_op_times(const mf_engine *e, mf_op_time *times, size_t n_max)
+{
+    return e->times ? mfi_engine_sum_ops(&e->plan.program, e->times, times, n_max) : 0;
 }
 
 mfi_session_host *mfi_engine_session_host(mf_engine *e)

@@ -76,8 +76,9 @@ mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const 
     if (!sum)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a checksum");
     *id = (mfi_identity){0};
-    snprintf(id->text, sizeof id->text, "%s %s %s %u", backend, mfi_isa_name(plan->isa),
-             mfi_plan_activations(plan), NUMERICS_VERSION);
+    snprintf(id->text, sizeof id->text, "%s %s %s kv %s %s %u", backend, mfi_isa_name(plan->isa),
+             mfi_plan_activations(plan), mfi_plan_cache_type(plan, 0), mfi_plan_cache_type(plan, 1),
+             NUMERICS_VERSION);
     add_tensors(sum, catalog);
     id->model[0] = mfi_checksum_value(sum);
     if (dense)

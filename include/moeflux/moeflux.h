@@ -83,6 +83,13 @@ typedef enum mf_activations {
     MF_ACTIVATIONS_Q16 = 3 /* 16 bits in blocks of 32; types without an integer form: float */
 } mf_activations;
 
+/* How keys and values of past tokens are kept. Less than f32 is lossy: see docs/numerics.md. */
+typedef enum mf_cache_type {
+    MF_CACHE_F32 = 0,
+    MF_CACHE_F16 = 1,
+    MF_CACHE_Q8_0 = 2 /* 8 bits in blocks of 32; heads of whole blocks only */
+} mf_cache_type;
+
 typedef struct mf_engine_options {
     size_t struct_size;
     const char *model_path; /* a model folder, or a GGUF file (of a split one the first) */
@@ -96,8 +103,11 @@ typedef struct mf_engine_options {
     uint32_t n_checkpoints; /* places of a session that mf_session_sync can go back to though layers
                              * are recurrent or have windows; at most, the plan may have fewer */
     mf_activations activations;
-    const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
+    mf_cache_type cache_type_k, cache_type_v; /* latent attention: one for both */
+    const char
+        *isa; /* "c", "avx2", "avx-vnni", "avx512", "neon", "i8mm"; NULL or "auto": the best here */
     const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
+    const char *stats_path; /* write what each evaluation cost here as JSON lines; NULL: nowhere */
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
     const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
                            or "auto": measured, when there is much to read */
@@ -119,6 +129,8 @@ MF_API void mf_engine_options_default(mf_engine_options *options);
  * resident weights. MF_ERR_BUDGET carries the smallest workable budget in its message. */
 MF_API mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options,
                                 mf_error *err);
+/* Has the trace written; says if it or the statistics couldn't be, which never stops the model. */
+MF_API mf_status mf_engine_flush(mf_engine *engine, mf_error *err);
 MF_API void mf_engine_close(mf_engine **engine);
 
 typedef struct mf_model_info {
@@ -129,14 +141,16 @@ typedef struct mf_model_info {
     uint32_t ctx_model; /* positions the model was made for */
     uint32_t ctx;       /* positions a session of this engine can hold */
     uint32_t n_threads, chunk;
-    char isa[16];          /* kernels in use */
-    char activations[8];   /* the coarsest that quantised weights meet: "q8", "q16" or "f32" */
-    uint64_t weight_bytes; /* all weights: resident ones and all routed experts */
-    uint64_t token_bytes;  /* of them, what one token is multiplied with */
-    char reader[16];       /* "threads" or "uring" */
-    bool direct;           /* it reads past the page cache */
-    char policy[8];        /* "lru" or "lfu" */
+    char isa[16];        /* kernels in use */
+    char activations[8]; /* the coarsest that quantised weights meet: "q8", "q16" or "f32" */
+    char cache_type_k[8], cache_type_v[8]; /* "f32", "f16" or "q8_0" */
+    uint64_t weight_bytes;                 /* all weights: resident ones and all routed experts */
+    uint64_t token_bytes;                  /* of them, what one token is multiplied with */
+    char reader[16];                       /* "threads" or "uring" */
+    bool direct;                           /* it reads past the page cache */
+    char policy[8];                        /* "lru" or "lfu" */
     char reader_reason[160];
+    bool isa_verified; /* whoever wrote those kernels has seen them run on such a processor */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
@@ -159,6 +173,20 @@ typedef struct mf_stats {
 
 MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
 MF_API void mf_engine_stats_reset(mf_engine *engine);
+
+/* What ops of the forward pass took. Those of all layers that do the same count together. */
+typedef struct mf_op_time {
+    char name[48]; /* "matmul q k v": the op, and which buffers it fills */
+    uint64_t n_runs, ns;
+    uint64_t bytes; /* weights, experts and cached positions that it went through, once a run */
+} mf_op_time;
+
+/* Times every op from now on (or no more), beginning at nothing; mf_engine_stats_reset begins at
+ * nothing, too. The results are the same. MF_ERR_NO_MEMORY. */
+MF_API mf_status mf_engine_time_ops(mf_engine *engine, bool on, mf_error *err);
+/* Fills the first n_max of them, in the order of the forward pass, and returns how many there are;
+ * 0 if they aren't timed. */
+MF_API size_t mf_engine_op_times(const mf_engine *engine, mf_op_time *times, size_t n_max);
 
 /* ---- plan ----------------------------------------------------------------------------------- */
 
