@@ -28,6 +28,8 @@ typedef struct bench {
     int32_t ids[CTX];
 } bench;
 
+static mf_cache_type cache_type; /* of the engines to come */
+
 static void open_with(bench *b, const char *folder, uint32_t chunk, const char *isa)
 {
     mf_error err = {0};
@@ -40,6 +42,7 @@ static void open_with(bench *b, const char *folder, uint32_t chunk, const char *
     o.chunk = chunk;
     o.n_threads = 1;
     o.isa = isa;
+    o.cache_type_k = o.cache_type_v = cache_type;
     mft_ok(mf_engine_open(&b->engine, &o, &err), &err);
     mft_ok(mf_session_open(&b->session, b->engine, &err), &err);
     mf_engine_info(b->engine, &info);
@@ -145,6 +148,10 @@ static void there_and_back(void **state)
     round_trip(mft_tiny_write(&tiny));
     round_trip(mft_oss_write(&oss));
     round_trip(mft_latent_write(&latent));
+    cache_type = MF_CACHE_F16;
+    round_trip(mft_tiny_write(&tiny));
+    round_trip(mft_oss_write(&oss));
+    cache_type = MF_CACHE_F32;
 }
 
 /* ---- refusals ---- */
@@ -269,6 +276,14 @@ static void foreign(void **state)
     want = logits_of(&b);
     if (strcmp(info.isa, "c") != 0)
         assert_int_equal(refused(&b, path, want), MF_ERR_STATE);
+    close_bench(&b);
+    cache_type = MF_CACHE_F16;
+    open_with(&b, folder, 8, NULL);
+    cache_type = MF_CACHE_F32;
+    eval(&b, 0, 9);
+    free(want);
+    want = logits_of(&b);
+    assert_int_equal(refused(&b, path, want), MF_ERR_STATE);
     /* What is whole, but longer than the context. */
     close_bench(&b);
     eval(&a, 0, 70);
