@@ -66,12 +66,11 @@ OPTIONS = {
     "bench": "-m --model -t --memory --isa -p --n-prompt -n --n-gen -r --repetitions -o --output --ops".split(),
     "perplexity": ENGINE + "-f --chunks --kl-divergence-base --save-all-logits --kl-divergence --kl".split(),
 }
-OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + [
-    "--host", "--port", "--unix", "--api-key-file", "--allow-host", "--cors-origin", "-a", "--alias", "-np",
-    "--parallel", "--queue", "--max-connections", "--max-body", "--request-timeout", "--idle-timeout",
-    "--write-timeout", "--sse-ping-interval", "--drain-timeout", "--temp", "--top-k", "--top-p", "--min-p",
-    "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n", "--chat-template", "--now",
-    "--reasoning-format", "--no-progress", "--kv-dir", "--kv-disk"]
+OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + """--host --port --unix --api-key-file --allow-host
+    --cors-origin -a --alias -np --parallel --queue --max-connections --max-body --request-timeout --idle-timeout
+    --write-timeout --sse-ping-interval --drain-timeout --temp --top-k --top-p --min-p --repeat-penalty
+    --presence-penalty --frequency-penalty --repeat-last-n --chat-template --now --reasoning-format --no-progress
+    --kv-dir --kv-disk""".split()
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 
 
