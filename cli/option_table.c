@@ -22,8 +22,8 @@
 #define BENCH      (1u << CLI_BENCH)
 #define PERPLEXITY (1u << CLI_PERPLEXITY)
 #define SERVE      (1u << CLI_SERVE)
-#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
 #define ANSWERS    (RUN | CHAT | TRACE)
+#define ENGINE     (ANSWERS | LOGITS | PLAN | EVAL | IMATRIX | BENCH | PERPLEXITY | SERVE)
 #define ALL        UINT32_MAX
 
 #define AT(member) .offset = offsetof(cli_args, member)
