@@ -22,8 +22,11 @@
 #define BENCH      (1u << CLI_BENCH)
 #define PERPLEXITY (1u << CLI_PERPLEXITY)
 #define SERVE      (1u << CLI_SERVE)
+/* clang-format off */
+#define ENGINE \
+    (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
+/* clang-format on */
 #define ANSWERS    (RUN | CHAT | TRACE)
-#define ENGINE     (ANSWERS | LOGITS | PLAN | EVAL | IMATRIX | BENCH | PERPLEXITY | SERVE)
 #define ALL        UINT32_MAX
 
 #define AT(member) .offset = offsetof(cli_args, member)
@@ -80,7 +83,7 @@ const cli_option cli_options[] = {
      .arg = "FILE",
      .help = "use the chat template in FILE, not the model's"},
     {{"--now"},
-     CLI_STRING,
+     CLI_TIME,
      ANSWERS | EVAL | TEMPLATE | SERVE,
      .env = true,
      AT(now),
@@ -111,14 +114,8 @@ const cli_option cli_options[] = {
      .fallback = "-"},
     {{"-f", "--file"},
      CLI_STRING,
+     IMATRIX | PERPLEXITY,
      IMATRIX,
-     IMATRIX,
-     AT(file),
-     .arg = "FILE",
-     .help = "the text, as it is (no chat template); - is standard input"},
-    {{"-f", "--file"},
-     CLI_STRING,
-     PERPLEXITY,
      AT(file),
      .arg = "FILE",
      .help = "the text, as it is (no chat template); - is standard input"},
@@ -348,22 +345,6 @@ const cli_option cli_options[] = {
      .help = "form of the report",
      .fallback = "md"},
 
-    {{"--ops"},
-     CLI_FLAG,
-     BENCH,
-     AT(ops),
-     .help = "also the time of every kind of op, its share, its bytes and GB/s; they then run one "
-             "by one"},
-    {{"-c", "--ctx-size"},
-     CLI_INT,
-     PERPLEXITY,
-     .env = true,
-     AT(ctx),
-     0,
-     MFI_MAX_CTX,
-     .arg = "N",
-     .help = "tokens of a window",
-     .fallback = "512, or what BASE has"},
     {{"--chunks"},
      CLI_INT,
      PERPLEXITY,
@@ -379,17 +360,9 @@ const cli_option cli_options[] = {
      AT(kl_base),
      .arg = "FILE",
      .help = "keep the log-probabilities in FILE or, with --kl-divergence, compare with FILE"},
-    {{"--kl-divergence"},
-     CLI_FLAG,
-     PERPLEXITY,
-     AT(kl_divergence),
-     .help = "compare with the log-probabilities of --kl-divergence-base"},
-    {{"--kl"},
-     CLI_STRING,
-     PERPLEXITY,
-     AT(kl),
-     .arg = "BASE",
-     .help = "both at once: compare with BASE"},
+    {{"--kl-divergence"}, CLI_FLAG, PERPLEXITY, AT(kl_divergence), .help = "compare with it"},
+    {{"--kl"}, CLI_STRING, PERPLEXITY, AT(kl), .arg = "BASE", .help = "both: compare with BASE"},
+    {{"--ops"}, CLI_FLAG, BENCH, AT(ops), .help = "also what every kind of op took and moved"},
 
 /* ---- length and sampling ---- */
 #include "option_table_sampling.h"

@@ -58,7 +58,8 @@ typedef enum cli_kind {
     CLI_CHOICE, /* const char *, one of `choices` */
     CLI_SEED,   /* uint64_t; -1 leaves it unset */
     CLI_BIAS,   /* one more in args->bias */
-    CLI_TEXTS   /* cli_texts: one more */
+    CLI_TEXTS,  /* cli_texts: one more */
+    CLI_TIME    /* const char *, like 2025-03-09T14:05:07 */
 } cli_kind;
 
 #define CLI_MAX_NAMES 3

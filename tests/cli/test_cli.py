@@ -233,6 +233,22 @@ class Usage(Case):
         p = subprocess.run(["sh", "-c", '"$0" --help >&-', BIN], capture_output=True, timeout=TIMEOUT_S)
         self.assertEqual(p.returncode, 1)
 
+    def test_convert_into_no_folder(self):
+        for out in (self.path("none/a/b"), self.path("none/a")):
+            p = self.cli("convert", self.dir, out, "--quant", "mlx4", code=1)
+            self.one_line(p, "cannot write")
+
+    def test_values(self):
+        self.usage("template", "-m", self.dir, "--now", "garbage", says="a time like")
+        self.usage("template", "-m", self.dir, "--now", "2025-02-29T10:00:00", says="a time like")
+        self.usage("run", "-m", self.dir, "-p", "x", "--grammar", "", says="an empty text")
+        self.usage("run", "-m", self.dir, "-p", "x", "-j", "", says="an empty text")
+        self.usage("run", "-m", self.dir, "-p", "x", "-l", "99999999+1", says="an id below")
+
+    def test_folder_without_tokenizer(self):
+        p = self.cli("tokenize", "-m", self.dir, "-p", "x", code=3)
+        self.one_line(p, "no tokenizer.json")
+
     def test_convert_does_not_overwrite(self):
         os.mkdir(self.path("out"))
         p = self.cli("convert", self.dir, self.path("out"), "--quant", "mlx4", code=1)
@@ -419,7 +435,8 @@ class Model(Case):
         for word in ("model ", "prompt ", "generation ", "experts ", "hits", "misses", "evictions", "read ",
                      "stalled", "memory ", "peak", "budget"):
             self.assertIn(word, err)
-        self.assertRegex(err, r"\n\[ Prompt: [\d.]+ t/s \| Generation: [\d.]+ t/s \]\n$")
+        self.assertRegex(err, r"\nprompt +\d+ tokens, [\d.]+ tokens/s\ngeneration +20 tokens, [\d.]+ tokens/s, stop: ")
+        self.assertEqual(err.count("tokens/s"), 2)
         self.assertNotIn("seed:", err)  # greedy draws none
 
     def test_seeds(self):
@@ -743,6 +760,20 @@ class Convert(Case):
         _, err = p.communicate(timeout=TIMEOUT_S)
         self.assertEqual(p.returncode, 130, err)
         self.assertEqual(os.listdir(self.dir), [])
+
+    def test_both_templates_survive(self):
+        folder, gguf, back = self.path("in"), self.path("x.gguf"), self.path("back")
+        shutil.copytree(FLOAT_MODEL, folder)
+        names = {"default": "plain", "tool_use": 'tools "{{ tools }}"\n'}
+        with open(os.path.join(folder, "tokenizer_config.json"), "w") as f:
+            json.dump({"chat_template": [{"name": n, "template": t} for n, t in names.items()]}, f)
+        for extra in ("chat_template.jinja", "additional_chat_templates"):
+            self.assertFalse(os.path.exists(os.path.join(folder, extra)))
+        self.cli("convert", folder, gguf, "--quant", "q8_0", "-t", "2")
+        self.cli("convert", gguf, back, "--quant", "mlx8", "-t", "2")
+        with open(os.path.join(back, "tokenizer_config.json")) as f:
+            there = json.load(f)["chat_template"]
+        self.assertEqual({t["name"]: t["template"] for t in there}, names)
 
     def test_converted_model_runs(self):
         out = self.path("out")
