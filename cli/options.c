@@ -428,4 +428,7 @@ void cli_args_free(cli_args *args)
     args->n_bias = 0;
     free(args->stop.at);
     args->stop = (cli_texts){0};
+    free(args->allow_host.at);
+    free(args->cors_origin.at);
+    args->allow_host = args->cors_origin = (cli_texts){0};
 }

@@ -31,7 +31,7 @@ SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
-            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity"]
+            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "serve"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -69,6 +69,12 @@ OPTIONS = {
     "perplexity": ENGINE + ["-f", "--file", "--chunks", "--kl-divergence-base", "--save-all-logits",
                             "--kl-divergence", "--kl", "--no-progress"],
 }
+OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + [
+    "--host", "--port", "--unix", "--api-key-file", "--allow-host", "--cors-origin", "-a", "--alias", "-np",
+    "--parallel", "--queue", "--max-connections", "--max-body", "--request-timeout", "--idle-timeout",
+    "--write-timeout", "--sse-ping-interval", "--drain-timeout", "--temp", "--top-k", "--top-p", "--min-p",
+    "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n", "--chat-template", "--now",
+    "--reasoning-format", "--no-progress", "--kv-dir", "--kv-disk"]
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 
 
