@@ -33,6 +33,13 @@
             .fallback = "f32"                                                                      \
     }
 
+#define CACHE_TYPE(short_name, name, member, text)                                                 \
+    {                                                                                              \
+        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
+            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
+            .fallback = "f32"                                                                      \
+    }
+
 const cli_option cli_options[] = {
     /* ---- model and input ---- */
     {{"-m", "--model"},
@@ -172,6 +179,34 @@ const cli_option cli_options[] = {
      AT(no_history),
      .help = "neither read nor write the file of lines typed, "
              "$XDG_STATE_HOME/moeflux/history or ~/.local/state/moeflux/history"},
+    {{"--save"},
+     CLI_STRING,
+     CHAT,
+     AT(save),
+     .arg = "FILE",
+     .help = "at the end write the conversation to FILE, and its state to FILE.state"},
+    {{"--load"},
+     CLI_STRING,
+     CHAT,
+     AT(load),
+     .arg = "FILE",
+     .help = "go on with what --save or /save wrote; with its state nothing is evaluated again"},
+    {{"--kv-dir"},
+     CLI_STRING,
+     CHAT,
+     .env = true,
+     AT(kv_dir),
+     .arg = "DIR",
+     .help = "folder where states of conversations are kept, so that what a prompt begins with "
+             "need not be evaluated again; one process at a time"},
+    {{"--kv-disk"},
+     CLI_SIZE,
+     CHAT,
+     .env = true,
+     AT(kv_disk),
+     .arg = "SIZE",
+     .help = "what the files in --kv-dir may take; those go first that save least a byte",
+     .fallback = "4G"},
     {{"--special"},
      CLI_FLAG,
      TOKENIZE,
@@ -756,9 +791,10 @@ const cli_option cli_options[] = {
      ENGINE,
      .env = true,
      AT(isa),
-     .choices = "auto|c|avx2",
+     .choices = "auto|c|avx2|avx-vnni|avx512|neon|i8mm",
      .arg = "NAME",
-     .help = "kernels to use: c, avx2, avx-vnni, avx512, auto (the best this machine has)",
+     .help = "kernels to use: c, on x86 avx2, avx-vnni, avx512, on ARM neon, i8mm, auto (the best "
+             "this machine has)",
      .fallback = "auto"},
 
     {{"-t", "--threads"},

@@ -563,6 +563,17 @@ static bool parse(bench *b, int argc, char **argv)
            (uint64_t)b->rows * b->cols * 4 <= b->pool_bytes;
 }
 
+/* Levels of this machine, or the others; of each, whether its kernels were ever seen to run. */
+static void print_levels(const char *which, bool here)
+{
+    printf("%s:", which);
+    for (int isa = 0; isa < MFI_N_ISA; isa++)
+        if (mfi_cpu_has((mfi_isa)isa) == here)
+            printf(" %s%s", mfi_isa_name((mfi_isa)isa),
+                   mfi_isa_verified((mfi_isa)isa) ? "" : " (unverified)");
+    printf("\n");
+}
+
 int main(int argc, char **argv)
 {
     bench b = {.rows = 2048,
@@ -585,6 +596,8 @@ int main(int argc, char **argv)
         return 1;
     }
     set_up(&b);
+    print_levels("levels here", true);
+    print_levels("levels elsewhere", false);
     print_ceilings(&b);
     bench_products(&b);
     if (b.others)
