@@ -58,6 +58,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_threads = o->n_threads,
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
+                           .n_sessions = o->n_sessions,
                            .activations = o->activations,
                            .policy = asked(o->policy)};
     if (o->struct_size != sizeof *o)
@@ -91,7 +92,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     uint64_t peak = mfi_process_rss_peak();
     e->machine.open_peak_bytes = peak > peak_before ? peak : 0;
     po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
-    po.other_bytes += e->trie ? mfi_matcher_bytes(e->model->shape.n_vocab) : 0;
+    if (e->trie)
+        po.other_bytes += MFI_MAX(o->n_sessions, 1) * mfi_matcher_bytes(e->model->shape.n_vocab);
     e->planned = true;
     return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
 }
@@ -163,7 +165,8 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
     }
-    e->host = (mfi_session_host){.model_path = mfi_catalog_path(e->catalog),
+    e->host = (mfi_session_host){.engine = e,
+                                 .model_path = mfi_catalog_path(e->catalog),
                                  .plan = &e->plan,
                                  .forward = e->forward,
                                  .tokenizer = e->tokenizer,

@@ -20,8 +20,13 @@ struct mfi_forward {
     uint32_t n_wanted, next; /* wanted[next] is the first not asked for yet */
     mfi_expert_ref *refs;    /* [n_held_max] */
     uint32_t n_held;
-    mfi_expert_work *work;                       /* [n_held_max] */
-    uint32_t last_row;                           /* of LOGITS: where the last token's are */
+    mfi_expert_work *work; /* [n_held_max] */
+    /* of one step */
+    int32_t *tokens;                             /* [chunk] */
+    uint16_t *seq_of;                            /* [chunk] */
+    uint32_t *head_rows;                         /* [chunk] */
+    mfi_seq *seqs;                               /* [n_sessions] */
+    uint32_t last_row;                           /* of LOGITS: where the first run's are */
     uint64_t n_tokens;                           /* evaluated */
     bool (*tick)(void *user, uint32_t n_layers); /* may be NULL */
     void *tick_user;
@@ -49,7 +54,12 @@ mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_back
     f->wanted = calloc(experts, sizeof *f->wanted);
     f->refs = calloc(f->n_held_max, sizeof *f->refs);
     f->work = calloc(f->n_held_max, sizeof *f->work);
-    if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->work) {
+    f->tokens = calloc(plan->chunk, sizeof *f->tokens);
+    f->seq_of = calloc(plan->chunk, sizeof *f->seq_of);
+    f->head_rows = calloc(plan->chunk, sizeof *f->head_rows);
+    f->seqs = calloc(plan->n_sessions, sizeof *f->seqs);
+    if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->work ||
+        !f->tokens || !f->seq_of || !f->head_rows || !f->seqs) {
         mfi_forward_close(&f);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the lists of %zu choices", pairs);
     }
@@ -69,6 +79,10 @@ void mfi_forward_close(mfi_forward **forward)
     free(f->wanted);
     free(f->refs);
     free(f->work);
+    free(f->tokens);
+    free(f->seq_of);
+    free(f->head_rows);
+    free(f->seqs);
     free(f);
     *forward = NULL;
 }
@@ -209,7 +223,7 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
     uint32_t layer = f->p->ops[op].layer, top_k = f->p->shape.top_k;
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_IDS);
     for (uint32_t t = 0; t < step->n_tok; t++)
-        mfi_store_trace(f->store, layer, step->pos + t, ids + (size_t)t * top_k, top_k);
+        mfi_store_trace(f->store, layer, mfi_step_pos(step, t), ids + (size_t)t * top_k, top_k);
     group_choices(f, layer, step, ids);
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
@@ -263,41 +277,62 @@ static mf_status give_hidden(mfi_forward *f, mfi_buf_id buf, size_t layer, uint3
     return MF_OK;
 }
 
-/* The head, a few rows at a time. */
-static mf_status run_head(mfi_forward *f, mfi_step *step, mfi_want want,
+/* The head on n_rows of f->head_rows, a few at a time. */
+static mf_status run_head(mfi_forward *f, mfi_step *step, uint32_t n_rows,
                           const mf_eval_outputs *outputs, size_t index0, mf_error *err)
 {
     const mfi_program *p = f->p;
     uint32_t n_vocab = p->shape.n_vocab;
-    uint32_t row = want == MFI_WANT_ALL ? 0 : step->n_tok - 1;
-    while (row < step->n_tok) {
-        step->head_row = row;
-        step->n_head = MFI_MIN(step->n_tok - row, p->n_logit_rows);
+    for (uint32_t row = 0; row < n_rows; row += step->n_head) {
+        step->head_rows = f->head_rows + row;
+        step->n_head = MFI_MIN(n_rows - row, p->n_logit_rows);
         MFI_TRY(f->backend->run(f->backend, p->head_first, p->n_ops - p->head_first, step, err));
         MFI_TRY(f->backend->sync(f->backend, err));
-        if (want == MFI_WANT_ALL && outputs->on_hidden)
+        if (outputs && outputs->on_hidden)
             MFI_TRY(give_hidden(f, MFI_BUF_HN, p->shape.n_layers, step->n_head, outputs,
                                 index0 + row, err));
         const float *logits = f->backend->view(f->backend, MFI_BUF_LOGITS);
-        for (uint32_t i = 0; want == MFI_WANT_ALL && outputs->on_logits && i < step->n_head; i++)
+        for (uint32_t i = 0; outputs && outputs->on_logits && i < step->n_head; i++)
             if (!outputs->on_logits(outputs->user, index0 + row + i, logits + (size_t)i * n_vocab,
                                     n_vocab))
                 return mfi_fail(err, MF_ERR_CANCELLED, "cancelled while logits were written");
-        row += step->n_head;
     }
-    f->last_row = step->n_head - 1;
     return MF_OK;
 }
 
-mf_status mfi_forward_run(mfi_forward *f, const int32_t *tokens, uint32_t n, uint32_t pos,
-                          const mfi_layer_mem *mem, mfi_want want, const mf_eval_outputs *outputs,
-                          size_t index0, mf_error *err)
+/* The step of some runs; returns how many head rows they want. */
+static uint32_t make_step(mfi_forward *f, mfi_step *step, const mfi_run *runs, uint32_t n_runs)
+{
+    uint32_t n_head = 0;
+    *step = (mfi_step){.tokens = f->tokens, .seqs = f->seqs, .n_seqs = n_runs, .seq_of = f->seq_of};
+    MFI_ASSERT(n_runs > 0 && n_runs <= f->plan->n_sessions);
+    for (uint32_t i = 0; i < n_runs; i++) {
+        const mfi_run *run = &runs[i];
+        uint32_t row = step->n_tok;
+        MFI_ASSERT(run->n > 0 && run->n <= f->plan->chunk - row);
+        f->seqs[i] = (mfi_seq){row, run->n, run->pos, run->mem};
+        memcpy(f->tokens + row, run->tokens, run->n * sizeof *f->tokens);
+        for (uint32_t t = 0; t < run->n; t++)
+            f->seq_of[row + t] = (uint16_t)i;
+        step->n_tok += run->n;
+        for (uint32_t t = 0; run->want == MFI_WANT_ALL && t < run->n; t++)
+            f->head_rows[n_head++] = row + t;
+        if (run->want == MFI_WANT_LAST)
+            f->head_rows[n_head++] = row + run->n - 1;
+    }
+    return n_head;
+}
+
+mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
+                          const mf_eval_outputs *outputs, size_t index0, mf_error *err)
 {
     const mfi_program *p = f->p;
-    mfi_step step = {.n_tok = n, .pos = pos, .tokens = tokens, .mem = mem};
-    bool hidden = want == MFI_WANT_ALL && outputs->on_hidden;
+    mfi_step step;
+    uint32_t n_head = make_step(f, &step, runs, n_runs), n = step.n_tok;
+    bool all = runs[0].want == MFI_WANT_ALL;
+    MFI_ASSERT(all ? n_runs == 1 : n_head <= p->n_logit_rows);
     f->n_tokens += n;
-    if (!hidden) {
+    if (!all || !outputs->on_hidden) {
         MFI_TRY(run_span(f, 0, p->head_first, &step, err));
     } else {
         /* Stop after the embedding and after each layer to hand out the residual stream. */
@@ -313,11 +348,14 @@ mf_status mfi_forward_run(mfi_forward *f, const int32_t *tokens, uint32_t n, uin
                 MFI_TRY(give_hidden(f, MFI_BUF_RES, layer + 1, n, outputs, index0, err));
         }
     }
-    return want == MFI_WANT_NOTHING ? MF_OK : run_head(f, &step, want, outputs, index0, err);
+    MFI_TRY(run_head(f, &step, n_head, all ? outputs : NULL, index0, err));
+    if (n_head > 0)
+        f->last_row = all ? step.n_head - 1 : 0;
+    return MF_OK;
 }
 
-const float *mfi_forward_logits(const mfi_forward *f)
+const float *mfi_forward_logits(const mfi_forward *f, uint32_t i)
 {
     const float *rows = f->backend->view(f->backend, MFI_BUF_LOGITS);
-    return rows + (size_t)f->last_row * f->p->shape.n_vocab;
+    return rows + (size_t)(f->last_row + i) * f->p->shape.n_vocab;
 }

@@ -20,15 +20,23 @@ void mfi_forward_close(mfi_forward **forward);
 typedef enum mfi_want {
     MFI_WANT_NOTHING, /* state only */
     MFI_WANT_LAST,    /* logits of the last token, kept for mfi_forward_logits */
-    MFI_WANT_ALL      /* every token's logits and hidden states through `outputs` */
+    MFI_WANT_ALL      /* every token's logits and hidden states through `outputs`; one run alone */
 } mfi_want;
 
-/* Evaluates n tokens (at most the plan's chunk) at positions pos...; ids must be below n_vocab.
- * `outputs` (with MFI_WANT_ALL) gets rows numbered from index0 on. On failure the sequence's state
- * is undefined and must be rebuilt. */
-mf_status mfi_forward_run(mfi_forward *forward, const int32_t *tokens, uint32_t n, uint32_t pos,
-                          const mfi_layer_mem *mem, mfi_want want, const mf_eval_outputs *outputs,
-                          size_t index0, mf_error *err);
+/* Tokens of one sequence that a pass evaluates. */
+typedef struct mfi_run {
+    const int32_t *tokens; /* [n], ids below n_vocab */
+    uint32_t n, pos;       /* pos: of the first */
+    const mfi_layer_mem *mem;
+    mfi_want want;
+} mfi_run;
+
+/* Evaluates runs of distinct sequences in one pass: together at most the plan's chunk of tokens,
+ * and of its rows of logits. Each expert that any of them chose is read once. `outputs` (with
+ * MFI_WANT_ALL) gets rows numbered from index0 on. On failure the state of all sequences is
+ * undefined and must be rebuilt. */
+mf_status mfi_forward_run(mfi_forward *forward, const mfi_run *runs, uint32_t n_runs,
+                          const mf_eval_outputs *outputs, size_t index0, mf_error *err);
 
 /* Calls `tick` after each layer's experts, with the number of layers done; returning false ends the
  * run with MF_ERR_CANCELLED. NULL: nobody is called. */
@@ -45,7 +53,8 @@ void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
 uint64_t mfi_forward_n_tokens(const mfi_forward *forward);
 void mfi_forward_n_tokens_reset(mfi_forward *forward);
 
-/* Logits [n_vocab] of the last token of the last run that wanted any; valid until the next run. */
-const float *mfi_forward_logits(const mfi_forward *forward);
+/* Logits [n_vocab] of the last token of a run, of the last pass that wanted any: `i` counts the
+ * runs that did. Valid until the next pass. */
+const float *mfi_forward_logits(const mfi_forward *forward, uint32_t i);
 
 #endif
