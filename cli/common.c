@@ -118,6 +118,8 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     else if (args->activations && strcmp(args->activations, "q16") == 0)
         options->activations = MF_ACTIVATIONS_Q16;
     options->isa = args->isa;
+    options->device = args->device;
+    options->vram_bytes = args->vram;
     options->io = args->io;
     options->direct = args->direct;
     options->io_cache_path = drives_path;

@@ -97,6 +97,8 @@ static int dispatch(const cli_args *args)
         return cli_template(args);
     case CLI_FAMILIES:
         return cli_families(args);
+    case CLI_DEVICES:
+        return cli_devices(args);
     case CLI_COMPLETION:
         return cli_completion(args);
     case CLI_TRACE:

@@ -23,6 +23,7 @@ typedef enum cli_command_id {
     CLI_TRACE,
     CLI_REPLAY,
     CLI_BENCH,
+    CLI_DEVICES,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -95,7 +96,7 @@ typedef struct cli_args {
     bool keep_going, simple_io, no_history;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *tensor, *f32;
     const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
-    const char *policy, *cache, *svg;
+    const char *policy, *cache, *svg, *device;
     const char *arch, *shape, *routing, *chat_template, *now, *form;
     const char *reasoning_format;
     const char *grammar, *grammar_file, *json_schema, *json_schema_file;
@@ -103,7 +104,7 @@ typedef struct cli_args {
     int64_t top_k, repeat_last_n;
     int64_t n_prompt, n_gen, repetitions;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    uint64_t seed, memory;
+    uint64_t seed, memory, vram;
     mf_logit_bias *bias;
     size_t n_bias;
     cli_texts stop;

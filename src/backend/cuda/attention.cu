@@ -51,7 +51,7 @@ static __global__ void prep(mfi_cuda_prep p)
     h -= p.n_head;
     if (h >= p.n_kv_head)
         return;
-    uint32_t row = p.step->pos + t;
+    uint32_t row = *p.pos + t;
     float *key = p.kv + (size_t)(p.ring ? row % p.ring : row) * 2 * kvw + h * p.head_dim;
     for (uint32_t i = lane; i < p.head_dim; i += 32) {
         key[i] = p.k[(size_t)t * p.ldk + h * p.head_dim + i];
@@ -90,7 +90,7 @@ static __global__ void latent_prep(mfi_cuda_latent l)
     if (h > l.n_head)
         return;
     const float *in = l.kva + (size_t)t * l.ldk;
-    float *row = l.kv + (size_t)(l.step->pos + t) * (l.latent + l.n_rot), sq = 0;
+    float *row = l.kv + (size_t)(*l.pos + t) * (l.latent + l.n_rot), sq = 0;
     for (uint32_t i = lane; i < l.latent; i += 32)
         sq = fmaf(in[i], in[i], sq);
     float factor = 1.0f / sqrtf(warp_sum(sq) / (float)l.latent + l.eps);
@@ -158,7 +158,7 @@ static __device__ void scores(const mfi_cuda_attn &a, const queries &q, const fl
                               uint32_t block, uint32_t end, float (*p)[BLOCK], float *max,
                               float *sum)
 {
-    uint32_t tid = threadIdx.x, j = tid % BLOCK, pos = block * BLOCK + j, now = a.step->pos;
+    uint32_t tid = threadIdx.x, j = tid % BLOCK, pos = block * BLOCK + j, now = *a.pos;
     const float *k = position(a, pos) + q.kv_head * a.k_stride;
     bool wide = a.dim % 4 == 0 && ((uintptr_t)k & 15) == 0;
     for (uint32_t i = tid / BLOCK * (QUERIES / 2); i < (tid / BLOCK + 1) * (QUERIES / 2); i += 4) {
@@ -285,8 +285,8 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_part(
     extern __shared__ float4 room[];
     __shared__ float p[QUERIES][BLOCK], max[QUERIES], sum[QUERIES];
     queries q = queries_of(a);
-    uint32_t last = a.step->pos + token_of(a, q, q.n - 1);
-    uint32_t block = first_block(a, a.step->pos + token_of(a, q, 0)) + blockIdx.z;
+    uint32_t last = *a.pos + token_of(a, q, q.n - 1);
+    uint32_t block = first_block(a, *a.pos + token_of(a, q, 0)) + blockIdx.z;
     if (block * BLOCK > last)
         return;
     load_queries(a, q, (float *)room);
@@ -298,7 +298,7 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_part(
             break;
         size_t u = (size_t)token_of(a, q, i) * a.n_head + head_of(a, q, i);
         /* Blocks count from the first one that the query's token looks at. */
-        uint32_t from = first_block(a, a.step->pos + token_of(a, q, i));
+        uint32_t from = first_block(a, *a.pos + token_of(a, q, i));
         if (block < from)
             continue;
         float *to = a.partial + (u * a.n_blocks_max + block - from) * (a.dim_v + 2);
@@ -315,7 +315,7 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_part(
 
 static __global__ void __launch_bounds__(THREADS) attend_merge(mfi_cuda_attn a)
 {
-    uint32_t h = blockIdx.x, t = blockIdx.y, last = a.step->pos + t;
+    uint32_t h = blockIdx.x, t = blockIdx.y, last = *a.pos + t;
     uint32_t n = last / BLOCK + 1 - first_block(a, last);
     const float *from = a.partial + ((size_t)t * a.n_head + h) * a.n_blocks_max * (a.dim_v + 2);
     for (uint32_t c = threadIdx.x; c < a.dim_v; c += THREADS) {
@@ -337,7 +337,7 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_walk(
     extern __shared__ float4 room[];
     __shared__ float p[QUERIES][BLOCK], max[QUERIES], sum[QUERIES];
     queries q = queries_of(a);
-    uint32_t last = a.step->pos + token_of(a, q, q.n - 1);
+    uint32_t last = *a.pos + token_of(a, q, q.n - 1);
     load_queries(a, q, (float *)room);
     float top[QUERIES], total[QUERIES], all[QUERIES][DV], out[QUERIES][DV];
 #pragma unroll
@@ -349,7 +349,7 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_walk(
         for (int d = 0; d < DV; d++)
             all[i][d] = 0;
     }
-    for (uint32_t b = first_block(a, a.step->pos + token_of(a, q, 0)); b * BLOCK <= last; b++) {
+    for (uint32_t b = first_block(a, *a.pos + token_of(a, q, 0)); b * BLOCK <= last; b++) {
         scores(a, q, (float *)room, b, last + 1, p, max, sum);
         values<DV>(a, q, b, last + 1, p, out);
 #pragma unroll

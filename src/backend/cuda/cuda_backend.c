@@ -149,9 +149,12 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
     c->mats = calloc(p->n_weights, sizeof *c->mats);
     c->graphs = calloc(p->n_ops, sizeof *c->graphs);
     c->layers = calloc(p->shape.n_layers, sizeof *c->layers);
+    c->known_pos = calloc(2 * (size_t)p->chunk, sizeof *c->known_pos);
+    c->known_heads = calloc(p->n_logit_rows, sizeof *c->known_heads);
     double *freq = calloc(p->shape.n_rot / 2 + 1, sizeof *freq);
     mf_status status = MF_OK;
-    if (!c->mats || !c->graphs || !c->layers || !freq)
+    if (!c->mats || !c->graphs || !c->layers || !c->known_pos || !c->known_heads ||
+        !freq)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u weight descriptors",
                           p->n_weights);
     for (uint32_t i = 0; status == MF_OK && i < p->n_weights; i++) {
@@ -170,7 +173,8 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
         status = mfi_fail(err, MF_ERR_DEVICE, "CUDA: rotary frequencies can't be copied");
     free(freq);
     MFI_TRY(status);
-    MFI_TRY(device_array((void **)&c->step, 1, sizeof *c->step, err));
+    MFI_TRY(device_array((void **)&c->pos, p->chunk, sizeof *c->pos, err));
+    MFI_TRY(device_array((void **)&c->head_rows, p->n_logit_rows, sizeof *c->head_rows, err));
     MFI_TRY(device_array((void **)&c->tokens, p->chunk, sizeof *c->tokens, err));
     MFI_TRY(alloc_mirror(c, err));
     MFI_TRY(alloc_lists(c, err));
@@ -179,19 +183,32 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
 
 /* ---- running ---- */
 
+/* Sends numbers unless the device has them. */
+static mf_status send(mfi_cuda *c, uint32_t *device, uint32_t *known, uint32_t *n_known,
+                      const uint32_t *now, uint32_t n, mf_error *err)
+{
+    if (n <= *n_known && memcmp(known, now, n * sizeof *now) == 0)
+        return MF_OK;
+    /* From pageable memory: taken when the call returns. */
+    MFI_CUDA_TRY(
+        cudaMemcpyAsync(device, now, n * sizeof *now, cudaMemcpyHostToDevice, c->stream));
+    memmove(known, now, n * sizeof *now);
+    *n_known = n;
+    return MF_OK;
+}
+
 /* Brings the device's idea of the step up to date. */
 static mf_status send_step(mfi_cuda *c, uint32_t first, const mfi_step *step, mf_error *err)
 {
-    mfi_cuda_step now = {.pos = step->pos, .head_row = step->head_row};
+    uint32_t *pos = c->known_pos + c->p->chunk; /* room behind */
+    for (uint32_t t = 0; t < step->n_tok; t++)
+        pos[t] = mfi_step_pos(step, t);
     if (first == 0)
         MFI_CUDA_TRY(cudaMemcpyAsync(c->tokens, step->tokens, step->n_tok * sizeof *step->tokens,
                                      cudaMemcpyHostToDevice, c->stream));
-    if (!c->known_valid || memcmp(&now, &c->known, sizeof now) != 0)
-        MFI_CUDA_TRY(
-            cudaMemcpyAsync(c->step, &now, sizeof now, cudaMemcpyHostToDevice, c->stream));
-    c->known = now;
-    c->known_valid = true;
-    return MF_OK;
+    MFI_TRY(send(c, c->pos, c->known_pos, &c->n_known_pos, pos, step->n_tok, err));
+    return send(c, c->head_rows, c->known_heads, &c->n_known_heads, step->head_rows, step->n_head,
+                err);
 }
 
 static mf_status run_ops(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
@@ -224,7 +241,10 @@ static mf_status record(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step 
 /* Blocks of positions that a step's tokens may see, in few sizes so that graphs last. */
 static uint32_t blocks_of(const mfi_cuda *c, const mfi_step *step)
 {
-    uint32_t need = (step->pos + step->n_tok) / MFI_CUDA_ATTN_BLOCK + 2, n = GRAPH_BLOCKS_MIN;
+    uint32_t end = 0, n = GRAPH_BLOCKS_MIN;
+    for (uint32_t i = 0; i < step->n_seqs; i++)
+        end = MFI_MAX(end, step->seqs[i].pos + step->seqs[i].n);
+    uint32_t need = end / MFI_CUDA_ATTN_BLOCK + 2;
     while (n < need)
         n *= 2;
     return MFI_MIN(n, c->n_blocks_max);
@@ -248,8 +268,8 @@ static mf_status run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step 
     const mfi_program *p = c->p;
     MFI_ASSERT(first + n <= p->n_ops && step->n_tok > 0 && step->n_tok <= p->chunk);
     size_t mem_bytes = p->shape.n_layers * sizeof *c->layers;
-    if (memcmp(c->layers, step->mem, mem_bytes) != 0) { /* another sequence */
-        memcpy(c->layers, step->mem, mem_bytes);
+    if (memcmp(c->layers, step->seqs[0].mem, mem_bytes) != 0) { /* another sequence */
+        memcpy(c->layers, step->seqs[0].mem, mem_bytes);
         c->generation++;
     }
     c->n_blocks = blocks_of(c, step);
@@ -289,8 +309,8 @@ static void close_backend(mfi_backend *b)
         (void)cudaEventDestroy(c->submitted);
     if (c->lists)
         (void)cudaEventDestroy(c->lists);
-    void *const on_device[] = {c->freq,  c->step,    c->tokens, c->items,
-                               c->x_row, c->pair_of, c->partial, c->slots};
+    void *const on_device[] = {c->freq,  c->pos,     c->head_rows, c->tokens, c->items,
+                               c->x_row, c->pair_of, c->partial,   c->slots};
     for (size_t i = 0; i < MFI_ARRAY_LEN(on_device); i++)
         (void)cudaFree(on_device[i]);
     for (uint32_t i = 0; i < MFI_N_MEM_KINDS; i++)
@@ -305,6 +325,8 @@ static void close_backend(mfi_backend *b)
     free(c->mats);
     free(c->graphs);
     free(c->layers);
+    free(c->known_pos);
+    free(c->known_heads);
     free(c);
 }
 
@@ -337,7 +359,7 @@ static mf_status read_facts(uint32_t index, mfi_device_facts *facts, mf_error *e
         return mfi_fail(err, MF_ERR_ARGUMENT, "there is no CUDA device %u; there are %u, from 0 on",
                         index, facts->n_devices);
     MFI_CUDA_TRY(cudaGetDeviceProperties(&prop, (int)index));
-    snprintf(facts->name, sizeof facts->name, "%s", prop.name);
+    snprintf(facts->name, sizeof facts->name, "%.*s", (int)sizeof facts->name - 1, prop.name);
     facts->cc_major = (uint32_t)prop.major;
     facts->cc_minor = (uint32_t)prop.minor;
     facts->total_bytes = facts->free_bytes = prop.totalGlobalMem;

@@ -24,15 +24,16 @@ typedef struct mfi_cuda {
     mfi_cuda_mat *mats; /* [n_weights] */
     double *freq;       /* device, [n_rot / 2] */
     /* device: what differs from step to step */
-    mfi_cuda_step *step;
-    int32_t *tokens;
+    uint32_t *pos;       /* [chunk] of rows */
+    uint32_t *head_rows; /* [n_logit_rows] */
+    int32_t *tokens;     /* [chunk] */
     mfi_cuda_item *items;
     uint32_t *x_row, *pair_of;
     float *partial; /* of attention, for MFI_CUDA_ATTN_SPLIT_TOK tokens */
     uint64_t *slots; /* [n_layers][n_experts], or NULL: work comes with the step */
     uint32_t n_items_max, n_blocks_max;
-    mfi_cuda_step known; /* what *step has */
-    bool known_valid;
+    uint32_t *known_pos, *known_heads; /* host: what pos and head_rows have */
+    uint32_t n_known_pos, n_known_heads;
     /* host, pinned */
     char *mirror;                   /* of the buffers that can be looked at */
     uint64_t mirror_at[MFI_N_BUFS]; /* 1 + offset, or 0 */

@@ -36,10 +36,9 @@ typedef struct mfi_cuda_mat {
     uint32_t n_elements, n_bytes; /* GGML: of a block */
 } mfi_cuda_mat;
 
-/* What differs from step to step, in device memory, so that recorded graphs stay valid. */
-typedef struct mfi_cuda_step {
-    uint32_t pos, head_row;
-} mfi_cuda_step;
+/* Positions and rows of the head differ from step to step: kernels read them from device memory, so
+ * that recorded graphs stay valid. `pos` is where the first row's stands; the others of a sequence
+ * follow it. */
 
 /* Pairs of one expert, at most a tile of them. */
 typedef struct mfi_cuda_item {
@@ -91,11 +90,11 @@ cudaError_t mfi_cuda_matmul_t(const mfi_cuda_mm *mm, uint32_t n_head, cudaStream
 
 cudaError_t mfi_cuda_embed(const mfi_cuda_mat *w, const int32_t *tokens, uint32_t n_tok,
                            float scale, float *y, uint32_t ldy, cudaStream_t s);
-cudaError_t mfi_cuda_rope_table(const double *freq, double factor, const mfi_cuda_step *step,
+cudaError_t mfi_cuda_rope_table(const double *freq, double factor, const uint32_t *pos,
                                 uint32_t n_tok, uint32_t half, float *y, uint32_t ldy,
                                 cudaStream_t s);
 cudaError_t mfi_cuda_rmsnorm(const float *x, uint32_t ldx, const float *w, float eps, uint32_t n,
-                             const mfi_cuda_step *head, uint32_t n_tok, float *y, uint32_t ldy,
+                             const uint32_t *head_rows, uint32_t n_tok, float *y, uint32_t ldy,
                              cudaStream_t s);
 cudaError_t mfi_cuda_add(float *y, uint32_t ldy, const float *x, uint32_t ldx, uint32_t n,
                          float factor, uint32_t n_tok, cudaStream_t s);
@@ -149,7 +148,7 @@ typedef struct mfi_cuda_prep {
     uint32_t n_head, n_kv_head, head_dim, n_rot, n_tok, ring; /* ring 0: none */
     bool unrotated, norm_after;
     float *kv;
-    const mfi_cuda_step *step;
+    const uint32_t *pos;
 } mfi_cuda_prep;
 cudaError_t mfi_cuda_attn_prep(const mfi_cuda_prep *p, cudaStream_t s);
 
@@ -168,7 +167,7 @@ typedef struct mfi_cuda_attn {
     bool gated;         /* times sigmoid(q[dim ..]) */
     float *out;
     uint32_t ldo;
-    const mfi_cuda_step *step;
+    const uint32_t *pos;
     uint32_t n_tok, n_blocks_max; /* of MFI_CUDA_ATTN_BLOCK positions that a token may see */
     float *partial;               /* [n_tok * n_head][n_blocks_max][dim_v + 2], or NULL */
 } mfi_cuda_attn;
@@ -196,7 +195,7 @@ typedef struct mfi_cuda_latent {
     float eps;
     bool pairs;
     float *kv;
-    const mfi_cuda_step *step;
+    const uint32_t *pos;
 } mfi_cuda_latent;
 cudaError_t mfi_cuda_latent_prep(const mfi_cuda_latent *l, cudaStream_t s);
 /* Copies the rotated part of every head's query behind its latent one. */

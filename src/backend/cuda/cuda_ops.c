@@ -9,12 +9,19 @@ typedef struct job {
     const mfi_op *op;
     const mfi_step *step;
     const mfi_shape *s;
-    uint32_t n; /* rows: tokens, or head rows */
+    uint32_t n;         /* rows: tokens, or head rows; of mixers, those of one sequence */
+    const mfi_seq *seq; /* mixers: that one */
 } job;
 
 static float *row(const job *j, uint32_t buf)
 {
-    return mfi_cuda_row(j->c, buf);
+    size_t first = j->seq ? j->seq->row : 0;
+    return mfi_cuda_row(j->c, buf) + first * j->c->p->bufs[buf].width;
+}
+
+static const uint32_t *positions(const job *j)
+{
+    return j->c->pos + (j->seq ? j->seq->row : 0);
 }
 
 static uint32_t width(const job *j, uint32_t buf)
@@ -50,7 +57,7 @@ static cudaError_t embed(const job *j)
 static cudaError_t rope_table(const job *j)
 {
     uint32_t dst = j->op->dst[0];
-    return mfi_cuda_rope_table(j->c->freq, j->s->rope.attn_factor, j->c->step, j->n,
+    return mfi_cuda_rope_table(j->c->freq, j->s->rope.attn_factor, positions(j), j->n,
                                j->s->n_rot / 2, row(j, dst), width(j, dst), j->c->stream);
 }
 
@@ -59,7 +66,7 @@ static cudaError_t rmsnorm(const job *j)
     uint32_t src = j->op->src[0], dst = j->op->dst[0], w = j->op->w[0];
     return mfi_cuda_rmsnorm(row(j, src), width(j, src), vector(j, w),
                             j->op->n ? j->s->latent_eps : j->s->eps, j->c->mats[w].cols,
-                            j->op->head ? j->c->step : NULL, j->n, row(j, dst), width(j, dst),
+                            j->op->head ? j->c->head_rows : NULL, j->n, row(j, dst), width(j, dst),
                             j->c->stream);
 }
 
@@ -154,8 +161,8 @@ static cudaError_t attn_prep(const job *j)
                        .ring = j->c->p->state[op->layer].kv_ring,
                        .unrotated = op->n & MFI_PREP_UNROTATED,
                        .norm_after = op->n & MFI_PREP_NORM_AFTER,
-                       .kv = j->step->mem[op->layer].kv,
-                       .step = j->c->step};
+                       .kv = j->seq->mem[op->layer].kv,
+                       .pos = positions(j)};
     return mfi_cuda_attn_prep(&p, j->c->stream);
 }
 
@@ -178,7 +185,7 @@ static cudaError_t attn(const job *j)
     mfi_cuda_attn a = {.q = row(j, op->src[0]),
                        .ldq = width(j, op->src[0]),
                        .q_stride = hd * (j->s->attn_gate ? 2 : 1),
-                       .kv = j->step->mem[op->layer].kv,
+                       .kv = j->seq->mem[op->layer].kv,
                        .row = 2 * kvw,
                        .v_offset = kvw,
                        .k_stride = hd,
@@ -194,7 +201,7 @@ static cudaError_t attn(const job *j)
                        .gated = j->s->attn_gate,
                        .out = row(j, op->dst[0]),
                        .ldo = width(j, op->dst[0]),
-                       .step = j->c->step,
+                       .pos = positions(j),
                        .n_tok = j->n};
     split_blocks(j, &a);
     return mfi_cuda_attn_run(&a, j->c->stream);
@@ -205,7 +212,7 @@ static cudaError_t gdn_conv(const job *j)
     const mfi_shape *s = j->s;
     uint32_t src = j->op->src[0];
     uint32_t n_ch = 2 * s->gdn_k_heads * s->gdn_k_dim + s->gdn_v_heads * s->gdn_v_dim;
-    return mfi_cuda_gdn_conv(j->step->mem[j->op->layer].recurrent, vector(j, j->op->w[0]),
+    return mfi_cuda_gdn_conv(j->seq->mem[j->op->layer].recurrent, vector(j, j->op->w[0]),
                              row(j, src), width(j, src), n_ch, s->conv_kernel, j->n, j->c->stream);
 }
 
@@ -233,7 +240,7 @@ static cudaError_t gdn(const job *j)
                       .v_dim = s->gdn_v_dim,
                       .n_tok = j->n,
                       .tiled = s->gdn_tiled,
-                      .state = j->step->mem[op->layer].recurrent +
+                      .state = j->seq->mem[op->layer].recurrent +
                                (size_t)(s->conv_kernel - 1) * n_ch,
                       .out = row(j, op->dst[0])};
     return mfi_cuda_gdn_run(&g, j->c->stream);
@@ -257,8 +264,8 @@ static cudaError_t latent_prep(const job *j)
                          .n_tok = j->n,
                          .eps = j->s->latent_eps,
                          .pairs = j->s->rope_pairs,
-                         .kv = j->step->mem[op->layer].kv,
-                         .step = j->c->step};
+                         .kv = j->seq->mem[op->layer].kv,
+                         .pos = positions(j)};
     return mfi_cuda_latent_prep(&l, j->c->stream);
 }
 
@@ -294,7 +301,7 @@ static cudaError_t latent_attn(const job *j)
     mfi_cuda_attn a = {.q = row(j, op->src[0]),
                        .ldq = width(j, op->src[0]),
                        .q_stride = dim,
-                       .kv = j->step->mem[op->layer].kv,
+                       .kv = j->seq->mem[op->layer].kv,
                        .row = dim,
                        .dim = dim,
                        .dim_v = s->latent_kv,
@@ -303,7 +310,7 @@ static cudaError_t latent_attn(const job *j)
                        .scale = s->attn_scale,
                        .out = row(j, op->dst[0]),
                        .ldo = width(j, op->dst[0]),
-                       .step = j->c->step,
+                       .pos = positions(j),
                        .n_tok = j->n};
     split_blocks(j, &a);
     return mfi_cuda_attn_run(&a, j->c->stream);
@@ -404,13 +411,28 @@ static cudaError_t (*const ops[MFI_N_OPS])(const job *j) = {
     [MFI_OP_COMBINE] = combine,
 };
 
+/* Those that meet a sequence's state. */
+static bool is_mixer(const mfi_op *op)
+{
+    return op->code == MFI_OP_ATTN_PREP || op->code == MFI_OP_ATTN || op->code == MFI_OP_GDN_CONV ||
+           op->code == MFI_OP_GDN || op->code == MFI_OP_LATENT_PREP ||
+           op->code == MFI_OP_LATENT_ATTN;
+}
+
 mf_status mfi_cuda_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_error *err)
 {
     if (op->code == MFI_OP_EXPERTS)
         return mfi_cuda_experts(c, op, step, err);
-    job j = {c, op, step, &c->p->shape, op->head ? step->n_head : step->n_tok};
+    job j = {c, op, step, &c->p->shape, op->head ? step->n_head : step->n_tok, NULL};
     MFI_ASSERT(ops[op->code]); /* no QUANTIZE: the plan gives devices float activations */
-    cudaError_t e = ops[op->code](&j);
+    cudaError_t e = cudaSuccess;
+    for (uint32_t i = 0; is_mixer(op) && i < step->n_seqs && e == cudaSuccess; i++) {
+        j.seq = &step->seqs[i];
+        j.n = j.seq->n;
+        e = ops[op->code](&j);
+    }
+    if (!is_mixer(op))
+        e = ops[op->code](&j);
     if (e != cudaSuccess) {
         static const char *const names[MFI_N_OPS] = {
 #define OP_NAME(name) #name,

@@ -3,31 +3,31 @@
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/reduce.cuh"
 
-static __global__ void rope_rows(const double *freq, double factor, const mfi_cuda_step *step,
+static __global__ void rope_rows(const double *freq, double factor, const uint32_t *pos,
                                  uint32_t half, float *y, uint32_t ldy)
 {
     /* In double: at a million positions a float angle is off by a tenth of a radian. */
     float *row = y + (size_t)blockIdx.x * ldy;
     for (uint32_t i = threadIdx.x; i < half; i += blockDim.x) {
-        double angle = (double)(step->pos + blockIdx.x) * freq[i];
+        double angle = (double)pos[blockIdx.x] * freq[i];
         row[i] = (float)(cos(angle) * factor);
         row[half + i] = (float)(sin(angle) * factor);
     }
 }
 
-cudaError_t mfi_cuda_rope_table(const double *freq, double factor, const mfi_cuda_step *step,
+cudaError_t mfi_cuda_rope_table(const double *freq, double factor, const uint32_t *pos,
                                 uint32_t n_tok, uint32_t half, float *y, uint32_t ldy,
                                 cudaStream_t s)
 {
-    rope_rows<<<n_tok, 64, 0, s>>>(freq, factor, step, half, y, ldy);
+    rope_rows<<<n_tok, 64, 0, s>>>(freq, factor, pos, half, y, ldy);
     return cudaGetLastError();
 }
 
 static __global__ void norm_rows(const float *x, uint32_t ldx, const float *w, float eps,
-                                 uint32_t n, const mfi_cuda_step *head, float *y, uint32_t ldy)
+                                 uint32_t n, const uint32_t *head_rows, float *y, uint32_t ldy)
 {
     __shared__ float room[32];
-    x += (size_t)((head ? head->head_row : 0) + blockIdx.x) * ldx;
+    x += (size_t)(head_rows ? head_rows[blockIdx.x] : blockIdx.x) * ldx;
     y += (size_t)blockIdx.x * ldy;
     float sq = 0;
     for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
@@ -38,10 +38,10 @@ static __global__ void norm_rows(const float *x, uint32_t ldx, const float *w, f
 }
 
 cudaError_t mfi_cuda_rmsnorm(const float *x, uint32_t ldx, const float *w, float eps, uint32_t n,
-                             const mfi_cuda_step *head, uint32_t n_tok, float *y, uint32_t ldy,
+                             const uint32_t *head_rows, uint32_t n_tok, float *y, uint32_t ldy,
                              cudaStream_t s)
 {
-    norm_rows<<<n_tok, 512, 0, s>>>(x, ldx, w, eps, n, head, y, ldy);
+    norm_rows<<<n_tok, 512, 0, s>>>(x, ldx, w, eps, n, head_rows, y, ldy);
     return cudaGetLastError();
 }
 
