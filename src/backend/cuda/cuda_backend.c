@@ -94,7 +94,7 @@ static mf_status alloc_mirror(mfi_cuda *c, mf_error *err)
         c->mirror_at[seen[i]] = bytes + 1;
         bytes += mfi_align_up((uint64_t)b->rows * b->width * sizeof(float), 64);
     }
-    MFI_CUDA_TRY(cudaHostAlloc((void **)&c->mirror, bytes, 0));
+    MFI_CUDA_TRY(cudaHostAlloc((void **)&c->mirror, MFI_MAX(bytes, 1), 0));
     return MF_OK;
 }
 
@@ -345,8 +345,11 @@ static mf_status count_devices(uint32_t *n, mf_error *err)
                         "no CUDA: the driver is for CUDA %d.%d, and this build needs %d.%d",
                         driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
                         CUDART_VERSION % 1000 / 10);
+    bool no_driver = e == cudaErrorInsufficientDriver; /* of version 0 */
     return mfi_fail(err, MF_ERR_UNSUPPORTED, "no CUDA: %s",
-                    e == cudaSuccess ? "there is no device" : cudaGetErrorString(e));
+                    e == cudaSuccess || e == cudaErrorNoDevice ? "there is no device"
+                    : no_driver                                ? "there is no driver"
+                                                               : cudaGetErrorString(e));
 }
 
 static mf_status read_facts(uint32_t index, mfi_device_facts *facts, mf_error *err)
