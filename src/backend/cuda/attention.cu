@@ -165,6 +165,7 @@ static __device__ void scores(const mfi_cuda_attn &a, const queries &q, const fl
         float dot[4] = {0, 0, 0, 0};
         if (pos < end && i < q.n) {
             if (wide) {
+#pragma unroll 8
                 for (uint32_t d = 0; d < a.dim; d += 4) {
                     float4 v = *(const float4 *)(k + d);
 #pragma unroll
@@ -218,6 +219,7 @@ static __device__ void values(const mfi_cuda_attn &a, const queries &q, uint32_t
         for (int d = 0; d < DV; d++)
             out[i][d] = 0;
     uint32_t n = min((uint32_t)BLOCK, end - block * BLOCK);
+#pragma unroll(DV <= 2 ? 8 : 4)
     for (uint32_t j = 0; j < n; j++) {
         const float *v = position(a, block * BLOCK + j) + a.v_offset + q.kv_head * a.v_stride;
         float value[DV];

@@ -23,17 +23,33 @@ cudaError_t mfi_cuda_rope_table(const double *freq, double factor, const uint32_
     return cudaGetLastError();
 }
 
+#define NORM_THREADS 512
+#define NORM_HELD    8 /* elements that a thread keeps between the sum and the product */
+
 static __global__ void norm_rows(const float *x, uint32_t ldx, const float *w, float eps,
                                  uint32_t n, const uint32_t *head_rows, float *y, uint32_t ldy)
 {
     __shared__ float room[32];
     x += (size_t)(head_rows ? head_rows[blockIdx.x] : blockIdx.x) * ldx;
     y += (size_t)blockIdx.x * ldy;
-    float sq = 0;
-    for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+    float sq = 0, held[NORM_HELD], scale[NORM_HELD];
+#pragma unroll
+    for (int k = 0; k < NORM_HELD; k++) { /* loads of both, all under way at once */
+        uint32_t i = threadIdx.x + k * NORM_THREADS;
+        held[k] = i < n ? x[i] : 0;
+        scale[k] = i < n ? w[i] : 0;
+    }
+#pragma unroll
+    for (int k = 0; k < NORM_HELD; k++)
+        sq = fmaf(held[k], held[k], sq);
+    for (uint32_t i = threadIdx.x + NORM_HELD * NORM_THREADS; i < n; i += NORM_THREADS)
         sq = fmaf(x[i], x[i], sq);
     float factor = 1.0f / sqrtf(block_sum(sq, room) / (float)n + eps);
-    for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+#pragma unroll
+    for (int k = 0; k < NORM_HELD; k++)
+        if (threadIdx.x + k * NORM_THREADS < n)
+            y[threadIdx.x + k * NORM_THREADS] = held[k] * factor * scale[k];
+    for (uint32_t i = threadIdx.x + NORM_HELD * NORM_THREADS; i < n; i += NORM_THREADS)
         y[i] = x[i] * factor * w[i];
 }
 
@@ -41,7 +57,7 @@ cudaError_t mfi_cuda_rmsnorm(const float *x, uint32_t ldx, const float *w, float
                              const uint32_t *head_rows, uint32_t n_tok, float *y, uint32_t ldy,
                              cudaStream_t s)
 {
-    norm_rows<<<n_tok, 512, 0, s>>>(x, ldx, w, eps, n, head_rows, y, ldy);
+    norm_rows<<<n_tok, NORM_THREADS, 0, s>>>(x, ldx, w, eps, n, head_rows, y, ldy);
     return cudaGetLastError();
 }
 

@@ -3,8 +3,9 @@
  * A warp takes 16 rows. Columns come in blocks of 32; in each, a thread decodes 8 neighbouring
  * columns of two rows and loads the same columns of a token, so that what the four steps of a block
  * multiply in which thread is a permutation of columns that both factors share. A factor is the sum
- * of two of 11 bits, and three of the four products are added: what is left out is below 2^-22 of a
- * product. Factors that have 11 bits anyway are not split.
+ * of two of 11 bits (the units cut the rest off, so the second is rounded beforehand), and three of
+ * the four products are added: what is left out is below 2^-21 of a product. Factors that have 11
+ * bits anyway are not split.
  *
  * Every output has one order of sums: blocks in rising order within a segment of 128 columns, each
  * segment from zero, then the segments in rising order. The kernel for few tokens deals segments
@@ -32,7 +33,7 @@ MFI_DEV void split8(const float v[8], mm_split *s)
     EACH8(i)
     {
         s->hi[i] = (__float_as_uint(v[i]) + 0x1000) & 0xffffe000;
-        s->lo[i] = __float_as_uint(v[i] - __uint_as_float(s->hi[i]));
+        s->lo[i] = __float_as_uint(v[i] - __uint_as_float(s->hi[i])) + 0x1000;
     }
 }
 
@@ -106,17 +107,6 @@ MFI_DEV void mm_planes(const mfi_cuda_mat &m, const uint8_t *data, const uint8_t
         p[i] = data ? data + (uintptr_t)m.plane[i] : m.plane[i];
 }
 
-/* Eight columns of a row, or zeros beyond the matrix. */
-template <class D>
-MFI_DEV void mm_weights(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row,
-                        uint32_t row_end, uint32_t col, float w[8])
-{
-    if (row < row_end && col < m.cols)
-        D::get(m, p, row, col, w);
-    else
-        EACH8(i) w[i] = 0;
-}
-
 MFI_DEV void load_x8(const float *x, uint32_t left, float v[8])
 {
     if (left >= 8 && ((uintptr_t)x & 15) == 0) {
@@ -152,31 +142,48 @@ MFI_DEV const float *mm_x_row(const mfi_cuda_mm &mm, const mm_place &at, uint32_
 
 /* ---- few tokens ---- */
 
+/* A segment of two rows of weights, on its way. */
+template <class D> struct mm_rows {
+    typename D::raw_t a, b;
+};
+
+template <class D>
+MFI_DEV void mm_load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row_a,
+                     uint32_t row_b, uint32_t seg, mm_rows<D> *rows)
+{
+    D::load(p, m.row_bytes[0], row_a, seg, &rows->a);
+    D::load(p, m.row_bytes[0], row_b, seg, &rows->b);
+}
+
 /* One segment of 16 rows by 8 tokens. */
 template <class D>
-MFI_DEV void mm_segment(const mfi_cuda_mat &m, const uint8_t *const p[3], const mm_place &at,
-                        const float *x, uint32_t seg, float acc[4])
+MFI_DEV void mm_segment(const mfi_cuda_mat &m, const uint8_t *const p[3], const mm_rows<D> &rows,
+                        uint32_t row_a, uint32_t row_b, const float *x, uint32_t seg, float acc[4])
 {
-    uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    float v[MM_SEG / MM_BLOCK][8];
+    uint32_t t = threadIdx.x % 4;
+#pragma unroll
+    for (int b = 0; b < MM_SEG / MM_BLOCK; b++) {
+        uint32_t col = seg * MM_SEG + b * MM_BLOCK + t * 8;
+        if (x && (D::whole || col < m.cols))
+            load_x8(x + col, D::whole ? 8 : m.cols - col, v[b]);
+        else
+            EACH8(i) v[b][i] = 0;
+    }
 #pragma unroll
     for (int i = 0; i < 4; i++)
         acc[i] = 0;
 #pragma unroll
     for (int b = 0; b < MM_SEG / MM_BLOCK; b++) {
-        uint32_t col = seg * MM_SEG + b * MM_BLOCK + t * 8;
-        if (seg * MM_SEG + b * MM_BLOCK >= m.cols)
+        if (!D::whole && seg * MM_SEG + b * MM_BLOCK >= m.cols)
             break;
-        float wa[8], wb[8], v[8];
+        float wa[8], wb[8];
         mm_split a, c, xs;
-        mm_weights<D>(m, p, at.row0 + g, at.row_end, col, wa);
-        mm_weights<D>(m, p, at.row0 + g + 8, at.row_end, col, wb);
-        if (x && col < m.cols)
-            load_x8(x + col, m.cols - col, v);
-        else
-            EACH8(i) v[i] = 0;
+        D::take(m, p, rows.a, row_a, seg, b, wa);
+        D::take(m, p, rows.b, row_b, seg, b, wb);
         split8(wa, &a);
         split8(wb, &c);
-        split8(v, &xs);
+        split8(v[b], &xs);
         mm_block<D::exact>(acc, a, c, xs);
     }
 }
@@ -198,6 +205,8 @@ template <class D, int NM> __global__ void __launch_bounds__(MM_WARPS * 32) mm_f
     uint32_t cols = mm.mat[at.m].cols, n_seg = (cols + MM_SEG - 1) / MM_SEG;
     const float *x = g < at.n ? mm_x_row(mm, at, g) : NULL;
     uint32_t out = threadIdx.x; /* [row][token] that this thread adds up, if below 128 */
+    /* Rows beyond the matrix are its last one once more; their outputs go nowhere. */
+    uint32_t row_a = min(at.row0 + g, at.row_end - 1), row_b = min(at.row0 + g + 8, at.row_end - 1);
     float sum[NM];
 #pragma unroll
     for (int k = 0; k < NM; k++) {
@@ -207,9 +216,15 @@ template <class D, int NM> __global__ void __launch_bounds__(MM_WARPS * 32) mm_f
         sum[k] = 0;
         for (uint32_t base = 0; base < n_seg; base += MM_ROUND) {
             uint32_t n = min(n_seg - base, (uint32_t)MM_ROUND);
+            mm_rows<D> rows, next;
+            if (warp < n)
+                mm_load<D>(m, p, row_a, row_b, base + warp, &next);
             for (uint32_t s = warp; s < n; s += MM_WARPS) {
                 float acc[4];
-                mm_segment<D>(m, p, at, x, base + s, acc);
+                rows = next;
+                if (s + MM_WARPS < n)
+                    mm_load<D>(m, p, row_a, row_b, base + s + MM_WARPS, &next);
+                mm_segment<D>(m, p, rows, row_a, row_b, x, base + s, acc);
                 part[s][g * 8 + 2 * t] = acc[0];
                 part[s][g * 8 + 2 * t + 1] = acc[1];
                 part[s][(g + 8) * 8 + 2 * t] = acc[2];
@@ -258,43 +273,53 @@ MFI_DEV void mm_walk(const mfi_cuda_mat &m, const uint8_t *const p[3], const mm_
 {
     uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, warp = threadIdx.x / 32;
     uint32_t row = at.row0 + warp * MM_ROWS + g;
-    float acc[MM_NT][4], next[8];
+    uint32_t row_a = min(row, at.row_end - 1), row_b = min(row + 8, at.row_end - 1);
+    uint32_t n_seg = (m.cols + MM_SEG - 1) / MM_SEG;
+    float fetched[8];
+    mm_rows<D> rows, coming;
 #pragma unroll
     for (int n = 0; n < MM_NT; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            tot[n][i] = acc[n][i] = 0;
-    mm_fetch(x, m.cols, 0, next);
-    for (uint32_t base = 0; base < m.cols; base += MM_BLOCK) {
-        float wa[8], wb[8];
-        mm_split a, b;
-        __syncthreads();
-        mm_store(xs, next);
-        mm_weights<D>(m, p, row, at.row_end, base + t * 8, wa);
-        mm_weights<D>(m, p, row + 8, at.row_end, base + t * 8, wb);
-        split8(wa, &a);
-        split8(wb, &b);
-        __syncthreads();
-        mm_fetch(x, m.cols, base + MM_BLOCK, next);
+            tot[n][i] = 0;
+    mm_fetch(x, m.cols, 0, fetched);
+    mm_load<D>(m, p, row_a, row_b, 0, &coming);
+    for (uint32_t seg = 0; seg < n_seg; seg++) {
+        float acc[MM_NT][4] = {};
+        rows = coming;
+        if (seg + 1 < n_seg)
+            mm_load<D>(m, p, row_a, row_b, seg + 1, &coming);
 #pragma unroll
-        for (int n = 0; n < MM_NT; n++) {
-            if (n * 8 >= at.n)
+        for (int k = 0; k < MM_SEG / MM_BLOCK; k++) {
+            uint32_t base = seg * MM_SEG + k * MM_BLOCK;
+            if (!D::whole && base >= m.cols)
                 break;
-            float v[8];
-            mm_split s;
-            load_x8(xs + (n * 8 + g) * MM_X_STRIDE + t * 8, 8, v);
-            split8(v, &s);
-            mm_block<D::exact>(acc[n], a, b, s);
-        }
-        if ((base + MM_BLOCK) % MM_SEG == 0 || base + MM_BLOCK >= m.cols) {
+            float wa[8], wb[8];
+            mm_split a, b;
+            __syncthreads();
+            mm_store(xs, fetched);
+            D::take(m, p, rows.a, row_a, seg, k, wa);
+            D::take(m, p, rows.b, row_b, seg, k, wb);
+            split8(wa, &a);
+            split8(wb, &b);
+            __syncthreads();
+            mm_fetch(x, m.cols, base + MM_BLOCK, fetched);
 #pragma unroll
-            for (int n = 0; n < MM_NT; n++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    tot[n][i] += acc[n][i];
-                    acc[n][i] = 0;
-                }
+            for (int n = 0; n < MM_NT; n++) {
+                if (n * 8 >= at.n)
+                    break;
+                float v[8];
+                mm_split s;
+                load_x8(xs + (n * 8 + g) * MM_X_STRIDE + t * 8, 8, v);
+                split8(v, &s);
+                mm_block<D::exact>(acc[n], a, b, s);
+            }
         }
+#pragma unroll
+        for (int n = 0; n < MM_NT; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                tot[n][i] += acc[n][i];
     }
 }
 
