@@ -98,7 +98,7 @@ static void check(const mfi_mat *m, const float *x, const float *y, const char *
                 sum += (scaled + offset) * x[t * m->cols + c];
                 size += (fabs(scaled) + fabs(offset)) * fabs((double)x[t * m->cols + c]);
             }
-            double bound = ldexp(size, -24) * (16 + m->cols / 16.0), off = fabs(sum - y[t * m->rows + r]);
+            double bound = ldexp(size, -24) * (48 + m->cols / 16.0), off = fabs(sum - y[t * m->rows + r]);
             if (!(off <= bound))
                 fail_msg("%s, %u x %u, seed %llu: row %u, token %u: %g instead of %g, bound %g",
                          name, m->rows, m->cols, (unsigned long long)mft_last_seed(), r, t,

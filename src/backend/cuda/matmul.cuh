@@ -40,22 +40,35 @@ MFI_DEV void split8(const float v[8], mm_split *s)
 MFI_DEV void mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                  uint32_t b1)
 {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, "
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, "
                  "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+/* Sums on their way: of the large parts' products, and of the others. Two chains, since the units
+ * add with a latency, and cut off what a sum has no room for. */
+struct mm_acc {
+    float big[4], small[4];
+};
+
+MFI_DEV void mm_clear(mm_acc *c)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        c->big[i] = c->small[i] = 0;
+}
+
 /* 32 columns: rows g (a) and g + 8 (b) of the weights, token g (x). */
 template <bool EXACT>
-MFI_DEV void mm_block(float c[4], const mm_split &a, const mm_split &b, const mm_split &x)
+MFI_DEV void mm_block(mm_acc *c, const mm_split &a, const mm_split &b, const mm_split &x)
 {
 #pragma unroll
     for (int j = 0; j < 8; j += 2) {
+        mma(c->big, a.hi[j], b.hi[j], a.hi[j + 1], b.hi[j + 1], x.hi[j], x.hi[j + 1]);
+        mma(c->small, a.hi[j], b.hi[j], a.hi[j + 1], b.hi[j + 1], x.lo[j], x.lo[j + 1]);
         if (!EXACT)
-            mma(c, a.lo[j], b.lo[j], a.lo[j + 1], b.lo[j + 1], x.hi[j], x.hi[j + 1]);
-        mma(c, a.hi[j], b.hi[j], a.hi[j + 1], b.hi[j + 1], x.lo[j], x.lo[j + 1]);
-        mma(c, a.hi[j], b.hi[j], a.hi[j + 1], b.hi[j + 1], x.hi[j], x.hi[j + 1]);
+            mma(c->small, a.lo[j], b.lo[j], a.lo[j + 1], b.lo[j + 1], x.hi[j], x.hi[j + 1]);
     }
 }
 
@@ -158,7 +171,7 @@ MFI_DEV void mm_load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t 
 /* One segment of 16 rows by 8 tokens. */
 template <class D>
 MFI_DEV void mm_segment(const mfi_cuda_mat &m, const uint8_t *const p[3], const mm_rows<D> &rows,
-                        uint32_t row_a, uint32_t row_b, const float *x, uint32_t seg, float acc[4])
+                        uint32_t row_a, uint32_t row_b, const float *x, uint32_t seg, mm_acc *acc)
 {
     float v[MM_SEG / MM_BLOCK][8];
     uint32_t t = threadIdx.x % 4;
@@ -170,9 +183,7 @@ MFI_DEV void mm_segment(const mfi_cuda_mat &m, const uint8_t *const p[3], const 
         else
             EACH8(i) v[b][i] = 0;
     }
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        acc[i] = 0;
+    mm_clear(acc);
 #pragma unroll
     for (int b = 0; b < MM_SEG / MM_BLOCK; b++) {
         if (!D::whole && seg * MM_SEG + b * MM_BLOCK >= m.cols)
@@ -220,15 +231,15 @@ template <class D, int NM> __global__ void __launch_bounds__(MM_WARPS * 32) mm_f
             if (warp < n)
                 mm_load<D>(m, p, row_a, row_b, base + warp, &next);
             for (uint32_t s = warp; s < n; s += MM_WARPS) {
-                float acc[4];
+                mm_acc acc;
                 rows = next;
                 if (s + MM_WARPS < n)
                     mm_load<D>(m, p, row_a, row_b, base + s + MM_WARPS, &next);
-                mm_segment<D>(m, p, rows, row_a, row_b, x, base + s, acc);
-                part[s][g * 8 + 2 * t] = acc[0];
-                part[s][g * 8 + 2 * t + 1] = acc[1];
-                part[s][(g + 8) * 8 + 2 * t] = acc[2];
-                part[s][(g + 8) * 8 + 2 * t + 1] = acc[3];
+                mm_segment<D>(m, p, rows, row_a, row_b, x, base + s, &acc);
+                part[s][g * 8 + 2 * t] = acc.big[0] + acc.small[0];
+                part[s][g * 8 + 2 * t + 1] = acc.big[1] + acc.small[1];
+                part[s][(g + 8) * 8 + 2 * t] = acc.big[2] + acc.small[2];
+                part[s][(g + 8) * 8 + 2 * t + 1] = acc.big[3] + acc.small[3];
             }
             __syncthreads();
             if (out < MM_ROWS * 8 && out % 8 < at.n)
@@ -285,7 +296,10 @@ MFI_DEV void mm_walk(const mfi_cuda_mat &m, const uint8_t *const p[3], const mm_
     mm_fetch(x, m.cols, 0, fetched);
     mm_load<D>(m, p, row_a, row_b, 0, &coming);
     for (uint32_t seg = 0; seg < n_seg; seg++) {
-        float acc[MM_NT][4] = {};
+        mm_acc acc[MM_NT];
+#pragma unroll
+        for (int n = 0; n < MM_NT; n++)
+            mm_clear(&acc[n]);
         rows = coming;
         if (seg + 1 < n_seg)
             mm_load<D>(m, p, row_a, row_b, seg + 1, &coming);
@@ -305,21 +319,26 @@ MFI_DEV void mm_walk(const mfi_cuda_mat &m, const uint8_t *const p[3], const mm_
             __syncthreads();
             mm_fetch(x, m.cols, base + MM_BLOCK, fetched);
 #pragma unroll
-            for (int n = 0; n < MM_NT; n++) {
+            for (int n = 0; n < MM_NT; n += 2) {
                 if (n * 8 >= at.n)
                     break;
-                float v[8];
-                mm_split s;
-                load_x8(xs + (n * 8 + g) * MM_X_STRIDE + t * 8, 8, v);
-                split8(v, &s);
-                mm_block<D::exact>(acc[n], a, b, s);
+                float v[2][8];
+                mm_split s[2];
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    load_x8(xs + ((n + i) * 8 + g) * MM_X_STRIDE + t * 8, 8, v[i]);
+                    split8(v[i], &s[i]);
+                }
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    mm_block<D::exact>(&acc[n + i], a, b, s[i]);
             }
         }
 #pragma unroll
         for (int n = 0; n < MM_NT; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                tot[n][i] += acc[n][i];
+                tot[n][i] += acc[n].big[i] + acc[n].small[i];
     }
 }
 
