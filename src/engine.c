@@ -150,11 +150,11 @@ static mf_status open_memory(mfi_engine_memory *m, mf_engine *e, const mf_engine
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, &m->slots, err));
     if (b->device) {
         m->slots = b->device->address(b, MFI_MEM_SLOTS);
-        MFI_TRY(b->alloc(b, MFI_MEM_TIER, e->plan.n_host_slots * e->plan.slot_stride, &m->tier,
-                         err));
+        MFI_TRY(
+            b->alloc(b, MFI_MEM_TIER, e->plan.n_host_slots * e->plan.slot_stride, &m->tier, err));
     }
-    MFI_TRY(mfi_load_dense(p, e->catalog, e->reader.io, dense, b, o->progress, o->progress_user,
-                           err));
+    MFI_TRY(
+        mfi_load_dense(p, e->catalog, e->reader.io, dense, b, o->progress, o->progress_user, err));
     return b->prepare(b, p, err);
 }
 

@@ -102,18 +102,19 @@ typedef struct mf_engine_options {
     const char
         *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
     const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
-    const char *device;   /* "cpu", "cuda", "cuda:N"; "auto": a CUDA device if there is one; NULL: cpu */
-    uint64_t vram_bytes;  /* bound for what is taken of the device's memory; 0: what is free */
-    bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
-    bool grammars;             /* sessions may generate under a grammar: the plan has room for it */
-    mf_progress_fn progress;   /* may be NULL */
+    const char
+        *device; /* "cpu", "cuda", "cuda:N"; "auto": a CUDA device if there is one; NULL: cpu */
+    uint64_t vram_bytes;     /* bound for what is taken of the device's memory; 0: what is free */
+    bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
+    bool grammars;           /* sessions may generate under a grammar: the plan has room for it */
+    mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_engine_options;
 
 MF_API void mf_engine_options_default(mf_engine_options *options);
 
-/* The devices that engines can be opened on, as a table for people or one JSON object; says why where
- * there is none. */
+/* The devices that engines can be opened on, as a table for people or one JSON object; says why
+ * where there is none. */
 MF_API mf_status mf_devices_write(bool json, mf_write_fn write, void *user, mf_error *err);
 
 /* Opens a model: reads its headers, makes the plan, allocates what the plan says, loads the

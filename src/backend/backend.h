@@ -35,8 +35,8 @@ typedef struct mfi_device_ops {
     mf_status (*bind_experts)(mfi_backend *b, const uint64_t *slots, mf_error *err);
 } mfi_device_ops;
 
-struct mfi_backend {  /* first member of every implementation */
-    const char *name; /* "cpu", "cuda" */
+struct mfi_backend {              /* first member of every implementation */
+    const char *name;             /* "cpu", "cuda" */
     const mfi_device_ops *device; /* NULL: computes in the host's memory */
 
     /* Memory of a kind, once each. What the host may write to (CPU: all of it) is returned in

@@ -1,6 +1,6 @@
 /* A tier of memory between the drive and a device; see tier.h. Owns its references in the store
- * below; borrows that store and the mover. One thread calls it: requests advance in submit, poll and
- * wait only. Allocates at open.
+ * below; borrows that store and the mover. One thread calls it: requests advance in submit, poll
+ * and wait only. Allocates at open.
  *
  * A request waits in a queue, then holds a reference until the expert is in host memory (reading),
  * then until its copy has ended (copying). Copies end in the order they were started, so those are
@@ -22,8 +22,8 @@ typedef struct tier {
     mfi_store *below;
     mfi_mover mover;
     uint32_t n_held_max;
-    mfi_io_req *head, **tail;      /* not begun */
-    held *reading, *copying;       /* [n_held_max] each; copying is a ring */
+    mfi_io_req *head, **tail; /* not begun */
+    held *reading, *copying;  /* [n_held_max] each; copying is a ring */
     uint32_t n_reading, first, n_copying;
     mfi_io_req *done, **done_tail; /* to be handed back */
     mfi_tier_stats stats;
@@ -79,8 +79,8 @@ static void take_copied(tier *t, bool wait)
     if (t->n_copying == 0)
         return;
     mf_error err;
-    mf_status status = t->mover.copied(t->mover.ctx, wait ? t->copying[t->first].ticket : 0,
-                                       &n_ended, &err);
+    mf_status status =
+        t->mover.copied(t->mover.ctx, wait ? t->copying[t->first].ticket : 0, &n_ended, &err);
     while (t->n_copying > 0) {
         held *h = &t->copying[t->first];
         if (status == MF_OK && h->ticket > n_ended)

@@ -92,7 +92,7 @@ typedef struct mfi_expert_layout {
     mfi_expert_mat proj[MFI_EXPERT_PROJS];
     bool interleaved; /* GATE has twice the outputs: gate 0, up 0, gate 1, ...; there is no UP */
     uint64_t bytes;
-    uint64_t gap_bytes; /* of them, those between planes for the drive's sake */
+    uint64_t gap_bytes;        /* of them, those between planes for the drive's sake */
     uint8_t in_bits, mid_bits; /* what gate and up, and down, take: as x_bits */
 } mfi_expert_layout;
 

@@ -190,8 +190,9 @@ uint64_t mfi_plan_process_bytes(const mfi_plan *plan, const mfi_machine *m)
 static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
                             const sizes *z, uint32_t ctx, uint32_t n_slots)
 {
-    return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv + z->state +
-           z->scratch + plan->other_bytes + mfi_plan_table_bytes(p, ctx, n_slots, plan->n_sessions);
+    return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv +
+           z->state + z->scratch + plan->other_bytes +
+           mfi_plan_table_bytes(p, ctx, n_slots, plan->n_sessions);
 }
 
 /* The least that a plan with this context and program takes. */
@@ -368,8 +369,8 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     b[MFI_PLAN_KV] = z->kv;
     b[MFI_PLAN_STATE] = z->state;
     b[MFI_PLAN_SCRATCH] = z->scratch;
-    b[MFI_PLAN_TABLES] =
-        plan->other_bytes + mfi_plan_table_bytes(&plan->program, plan->ctx, plan->n_slots, plan->n_sessions);
+    b[MFI_PLAN_TABLES] = plan->other_bytes + mfi_plan_table_bytes(&plan->program, plan->ctx,
+                                                                  plan->n_slots, plan->n_sessions);
     b[MFI_PLAN_SLOTS] = plan->n_slots * plan->slot_stride;
     char(*r)[MFI_PLAN_REASON_BYTES] = plan->reason;
     snprintf(r[MFI_PLAN_PROCESS], sizeof *r,

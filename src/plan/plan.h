@@ -25,7 +25,7 @@ typedef struct mfi_plan_options {
     uint64_t other_bytes; /* that the engine takes beside what is planned here */
     mf_activations activations;
     mfi_isa isa;
-    const char *policy; /* NULL: chosen here */
+    const char *policy;            /* NULL: chosen here */
     const mfi_plan_device *device; /* NULL: the host computes */
     uint64_t vram_bytes;           /* of the device; 0: chosen here */
 } mfi_plan_options;
@@ -59,7 +59,7 @@ typedef struct mfi_plan {
         activations_reason[MFI_PLAN_REASON_BYTES], policy_reason[MFI_PLAN_REASON_BYTES];
     const char *policy; /* "lru" or "lfu" */
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
-    uint32_t n_sessions; /* KV, recurrent state and tables are for so many */
+    uint32_t n_sessions;        /* KV, recurrent state and tables are for so many */
     mf_activations activations; /* as asked */
     uint8_t x_bits_min;         /* of the activations that quantised weights meet: 8, 16, or 32 */
     mfi_isa isa;

@@ -12,7 +12,7 @@
 
 /* Code, stacks and graphs of the driver's. Measured: 150 MiB with the graphs of 94 layers. */
 #define DRIVER_BYTES   (256 * MFI_MIB)
-#define FREE_MARGIN    32 /* this part of what is free stays free, */
+#define FREE_MARGIN    32              /* this part of what is free stays free, */
 #define FREE_BYTES_MIN (256 * MFI_MIB) /* and so much at least */
 #define CHUNK_AUTO_MAX 2048
 #define CTX_AUTO_MAX   8192
@@ -63,9 +63,8 @@ static mf_status choose_vram(mfi_plan *plan, const mfi_plan_options *o, mf_error
     if (!o->vram_bytes)
         return MF_OK;
     if (o->vram_bytes > d->free_bytes)
-        return mfi_fail(err, MF_ERR_BUDGET,
-                        "%s has %.1f MiB free of %.1f; --vram asks for %.1f", d->name,
-                        (double)d->free_bytes / (double)MFI_MIB,
+        return mfi_fail(err, MF_ERR_BUDGET, "%s has %.1f MiB free of %.1f; --vram asks for %.1f",
+                        d->name, (double)d->free_bytes / (double)MFI_MIB,
                         (double)d->total_bytes / (double)MFI_MIB,
                         (double)o->vram_bytes / (double)MFI_MIB);
     plan->vram_budget_bytes = o->vram_bytes;
@@ -110,8 +109,7 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
     uint64_t fixed = device_bytes(plan, &plan->program, &z, &kernels);
     uint64_t room = plan->vram_budget_bytes > fixed ? plan->vram_budget_bytes - fixed : 0;
     plan->n_slots = (uint32_t)MFI_MIN(room / plan->slot_stride, total);
-    plan->vram_floor_bytes =
-        mfi_align_up(fixed + model->shape.top_k * plan->slot_stride, MFI_MIB);
+    plan->vram_floor_bytes = mfi_align_up(fixed + model->shape.top_k * plan->slot_stride, MFI_MIB);
     bool all = plan->n_slots == total;
     uint32_t most = all ? MFI_MIN(LOADING_SLOTS, total) : total;
     uint64_t least = host_bytes(plan, m, &plan->program, 0);
@@ -121,8 +119,8 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
                                              plan->n_host_slots * plan->slot_stride >
                                          plan->budget_bytes)
         plan->n_host_slots--;
-    uint64_t floor = host_bytes(plan, m, &plan->program, HOST_SLOTS_MIN) +
-                     HOST_SLOTS_MIN * plan->slot_stride;
+    uint64_t floor =
+        host_bytes(plan, m, &plan->program, HOST_SLOTS_MIN) + HOST_SLOTS_MIN * plan->slot_stride;
     plan->floor_bytes = mfi_align_up(MFI_MAX(floor, m->open_peak_bytes), MFI_MIB);
     plan->least_bytes = plan->floor_bytes;
     plan->vram[MFI_PLAN_PROCESS] = kernels;

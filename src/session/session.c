@@ -22,8 +22,7 @@ static mf_status open_layer(mf_session *s, uint32_t i, mf_error *err)
         if (kv_bytes)
             status = device->state_alloc(s->host->backend, kv_bytes, &kv, err);
         if (status == MF_OK && st->recurrent_bytes)
-            status =
-                device->state_alloc(s->host->backend, st->recurrent_bytes, &recurrent, err);
+            status = device->state_alloc(s->host->backend, st->recurrent_bytes, &recurrent, err);
         s->mem[i] = (mfi_layer_mem){kv, recurrent};
         return status;
     }

@@ -43,8 +43,7 @@ static void make(product *it, const mfi_mat *m)
     p->state = &it->state;
     for (uint32_t k = 0; k < mfi_quant_n_planes(m->type); k++) {
         it->w.offset[k] = p->dense_bytes;
-        p->dense_bytes +=
-            mfi_align_up(mfi_quant_plane_bytes(m->type, k, m->rows, m->cols), 64);
+        p->dense_bytes += mfi_align_up(mfi_quant_plane_bytes(m->type, k, m->rows, m->cols), 64);
     }
     p->bufs[MFI_BUF_H] = (mfi_program_buf){.width = m->cols, .rows = MAX_TOK};
     p->bufs[MFI_BUF_Y] = (mfi_program_buf){
@@ -98,7 +97,8 @@ static void check(const mfi_mat *m, const float *x, const float *y, const char *
                 sum += (scaled + offset) * x[t * m->cols + c];
                 size += (fabs(scaled) + fabs(offset)) * fabs((double)x[t * m->cols + c]);
             }
-            double bound = ldexp(size, -24) * (48 + m->cols / 16.0), off = fabs(sum - y[t * m->rows + r]);
+            double bound = ldexp(size, -24) * (48 + m->cols / 16.0),
+                   off = fabs(sum - y[t * m->rows + r]);
             if (!(off <= bound))
                 fail_msg("%s, %u x %u, seed %llu: row %u, token %u: %g instead of %g, bound %g",
                          name, m->rows, m->cols, (unsigned long long)mft_last_seed(), r, t,

@@ -252,8 +252,8 @@ static void failed_reads(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(any_sizes),
-                                       cmocka_unit_test(host_hits_read_nothing),
-                                       cmocka_unit_test(failed_copies), cmocka_unit_test(failed_reads)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_sizes), cmocka_unit_test(host_hits_read_nothing),
+        cmocka_unit_test(failed_copies), cmocka_unit_test(failed_reads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

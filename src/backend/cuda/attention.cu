@@ -219,29 +219,21 @@ static __device__ void values(const mfi_cuda_attn &a, const queries &q, uint32_t
         for (int d = 0; d < DV; d++)
             out[i][d] = 0;
     uint32_t n = min((uint32_t)BLOCK, end - block * BLOCK);
-#pragma unroll 2
-    for (uint32_t j = 0; j < n; j += 4) {
-        float value[4][DV];
+#pragma unroll(DV <= 2 ? 8 : 4)
+    for (uint32_t j = 0; j < n; j++) {
+        const float *v = position(a, block * BLOCK + j) + a.v_offset + q.kv_head * a.v_stride;
+        float value[DV];
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const float *v =
-                position(a, block * BLOCK + j + k) + a.v_offset + q.kv_head * a.v_stride;
-#pragma unroll
-            for (int d = 0; d < DV; d++) {
-                uint32_t c = threadIdx.x + d * THREADS;
-                value[k][d] = c < a.dim_v && j + k < n ? v[c] : 0;
-            }
+        for (int d = 0; d < DV; d++) {
+            uint32_t c = threadIdx.x + d * THREADS;
+            value[d] = c < a.dim_v ? v[c] : 0;
         }
 #pragma unroll
         for (int i = 0; i < QUERIES; i++) {
-            float4 w = *(const float4 *)&p[i][j];
+            float w = p[i][j];
 #pragma unroll
-            for (int d = 0; d < DV; d++) {
-                out[i][d] = fmaf(w.x, value[0][d], out[i][d]);
-                out[i][d] = fmaf(w.y, value[1][d], out[i][d]);
-                out[i][d] = fmaf(w.z, value[2][d], out[i][d]);
-                out[i][d] = fmaf(w.w, value[3][d], out[i][d]);
-            }
+            for (int d = 0; d < DV; d++)
+                out[i][d] = fmaf(w, value[d], out[i][d]);
         }
     }
 }
@@ -293,8 +285,7 @@ static __device__ uint32_t first_block(const mfi_cuda_attn &a, uint32_t last)
 template <int DV> static __global__ void __launch_bounds__(THREADS) attend_part(mfi_cuda_attn a)
 {
     extern __shared__ float4 room[];
-    __shared__ __align__(16) float p[QUERIES][BLOCK];
-    __shared__ float max[QUERIES], sum[QUERIES];
+    __shared__ float p[QUERIES][BLOCK], max[QUERIES], sum[QUERIES];
     queries q = queries_of(a);
     uint32_t last = *a.pos + token_of(a, q, q.n - 1);
     uint32_t block = first_block(a, *a.pos + token_of(a, q, 0)) + blockIdx.z;
@@ -346,8 +337,7 @@ static __global__ void __launch_bounds__(THREADS) attend_merge(mfi_cuda_attn a)
 template <int DV> static __global__ void __launch_bounds__(THREADS) attend_walk(mfi_cuda_attn a)
 {
     extern __shared__ float4 room[];
-    __shared__ __align__(16) float p[QUERIES][BLOCK];
-    __shared__ float max[QUERIES], sum[QUERIES];
+    __shared__ float p[QUERIES][BLOCK], max[QUERIES], sum[QUERIES];
     queries q = queries_of(a);
     uint32_t last = *a.pos + token_of(a, q, q.n - 1);
     load_queries(a, q, (float *)room);

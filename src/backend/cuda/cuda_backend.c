@@ -17,7 +17,7 @@ _Static_assert((int)MFI_CUDA_F32 == MFI_Q_F32 && (int)MFI_CUDA_F16 == MFI_Q_F16 
                "kernels number types as quant does");
 _Static_assert(sizeof(mfi_cuda_type) == sizeof(mfi_qtype), "and lay them out so");
 
-#define CC_MAJOR_MIN     8 /* matrix units that take 19-bit floats */
+#define CC_MAJOR_MIN     8    /* matrix units that take 19-bit floats */
 #define EXPERTS_MAX      2048 /* a router's scores in shared memory */
 #define GRAPH_BLOCKS_MIN 4
 
@@ -109,8 +109,7 @@ static mf_status alloc_lists(mfi_cuda *c, mf_error *err)
     MFI_TRY(device_array((void **)&c->items, c->n_items_max, sizeof *c->items, err));
     MFI_TRY(device_array((void **)&c->x_row, pairs, sizeof *c->x_row, err));
     MFI_TRY(device_array((void **)&c->pair_of, pairs, sizeof *c->pair_of, err));
-    MFI_CUDA_TRY(cudaHostAlloc((void **)&c->host_items,
-                               c->n_items_max * sizeof *c->host_items, 0));
+    MFI_CUDA_TRY(cudaHostAlloc((void **)&c->host_items, c->n_items_max * sizeof *c->host_items, 0));
     MFI_CUDA_TRY(cudaHostAlloc((void **)&c->host_rows, 2 * pairs * sizeof *c->host_rows, 0));
     return MF_OK;
 }
@@ -153,10 +152,9 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
     c->known_heads = calloc(p->n_logit_rows, sizeof *c->known_heads);
     double *freq = calloc(p->shape.n_rot / 2 + 1, sizeof *freq);
     mf_status status = MF_OK;
-    if (!c->mats || !c->graphs || !c->layers || !c->known_pos || !c->known_heads ||
-        !freq)
-        status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u weight descriptors",
-                          p->n_weights);
+    if (!c->mats || !c->graphs || !c->layers || !c->known_pos || !c->known_heads || !freq)
+        status =
+            mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u weight descriptors", p->n_weights);
     for (uint32_t i = 0; status == MF_OK && i < p->n_weights; i++) {
         const mfi_program_weight *w = &p->weights[i];
         MFI_ASSERT(w->x_bits == 0);
@@ -190,8 +188,7 @@ static mf_status send(mfi_cuda *c, uint32_t *device, uint32_t *known, uint32_t *
     if (n <= *n_known && memcmp(known, now, n * sizeof *now) == 0)
         return MF_OK;
     /* From pageable memory: taken when the call returns. */
-    MFI_CUDA_TRY(
-        cudaMemcpyAsync(device, now, n * sizeof *now, cudaMemcpyHostToDevice, c->stream));
+    MFI_CUDA_TRY(cudaMemcpyAsync(device, now, n * sizeof *now, cudaMemcpyHostToDevice, c->stream));
     memmove(known, now, n * sizeof *now);
     *n_known = n;
     return MF_OK;

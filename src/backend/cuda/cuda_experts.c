@@ -21,8 +21,7 @@ uint32_t mfi_cuda_n_items(const mfi_cuda *c, uint32_t n_tok)
 
 mf_status mfi_cuda_take_work(mfi_cuda *c, const mfi_step *step, uint32_t *n_items, mf_error *err)
 {
-    uint32_t tile =
-        mfi_cuda_small_tiles(c, step->n_tok) ? MFI_CUDA_TILE_SMALL : MFI_CUDA_TILE;
+    uint32_t tile = mfi_cuda_small_tiles(c, step->n_tok) ? MFI_CUDA_TILE_SMALL : MFI_CUDA_TILE;
     uint32_t n_pairs = step->n_tok * c->p->shape.top_k, n = 0;
     MFI_CUDA_TRY(cudaEventSynchronize(c->lists)); /* the last ones may be under way */
     for (uint32_t i = 0; i < step->n_work; i++)

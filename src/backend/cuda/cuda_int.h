@@ -29,7 +29,7 @@ typedef struct mfi_cuda {
     int32_t *tokens;     /* [chunk] */
     mfi_cuda_item *items;
     uint32_t *x_row, *pair_of;
-    float *partial; /* of attention, for MFI_CUDA_ATTN_SPLIT_TOK tokens */
+    float *partial;  /* of attention, for MFI_CUDA_ATTN_SPLIT_TOK tokens */
     uint64_t *slots; /* [n_layers][n_experts], or NULL: work comes with the step */
     uint32_t n_items_max, n_blocks_max;
     uint32_t *known_pos, *known_heads; /* host: what pos and head_rows have */
@@ -38,11 +38,11 @@ typedef struct mfi_cuda {
     char *mirror;                   /* of the buffers that can be looked at */
     uint64_t mirror_at[MFI_N_BUFS]; /* 1 + offset, or 0 */
     mfi_cuda_item *host_items;
-    uint32_t *host_rows;    /* [chunk * top_k] of x_row, then pair_of */
-    mfi_cuda_graph *graphs; /* [n_ops] by first op */
-    mfi_layer_mem *layers;  /* [n_layers] of the last run, */
-    uint64_t generation;    /* counted up when they change */
-    uint32_t n_blocks;      /* of this run's attention */
+    uint32_t *host_rows;           /* [chunk * top_k] of x_row, then pair_of */
+    mfi_cuda_graph *graphs;        /* [n_ops] by first op */
+    mfi_layer_mem *layers;         /* [n_layers] of the last run, */
+    uint64_t generation;           /* counted up when they change */
+    uint32_t n_blocks;             /* of this run's attention */
     uint32_t last_rows, last_head; /* rows of the last run */
     /* copies */
     cudaEvent_t events[MFI_CUDA_EVENTS], submitted;

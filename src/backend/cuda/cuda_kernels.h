@@ -18,13 +18,13 @@ typedef struct mfi_cuda_type {
 } mfi_cuda_type;
 
 enum { /* quant.h's mfi_qkind, held together in cuda_backend.c */
-    MFI_CUDA_F32 = 1,
-    MFI_CUDA_F16,
-    MFI_CUDA_BF16,
-    MFI_CUDA_MLX,
-    MFI_CUDA_GGML,
-    MFI_CUDA_FP8,
-    MFI_CUDA_MXFP4
+       MFI_CUDA_F32 = 1,
+       MFI_CUDA_F16,
+       MFI_CUDA_BF16,
+       MFI_CUDA_MLX,
+       MFI_CUDA_GGML,
+       MFI_CUDA_FP8,
+       MFI_CUDA_MXFP4
 };
 
 /* A matrix [rows][cols]; of an expert the planes are offsets in its slot. */
@@ -128,10 +128,10 @@ cudaError_t mfi_cuda_group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, 
                            uint32_t n_items, uint32_t *x_row, uint32_t *pair_of, cudaStream_t s);
 
 typedef struct mfi_cuda_combine {
-    float *res, *sum;      /* sum: the shared expert's output; overwritten */
-    const float *y;        /* [pairs][hidden] */
-    const float *weights;  /* [n_tok][ldw] */
-    const float *gate;     /* [n_tok][ldg], or NULL */
+    float *res, *sum;     /* sum: the shared expert's output; overwritten */
+    const float *y;       /* [pairs][hidden] */
+    const float *weights; /* [n_tok][ldw] */
+    const float *gate;    /* [n_tok][ldg], or NULL */
     const uint32_t *pair_of;
     uint32_t ld_res, ld_sum, ldy, ldw, ldg, hidden, top_k, n_tok;
     bool shared;
@@ -158,7 +158,7 @@ typedef struct mfi_cuda_attn {
     const float *q;
     uint32_t ldq, q_stride;
     const float *kv;
-    uint32_t row, v_offset;     /* of a position; of its values in it */
+    uint32_t row, v_offset;      /* of a position; of its values in it */
     uint32_t k_stride, v_stride; /* between groups */
     uint32_t dim, dim_v, n_head, group;
     uint32_t window, ring; /* 0: none */

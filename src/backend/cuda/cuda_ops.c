@@ -104,8 +104,8 @@ static cudaError_t bias(const job *j)
 {
     for (uint32_t i = 0; i < j->op->n; i++) {
         uint32_t dst = j->op->dst[i], w = j->op->w[i];
-        cudaError_t e = mfi_cuda_bias(row(j, dst), width(j, dst), vector(j, w),
-                                      j->c->mats[w].cols, j->n, j->c->stream);
+        cudaError_t e = mfi_cuda_bias(row(j, dst), width(j, dst), vector(j, w), j->c->mats[w].cols,
+                                      j->n, j->c->stream);
         if (e != cudaSuccess)
             return e;
     }
@@ -129,8 +129,7 @@ static cudaError_t scale(const job *j)
 static cudaError_t glu(const job *j)
 {
     uint32_t g = j->op->src[0], u = j->op->src[1], dst = j->op->dst[0];
-    uint32_t kind =
-        j->s->glu == MFI_GLU_CLAMPED ? MFI_CUDA_GLU_CLAMPED : MFI_CUDA_GLU_SILU;
+    uint32_t kind = j->s->glu == MFI_GLU_CLAMPED ? MFI_CUDA_GLU_CLAMPED : MFI_CUDA_GLU_SILU;
     return mfi_cuda_glu(row(j, g), width(j, g), row(j, u), width(j, u), false, kind,
                         j->s->glu_alpha, j->s->glu_limit, width(j, dst), j->n, row(j, dst),
                         width(j, dst), j->c->stream);
@@ -173,8 +172,8 @@ static void split_blocks(const job *j, mfi_cuda_attn *a)
     a->partial = j->c->partial;
     a->n_blocks_max = j->c->n_blocks;
     if (a->window)
-        a->n_blocks_max =
-            MFI_MIN(a->n_blocks_max, a->window / MFI_CUDA_ATTN_BLOCK + 3); /* both ends, and tokens */
+        a->n_blocks_max = MFI_MIN(a->n_blocks_max,
+                                  a->window / MFI_CUDA_ATTN_BLOCK + 3); /* both ends, and tokens */
 }
 
 static cudaError_t attn(const job *j)
@@ -240,8 +239,8 @@ static cudaError_t gdn(const job *j)
                       .v_dim = s->gdn_v_dim,
                       .n_tok = j->n,
                       .tiled = s->gdn_tiled,
-                      .state = j->seq->mem[op->layer].recurrent +
-                               (size_t)(s->conv_kernel - 1) * n_ch,
+                      .state =
+                          j->seq->mem[op->layer].recurrent + (size_t)(s->conv_kernel - 1) * n_ch,
                       .out = row(j, op->dst[0])};
     return mfi_cuda_gdn_run(&g, j->c->stream);
 }

@@ -206,12 +206,7 @@ MFI_DEV void mm_gather(const float *part, uint32_t n_seg, uint32_t out, float *s
         *sum += part[s * (MM_ROWS * 8) + out];
 }
 
-#ifndef MM_FEW_BLOCKS
-#define MM_FEW_BLOCKS 2 /* of threads a multiprocessor, at least */
-#endif
-
-template <class D, int NM>
-__global__ void __launch_bounds__(MM_WARPS * 32, MM_FEW_BLOCKS) mm_few(mfi_cuda_mm mm)
+template <class D, int NM> __global__ void __launch_bounds__(MM_WARPS * 32) mm_few(mfi_cuda_mm mm)
 {
     __shared__ float part[MM_ROUND][MM_ROWS * 8];
     mm_place at;
