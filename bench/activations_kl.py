@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What 8-bit activations cost beside what the weights' own quantisation costs. Needs numpy.
 
-    bench/activations_kl.py FLOAT_MODEL [--bin build/moeflux] [--tokens 4096]
+    bench/activations_kl.py FLOAT_MODEL [--bin build/moeflux] [--tokens 4096] [--only q4_k]
 
 Converts FLOAT_MODEL to every width, evaluates the same tokens (questions and answers of eval.jsonl in
 ChatML, in sequences of 1,024) and takes, over all positions and in nats,
@@ -47,7 +47,7 @@ def read_ids(args, n_tokens):
     return [ids[i:i + SEQUENCE] for i in range(0, n_tokens, SEQUENCE)]
 
 
-def log_softmax(args, model, sequences, activations):
+def log_softmax(args, model, sequences, activations, *options):
     """Log-probabilities [tokens][vocab]."""
     rows = []
     for ids in sequences:
@@ -55,7 +55,7 @@ def log_softmax(args, model, sequences, activations):
         with open(ids_path, "w", encoding="utf-8") as f:
             f.write(" ".join(map(str, ids)))
         subprocess.run([args.bin, "logits", "-m", model, "--ids", ids_path, "-o", out,
-                        "--activations", activations, "--no-progress"],
+                        "--activations", activations, *options, "--no-progress"],
                        check=True, capture_output=True)
         logits = np.fromfile(out, dtype="<f4").reshape(len(ids), -1).astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
@@ -97,14 +97,20 @@ def main():
     ap.add_argument("float_model")
     ap.add_argument("--eval", default=os.path.join(benchlib.SHIPPED, "eval.jsonl"))
     ap.add_argument("--tokens", type=int, default=4 * SEQUENCE)
+    ap.add_argument("--only", help="conversions whose names contain this, and not the shipped model")
     args = ap.parse_args()
+    conversions = [c for c in CONVERSIONS if not args.only or args.only in c[0]]
+    if not conversions:
+        ap.error(f"--only {args.only}: none of " + ", ".join(name for name, _ in CONVERSIONS))
     args.tmp = tempfile.mkdtemp(prefix="activations-kl-")
     try:
         sequences = read_ids(args, args.tokens)
         reference = log_softmax(args, args.float_model, sequences, "f32")
-        runs = [measure(args, "shipped (mlx4 group 128, dense mlx8)", benchlib.SHIPPED, sequences,
-                        reference)]
-        for name, options in CONVERSIONS:
+        runs = []
+        if not args.only:
+            runs.append(measure(args, "shipped (mlx4 group 128, dense mlx8)", benchlib.SHIPPED,
+                                sequences, reference))
+        for name, options in conversions:
             model = os.path.join(args.tmp, "model.gguf" if name.startswith("gguf") else "model")
             subprocess.run([args.bin, "convert", args.float_model, model, "--no-progress"] + options,
                            check=True, capture_output=True)

@@ -22,6 +22,10 @@ enum {
     CLI_EXIT_SIGTERM = 143
 };
 
+/* Rows of logits that `perplexity` has computed at once: the head's weights are read that much less
+ * often. */
+#define CLI_PERPLEXITY_ROWS 16
+
 /* Before or after the model was opened: a file that ends too early is an invalid model in the first
  * case and a failing drive (or somebody's truncate) in the second. */
 typedef enum cli_phase { CLI_OPENING, CLI_RUNNING } cli_phase;
@@ -55,6 +59,10 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
 /* Opens the engine or reports why not. */
 int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, mf_engine **engine);
 
+/* Closes it (which may be NULL). Returns `code`, or if that is 0 what became of trace and
+ * statistics. */
+int cli_engine_close(mf_engine **engine, int code);
+
 /* The template of --chat-template, checked before a model is opened; NULL without the option. */
 int cli_template_open(const cli_args *args, mf_template **chat_template);
 
@@ -85,5 +93,6 @@ int cli_completion(const cli_args *args);
 int cli_trace(const cli_args *args);
 int cli_replay(const cli_args *args);
 int cli_bench(const cli_args *args);
+int cli_perplexity(const cli_args *args);
 
 #endif

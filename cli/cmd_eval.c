@@ -182,7 +182,7 @@ int cli_eval(const cli_args *args)
     if (!code)
         code = eval_model(&j, limit);
     mf_session_close(&j.session);
-    mf_engine_close(&j.engine);
+    code = cli_engine_close(&j.engine, code);
     mf_template_close(&j.template);
     mfi_buf_free(&j.answer);
     mfi_buf_free(&j.file);

@@ -70,7 +70,7 @@ int cli_imatrix(const cli_args *args)
     }
     if (!code && !args->output)
         fprintf(stderr, "wrote %s\n", output(args));
-    mf_engine_close(&engine);
+    code = cli_engine_close(&engine, code);
     mfi_buf_free(&text);
     return code;
 }

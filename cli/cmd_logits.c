@@ -204,7 +204,7 @@ int cli_logits(const cli_args *args)
         code = cli_engine_open(args, (uint32_t)j.n_ids, &progress, &engine);
     if (!code)
         code = write_logits(&j, engine, &progress);
-    mf_engine_close(&engine);
+    code = cli_engine_close(&engine, code);
     free(j.ids);
     return code;
 }

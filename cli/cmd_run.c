@@ -241,7 +241,7 @@ int cli_run(const cli_args *args)
     }
     free(j.out.data);
     mf_free(j.ids);
-    mf_engine_close(&j.engine);
+    code = cli_engine_close(&j.engine, code);
     mf_template_close(&j.template);
     mf_grammar_close(&j.grammar);
     cli_answer_free(&j.answer);

@@ -10,6 +10,8 @@
 #include "paths.h"
 #include "signals.h"
 
+#define CHAT_CHECKPOINTS 4 /* a conversation is changed near its end, if at all */
+
 static const char *command_name = ""; /* set once by main */
 static char *drives_path;             /* the same; NULL: measurements aren't kept */
 
@@ -101,6 +103,13 @@ int cli_report(mf_status status, const mf_error *err, cli_phase phase)
                      err->message[0] ? err->message : mf_status_text(status));
 }
 
+static mf_cache_type cache_type(const char *name)
+{
+    if (name && strcmp(name, "f16") == 0)
+        return MF_CACHE_F16;
+    return name && strcmp(name, "q8_0") == 0 ? MF_CACHE_Q8_0 : MF_CACHE_F32;
+}
+
 void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progress,
                         mf_engine_options *options)
 {
@@ -111,12 +120,16 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->n_threads = (uint32_t)args->threads;
     options->n_io_threads = (uint32_t)args->io_threads;
     options->chunk = (uint32_t)args->chunk;
+    if (args->command == CLI_PERPLEXITY)
+        options->n_logit_rows = CLI_PERPLEXITY_ROWS;
     if (args->activations && strcmp(args->activations, "f32") == 0)
         options->activations = MF_ACTIVATIONS_F32;
     else if (args->activations && strcmp(args->activations, "q8") == 0)
         options->activations = MF_ACTIVATIONS_Q8;
     else if (args->activations && strcmp(args->activations, "q16") == 0)
         options->activations = MF_ACTIVATIONS_Q16;
+    options->cache_type_k = cache_type(args->cache_type_k);
+    options->cache_type_v = cache_type(args->cache_type_v);
     options->isa = args->isa;
     options->device = args->device;
     options->vram_bytes = args->vram;
@@ -125,6 +138,10 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->io_cache_path = drives_path;
     options->policy = args->policy;
     options->trace_path = args->trace;
+    options->prefix_dir = args->kv_dir;
+    options->prefix_disk_bytes = args->kv_disk;
+    options->n_checkpoints = args->command == CLI_CHAT ? CHAT_CHECKPOINTS : 0;
+    options->stats_path = args->stats;
     options->grammars = cli_wants_grammar(args);
     options->progress = cli_progress_update;
     options->progress_user = progress;
@@ -160,4 +177,12 @@ int cli_engine_open(const cli_args *args, uint32_t ctx, cli_progress *progress, 
         }
     }
     return cli_report(status, &err, CLI_OPENING);
+}
+
+int cli_engine_close(mf_engine **engine, int code)
+{
+    mf_error err = {0};
+    mf_status status = *engine ? mf_engine_flush(*engine, &err) : MF_OK;
+    mf_engine_close(engine);
+    return code ? code : cli_report(status, &err, CLI_RUNNING);
 }

@@ -21,11 +21,19 @@
 #define TRACE      (1u << CLI_TRACE)
 #define REPLAY     (1u << CLI_REPLAY)
 #define BENCH      (1u << CLI_BENCH)
-#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH)
+#define PERPLEXITY (1u << CLI_PERPLEXITY)
+#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY)
 #define ANSWERS    (RUN | CHAT | TRACE)
 #define ALL        UINT32_MAX
 
 #define AT(member) .offset = offsetof(cli_args, member)
+
+#define CACHE_TYPE(short_name, name, member, text)                                                 \
+    {                                                                                              \
+        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
+            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
+            .fallback = "f32"                                                                      \
+    }
 
 const cli_option cli_options[] = {
     /* ---- model and input ---- */
@@ -108,6 +116,12 @@ const cli_option cli_options[] = {
      AT(file),
      .arg = "FILE",
      .help = "the text, as it is (no chat template); - is standard input"},
+    {{"-f", "--file"},
+     CLI_STRING,
+     PERPLEXITY,
+     AT(file),
+     .arg = "FILE",
+     .help = "the text, as it is (no chat template); - is standard input"},
     {{"-sys", "--system-prompt"},
      CLI_STRING,
      ANSWERS,
@@ -160,6 +174,34 @@ const cli_option cli_options[] = {
      AT(no_history),
      .help = "neither read nor write the file of lines typed, "
              "$XDG_STATE_HOME/moeflux/history or ~/.local/state/moeflux/history"},
+    {{"--save"},
+     CLI_STRING,
+     CHAT,
+     AT(save),
+     .arg = "FILE",
+     .help = "at the end write the conversation to FILE, and its state to FILE.state"},
+    {{"--load"},
+     CLI_STRING,
+     CHAT,
+     AT(load),
+     .arg = "FILE",
+     .help = "go on with what --save or /save wrote; with its state nothing is evaluated again"},
+    {{"--kv-dir"},
+     CLI_STRING,
+     CHAT,
+     .env = true,
+     AT(kv_dir),
+     .arg = "DIR",
+     .help = "folder where states of conversations are kept, so that what a prompt begins with "
+             "need not be evaluated again; one process at a time"},
+    {{"--kv-disk"},
+     CLI_SIZE,
+     CHAT,
+     .env = true,
+     AT(kv_disk),
+     .arg = "SIZE",
+     .help = "what the files in --kv-dir may take; those go first that save least a byte",
+     .fallback = "4G"},
     {{"--special"},
      CLI_FLAG,
      TOKENIZE,
@@ -247,7 +289,7 @@ const cli_option cli_options[] = {
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH | PERPLEXITY,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -257,6 +299,13 @@ const cli_option cli_options[] = {
      AT(trace),
      .arg = "FILE",
      .help = "write every choice of experts to FILE as JSON lines"},
+    {{"--stats"},
+     CLI_STRING,
+     ENGINE & ~PLAN,
+     AT(stats),
+     .arg = "FILE",
+     .help = "write what each token and each chunk of a prompt cost to FILE as JSON lines: bytes "
+             "read, hits, time of arithmetic, of waiting and of neither"},
 
     /* ---- measuring ---- */
     {{"-p", "--n-prompt"},
@@ -299,6 +348,49 @@ const cli_option cli_options[] = {
      .help = "form of the report",
      .fallback = "md"},
 
+    {{"--ops"},
+     CLI_FLAG,
+     BENCH,
+     AT(ops),
+     .help = "also the time of every kind of op, its share, its bytes and GB/s; they then run one "
+             "by one"},
+    {{"-c", "--ctx-size"},
+     CLI_INT,
+     PERPLEXITY,
+     .env = true,
+     AT(ctx),
+     0,
+     MFI_MAX_CTX,
+     .arg = "N",
+     .help = "tokens of a window",
+     .fallback = "512, or what BASE has"},
+    {{"--chunks"},
+     CLI_INT,
+     PERPLEXITY,
+     AT(chunks),
+     -1,
+     INT32_MAX,
+     .arg = "N",
+     .help = "only the first N windows; -1: all",
+     .fallback = "-1"},
+    {{"--kl-divergence-base", "--save-all-logits"},
+     CLI_STRING,
+     PERPLEXITY,
+     AT(kl_base),
+     .arg = "FILE",
+     .help = "keep the log-probabilities in FILE or, with --kl-divergence, compare with FILE"},
+    {{"--kl-divergence"},
+     CLI_FLAG,
+     PERPLEXITY,
+     AT(kl_divergence),
+     .help = "compare with the log-probabilities of --kl-divergence-base"},
+    {{"--kl"},
+     CLI_STRING,
+     PERPLEXITY,
+     AT(kl),
+     .arg = "BASE",
+     .help = "both at once: compare with BASE"},
+
     /* ---- length and sampling ---- */
     {{"-n", "--predict", "--n-predict"},
      CLI_INT,
@@ -331,7 +423,7 @@ const cli_option cli_options[] = {
      .fallback = "all"},
     {{"-c", "--ctx-size"},
      CLI_INT,
-     ENGINE & ~(LOGITS | BENCH),
+     ENGINE & ~(LOGITS | BENCH | PERPLEXITY),
      .env = true,
      AT(ctx),
      0,
@@ -703,14 +795,19 @@ const cli_option cli_options[] = {
      .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), q16 (16 bits), auto "
              "(q8 for weights of up to 4 bits, q16 for finer ones)",
      .fallback = "auto"},
+    CACHE_TYPE("-ctk", "--cache-type-k", cache_type_k,
+               "how keys of past tokens are kept: f32, f16 (half of it), q8_0 (27 %, lossy)"),
+    CACHE_TYPE("-ctv", "--cache-type-v", cache_type_v,
+               "the same of values; latent attention has one type for both"),
     {{"--isa"},
      CLI_CHOICE,
      ENGINE,
      .env = true,
      AT(isa),
-     .choices = "auto|c|avx2",
+     .choices = "auto|c|avx2|avx-vnni|avx512|neon|i8mm",
      .arg = "NAME",
-     .help = "kernels to use: c, avx2, avx-vnni, avx512, auto (the best this machine has)",
+     .help = "kernels to use: c, on x86 avx2, avx-vnni, avx512, on ARM neon, i8mm, auto (the best "
+             "this machine has)",
      .fallback = "auto"},
 
     {{"-t", "--threads"},

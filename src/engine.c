@@ -9,6 +9,9 @@
 #include "grammar/matcher.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
+#include "session/prefix.h"
+
+#define PREFIX_DISK_BYTES (4 * MFI_GIB) /* where nobody says */
 
 struct mf_engine {
     mfi_catalog *catalog;
@@ -18,6 +21,9 @@ struct mf_engine {
     bool planned;
     mfi_machine machine;
     mfi_backend *backend;
+    const void *dense; /* resident weights, where the host can see them */
+    mfi_identity identity;
+    bool identified;
     mfi_engine_io reader;
     const mfi_file **files;
     mfi_expert_part *parts;
@@ -31,10 +37,12 @@ struct mf_engine {
     mfi_io *tier;
     mfi_expert_part *tier_parts;
     mfi_forward *forward;
+    mfi_stats_log *stats; /* NULL: none is written */
     mfi_gen_config gen;
     mfi_session_host host;
     mfi_imatrix *imatrix; /* NULL: none is collected */
     mfi_vocab_trie *trie; /* NULL: no grammars */
+    mfi_op_time *times;   /* [n_ops]; NULL: ops aren't timed */
 };
 
 void mf_engine_options_default(mf_engine_options *options)
@@ -71,7 +79,9 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
                            .n_sessions = o->n_sessions,
+                           .n_checkpoints = o->n_checkpoints,
                            .activations = o->activations,
+                           .cache_type = {o->cache_type_k, o->cache_type_v},
                            .policy = asked(o->policy)};
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
@@ -80,6 +90,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (!mfi_isa_parse(o->isa, &po.isa))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
                         o->isa);
+    if (o->cache_type_k > MF_CACHE_Q8_0 || o->cache_type_v > MF_CACHE_Q8_0)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown type of the KV cache");
     if (!known_choice(o->io, "threads", "uring"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown reader '%s' (known: auto, threads, uring)",
                         o->io);
@@ -100,6 +112,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
+    if (o->prefix_dir && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
     if (o->collect_imatrix && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
     mfi_plan_device device = {e->facts.name, e->facts.total_bytes, e->facts.free_bytes};
@@ -146,6 +160,7 @@ static mf_status open_memory(mfi_engine_memory *m, mf_engine *e, const mf_engine
     mfi_backend *b = e->backend;
     void *dense, *scratch;
     MFI_TRY(b->alloc(b, MFI_MEM_DENSE, p->dense_bytes, &dense, err));
+    e->dense = dense;
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, &m->slots, err));
     if (b->device) {
@@ -219,6 +234,11 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(open_store(e, &memory, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
     MFI_TRY(settle(e, o, err));
+    if (o->stats_path) {
+        mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
+        MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
+        mfi_forward_on_run(e->forward, mfi_stats_log_run, e->stats);
+    }
     if (o->collect_imatrix) {
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
@@ -234,7 +254,8 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                  .trie = e->trie,
                                  .progress = o->progress,
                                  .progress_user = o->progress_user};
-    return MF_OK;
+    uint64_t disk = o->prefix_disk_bytes ? o->prefix_disk_bytes : PREFIX_DISK_BYTES;
+    return o->prefix_dir ? mfi_prefix_open(&e->host.prefix, o->prefix_dir, disk, err) : MF_OK;
 }
 
 mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, mf_error *err)
@@ -251,12 +272,22 @@ mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, m
     return MF_OK;
 }
 
+mf_status mf_engine_flush(mf_engine *e, mf_error *err)
+{
+    mf_status status = e->trace ? mfi_trace_flush(e->trace, err) : MF_OK;
+    if (status == MF_OK && e->stats)
+        status = mfi_stats_log_status(e->stats, err);
+    return status;
+}
+
 void mf_engine_close(mf_engine **engine)
 {
     mf_engine *e = *engine;
     if (!e)
         return;
+    mfi_prefix_close(&e->host.prefix);
     mfi_forward_close(&e->forward);
+    mfi_stats_log_close(&e->stats);
     mfi_imatrix_close(&e->imatrix);
     mfi_vocab_trie_close(&e->trie);
     mfi_store_close(&e->store);
@@ -271,6 +302,7 @@ void mf_engine_close(mf_engine **engine)
         e->backend->close(e->backend);
     if (e->planned)
         mfi_plan_free(&e->plan);
+    free(e->times);
     free(e->parts);
     free(e->layers);
     free(e->files);
@@ -303,7 +335,10 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     snprintf(info->isa, sizeof info->isa, "%s",
              e->backend->device ? e->backend->name : mfi_isa_name(e->plan.isa));
     snprintf(info->device, sizeof info->device, "%s", e->plan.device);
+    info->isa_verified = e->backend->device || mfi_isa_verified(e->plan.isa);
     snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
+    snprintf(info->cache_type_k, sizeof info->cache_type_k, "%s", mfi_plan_cache_type(&e->plan, 0));
+    snprintf(info->cache_type_v, sizeof info->cache_type_v, "%s", mfi_plan_cache_type(&e->plan, 1));
     snprintf(info->reader, sizeof info->reader, "%s", e->reader.reader);
     info->direct = e->reader.direct;
     snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);
@@ -351,11 +386,40 @@ void mf_engine_stats_reset(mf_engine *e)
     if (e->host_store)
         mfi_store_stats_reset(e->host_store);
     mfi_forward_n_tokens_reset(e->forward);
+    if (e->times)
+        memset(e->times, 0, e->plan.program.n_ops * sizeof *e->times);
+}
+
+mf_status mf_engine_time_ops(mf_engine *e, bool on, mf_error *err)
+{
+    mfi_op_time *times = on ? calloc(e->plan.program.n_ops, sizeof *times) : NULL;
+    if (on && !times)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the times of %u ops",
+                        e->plan.program.n_ops);
+    mfi_forward_time_ops(e->forward, times);
+    free(e->times);
+    e->times = times;
+    return MF_OK;
+}
+
+size_t mf_engine_op_times(const mf_engine *e, mf_op_time *times, size_t n_max)
+{
+    return e->times ? mfi_engine_sum_ops(&e->plan.program, e->times, times, n_max) : 0;
 }
 
 mfi_session_host *mfi_engine_session_host(mf_engine *e)
 {
     return &e->host;
+}
+
+mf_status mfi_engine_identity(mf_engine *e, const mfi_identity **id, mf_error *err)
+{
+    if (!e->identified)
+        MFI_TRY(
+            mfi_identity_make(&e->identity, e->catalog, &e->plan, e->backend->name, e->dense, err));
+    e->identified = true;
+    *id = &e->identity;
+    return MF_OK;
 }
 
 /* ---- importance matrix ---- */

@@ -48,6 +48,29 @@ typedef struct mfi_engine_io {
 mf_status mfi_engine_io_open(mfi_engine_io *out, const mfi_io_request *ask,
                              const mfi_file *const *files, uint32_t n_files, mf_error *err);
 
+/* ---- engine_identity.c ---- */
+
+/* dense: the resident weights in host memory, NULL where they are not. */
+mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const mfi_plan *plan,
+                            const char *backend, const void *dense, mf_error *err);
+
+/* ---- engine_stats.c: a line of statistics for each evaluation ---- */
+
+typedef struct mfi_stats_log mfi_stats_log;
+
+typedef struct mfi_stats_log_options { /* all but the path must outlive the log */
+    const char *path;
+    const mfi_plan *plan;
+    const mfi_engine_io *io;
+    const mfi_store *store;
+} mfi_stats_log_options;
+
+mf_status mfi_stats_log_open(mfi_stats_log **log, const mfi_stats_log_options *options,
+                             mf_error *err);
+void mfi_stats_log_run(void *log, const mfi_run_facts *run);             /* mfi_forward_on_run's */
+mf_status mfi_stats_log_status(const mfi_stats_log *log, mf_error *err); /* the first failure */
+void mfi_stats_log_close(mfi_stats_log **log);
+
 /* ---- engine_tokenizer.c ---- */
 
 /* The model's tokenizer; *tokenizer stays as it is if the model has none. */
@@ -74,6 +97,12 @@ void mfi_imatrix_tap(void *imatrix, uint32_t op, const mfi_step *step, mfi_backe
 void mfi_imatrix_count(mfi_imatrix *imatrix, uint32_t chunk);
 mf_status mfi_imatrix_write(const mfi_imatrix *imatrix, const char *path, const char *dataset,
                             mf_error *err);
+
+/* ---- engine_ops.c: times of ops ---- */
+
+/* Those of the program's ops that do the same in their layers as one; see mf_engine_op_times. */
+size_t mfi_engine_sum_ops(const mfi_program *program, const mfi_op_time *times, mf_op_time *out,
+                          size_t n_max);
 
 /* ---- engine_config.c: what lies beside the weights ---- */
 

@@ -25,7 +25,9 @@ if(Python3_FOUND AND TARGET moeflux_cli)
                "test_grammar Model grammar_model"
                "test_inspect Inspect inspect" "test_tools Tools tools" "test_tools WithModel tools_model"
                "test_texts Texts texts" "test_texts Lint texts_lint"
-               "test_bench Bench bench" "test_stop Stop stop")
+               "test_bench Bench bench" "test_perplexity Perplexity perplexity"
+               "test_stop Stop stop" "test_stream Stream stream"
+               "test_chat_state State chat_state")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)
@@ -65,6 +67,11 @@ foreach(name tree_symbols tree_install)
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
   endif()
 endforeach()
+
+# The kernels for ARM under qemu: a build of its own.
+add_test(NAME kernels_arm COMMAND ${PROJECT_SOURCE_DIR}/tools/arm_kernels.sh --if-asked
+                                  ${PROJECT_BINARY_DIR}/arm)
+set_tests_properties(kernels_arm PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 3600)
 
 # For ThreadSanitizer: what has more than one thread. `ctest -L threads`
 foreach(name test_pool test_io_fake test_io_threads test_store test_identity test_reference

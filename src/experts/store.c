@@ -46,7 +46,9 @@ struct mfi_store {
     mfi_io_req **batch;   /* [n_reqs], to be submitted together */
     uint32_t n_free_slots, n_reqs, n_free_reqs, n_batch;
     uint32_t queue_head, queue_tail;
-    uint32_t n_refs; /* held */
+    uint32_t n_refs;    /* held */
+    uint32_t n_reading; /* requests under way */
+    uint64_t reading_from_ns, last_done_ns;
     mfi_store_stats stats;
 };
 
@@ -185,6 +187,25 @@ static void start_load(mfi_store *store, uint32_t s)
     slot->state = SLOT_LOADING;
 }
 
+static void submit_batch(mfi_store *store)
+{
+    if (store->n_batch == 0)
+        return;
+    if (store->n_reading == 0)
+        store->reading_from_ns = store->last_done_ns = mfi_clock_ns();
+    store->n_reading += store->n_batch;
+    store->config.io->submit(store->config.io, store->batch, store->n_batch);
+    store->n_batch = 0;
+}
+
+/* A request came back. */
+static void count_done(mfi_store *store, const mfi_io_req *req)
+{
+    store->last_done_ns = MFI_MAX(store->last_done_ns, req->done_ns);
+    if (--store->n_reading == 0)
+        store->stats.reading_ns += store->last_done_ns - store->reading_from_ns;
+}
+
 /* Submits what can be, in order. A slot that waits for older reads lets others pass. */
 static void pump(mfi_store *store)
 {
@@ -201,9 +222,7 @@ static void pump(mfi_store *store)
     }
     if (*link == NONE)
         store->queue_tail = tail;
-    if (store->n_batch > 0)
-        store->config.io->submit(store->config.io, store->batch, store->n_batch);
-    store->n_batch = 0;
+    submit_batch(store);
 }
 
 static void fail_load(mfi_store *store, uint32_t s, mfi_io_req *req)
@@ -229,6 +248,7 @@ static void complete(mfi_store *store, mfi_io_req *req)
     MFI_ASSERT(s < store->config.n_slots && store->slots[s].n_under_way > 0);
     expert_slot *slot = &store->slots[s];
     slot->n_under_way--;
+    count_done(store, req);
     bool current = slot->generation == generation && slot->state == SLOT_LOADING;
     if (current && req->status != MF_OK) {
         fail_load(store, s, req); /* keeps the request */
@@ -399,11 +419,15 @@ void mfi_store_count_hits(mfi_store *store, uint64_t n)
 void mfi_store_stats_get(const mfi_store *store, mfi_store_stats *stats)
 {
     *stats = store->stats;
+    if (store->n_reading > 0)
+        stats->reading_ns += mfi_clock_ns() - store->reading_from_ns;
 }
 
 void mfi_store_stats_reset(mfi_store *store)
 {
     store->stats = (mfi_store_stats){.n_ready = store->stats.n_ready};
+    if (store->n_reading > 0)
+        store->reading_from_ns = mfi_clock_ns();
 }
 
 /* ---- open and close ---- */

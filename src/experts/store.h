@@ -98,6 +98,7 @@ typedef struct mfi_store_stats {
     uint64_t failures;     /* loads that failed; misses - evictions - failures = experts in slots */
     uint64_t bytes_read;   /* asked of the reader */
     uint64_t stall_ns;
+    uint64_t reading_ns;        /* with reads under way, as far as completions were seen */
     uint64_t stale_completions; /* dropped: their slot had moved on */
     uint32_t n_ready;           /* slots that hold an expert now */
 } mfi_store_stats;

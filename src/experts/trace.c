@@ -114,6 +114,21 @@ void mfi_trace_choice(mfi_trace *trace, uint32_t layer, uint64_t pos, const uint
     put(trace, "]}\n");
 }
 
+static mf_status result(const mfi_trace *trace, mf_error *err)
+{
+    int e = trace->failed;
+    if (e == 0)
+        return MF_OK;
+    return mfi_fail(err, e == ENOSPC || e == EDQUOT ? MF_ERR_DISK_FULL : MF_ERR_IO,
+                    "%s: the trace is incomplete: %s", trace->path, strerror(e));
+}
+
+mf_status mfi_trace_flush(mfi_trace *trace, mf_error *err)
+{
+    flush(trace);
+    return result(trace, err);
+}
+
 mf_status mfi_trace_close(mfi_trace **trace_ref, mf_error *err)
 {
     mfi_trace *trace = *trace_ref;
@@ -123,11 +138,7 @@ mf_status mfi_trace_close(mfi_trace **trace_ref, mf_error *err)
     flush(trace);
     if (close(trace->fd) != 0 && trace->failed == 0)
         trace->failed = errno; /* delayed writes report here */
-    int e = trace->failed;
-    mf_status status = MF_OK;
-    if (e != 0)
-        status = mfi_fail(err, e == ENOSPC || e == EDQUOT ? MF_ERR_DISK_FULL : MF_ERR_IO,
-                          "%s: the trace is incomplete: %s", trace->path, strerror(e));
+    mf_status status = result(trace, err);
     free(trace->path);
     free(trace);
     return status;

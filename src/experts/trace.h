@@ -15,6 +15,8 @@ mf_status mfi_trace_open(mfi_trace **trace, const char *path, const char *model,
 /* `hit[i]`: expert i was in a slot when it was asked for. */
 void mfi_trace_choice(mfi_trace *trace, uint32_t layer, uint64_t pos, const uint16_t *ids,
                       const uint8_t *hit, uint32_t n);
+/* Writes what is buffered; the first failure since open, which close tells, too. */
+mf_status mfi_trace_flush(mfi_trace *trace, mf_error *err);
 mf_status mfi_trace_close(mfi_trace **trace, mf_error *err);
 
 #endif

@@ -6,6 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "op/op_bytes.h"
+
+/* Pairs that are computed in one go while reads are under way: a reader without threads goes on
+ * only as far as it is asked (io.h), and slots come free as their experts are done. */
+#define PAIRS_BETWEEN_POLLS 32
+
 struct mfi_forward {
     const mfi_plan *plan;
     const mfi_program *p;
@@ -23,16 +30,20 @@ struct mfi_forward {
     uint32_t n_held;
     mfi_expert_work *work; /* [n_held_max] */
     /* of one step */
-    int32_t *tokens;                             /* [chunk] */
-    uint16_t *seq_of;                            /* [chunk] */
-    uint32_t *head_rows;                         /* [chunk] */
-    mfi_seq *seqs;                               /* [n_sessions] */
-    uint32_t last_row;                           /* of LOGITS: where the first run's are */
-    uint64_t n_tokens;                           /* evaluated */
+    int32_t *tokens;     /* [chunk] */
+    uint16_t *seq_of;    /* [chunk] */
+    uint32_t *head_rows; /* [chunk] */
+    mfi_seq *seqs;       /* [n_sessions] */
+    uint32_t last_row;   /* of LOGITS: where the first run's are */
+    uint64_t n_tokens;   /* evaluated */
+    uint64_t arith_ns;   /* of this step */
+    mfi_run_fn on_run;   /* may be NULL */
+    void *on_run_user;
     bool (*tick)(void *user, uint32_t n_layers); /* may be NULL */
     void *tick_user;
     mfi_tap_fn tap; /* may be NULL */
     void *tap_user;
+    mfi_op_time *times; /* [n_ops]; may be NULL */
 };
 
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
@@ -110,18 +121,56 @@ void mfi_forward_tap(mfi_forward *f, mfi_tap_fn tap, void *user)
     f->tap_user = user;
 }
 
-/* Runs ops [first, first + n). */
+void mfi_forward_on_run(mfi_forward *f, mfi_run_fn on_run, void *user)
+{
+    f->on_run = on_run;
+    f->on_run_user = user;
+}
+
+void mfi_forward_time_ops(mfi_forward *f, mfi_op_time *times)
+{
+    f->times = times;
+}
+
+/* Runs op i by itself, for those who watch ops; nobody taps the head. */
+static mf_status run_watched(mfi_forward *f, uint32_t i, const mfi_step *step, mf_error *err)
+{
+    uint64_t begin_ns = mfi_clock_ns();
+    MFI_TRY(f->backend->run(f->backend, i, 1, step, err));
+    MFI_TRY(f->backend->sync(f->backend, err));
+    if (f->times) {
+        mfi_op_time *t = &f->times[i];
+        t->ns += mfi_clock_ns() - begin_ns;
+        t->bytes += mfi_op_bytes(f->p, &f->p->ops[i], step);
+        t->n_runs++;
+    }
+    if (f->tap && i < f->p->head_first)
+        f->tap(f->tap_user, i, step, f->backend);
+    return MF_OK;
+}
+
+/* Runs ops [first, first + n): all arithmetic, which is timed here. */
 static mf_status run_ops(mfi_forward *f, uint32_t first, uint32_t n, const mfi_step *step,
                          mf_error *err)
 {
-    if (!f->tap)
-        return f->backend->run(f->backend, first, n, step, err);
-    for (uint32_t i = first; i < first + n; i++) {
-        MFI_TRY(f->backend->run(f->backend, i, 1, step, err));
-        MFI_TRY(f->backend->sync(f->backend, err));
-        f->tap(f->tap_user, i, step, f->backend);
-    }
-    return MF_OK;
+    uint64_t begin_ns = mfi_clock_ns();
+    bool watched = f->tap || f->times;
+    mf_status status = MF_OK;
+    if (!watched)
+        status = f->backend->run(f->backend, first, n, step, err);
+    for (uint32_t i = first; watched && status == MF_OK && i < first + n; i++)
+        status = run_watched(f, i, step, err);
+    f->arith_ns += mfi_clock_ns() - begin_ns;
+    return status;
+}
+
+/* Waits for what was run. */
+static mf_status sync_ops(mfi_forward *f, mf_error *err)
+{
+    uint64_t begin_ns = mfi_clock_ns();
+    mf_status status = f->backend->sync(f->backend, err);
+    f->arith_ns += mfi_clock_ns() - begin_ns;
+    return status;
 }
 
 /* ---- routing ---- */
@@ -171,30 +220,33 @@ static mf_status acquire_more(mfi_forward *f, uint32_t layer, mf_error *err)
     return MF_OK;
 }
 
-/* Lists the held experts that are in memory. */
+/* Lists held experts that are in memory and moves their references to the front: all of them, or,
+ * while others are being read, some. */
 static uint32_t list_ready(mfi_forward *f)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < f->n_held; i++) {
-        uint32_t e = f->refs[i].expert;
-        if (f->refs[i].ready)
-            f->work[n++] =
-                (mfi_expert_work){mfi_store_data(f->store, &f->refs[i]), f->first[e], f->count[e]};
+    uint32_t n = 0, n_pairs = 0, n_ready = 0;
+    for (uint32_t i = 0; i < f->n_held; i++)
+        n_ready += f->refs[i].ready;
+    bool reading = n_ready < f->n_held || f->next < f->n_wanted;
+    for (uint32_t i = 0; i < f->n_held && !(reading && n_pairs >= PAIRS_BETWEEN_POLLS); i++) {
+        mfi_expert_ref ref = f->refs[i];
+        uint32_t e = ref.expert;
+        if (!ref.ready)
+            continue;
+        f->refs[i] = f->refs[n];
+        f->refs[n] = ref;
+        f->work[n++] = (mfi_expert_work){mfi_store_data(f->store, &ref), f->first[e], f->count[e]};
+        n_pairs += f->count[e];
     }
     return n;
 }
 
-/* Gives back what was computed, which is all that was ready, and closes the gaps. */
-static void release_ready(mfi_forward *f)
+/* Gives back the first n references, whose experts were computed. */
+static void release_first(mfi_forward *f, uint32_t n)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < f->n_held; i++) {
-        if (f->refs[i].ready)
-            mfi_store_release(f->store, &f->refs[i], 1);
-        else
-            f->refs[kept++] = f->refs[i];
-    }
-    f->n_held = kept;
+    mfi_store_release(f->store, f->refs, n);
+    f->n_held -= n;
+    memmove(f->refs, f->refs + n, f->n_held * sizeof *f->refs);
 }
 
 /* Computes all experts of the layer as they arrive; `op` is the EXPERTS op. */
@@ -212,7 +264,7 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
         step->work = f->work;
         step->n_work = n;
         MFI_TRY(run_ops(f, op, 1, step, err));
-        release_ready(f);
+        release_first(f, n);
     }
     return MF_OK;
 }
@@ -249,7 +301,7 @@ static mf_status run_settled(mfi_forward *f, uint32_t first, uint32_t end, mfi_s
     }
     if (first == end)
         return MF_OK;
-    MFI_TRY(f->backend->run(f->backend, first, end - first, step, err));
+    MFI_TRY(run_ops(f, first, end - first, step, err));
     mfi_store_count_hits(f->store, (uint64_t)n_routed * step->n_tok * f->p->shape.top_k);
     if (f->tick && !f->tick(f->tick_user, layer + 1))
         return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", layer);
@@ -260,7 +312,7 @@ static mf_status run_settled(mfi_forward *f, uint32_t first, uint32_t end, mfi_s
 static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step *step,
                           mf_error *err)
 {
-    if (f->settled && !f->tap)
+    if (f->settled)
         return run_settled(f, first, end, step, err);
     uint32_t start = first;
     for (uint32_t i = first; i < end; i++) {
@@ -271,7 +323,7 @@ static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step
             experts++;
         MFI_ASSERT(experts < end);
         MFI_TRY(run_ops(f, start, i + 1 - start, step, err));
-        MFI_TRY(f->backend->sync(f->backend, err));
+        MFI_TRY(sync_ops(f, err));
         MFI_TRY(run_layer_experts(f, i + 1, experts, step, err));
         if (f->tick && !f->tick(f->tick_user, f->p->ops[experts].layer + 1))
             return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u",
@@ -354,8 +406,8 @@ static mf_status run_head(mfi_forward *f, mfi_step *step, uint32_t n_rows,
     for (uint32_t row = 0; row < n_rows; row += step->n_head) {
         step->head_rows = f->head_rows + row;
         step->n_head = MFI_MIN(n_rows - row, p->n_logit_rows);
-        MFI_TRY(f->backend->run(f->backend, p->head_first, p->n_ops - p->head_first, step, err));
-        MFI_TRY(f->backend->sync(f->backend, err));
+        MFI_TRY(run_ops(f, p->head_first, p->n_ops - p->head_first, step, err));
+        MFI_TRY(sync_ops(f, err));
         if (outputs && outputs->on_hidden)
             MFI_TRY(give_hidden(f, MFI_BUF_HN, p->shape.n_layers, step->n_head, outputs,
                                 index0 + row, err));
@@ -391,34 +443,47 @@ static uint32_t make_step(mfi_forward *f, mfi_step *step, const mfi_run *runs, u
     return n_head;
 }
 
-mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
-                          const mf_eval_outputs *outputs, size_t index0, mf_error *err)
+/* `outputs`: NULL, or of every row of the one sequence there is. */
+static mf_status run_all(mfi_forward *f, mfi_step *step, uint32_t n_head,
+                         const mf_eval_outputs *outputs, size_t index0, mf_error *err)
 {
     const mfi_program *p = f->p;
-    mfi_step step;
-    uint32_t n_head = make_step(f, &step, runs, n_runs), n = step.n_tok;
-    bool all = runs[0].want == MFI_WANT_ALL;
-    MFI_ASSERT(all ? n_runs == 1 : n_head <= p->n_logit_rows);
-    f->n_tokens += n;
-    if (!all || !outputs->on_hidden) {
-        MFI_TRY(run_span(f, 0, p->head_first, &step, err));
+    if (!outputs || !outputs->on_hidden) {
+        MFI_TRY(run_span(f, 0, p->head_first, step, err));
     } else {
         /* Stop after the embedding and after each layer to hand out the residual stream. */
         uint32_t at = 0;
         while (p->ops[at].code == MFI_OP_EMBED || p->ops[at].code == MFI_OP_ROPE_TABLE)
             at++;
-        MFI_TRY(run_span(f, 0, at, &step, err));
-        MFI_TRY(give_hidden(f, MFI_BUF_RES, 0, n, outputs, index0, err));
+        MFI_TRY(run_span(f, 0, at, step, err));
+        MFI_TRY(give_hidden(f, MFI_BUF_RES, 0, step->n_tok, outputs, index0, err));
         for (uint32_t layer = 0; layer < p->shape.n_layers; layer++) {
-            MFI_TRY(run_span(f, at, p->layer_end[layer], &step, err));
+            MFI_TRY(run_span(f, at, p->layer_end[layer], step, err));
             at = p->layer_end[layer];
             if (layer + 1 < p->shape.n_layers) /* the last row comes after the final norm */
-                MFI_TRY(give_hidden(f, MFI_BUF_RES, layer + 1, n, outputs, index0, err));
+                MFI_TRY(give_hidden(f, MFI_BUF_RES, layer + 1, step->n_tok, outputs, index0, err));
         }
     }
-    MFI_TRY(run_head(f, &step, n_head, all ? outputs : NULL, index0, err));
+    return run_head(f, step, n_head, outputs, index0, err);
+}
+
+mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
+                          const mf_eval_outputs *outputs, size_t index0, mf_error *err)
+{
+    mfi_step step;
+    uint64_t begin_ns = mfi_clock_ns();
+    uint32_t n_head = make_step(f, &step, runs, n_runs);
+    bool all = runs[0].want == MFI_WANT_ALL;
+    MFI_ASSERT(all ? n_runs == 1 : n_head <= f->p->n_logit_rows);
+    f->n_tokens += step.n_tok;
+    f->arith_ns = 0;
+    MFI_TRY(run_all(f, &step, n_head, all ? outputs : NULL, index0, err));
     if (n_head > 0)
         f->last_row = all ? step.n_head - 1 : 0;
+    mfi_run_facts facts = {runs[0].pos, step.n_tok, n_runs, begin_ns, mfi_clock_ns() - begin_ns,
+                           f->arith_ns};
+    if (f->on_run)
+        f->on_run(f->on_run_user, &facts);
     return MF_OK;
 }
 

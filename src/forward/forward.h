@@ -54,6 +54,22 @@ void mfi_forward_on_layer(mfi_forward *forward, bool (*tick)(void *user, uint32_
 typedef void (*mfi_tap_fn)(void *user, uint32_t op, const mfi_step *step, mfi_backend *backend);
 void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
 
+/* Calls `on_run` at the end of each run that succeeded: what was evaluated, how long that took, and
+ * what of it the backend did. NULL: nobody is called. */
+typedef struct mfi_run_facts {
+    uint32_t pos, n_tok, n_seqs; /* pos: of the first sequence */
+    uint64_t begin_ns, wall_ns, arith_ns;
+} mfi_run_facts;
+typedef void (*mfi_run_fn)(void *user, const mfi_run_facts *facts);
+void mfi_forward_on_run(mfi_forward *forward, mfi_run_fn on_run, void *user);
+/* What an op took, summed over its runs. */
+typedef struct mfi_op_time {
+    uint64_t n_runs, ns, bytes; /* bytes: mfi_op_bytes */
+} mfi_op_time;
+/* Times every op of the program from now on, adding to times [n_ops], which are the caller's. Ops
+ * then run one by one; the results are the same. NULL: none is timed. */
+void mfi_forward_time_ops(mfi_forward *forward, mfi_op_time *times);
+
 /* Tokens that runs were asked to evaluate, since open or the last reset. */
 uint64_t mfi_forward_n_tokens(const mfi_forward *forward);
 void mfi_forward_n_tokens_reset(mfi_forward *forward);

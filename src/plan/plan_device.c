@@ -86,7 +86,8 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
     uint32_t chunk = most;
     for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
         mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations, err));
+        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations,
+                              plan->cache_type, err));
         mfi_plan_measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
         if (chunk == least || device_bytes(plan, &plan->program, &z, &kernels) <= base + room)
             break;
@@ -169,6 +170,9 @@ mf_status mfi_plan_for_device(mfi_plan *plan, const mfi_model *model, const mfi_
     if (o->activations != MF_ACTIVATIONS_AUTO && o->activations != MF_ACTIVATIONS_F32)
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "a device multiplies with float activations; q8 and q16 are the CPU's");
+    if (o->cache_type[0] != MF_CACHE_F32 || o->cache_type[1] != MF_CACHE_F32)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "a device's KV cache is f32; other types are the CPU's");
     MFI_TRY(choose_vram(plan, o, err));
     plan->ctx = o->ctx ? o->ctx : MFI_MIN(model->ctx_model, CTX_AUTO_MAX);
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason,

@@ -31,29 +31,29 @@ SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
-            "chat", "trace", "replay", "template", "families", "completion"]
+            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
-          "--activations", "--isa", "--io-threads", "--io", "--direct-io", "--policy", "--json", "-h", "--help"]
+          "--activations", "-ctk", "--cache-type-k", "-ctv", "--cache-type-v", "--isa", "--io-threads", "--io", "--direct-io", "--policy", "--json", "-h", "--help"]
 OPTIONS = {
     "run": ENGINE + ["-p", "--prompt", "-f", "--file", "-sys", "--system-prompt", "-n", "--predict",
                      "-s", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
                      "--presence-penalty", "--frequency-penalty", "--repeat-last-n", "-l",
-                     "--logit-bias", "-r", "--stop", "--reverse-prompt", "--logprobs", "--ignore-eos", "--trace",
+                     "--logit-bias", "-r", "--stop", "--reverse-prompt", "--logprobs", "--ignore-eos", "--trace", "--stats",
                      "--raw", "--no-progress"],
-    "logits": ENGINE + ["--ids", "-o", "--hidden", "--trace", "--no-progress"],
+    "logits": ENGINE + ["--ids", "-o", "--hidden", "--trace", "--stats", "--no-progress"],
     "tokenize": ["-m", "--model", "-p", "--prompt", "-f", "--file", "--jsonl", "--special", "-t",
                  "--threads", "-h", "--help"],
     "plan": ENGINE,
-    "eval": ENGINE + ["-n", "--predict", "--limit", "--trace", "--no-progress"],
+    "eval": ENGINE + ["-n", "--predict", "--limit", "--trace", "--stats", "--no-progress"],
     "convert": ["--quant", "--group-size", "--dense-bits", "--memory", "-t", "--threads",
                 "--no-progress", "-h", "--help"],
     "chat": [o for o in ENGINE if o != "--json"] + [
         "-sys", "--system-prompt", "-n", "--predict", "-s", "--seed", "--temp", "--top-k", "--top-p",
         "--min-p", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n",
-        "-l", "--logit-bias", "-r", "--stop", "--ignore-eos", "--trace", "--no-progress", "--jsonl",
-        "--simple-io", "--no-history"],
+        "-l", "--logit-bias", "-r", "--stop", "--ignore-eos", "--trace", "--stats", "--no-progress", "--jsonl",
+        "--simple-io", "--no-history", "--save", "--load", "--kv-dir", "--kv-disk"],
     "template": ["-m", "--model", "--chat-template", "-f", "--file", "--jsonl", "--keep-going", "-h",
                  "--help"],
     "families": ["--json", "-h", "--help"],
@@ -61,8 +61,13 @@ OPTIONS = {
     "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
               "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
-    "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--no-progress"],
+    "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--stats", "--no-progress"],
     "replay": ["--cache", "--policy", "--svg", "--json", "-t", "--threads", "-h", "--help"],
+    "bench": [o for o in ENGINE if o not in ("-c", "--ctx-size", "--json")] + [
+        "-p", "--n-prompt", "-n", "--n-gen", "-r", "--repetitions", "-o", "--output", "--ops",
+        "--no-progress"],
+    "perplexity": ENGINE + ["-f", "--file", "--chunks", "--kl-divergence-base", "--save-all-logits",
+                            "--kl-divergence", "--kl", "--no-progress"],
 }
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 

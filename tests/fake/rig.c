@@ -65,6 +65,7 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
                            .chunk = o->chunk,
                            .n_threads = o->n_threads,
                            .activations = o->activations,
+                           .cache_type = {o->cache_type[0], o->cache_type[1]},
                            .isa = o->isa};
     mft_ok(mfi_format_open(&r->catalog, o->folder, &err), &err);
     mft_ok(mfi_model_open(&r->model, r->catalog, &err), &err);
@@ -138,6 +139,16 @@ mfi_store *mft_rig_store(mft_rig *r)
 mfi_io *mft_rig_io(mft_rig *r)
 {
     return r->io;
+}
+
+mfi_forward *mft_rig_forward(mft_rig *r)
+{
+    return r->forward;
+}
+
+const mfi_program *mft_rig_program(const mft_rig *r)
+{
+    return &r->plan.program;
 }
 
 static bool take_logits(void *user, size_t index, const float *row, size_t n)

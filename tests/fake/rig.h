@@ -12,6 +12,7 @@ typedef struct mft_rig_options {
     uint32_t n_slots; /* 0: every expert */
     uint32_t chunk, n_threads, ctx;
     mf_activations activations;
+    mf_cache_type cache_type[2]; /* of keys, of values */
     mfi_isa isa;
     bool fake_io;            /* else reader threads */
     mft_io_fake_config fake; /* files are filled in */
@@ -25,6 +26,8 @@ void mft_rig_close(mft_rig *rig);
 const mfi_shape *mft_rig_shape(const mft_rig *rig);
 mfi_store *mft_rig_store(mft_rig *rig);
 mfi_io *mft_rig_io(mft_rig *rig);
+mfi_forward *mft_rig_forward(mft_rig *rig);
+const mfi_program *mft_rig_program(const mft_rig *rig);
 
 /* Evaluates n tokens from an empty state in chunks; logits [n][vocab] may be NULL. */
 mf_status mft_rig_eval(mft_rig *rig, const int32_t *ids, uint32_t n, float *logits, mf_error *err);

@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""What the program says of its streaming, held against what it says elsewhere and against itself.
+
+  test_stream.py [-v] [Stream]
+
+Environment as for test_cli.py.
+"""
+import json
+
+import test_cli
+from test_cli import MODEL, SANITIZED, Case
+
+SMALL = [] if SANITIZED else ["--memory", "18M"]  # sanitizers take memory of their own
+QUESTION = "What is a lighthouse?"
+
+
+class Stream(Case):
+    def answer(self, *args, code=0):
+        p = self.cli("run", "-m", MODEL, "-p", QUESTION, "-c", "256", "--temp", "0", "--ignore-eos", "--json", *args,
+                     code=code)
+        return json.loads(p.stdout), p.stderr.decode()
+
+    def stats(self, *args):
+        """A run with statistics: the answer, the header and the lines."""
+        path = self.path("stats.jsonl")
+        out, _ = self.answer("--stats", path, *args)
+        with open(path, encoding="utf-8") as f:
+            lines = [json.loads(line) for line in f]
+        return out, lines[0], lines[1:]
+
+    def test_stats(self):
+        """A line for each chunk and each token, whose sums are the summary's."""
+        out, header, lines = self.stats("-n", "12", "--chunk", "4", *SMALL)
+        experts = out["experts"]
+        self.assertEqual((header["schema"], header["layers"], header["experts"], header["top_k"]), (1, 8, 32, 4))
+        self.assertEqual((header["slots"], header["budget_bytes"]), (experts["slots"], out["memory"]["budget_bytes"]))
+        self.assertEqual((header["reader"], header["direct"]), (out["model"]["reader"], out["model"]["direct"]))
+        n_prompt = out["prompt_tokens"]
+        want = [min(4, n_prompt - at) for at in range(0, n_prompt, 4)] + [1] * 11
+        self.assertEqual([x["tokens"] for x in lines], want)
+        self.assertEqual([x["pos"] for x in lines], [sum(want[:i]) for i in range(len(want))])
+        for key in ("hits", "misses", "evictions", "bytes_read", "stall_ns"):
+            self.assertEqual(sum(x[key] for x in lines), experts[key], key)
+        for x in lines:
+            self.assertEqual(x["arithmetic_ns"] + x["stall_ns"] + x["other_ns"], x["wall_ns"])
+            self.assertGreater(x["arithmetic_ns"], 0)
+            self.assertIsNone(x["drive"])  # too little to measure the drive
+            self.assertEqual(x["bytes_read"] > 0, x["misses"] > 0)
+        decode_ns = sum(x["wall_ns"] + x["between_ns"] for x in lines[-11:])
+        self.assertLess(abs(decode_ns - out["timings"]["decode_ns"]), 0.1 * decode_ns + 5e6)
+
+    def test_stats_that_cannot_be_written(self):
+        """The answer is whole, and the failure is told at the end."""
+        want, _ = self.answer("-n", "6")
+        got, err = self.answer("-n", "6", "--stats", "/dev/full", code=4)
+        self.assertEqual(got["text"], want["text"])
+        self.assertIn("/dev/full: the statistics are incomplete: No space left", err)
+        _, err = self.answer("-n", "6", "--trace", "/dev/full", code=4)
+        self.assertIn("/dev/full: the trace is incomplete: No space left", err)
+        p = self.cli("run", "-m", MODEL, "-p", "x", "--stats", self.path("none/x"), code=3)
+        self.assertIn("can't write statistics here", p.stderr.decode())
+
+
+if __name__ == "__main__":
+    test_cli.main()
