@@ -215,8 +215,8 @@ static void put_json_test(const job *j, test *t, mfi_buf *out)
                 "\"activations\": \"%s\", \"type_k\": \"%s\", \"type_v\": \"%s\", "
                 "\"n_batch\": %u, \"n_ubatch\": %u, \"n_threads\": %u, ",
                 j->info.isa, j->info.isa_verified ? "true" : "false", j->info.activations,
-                j->info.cache_type_k, j->info.cache_type_v,
-                j->info.chunk, j->info.chunk, j->info.n_threads);
+                j->info.cache_type_k, j->info.cache_type_v, j->info.chunk, j->info.chunk,
+                j->info.n_threads);
     mfi_buf_fmt(out,
                 "\"n_prompt\": %u, \"n_gen\": %u, \"n_depth\": 0, \"avg_ns\": %.0f, "
                 "\"stddev_ns\": %.0f, \"avg_ts\": %.6f, \"stddev_ts\": %.6f, ",

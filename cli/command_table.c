@@ -241,6 +241,24 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "Example:  moeflux perplexity -m bf16.gguf -f wiki.txt --kl-divergence-base "
                 "bf16.kl && moeflux perplexity -m q4.gguf --kl bf16.kl",
         },
+    [CLI_SERVE] =
+        {
+            .name = "serve",
+            .usage = "-m MODEL [options]",
+            .summary = "answer over HTTP, in OpenAI's and Anthropic's protocols",
+            .notes =
+                "POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, "
+                "/v1/messages/count_tokens, /tokenize, /detokenize, /apply-template; GET "
+                "/v1/models, /health, /metrics, /props. docs/server.md has the details, and how "
+                "common clients are pointed here.\n"
+                "It listens on this machine only unless --host says otherwise, and encrypts "
+                "nothing: put a proxy before it where that is needed. Sampling options are what "
+                "requests get that don't say otherwise.\n"
+                "SIGTERM and SIGINT let answers end for --drain-timeout; a second signal kills. "
+                "Under systemd it takes sockets that were opened for it and tells when it is "
+                "ready.\n"
+                "Example:  moeflux serve -m models/pocket-dictionary --parallel 4",
+        },
     [CLI_COMPLETION] =
         {
             .name = "completion",

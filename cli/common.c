@@ -140,7 +140,8 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->trace_path = args->trace;
     options->prefix_dir = args->kv_dir;
     options->prefix_disk_bytes = args->kv_disk;
-    options->n_checkpoints = args->command == CLI_CHAT ? CHAT_CHECKPOINTS : 0;
+    bool talks = args->command == CLI_CHAT || args->command == CLI_SERVE;
+    options->n_checkpoints = talks ? CHAT_CHECKPOINTS : 0;
     options->stats_path = args->stats;
     options->grammars = cli_wants_grammar(args);
     options->progress = cli_progress_update;

@@ -25,6 +25,7 @@ typedef enum cli_command_id {
     CLI_BENCH,
     CLI_DEVICES,
     CLI_PERPLEXITY,
+    CLI_SERVE,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -58,7 +59,8 @@ typedef enum cli_kind {
     CLI_CHOICE, /* const char *, one of `choices` */
     CLI_SEED,   /* uint64_t; -1 leaves it unset */
     CLI_BIAS,   /* one more in args->bias */
-    CLI_TEXTS   /* cli_texts: one more */
+    CLI_TEXTS,  /* cli_texts: one more */
+    CLI_TIME    /* const char *, like 2025-03-09T14:05:07 */
 } cli_kind;
 
 #define CLI_MAX_NAMES 3
@@ -80,7 +82,7 @@ typedef struct cli_option {
 
 extern const cli_option cli_options[];
 extern const size_t cli_n_options;
-#define CLI_MAX_OPTIONS     160 /* rows of the table */
+#define CLI_MAX_OPTIONS     192 /* rows of the table */
 #define CLI_MAX_REPETITIONS 1000
 
 typedef struct cli_texts {
@@ -115,6 +117,12 @@ typedef struct cli_args {
     size_t n_bias;
     cli_texts stop;
     int64_t logprobs;
+    /* serve */
+    const char *host, *unix_path, *api_key_file, *alias;
+    cli_texts allow_host, cors_origin;
+    int64_t port, parallel, queue, max_connections;
+    int64_t request_timeout, idle_timeout, write_timeout, ping_interval, drain_timeout;
+    uint64_t max_body;
 } cli_args;
 
 /* True if the option whose value is `member` was given on the command line or by the environment.

@@ -13,6 +13,13 @@
 /* Changes whenever the same model, options and machine give other bits than before. */
 #define NUMERICS_VERSION 1u
 
+/* What compiled this: another one's expf may round otherwise. */
+#ifdef __VERSION__
+#define COMPILER __VERSION__
+#else
+#define COMPILER "?"
+#endif
+
 #define SAMPLES      256 /* over all files */
 #define SAMPLE_BYTES 4096
 
@@ -76,9 +83,9 @@ mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const 
     if (!sum)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a checksum");
     *id = (mfi_identity){0};
-    snprintf(id->text, sizeof id->text, "%s %s %s kv %s %s %u", backend, mfi_isa_name(plan->isa),
+    snprintf(id->text, sizeof id->text, "%s %s %s %s/%s %u-%04x", backend, mfi_isa_name(plan->isa),
              mfi_plan_activations(plan), mfi_plan_cache_type(plan, 0), mfi_plan_cache_type(plan, 1),
-             NUMERICS_VERSION);
+             NUMERICS_VERSION, (unsigned)(mfi_checksum_of(COMPILER, sizeof COMPILER) & 0xffff));
     add_tensors(sum, catalog);
     id->model[0] = mfi_checksum_value(sum);
     if (dense)

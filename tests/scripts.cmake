@@ -39,6 +39,20 @@ if(Python3_FOUND AND TARGET moeflux_cli)
   endforeach()
 endif()
 
+# The server, over its sockets.
+if(Python3_FOUND AND MF_HAVE_SERVER AND TARGET moeflux_cli)
+  foreach(item "http Requests" "http Life" "api OpenAI" "api Others" "api Company")
+    string(REPLACE " " ";" item ${item})
+    list(GET item 0 file)
+    list(GET item 1 part)
+    string(TOLOWER ${part} name)
+    add_test(NAME server_${name}
+             COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/server/test_${file}.py -v ${part})
+    set_tests_properties(server_${name} PROPERTIES TIMEOUT 600 LABELS threads ENVIRONMENT
+      "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
+  endforeach()
+endif()
+
 if(Python3_FOUND)
   add_test(NAME tree_tidy COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/tidy.py)
   find_program(MF_CXX NAMES c++ g++ clang++)

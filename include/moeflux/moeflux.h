@@ -335,6 +335,8 @@ typedef struct mf_chat_options {
     bool no_generation_prompt;        /* leave out what begins the answer */
     const char *vars_json; /* an object of further variables: tools, enable_thinking; or NULL */
     const char *now;       /* as in mf_template_render */
+    /* The messages as templates take them, a JSON array, in place of mf_chat_message; or NULL */
+    const char *messages_json;
 } mf_chat_options;
 
 /* Renders messages with a chat template; options NULL: defaults. The named special tokens are the

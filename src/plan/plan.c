@@ -508,12 +508,13 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     fill_items(plan, machine, &z);
     plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->least_bytes;
     if (!plan->fits) {
-        return mfi_fail(
-            err, MF_ERR_BUDGET,
-            "%s: a budget of %.1f MiB can't hold it; the smallest that works with these "
-            "options is %" PRIu64 "M",
-            mfi_catalog_path(model->catalog), (double)plan->budget_bytes / (double)MFI_MIB,
-            plan->floor_bytes / MFI_MIB);
+        bool tiny = plan->budget_bytes < MFI_MIB;
+        return mfi_fail(err, MF_ERR_BUDGET,
+                        "%s: a budget of %.*f %s can't hold it; the smallest that works with these "
+                        "options is %" PRIu64 "M",
+                        mfi_catalog_path(model->catalog), tiny ? 0 : 1,
+                        (double)plan->budget_bytes / (tiny ? 1.0 : (double)MFI_MIB),
+                        tiny ? "bytes" : "MiB", plan->floor_bytes / MFI_MIB);
     }
     return MF_OK;
 }

@@ -33,7 +33,7 @@ mfi_session_host *mfi_engine_session_host(mf_engine *engine); /* engine.c */
 typedef struct mfi_identity {
     uint64_t model[2]; /* its tensors, and what is in them */
     uint64_t numerics; /* what bits depend on beside the model */
-    char text[40];     /* the latter for people: "cpu avx2 q8 kv f32 f32 1" */
+    char text[40];     /* the latter for people: "cpu avx2 q8 f32/f32 1-9c3e" */
 } mfi_identity;
 
 /* Made when it is first asked for, which takes a moment; engine.c. */

@@ -174,9 +174,8 @@ void mfi_neon_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to)
     .matmul_f32 = mfi_neon_matmul_f32, .matmul_t = mfi_ref_matmul_t,                               \
     .matmul_cols = mfi_ref_matmul_cols, .quantize_q8 = mfi_neon_quantize_q8,                       \
     .get_row = mfi_ref_get_row, ELEM_ENTRIES, .silu_mul = silu_mul, .glu_clamped = glu_clamped,    \
-    .sigmoid_mul = sigmoid_mul, .attend = mfi_ref_attend, .attend_shared = mfi_ref_attend_shared,  \
-    .attend_ring = mfi_ref_attend_ring, .conv_silu = mfi_ref_conv_silu,                            \
-    .gdn_step = mfi_ref_gdn_step, .route = mfi_ref_route
+    .sigmoid_mul = sigmoid_mul, .attend = mfi_ref_attend, .store_row = mfi_ref_store_row,          \
+    .conv_silu = mfi_ref_conv_silu, .gdn_step = mfi_ref_gdn_step, .route = mfi_ref_route
 
 const mfi_kernels mfi_neon_kernels = {
     .isa = MFI_ISA_NEON, .matmul_q8 = mfi_neon_matmul_q8, NEON_ENTRIES};
