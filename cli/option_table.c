@@ -30,6 +30,12 @@
 #define ALL        UINT32_MAX
 
 #define AT(member) .offset = offsetof(cli_args, member)
+#define CACHE_TYPE(short_name, name, member, text)                                                 \
+    {                                                                                              \
+        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
+            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
+            .fallback = "f32"                                                                      \
+    }
 
 #define CACHE_TYPE(short_name, name, member, text)                                                 \
     {                                                                                              \

@@ -63,18 +63,14 @@ OPTIONS = {
               "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
     "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--stats", "--no-progress"],
     "replay": ["--cache", "--policy", "--svg", "--json", "-t", "--threads", "-h", "--help"],
-    "bench": [o for o in ENGINE if o not in ("-c", "--ctx-size", "--json")] + [
-        "-p", "--n-prompt", "-n", "--n-gen", "-r", "--repetitions", "-o", "--output", "--ops",
-        "--no-progress"],
-    "perplexity": ENGINE + ["-f", "--file", "--chunks", "--kl-divergence-base", "--save-all-logits",
-                            "--kl-divergence", "--kl", "--no-progress"],
+    "bench": "-m --model -t --memory --isa -p --n-prompt -n --n-gen -r --repetitions -o --output --ops".split(),
+    "perplexity": ENGINE + "-f --chunks --kl-divergence-base --save-all-logits --kl-divergence --kl".split(),
 }
-OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + [
-    "--host", "--port", "--unix", "--api-key-file", "--allow-host", "--cors-origin", "-a", "--alias", "-np",
-    "--parallel", "--queue", "--max-connections", "--max-body", "--request-timeout", "--idle-timeout",
-    "--write-timeout", "--sse-ping-interval", "--drain-timeout", "--temp", "--top-k", "--top-p", "--min-p",
-    "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n", "--chat-template", "--now",
-    "--reasoning-format", "--no-progress", "--kv-dir", "--kv-disk"]
+OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + """--host --port --unix --api-key-file --allow-host
+    --cors-origin -a --alias -np --parallel --queue --max-connections --max-body --request-timeout --idle-timeout
+    --write-timeout --sse-ping-interval --drain-timeout --temp --top-k --top-p --min-p --repeat-penalty
+    --presence-penalty --frequency-penalty --repeat-last-n --chat-template --now --reasoning-format --no-progress
+    --kv-dir --kv-disk""".split()
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 
 
