@@ -231,8 +231,7 @@ class Usage(Case):
 
     def test_convert_into_no_folder(self):
         for out in (self.path("none/a/b"), self.path("none/a")):
-            p = self.cli("convert", self.dir, out, "--quant", "mlx4", code=1)
-            self.one_line(p, "cannot write")
+            self.one_line(self.cli("convert", self.dir, out, "--quant", "mlx4", code=1), "cannot write")
 
     def test_values(self):
         self.usage("template", "-m", self.dir, "--now", "garbage", says="a time like")
@@ -242,8 +241,7 @@ class Usage(Case):
         self.usage("run", "-m", self.dir, "-p", "x", "-l", "99999999+1", says="an id below")
 
     def test_folder_without_tokenizer(self):
-        p = self.cli("tokenize", "-m", self.dir, "-p", "x", code=3)
-        self.one_line(p, "no tokenizer.json")
+        self.one_line(self.cli("tokenize", "-m", self.dir, "-p", "x", code=3), "no tokenizer.json")
 
     def test_convert_does_not_overwrite(self):
         os.mkdir(self.path("out"))
