@@ -33,6 +33,7 @@ typedef struct expert_slot {
     uint32_t failed_req;  /* the request that holds the message, or NONE */
     uint32_t next_queued;
     slot_state state;
+    bool touched; /* something was read into its memory */
 } expert_slot;
 
 struct mfi_store {
@@ -178,12 +179,14 @@ static void start_load(mfi_store *store, uint32_t s)
     for (uint32_t i = 0; i < n_reads; i++) {
         reqs[i]->dst = slot_memory(store, s) + reqs[i]->cookie;
         reqs[i]->cookie = (uint64_t)slot->generation << 32 | s;
+        reqs[i]->fresh = !slot->touched;
         store->stats.bytes_read += reqs[i]->len;
         store->batch[store->n_batch++] = reqs[i];
     }
     MFI_ASSERT(n_reads > 0);
     slot->n_left = n_reads;
     slot->n_under_way = n_reads;
+    slot->touched = true;
     slot->state = SLOT_LOADING;
 }
 

@@ -20,6 +20,7 @@ typedef struct mfi_io_req {
     uint64_t offset, len;
     void *dst;
     uint64_t cookie;
+    bool fresh; /* nothing was ever read to dst: the system has to find memory for it first */
     /* set on completion */
     mf_status status;
     mf_error error;   /* names file and offset, if status is a failure */
