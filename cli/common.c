@@ -122,6 +122,7 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->direct = args->direct;
     options->io_cache_path = drives_path;
     options->policy = args->policy;
+    options->hints = args->hints;
     options->trace_path = args->trace;
     options->stats_path = args->stats;
     options->grammars = cli_wants_grammar(args);

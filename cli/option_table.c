@@ -671,6 +671,18 @@ const cli_option cli_options[] = {
      .help = "reads past the page cache: on, off, auto (measured once a file system, when more "
              "than 1 GiB will be read)",
      .fallback = "auto"},
+    {{"--hints"},
+     CLI_CHOICE,
+     ENGINE,
+     .env = true,
+     AT(hints),
+     .choices = "auto|on|off",
+     .arg = "WHEN",
+     .help =
+         "read experts ahead that the next layer's router would choose now, while the drive has "
+         "nothing else to do; auto: while the measured drive has time for it; the answer doesn't "
+         "depend on it",
+     .fallback = "auto"},
     {{"--chunk"},
      CLI_INT,
      ENGINE,

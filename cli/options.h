@@ -95,7 +95,7 @@ typedef struct cli_args {
     bool keep_going, simple_io, no_history;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *stats, *tensor,
         *f32;
-    const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
+    const char *activations, *isa, *io, *direct, *hints, *quant, *group_size, *dense_bits, *imatrix;
     const char *policy, *cache, *svg;
     const char *arch, *shape, *routing, *chat_template, *now, *form;
     const char *reasoning_format;

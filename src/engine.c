@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine_int.h"
+#include "experts/hints.h"
 #include "grammar/matcher.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
@@ -26,6 +27,9 @@ struct mf_engine {
     mfi_store *store;
     mfi_forward *forward;
     mfi_stats_log *stats; /* NULL: none is written */
+    bool hints_auto;
+    mfi_hint_judge judge; /* of hints, if they are on by themselves */
+    mfi_store_stats judged;
     mfi_gen_config gen;
     mfi_session_host host;
     mfi_imatrix *imatrix; /* NULL: none is collected */
@@ -77,6 +81,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (po.policy && !mfi_policy_named(po.policy))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: auto, lru, lfu)",
                         po.policy);
+    if (!known_choice(o->hints, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
@@ -139,8 +145,45 @@ static mf_status open_store(mf_engine *e, void *slots, mf_error *err)
                                .policy = mfi_policy_named(e->plan.policy),
                                .io = e->reader.io,
                                .trace = e->trace,
-                               .n_refs_max = mfi_plan_held_max(&e->plan)};
+                               .n_refs_max = mfi_plan_held_max(&e->plan),
+                               .n_hints_max = mfi_plan_hints_max(&e->plan)};
     return mfi_store_open(&e->store, &config, err);
+}
+
+/* ---- after each evaluation ---- */
+
+static void judge_hints(mf_engine *e, const mfi_run_facts *run)
+{
+    mfi_store_stats now, was = e->judged;
+    mfi_store_stats_get(e->store, &now);
+    mfi_hint_facts facts = {.wall_ns = run->wall_ns,
+                            .stall_ns = now.stall_ns - was.stall_ns,
+                            .bytes_read = now.bytes_read - was.bytes_read,
+                            .hints_useful = now.hints_useful - was.hints_useful,
+                            .hints_late = now.hints_late - was.hints_late,
+                            .hints_wasted = now.hints_wasted - was.hints_wasted};
+    e->judged = now;
+    bool on = mfi_hint_judge_run(&e->judge, &facts);
+    mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
+}
+
+static void after_run(void *user, const mfi_run_facts *run)
+{
+    mf_engine *e = user;
+    if (e->stats)
+        mfi_stats_log_run(e->stats, run);
+    if (e->hints_auto)
+        judge_hints(e, run);
+}
+
+static void open_hints(mf_engine *e, const mf_engine_options *o)
+{
+    bool on = o->hints && strcmp(o->hints, "on") == 0;
+    /* With all experts in slots there is soon nothing to read. */
+    e->hints_auto = !asked(o->hints) && e->plan.n_slots < e->plan.n_experts_total &&
+                    e->reader.bytes_per_second > 0;
+    e->judge.drive_rate = e->reader.bytes_per_second;
+    mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
 }
 
 static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error *err)
@@ -163,8 +206,10 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
     if (o->stats_path) {
         mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
         MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
-        mfi_forward_on_run(e->forward, mfi_stats_log_run, e->stats);
     }
+    open_hints(e, o);
+    if (e->stats || e->hints_auto)
+        mfi_forward_on_run(e->forward, after_run, e);
     if (o->collect_imatrix) {
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
@@ -292,6 +337,7 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
 void mf_engine_stats_reset(mf_engine *e)
 {
     mfi_store_stats_reset(e->store);
+    e->judged = (mfi_store_stats){0};
     mfi_forward_n_tokens_reset(e->forward);
 }
 

@@ -92,7 +92,12 @@ void mfi_stats_log_run(void *user, const mfi_run_facts *run)
         since(now.evictions, was->evictions), bytes, since(now.reading_ns, was->reading_ns));
     put_rate(log, "drive", (double)bytes * 1e9 / (double)run->wall_ns / log->drive_rate,
              log->drive_rate > 0 && run->wall_ns > 0);
-    put(log, "}\n");
+    put(log,
+        ",\"hint_bytes\":%" PRIu64 ",\"hints_useful\":%" PRIu64 ",\"hints_late\":%" PRIu64
+        ",\"hints_wasted\":%" PRIu64 ",\"hints_dropped\":%" PRIu64 "}\n",
+        since(now.hint_bytes, was->hint_bytes), since(now.hints_useful, was->hints_useful),
+        since(now.hints_late, was->hints_late), since(now.hints_wasted, was->hints_wasted),
+        since(now.hints_dropped, was->hints_dropped));
     write_line(log);
     log->before = now;
     log->end_ns = run->begin_ns + run->wall_ns;

@@ -101,6 +101,8 @@ typedef struct mf_engine_options {
                            or "auto": measured, when there is much to read */
     const char
         *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
+    const char *hints; /* experts of the next layer are read ahead by guesses of its router: "on",
+                          "off"; NULL or "auto": while the measured drive has time for it */
     const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
     bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
     bool grammars;             /* sessions may generate under a grammar: the plan has room for it */
