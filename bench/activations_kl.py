@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What 8-bit activations cost beside what the weights' own quantisation costs. Needs numpy.
 
-    bench/activations_kl.py FLOAT_MODEL [--bin build/moeflux] [--tokens 4096]
+    bench/activations_kl.py FLOAT_MODEL [--bin build/moeflux] [--tokens 4096] [--only q4_k]
 
 Converts FLOAT_MODEL to every width, evaluates the same tokens (questions and answers of eval.jsonl in
 ChatML, in sequences of 1,024) and takes, over all positions and in nats,
@@ -97,14 +97,20 @@ def main():
     ap.add_argument("float_model")
     ap.add_argument("--eval", default=os.path.join(benchlib.SHIPPED, "eval.jsonl"))
     ap.add_argument("--tokens", type=int, default=4 * SEQUENCE)
+    ap.add_argument("--only", help="conversions whose names contain this, and not the shipped model")
     args = ap.parse_args()
+    conversions = [c for c in CONVERSIONS if not args.only or args.only in c[0]]
+    if not conversions:
+        ap.error(f"--only {args.only}: none of " + ", ".join(name for name, _ in CONVERSIONS))
     args.tmp = tempfile.mkdtemp(prefix="activations-kl-")
     try:
         sequences = read_ids(args, args.tokens)
         reference = log_softmax(args, args.float_model, sequences, "f32")
-        runs = [measure(args, "shipped (mlx4 group 128, dense mlx8)", benchlib.SHIPPED, sequences,
-                        reference)]
-        for name, options in CONVERSIONS:
+        runs = []
+        if not args.only:
+            runs.append(measure(args, "shipped (mlx4 group 128, dense mlx8)", benchlib.SHIPPED,
+                                sequences, reference))
+        for name, options in conversions:
             model = os.path.join(args.tmp, "model.gguf" if name.startswith("gguf") else "model")
             subprocess.run([args.bin, "convert", args.float_model, model, "--no-progress"] + options,
                            check=True, capture_output=True)

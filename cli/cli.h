@@ -22,6 +22,10 @@ enum {
     CLI_EXIT_SIGTERM = 143
 };
 
+/* Rows of logits that `perplexity` has computed at once: the head's weights are read that much less
+ * often. */
+#define CLI_PERPLEXITY_ROWS 16
+
 /* Before or after the model was opened: a file that ends too early is an invalid model in the first
  * case and a failing drive (or somebody's truncate) in the second. */
 typedef enum cli_phase { CLI_OPENING, CLI_RUNNING } cli_phase;
@@ -88,5 +92,6 @@ int cli_completion(const cli_args *args);
 int cli_trace(const cli_args *args);
 int cli_replay(const cli_args *args);
 int cli_bench(const cli_args *args);
+int cli_perplexity(const cli_args *args);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "bench_ops.h"
 #include "cli.h"
 #include "output.h"
 #include "signals.h"
@@ -20,7 +21,8 @@ typedef struct test {
     uint32_t n_prompt, n_gen;
     uint64_t ns[CLI_MAX_REPETITIONS];
     uint32_t n_runs;
-    mf_stats stats; /* of the measured runs */
+    mf_stats stats;    /* of the measured runs */
+    cli_bench_ops ops; /* of them */
 } test;
 
 typedef struct job {
@@ -101,6 +103,13 @@ static int run_test(job *j, test *t)
         code = run_once(j, t, &t->ns[t->n_runs]);
     t->stats.struct_size = sizeof t->stats;
     mf_engine_stats(j->engine, &t->stats);
+    t->ops.n = mf_engine_op_times(j->engine, t->ops.op, CLI_BENCH_OPS);
+    if (t->ops.n > CLI_BENCH_OPS)
+        return cli_error(CLI_EXIT_RUNTIME, "more than %d kinds of ops", CLI_BENCH_OPS);
+    t->ops.stall_ns = t->stats.stall_ns;
+    t->ops.n_tokens = (uint64_t)(t->n_prompt + t->n_gen) * t->n_runs;
+    for (uint32_t i = 0; i < t->n_runs; i++)
+        t->ops.total_ns += t->ns[i];
     return code;
 }
 
@@ -120,10 +129,32 @@ static int prepare(job *j)
         j->tests[j->n_tests++].n_prompt = (uint32_t)j->args->n_prompt;
     if (j->args->n_gen)
         j->tests[j->n_tests++].n_gen = (uint32_t)j->args->n_gen;
-    return cli_report(mf_session_open(&j->session, j->engine, &err), &err, CLI_OPENING);
+    mf_status status = mf_session_open(&j->session, j->engine, &err);
+    if (status == MF_OK && j->args->ops)
+        status = mf_engine_time_ops(j->engine, true, &err);
+    return cli_report(status, &err, CLI_OPENING);
 }
 
 /* ---- reports ---- */
+
+static const char *name_of(const test *t, char name[16])
+{
+    const uint32_t n = t->n_prompt ? t->n_prompt : t->n_gen;
+    mfi_buf text = {0};
+    mfi_buf_fmt(&text, "%s%u", t->n_prompt ? "pp" : "tg", n);
+    memcpy(name, text.data ? text.data : "", MFI_MIN(text.len + 1, 15u));
+    name[15] = 0;
+    mfi_buf_free(&text);
+    return name;
+}
+
+/* The ops of a test, ready to be shown. */
+static const cli_bench_ops *ops_of(const job *j, test *t, char name[16])
+{
+    t->ops.ceiling = j->ceiling;
+    t->ops.test = name_of(t, name);
+    return &t->ops;
+}
 
 typedef struct figures {
     double ns, ns_dev, ts, ts_dev; /* means and sample deviations */
@@ -150,18 +181,7 @@ static figures figures_of(const job *j, const test *t)
     return f;
 }
 
-static const char *name_of(const test *t, char name[16])
-{
-    const uint32_t n = t->n_prompt ? t->n_prompt : t->n_gen;
-    mfi_buf text = {0};
-    mfi_buf_fmt(&text, "%s%u", t->n_prompt ? "pp" : "tg", n);
-    memcpy(name, text.data ? text.data : "", MFI_MIN(text.len + 1, 15u));
-    name[15] = 0;
-    mfi_buf_free(&text);
-    return name;
-}
-
-static void put_markdown(const job *j, mfi_buf *out)
+static void put_markdown(job *j, mfi_buf *out)
 {
     char name[16];
     mfi_buf_fmt(out, "| model | size | backend | threads | test | t/s | GB/s | of %.1f |\n",
@@ -177,10 +197,13 @@ static void put_markdown(const job *j, mfi_buf *out)
         else
             mfi_buf_str(out, "- | - |\n");
     }
+    for (uint32_t i = 0; j->args->ops && i < j->n_tests; i++)
+        cli_bench_ops_markdown(ops_of(j, &j->tests[i], name), out);
 }
 
-static void put_json_test(const job *j, const test *t, mfi_buf *out)
+static void put_json_test(const job *j, test *t, mfi_buf *out)
 {
+    char name[16];
     const figures f = figures_of(j, t);
     mfi_buf_str(out, "  {\"model_filename\": ");
     mfi_json_put_str(out, j->args->model, strlen(j->args->model));
@@ -207,10 +230,13 @@ static void put_json_test(const job *j, const test *t, mfi_buf *out)
     for (uint32_t i = 0; i < t->n_runs; i++)
         mfi_buf_fmt(out, "%s%.6f", i ? ", " : "",
                     (t->n_prompt + t->n_gen) * 1e9 / (double)t->ns[i]);
-    mfi_buf_str(out, "]}");
+    mfi_buf_str(out, "]");
+    if (j->args->ops)
+        cli_bench_ops_json(ops_of(j, t, name), out);
+    mfi_buf_str(out, "}");
 }
 
-static void put_json(const job *j, mfi_buf *out)
+static void put_json(job *j, mfi_buf *out)
 {
     mfi_buf_str(out, "[\n");
     for (uint32_t i = 0; i < j->n_tests; i++) {
@@ -219,8 +245,9 @@ static void put_json(const job *j, mfi_buf *out)
     }
 }
 
-static void put_csv(const job *j, mfi_buf *out)
+static void put_csv(job *j, mfi_buf *out)
 {
+    char name[16];
     mfi_buf_str(out, "model_type,model_size,isa,activations,n_threads,n_prompt,n_gen,avg_ns,"
                      "stddev_ns,avg_ts,stddev_ts,token_bytes,gb_s,ceiling_gb_s\n");
     for (uint32_t i = 0; i < j->n_tests; i++) {
@@ -232,9 +259,13 @@ static void put_csv(const job *j, mfi_buf *out)
                     f.ns, f.ns_dev, f.ts, f.ts_dev, (unsigned long long)j->info.token_bytes, f.gb_s,
                     j->ceiling * 1e-9);
     }
+    if (j->args->ops)
+        cli_bench_ops_csv_head(out);
+    for (uint32_t i = 0; j->args->ops && i < j->n_tests; i++)
+        cli_bench_ops_csv(ops_of(j, &j->tests[i], name), out);
 }
 
-static int report(const job *j)
+static int report(job *j)
 {
     mfi_buf out = {0};
     const char *form = j->args->form ? j->args->form : "md";

@@ -205,8 +205,32 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "As llama-bench does it: random tokens, a run to warm up, then mean and deviation "
                 "of the repetitions; the table and the JSON keys are llama-bench's, as far as they "
                 "apply. Beside them stand the bytes of weights that decoding went through a second "
-                "and what as many threads can read of memory at best, measured at the end.\n"
+                "and what as many threads can read of memory at best, measured at the end. --ops "
+                "adds "
+                "a table of what the ops of the forward pass took, with the weights, experts and "
+                "cached positions that they went through.\n"
                 "Example:  moeflux bench -m model.gguf -p 512 -n 64 -r 5",
+        },
+    [CLI_PERPLEXITY] =
+        {
+            .name = "perplexity",
+            .usage = "-m MODEL (-f FILE | --kl BASE) [options]",
+            .summary =
+                "measure how well a model foresees a text, or how far it is from a better copy",
+            .notes =
+                "As llama-perplexity does it: the text is cut into windows of --ctx-size tokens "
+                "(512), each is evaluated on its own, and of each the tokens after its first half "
+                "are scored. Where the tokenizer puts a token before every text, it also replaces "
+                "a "
+                "window's first.\n"
+                "--kl-divergence-base FILE keeps the log-probabilities, in llama.cpp's form, 2 "
+                "bytes "
+                "for each scored token and entry of the vocabulary; with --kl-divergence, or as "
+                "--kl FILE, the "
+                "model is compared with what was kept: the tokens are the file's. A file of "
+                "llama-perplexity's will do.\n"
+                "Example:  moeflux perplexity -m bf16.gguf -f wiki.txt --kl-divergence-base "
+                "bf16.kl && moeflux perplexity -m q4.gguf --kl bf16.kl",
         },
     [CLI_COMPLETION] =
         {

@@ -111,6 +111,8 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->n_threads = (uint32_t)args->threads;
     options->n_io_threads = (uint32_t)args->io_threads;
     options->chunk = (uint32_t)args->chunk;
+    if (args->command == CLI_PERPLEXITY)
+        options->n_logit_rows = CLI_PERPLEXITY_ROWS;
     if (args->activations && strcmp(args->activations, "f32") == 0)
         options->activations = MF_ACTIVATIONS_F32;
     else if (args->activations && strcmp(args->activations, "q8") == 0)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "base/utf8.h"
 #include "cli.h"
 #include "signals.h"
 
@@ -43,43 +44,22 @@ static int n_following(unsigned char c)
                                    : -1;
 }
 
-static bool is_character(uint32_t cp, int n)
-{
-    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-    return cp >= least[n] && cp <= 0x10ffff && !(cp >= 0xd800 && cp < 0xe000);
-}
-
 /* Decodes one character and moves *p behind it; what is none gives U+FFFD for one byte. */
 static wchar_t decode(const char **p, const char *end)
 {
-    const unsigned char *s = (const unsigned char *)(*p)++;
-    int n = n_following(s[0]);
-    if (n == 0)
-        return (wchar_t)s[0];
-    if (n < 0 || end - (const char *)s <= n)
-        return REPLACEMENT;
-    uint32_t cp = s[0] & (0x3fu >> n);
-    for (int i = 1; i <= n; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return REPLACEMENT;
-        cp = cp << 6 | (s[i] & 0x3fu);
-    }
-    if (!is_character(cp, n))
-        return REPLACEMENT;
-    *p += n;
-    return (wchar_t)cp;
+    uint32_t cp;
+    size_t n = mfi_utf8_decode(*p, end, &cp);
+    *p += n ? n : 1;
+    return n ? (wchar_t)cp : REPLACEMENT;
 }
 
 static void encode(mfi_buf *out, wchar_t c)
 {
-    uint32_t cp = is_character((uint32_t)c, 0) ? (uint32_t)c : 0xfffd;
+    uint32_t cp = (uint32_t)c;
     char s[4];
-    size_t n = cp < 0x80 ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
-    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-    for (size_t i = n; i-- > 1; cp >>= 6)
-        s[i] = (char)(0x80 | (cp & 0x3f));
-    s[0] = (char)(lead[n] | cp);
-    mfi_buf_append(out, s, n);
+    if (cp > 0x10ffff || (cp >= 0xd800 && cp < 0xe000))
+        cp = REPLACEMENT;
+    mfi_buf_append(out, s, mfi_utf8_encode(cp, s));
 }
 
 static wchar_t *widen(const char *text, size_t len)

@@ -87,6 +87,8 @@ static int dispatch(const cli_args *args)
         return cli_inspect(args);
     case CLI_BENCH:
         return cli_bench(args);
+    case CLI_PERPLEXITY:
+        return cli_perplexity(args);
     case CLI_IMATRIX:
         return cli_imatrix(args);
     case CLI_SYNTH:

@@ -20,7 +20,8 @@
 #define TRACE      (1u << CLI_TRACE)
 #define REPLAY     (1u << CLI_REPLAY)
 #define BENCH      (1u << CLI_BENCH)
-#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH)
+#define PERPLEXITY (1u << CLI_PERPLEXITY)
+#define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY)
 #define ANSWERS    (RUN | CHAT | TRACE)
 #define ALL        UINT32_MAX
 
@@ -104,6 +105,12 @@ const cli_option cli_options[] = {
      CLI_STRING,
      IMATRIX,
      IMATRIX,
+     AT(file),
+     .arg = "FILE",
+     .help = "the text, as it is (no chat template); - is standard input"},
+    {{"-f", "--file"},
+     CLI_STRING,
+     PERPLEXITY,
      AT(file),
      .arg = "FILE",
      .help = "the text, as it is (no chat template); - is standard input"},
@@ -246,7 +253,7 @@ const cli_option cli_options[] = {
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH | PERPLEXITY,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -305,6 +312,49 @@ const cli_option cli_options[] = {
      .help = "form of the report",
      .fallback = "md"},
 
+    {{"--ops"},
+     CLI_FLAG,
+     BENCH,
+     AT(ops),
+     .help = "also the time of every kind of op, its share, its bytes and GB/s; they then run one "
+             "by one"},
+    {{"-c", "--ctx-size"},
+     CLI_INT,
+     PERPLEXITY,
+     .env = true,
+     AT(ctx),
+     0,
+     MFI_MAX_CTX,
+     .arg = "N",
+     .help = "tokens of a window",
+     .fallback = "512, or what BASE has"},
+    {{"--chunks"},
+     CLI_INT,
+     PERPLEXITY,
+     AT(chunks),
+     -1,
+     INT32_MAX,
+     .arg = "N",
+     .help = "only the first N windows; -1: all",
+     .fallback = "-1"},
+    {{"--kl-divergence-base", "--save-all-logits"},
+     CLI_STRING,
+     PERPLEXITY,
+     AT(kl_base),
+     .arg = "FILE",
+     .help = "keep the log-probabilities in FILE or, with --kl-divergence, compare with FILE"},
+    {{"--kl-divergence"},
+     CLI_FLAG,
+     PERPLEXITY,
+     AT(kl_divergence),
+     .help = "compare with the log-probabilities of --kl-divergence-base"},
+    {{"--kl"},
+     CLI_STRING,
+     PERPLEXITY,
+     AT(kl),
+     .arg = "BASE",
+     .help = "both at once: compare with BASE"},
+
     /* ---- length and sampling ---- */
     {{"-n", "--predict", "--n-predict"},
      CLI_INT,
@@ -337,7 +387,7 @@ const cli_option cli_options[] = {
      .fallback = "all"},
     {{"-c", "--ctx-size"},
      CLI_INT,
-     ENGINE & ~(LOGITS | BENCH),
+     ENGINE & ~(LOGITS | BENCH | PERPLEXITY),
      .env = true,
      AT(ctx),
      0,

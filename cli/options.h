@@ -23,6 +23,7 @@ typedef enum cli_command_id {
     CLI_TRACE,
     CLI_REPLAY,
     CLI_BENCH,
+    CLI_PERPLEXITY,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -93,16 +94,18 @@ typedef struct cli_args {
     size_t n_positional;
     bool help, version, raw, json, jsonl, special, ignore_eos, no_progress;
     bool keep_going, simple_io, no_history;
+    bool kl_divergence, ops;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *stats, *tensor,
         *f32;
     const char *activations, *isa, *io, *direct, *hints, *quant, *group_size, *dense_bits, *imatrix;
     const char *policy, *cache, *svg;
+    const char *kl, *kl_base;
     const char *arch, *shape, *routing, *chat_template, *now, *form;
     const char *reasoning_format;
     const char *grammar, *grammar_file, *json_schema, *json_schema_file;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
-    int64_t n_prompt, n_gen, repetitions;
+    int64_t n_prompt, n_gen, repetitions, chunks;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     uint64_t seed, memory;
     mf_logit_bias *bias;

@@ -34,6 +34,7 @@ struct mf_engine {
     mfi_session_host host;
     mfi_imatrix *imatrix; /* NULL: none is collected */
     mfi_vocab_trie *trie; /* NULL: no grammars */
+    mfi_op_time *times;   /* [n_ops]; NULL: ops aren't timed */
 };
 
 void mf_engine_options_default(mf_engine_options *options)
@@ -63,6 +64,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_threads = o->n_threads,
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
+                           .n_sessions = o->n_sessions,
                            .activations = o->activations,
                            .policy = asked(o->policy)};
     if (o->struct_size != sizeof *o)
@@ -98,7 +100,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     uint64_t peak = mfi_process_rss_peak();
     e->machine.open_peak_bytes = peak > peak_before ? peak : 0;
     po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
-    po.other_bytes += e->trie ? mfi_matcher_bytes(e->model->shape.n_vocab) : 0;
+    if (e->trie)
+        po.other_bytes += MFI_MAX(o->n_sessions, 1) * mfi_matcher_bytes(e->model->shape.n_vocab);
     e->planned = true;
     return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
 }
@@ -214,7 +217,8 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
     }
-    e->host = (mfi_session_host){.model_path = mfi_catalog_path(e->catalog),
+    e->host = (mfi_session_host){.engine = e,
+                                 .model_path = mfi_catalog_path(e->catalog),
                                  .plan = &e->plan,
                                  .forward = e->forward,
                                  .tokenizer = e->tokenizer,
@@ -265,6 +269,7 @@ void mf_engine_close(mf_engine **engine)
         e->backend->close(e->backend);
     if (e->planned)
         mfi_plan_free(&e->plan);
+    free(e->times);
     free(e->parts);
     free(e->layers);
     free(e->files);
@@ -339,6 +344,25 @@ void mf_engine_stats_reset(mf_engine *e)
     mfi_store_stats_reset(e->store);
     e->judged = (mfi_store_stats){0};
     mfi_forward_n_tokens_reset(e->forward);
+    if (e->times)
+        memset(e->times, 0, e->plan.program.n_ops * sizeof *e->times);
+}
+
+mf_status mf_engine_time_ops(mf_engine *e, bool on, mf_error *err)
+{
+    mfi_op_time *times = on ? calloc(e->plan.program.n_ops, sizeof *times) : NULL;
+    if (on && !times)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the times of %u ops",
+                        e->plan.program.n_ops);
+    mfi_forward_time_ops(e->forward, times);
+    free(e->times);
+    e->times = times;
+    return MF_OK;
+}
+
+size_t mf_engine_op_times(const mf_engine *e, mf_op_time *times, size_t n_max)
+{
+    return e->times ? mfi_engine_sum_ops(&e->plan.program, e->times, times, n_max) : 0;
 }
 
 mfi_session_host *mfi_engine_session_host(mf_engine *e)

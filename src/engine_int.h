@@ -83,6 +83,12 @@ void mfi_imatrix_count(mfi_imatrix *imatrix, uint32_t chunk);
 mf_status mfi_imatrix_write(const mfi_imatrix *imatrix, const char *path, const char *dataset,
                             mf_error *err);
 
+/* ---- engine_ops.c: times of ops ---- */
+
+/* Those of the program's ops that do the same in their layers as one; see mf_engine_op_times. */
+size_t mfi_engine_sum_ops(const mfi_program *program, const mfi_op_time *times, mf_op_time *out,
+                          size_t n_max);
+
 /* ---- engine_config.c: what lies beside the weights ---- */
 
 typedef struct mfi_gen_config {

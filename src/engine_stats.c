@@ -78,8 +78,10 @@ void mfi_stats_log_run(void *user, const mfi_run_facts *run)
     uint64_t stall_ns = since(now.stall_ns, was->stall_ns);
     uint64_t bytes = since(now.bytes_read, was->bytes_read);
     uint64_t known_ns = run->arith_ns + stall_ns;
-    put(log, "{\"pos\":%" PRIu32 ",\"tokens\":%" PRIu32 ",\"between_ns\":%" PRIu64, run->pos,
-        run->n_tok, log->end_ns ? run->begin_ns - log->end_ns : 0);
+    put(log,
+        "{\"pos\":%" PRIu32 ",\"tokens\":%" PRIu32 ",\"sequences\":%" PRIu32
+        ",\"between_ns\":%" PRIu64,
+        run->pos, run->n_tok, run->n_seqs, log->end_ns ? run->begin_ns - log->end_ns : 0);
     put(log,
         ",\"wall_ns\":%" PRIu64 ",\"arithmetic_ns\":%" PRIu64 ",\"stall_ns\":%" PRIu64
         ",\"other_ns\":%" PRIu64,

@@ -25,7 +25,8 @@ if(Python3_FOUND AND TARGET moeflux_cli)
                "test_grammar Model grammar_model"
                "test_inspect Inspect inspect" "test_tools Tools tools" "test_tools WithModel tools_model"
                "test_texts Texts texts" "test_texts Lint texts_lint"
-               "test_bench Bench bench" "test_stop Stop stop" "test_stream Stream stream")
+               "test_bench Bench bench" "test_perplexity Perplexity perplexity"
+               "test_stop Stop stop" "test_stream Stream stream")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)

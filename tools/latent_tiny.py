@@ -18,13 +18,12 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 import torch
-from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
+from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.models import deepseek, deepseek_v2, deepseek_v3
-from mlx_lm.models.base import create_attention_mask
-from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.utils import load_model
 from safetensors.torch import load_file, save_file
 from transformers import DeepseekV2Config, DeepseekV2ForCausalLM
+
+from mlx_tiny import reference
 
 SEED = 11
 N_TOKENS = 24
@@ -75,28 +74,6 @@ def mlx_model(module, config):
     return model
 
 
-def mlx_reference(folder, ids):
-    model, _ = load_model(folder)
-    model.update(tree_unflatten([(k, v if v.dtype == mx.uint32 else v.astype(mx.float32))
-                                 for k, v in tree_flatten(model.parameters())]))
-    logits = model(ids[None])[0]
-    h = model.model.embed_tokens(ids[None])
-    states = [h[0]]
-    mask = create_attention_mask(h, None, return_array=True)
-    for layer in model.model.layers:
-        h = layer(h, mask)
-        states.append(h[0])
-    states[-1] = model.model.norm(h)[0]
-    half = len(ids) // 2
-    cache, greedy = make_prompt_cache(model), ids[:half].tolist()
-    out = model(ids[None, :half], cache=cache)
-    while len(greedy) < len(ids):
-        greedy.append(mx.argmax(out[0, -1]).item())
-        out = model(mx.array([[greedy[-1]]]), cache=cache)
-    return {"input_ids": ids.astype(mx.int32), "logits": logits, "hidden_states": mx.stack(states),
-            "greedy_ids": mx.array(greedy, dtype=mx.int32)}
-
-
 def make_mlx(folder, module, config):
     os.makedirs(folder, exist_ok=True)
     config = dict(config)
@@ -104,7 +81,7 @@ def make_mlx(folder, module, config):
     mx.save_safetensors(os.path.join(folder, "model.safetensors"), dict(tree_flatten(model.parameters())),
                         metadata={"format": "mlx"})
     write_json(folder, "config.json", config)
-    expected = mlx_reference(Path(folder), mx.random.randint(3, N_VOCAB, (N_TOKENS,)))
+    expected = reference(Path(folder), mx.random.randint(3, N_VOCAB, (N_TOKENS,)))[0]
     mx.save_safetensors(os.path.join(folder, "expected.safetensors"), expected)
     print(f"{folder}: spread {mx.std(expected['logits']).item():.3g}")
 

@@ -92,6 +92,7 @@ typedef struct mf_engine_options {
     uint32_t n_io_threads;  /* readers; 0: chosen by the plan */
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
+    uint32_t n_sessions;    /* that can be open at once: the plan has room for them; 0: 1 */
     mf_activations activations;
     const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
     const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
@@ -158,6 +159,20 @@ typedef struct mf_stats {
 
 MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
 MF_API void mf_engine_stats_reset(mf_engine *engine);
+
+/* What ops of the forward pass took. Those of all layers that do the same count together. */
+typedef struct mf_op_time {
+    char name[48]; /* "matmul q k v": the op, and which buffers it fills */
+    uint64_t n_runs, ns;
+    uint64_t bytes; /* weights, experts and cached positions that it went through, once a run */
+} mf_op_time;
+
+/* Times every op from now on (or no more), beginning at nothing; mf_engine_stats_reset begins at
+ * nothing, too. The results are the same. MF_ERR_NO_MEMORY. */
+MF_API mf_status mf_engine_time_ops(mf_engine *engine, bool on, mf_error *err);
+/* Fills the first n_max of them, in the order of the forward pass, and returns how many there are;
+ * 0 if they aren't timed. */
+MF_API size_t mf_engine_op_times(const mf_engine *engine, mf_op_time *times, size_t n_max);
 
 /* ---- plan ----------------------------------------------------------------------------------- */
 
@@ -409,6 +424,7 @@ MF_API void mf_engine_sampling(const mf_engine *engine, mf_sampling *sampling);
 
 /* ---- sessions ------------------------------------------------------------------------------- */
 
+/* MF_ERR_STATE if as many are open as the plan has room for (mf_engine_options.n_sessions). */
 MF_API mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err);
 MF_API void mf_session_close(mf_session **session);
 
@@ -445,7 +461,8 @@ typedef struct mf_eval_outputs {
 MF_API mf_status mf_session_eval(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  const mf_eval_outputs *outputs, mf_error *err);
 
-/* Logits [n_vocab] after the last token evaluated, or NULL; valid until the next eval. */
+/* Logits [n_vocab] after the last token evaluated, or NULL; valid until the next call that changes
+ * the timeline. */
 MF_API const float *mf_session_logits(const mf_session *session);
 
 typedef enum mf_stop {
@@ -495,6 +512,8 @@ typedef struct mf_generate_result {
     size_t struct_size;
     mf_stop stop;
     size_t n_prompt, n_generated;
+    size_t n_prompt_done;          /* of n_prompt, those evaluated */
+    size_t n_cached;               /* tokens that the timeline had before */
     uint64_t prompt_ns, decode_ns; /* decode: from the first token after the prompt to the last */
     bool incomplete;               /* it was cut off where the grammar allows no end, or by a stop
                                     * string */
@@ -503,6 +522,35 @@ typedef struct mf_generate_result {
 MF_API void mf_generate_options_default(mf_generate_options *options);
 MF_API mf_status mf_session_generate(mf_session *session, const mf_generate_options *options,
                                      mf_generate_result *result, mf_error *err);
+
+/* ---- several answers at once ---------------------------------------------------------------- */
+
+/* A running answer: a session with a prompt and options, advanced a pass at a time together with
+ * others of the same engine. mf_session_generate is one of them, stepped until it is done. */
+typedef struct mf_generation mf_generation;
+
+/* Evaluates nothing yet. What the options point to (prompt, stop strings, grammar, output, biases)
+ * must stay until the end; the options themselves are copied. Until then the session is left to the
+ * generation: MF_ERR_STATE if it has one already. */
+MF_API mf_status mf_generation_begin(mf_generation **generation, mf_session *session,
+                                     const mf_generate_options *options, mf_error *err);
+
+/* One pass over the model for all of them, which are of this engine and distinct: each that decodes
+ * gets its next token, prompts advance by a fair share of the chunk; callbacks are called from
+ * here. An answer's tokens are the same alone and in company. One that has ended is left alone. An
+ * error of one answer ends that one alone (mf_generation_result has it), a failed pass all that
+ * were in it. *n_running: how many still run. */
+MF_API mf_status mf_engine_step(mf_engine *engine, mf_generation *const *list, size_t n,
+                                size_t *n_running, mf_error *err);
+MF_API bool mf_generation_done(const mf_generation *generation);
+
+/* How far it is, or how it ended; *result is filled in every case. The status is MF_OK, or why it
+ * failed. */
+MF_API mf_status mf_generation_result(const mf_generation *generation, mf_generate_result *result,
+                                      mf_error *err);
+
+/* Also in the middle: the session keeps what was evaluated. */
+MF_API void mf_generation_end(mf_generation **generation);
 
 /* ---- conversion ----------------------------------------------------------------------------- */
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/room.h"
 #include "format/catalog_build.h"
 
 typedef struct named_array {
@@ -116,14 +117,8 @@ void mfi_catalog_set_meta(mfi_catalog *catalog, mfi_json *meta)
 mf_status mfi_catalog_add_meta_array(mfi_catalog *catalog, const char *key,
                                      const mfi_meta_array *array, mf_error *err)
 {
-    if (catalog->n_arrays == catalog->cap_arrays) {
-        uint32_t cap = catalog->cap_arrays ? catalog->cap_arrays * 2 : 16;
-        named_array *arrays = realloc(catalog->arrays, (size_t)cap * sizeof *arrays);
-        if (!arrays)
-            return no_memory(catalog, err);
-        catalog->arrays = arrays;
-        catalog->cap_arrays = cap;
-    }
+    if (!MFI_ROOM(catalog->arrays, catalog->n_arrays, catalog->cap_arrays, 16))
+        return no_memory(catalog, err);
     char *copy = strdup(key);
     if (!copy)
         return no_memory(catalog, err);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "op/op_bytes.h"
 
 /* Pairs that are computed in one go while reads are under way: a reader without threads goes on
  * only as far as it is asked (io.h), and slots come free as their experts are done. */
@@ -29,15 +30,21 @@ struct mfi_forward {
     mfi_expert_work *work; /* [n_held_max] */
     uint32_t *score;       /* [n_experts] of guesses of the next layer */
     bool looked_ahead;     /* in this layer */
-    uint32_t last_row;     /* of LOGITS: where the last token's are */
-    uint64_t n_tokens;     /* evaluated */
-    uint64_t arith_ns;     /* of this run */
-    mfi_run_fn on_run;     /* may be NULL */
+    /* of one step */
+    int32_t *tokens;     /* [chunk] */
+    uint16_t *seq_of;    /* [chunk] */
+    uint32_t *head_rows; /* [chunk] */
+    mfi_seq *seqs;       /* [n_sessions] */
+    uint32_t last_row;   /* of LOGITS: where the first run's are */
+    uint64_t n_tokens;   /* evaluated */
+    uint64_t arith_ns;   /* of this step */
+    mfi_run_fn on_run;   /* may be NULL */
     void *on_run_user;
     bool (*tick)(void *user, uint32_t n_layers); /* may be NULL */
     void *tick_user;
     mfi_tap_fn tap; /* may be NULL */
     void *tap_user;
+    mfi_op_time *times; /* [n_ops]; may be NULL */
 };
 
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
@@ -61,8 +68,12 @@ mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_back
     f->refs = calloc(f->n_held_max, sizeof *f->refs);
     f->work = calloc(f->n_held_max, sizeof *f->work);
     f->score = calloc(experts, sizeof *f->score);
+    f->tokens = calloc(plan->chunk, sizeof *f->tokens);
+    f->seq_of = calloc(plan->chunk, sizeof *f->seq_of);
+    f->head_rows = calloc(plan->chunk, sizeof *f->head_rows);
+    f->seqs = calloc(plan->n_sessions, sizeof *f->seqs);
     if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->work ||
-        !f->score) {
+        !f->score || !f->tokens || !f->seq_of || !f->head_rows || !f->seqs) {
         mfi_forward_close(&f);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the lists of %zu choices", pairs);
     }
@@ -83,6 +94,10 @@ void mfi_forward_close(mfi_forward **forward)
     free(f->refs);
     free(f->work);
     free(f->score);
+    free(f->tokens);
+    free(f->seq_of);
+    free(f->head_rows);
+    free(f->seqs);
     free(f);
     *forward = NULL;
 }
@@ -115,21 +130,39 @@ void mfi_forward_on_run(mfi_forward *f, mfi_run_fn on_run, void *user)
     f->on_run_user = user;
 }
 
+void mfi_forward_time_ops(mfi_forward *f, mfi_op_time *times)
+{
+    f->times = times;
+}
+
+/* Runs op i by itself, for those who watch ops; nobody taps the head. */
+static mf_status run_watched(mfi_forward *f, uint32_t i, const mfi_step *step, mf_error *err)
+{
+    uint64_t begin_ns = mfi_clock_ns();
+    MFI_TRY(f->backend->run(f->backend, i, 1, step, err));
+    MFI_TRY(f->backend->sync(f->backend, err));
+    if (f->times) {
+        mfi_op_time *t = &f->times[i];
+        t->ns += mfi_clock_ns() - begin_ns;
+        t->bytes += mfi_op_bytes(f->p, &f->p->ops[i], step);
+        t->n_runs++;
+    }
+    if (f->tap && i < f->p->head_first)
+        f->tap(f->tap_user, i, step, f->backend);
+    return MF_OK;
+}
+
 /* Runs ops [first, first + n): all arithmetic, which is timed here. */
 static mf_status run_ops(mfi_forward *f, uint32_t first, uint32_t n, const mfi_step *step,
                          mf_error *err)
 {
     uint64_t begin_ns = mfi_clock_ns();
+    bool watched = f->tap || f->times;
     mf_status status = MF_OK;
-    if (!f->tap)
+    if (!watched)
         status = f->backend->run(f->backend, first, n, step, err);
-    for (uint32_t i = first; f->tap && status == MF_OK && i < first + n; i++) {
-        status = f->backend->run(f->backend, i, 1, step, err);
-        if (status == MF_OK)
-            status = f->backend->sync(f->backend, err);
-        if (status == MF_OK)
-            f->tap(f->tap_user, i, step, f->backend);
-    }
+    for (uint32_t i = first; watched && status == MF_OK && i < first + n; i++)
+        status = run_watched(f, i, step, err);
     f->arith_ns += mfi_clock_ns() - begin_ns;
     return status;
 }
@@ -305,7 +338,7 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
     uint32_t layer = f->p->ops[op].layer, top_k = f->p->shape.top_k;
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_IDS);
     for (uint32_t t = 0; t < step->n_tok; t++)
-        mfi_store_trace(f->store, layer, step->pos + t, ids + (size_t)t * top_k, top_k);
+        mfi_store_trace(f->store, layer, mfi_step_pos(step, t), ids + (size_t)t * top_k, top_k);
     group_choices(f, layer, step, ids);
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
@@ -361,48 +394,58 @@ static mf_status give_hidden(mfi_forward *f, mfi_buf_id buf, size_t layer, uint3
     return MF_OK;
 }
 
-/* Nobody taps the head. */
-static mf_status run_head_ops(mfi_forward *f, const mfi_step *step, mf_error *err)
-{
-    uint64_t begin_ns = mfi_clock_ns();
-    uint32_t first = f->p->head_first;
-    mf_status status = f->backend->run(f->backend, first, f->p->n_ops - first, step, err);
-    f->arith_ns += mfi_clock_ns() - begin_ns;
-    return status == MF_OK ? sync_ops(f, err) : status;
-}
-
-/* The head, a few rows at a time. */
-static mf_status run_head(mfi_forward *f, mfi_step *step, mfi_want want,
+/* The head on n_rows of f->head_rows, a few at a time. */
+static mf_status run_head(mfi_forward *f, mfi_step *step, uint32_t n_rows,
                           const mf_eval_outputs *outputs, size_t index0, mf_error *err)
 {
     const mfi_program *p = f->p;
     uint32_t n_vocab = p->shape.n_vocab;
-    uint32_t row = want == MFI_WANT_ALL ? 0 : step->n_tok - 1;
-    while (row < step->n_tok) {
-        step->head_row = row;
-        step->n_head = MFI_MIN(step->n_tok - row, p->n_logit_rows);
-        MFI_TRY(run_head_ops(f, step, err));
-        if (want == MFI_WANT_ALL && outputs->on_hidden)
+    for (uint32_t row = 0; row < n_rows; row += step->n_head) {
+        step->head_rows = f->head_rows + row;
+        step->n_head = MFI_MIN(n_rows - row, p->n_logit_rows);
+        MFI_TRY(run_ops(f, p->head_first, p->n_ops - p->head_first, step, err));
+        MFI_TRY(sync_ops(f, err));
+        if (outputs && outputs->on_hidden)
             MFI_TRY(give_hidden(f, MFI_BUF_HN, p->shape.n_layers, step->n_head, outputs,
                                 index0 + row, err));
         const float *logits = f->backend->view(f->backend, MFI_BUF_LOGITS);
-        for (uint32_t i = 0; want == MFI_WANT_ALL && outputs->on_logits && i < step->n_head; i++)
+        for (uint32_t i = 0; outputs && outputs->on_logits && i < step->n_head; i++)
             if (!outputs->on_logits(outputs->user, index0 + row + i, logits + (size_t)i * n_vocab,
                                     n_vocab))
                 return mfi_fail(err, MF_ERR_CANCELLED, "cancelled while logits were written");
-        row += step->n_head;
     }
-    f->last_row = step->n_head - 1;
     return MF_OK;
 }
 
-static mf_status run_all(mfi_forward *f, mfi_step *step, mfi_want want,
+/* The step of some runs; returns how many head rows they want. */
+static uint32_t make_step(mfi_forward *f, mfi_step *step, const mfi_run *runs, uint32_t n_runs)
+{
+    uint32_t n_head = 0;
+    *step = (mfi_step){.tokens = f->tokens, .seqs = f->seqs, .n_seqs = n_runs, .seq_of = f->seq_of};
+    MFI_ASSERT(n_runs > 0 && n_runs <= f->plan->n_sessions);
+    for (uint32_t i = 0; i < n_runs; i++) {
+        const mfi_run *run = &runs[i];
+        uint32_t row = step->n_tok;
+        MFI_ASSERT(run->n > 0 && run->n <= f->plan->chunk - row);
+        f->seqs[i] = (mfi_seq){row, run->n, run->pos, run->mem};
+        memcpy(f->tokens + row, run->tokens, run->n * sizeof *f->tokens);
+        for (uint32_t t = 0; t < run->n; t++)
+            f->seq_of[row + t] = (uint16_t)i;
+        step->n_tok += run->n;
+        for (uint32_t t = 0; run->want == MFI_WANT_ALL && t < run->n; t++)
+            f->head_rows[n_head++] = row + t;
+        if (run->want == MFI_WANT_LAST)
+            f->head_rows[n_head++] = row + run->n - 1;
+    }
+    return n_head;
+}
+
+/* `outputs`: NULL, or of every row of the one sequence there is. */
+static mf_status run_all(mfi_forward *f, mfi_step *step, uint32_t n_head,
                          const mf_eval_outputs *outputs, size_t index0, mf_error *err)
 {
     const mfi_program *p = f->p;
-    uint32_t n = step->n_tok;
-    bool hidden = want == MFI_WANT_ALL && outputs->on_hidden;
-    if (!hidden) {
+    if (!outputs || !outputs->on_hidden) {
         MFI_TRY(run_span(f, 0, p->head_first, step, err));
     } else {
         /* Stop after the embedding and after each layer to hand out the residual stream. */
@@ -410,34 +453,39 @@ static mf_status run_all(mfi_forward *f, mfi_step *step, mfi_want want,
         while (p->ops[at].code == MFI_OP_EMBED || p->ops[at].code == MFI_OP_ROPE_TABLE)
             at++;
         MFI_TRY(run_span(f, 0, at, step, err));
-        MFI_TRY(give_hidden(f, MFI_BUF_RES, 0, n, outputs, index0, err));
+        MFI_TRY(give_hidden(f, MFI_BUF_RES, 0, step->n_tok, outputs, index0, err));
         for (uint32_t layer = 0; layer < p->shape.n_layers; layer++) {
             MFI_TRY(run_span(f, at, p->layer_end[layer], step, err));
             at = p->layer_end[layer];
             if (layer + 1 < p->shape.n_layers) /* the last row comes after the final norm */
-                MFI_TRY(give_hidden(f, MFI_BUF_RES, layer + 1, n, outputs, index0, err));
+                MFI_TRY(give_hidden(f, MFI_BUF_RES, layer + 1, step->n_tok, outputs, index0, err));
         }
     }
-    return want == MFI_WANT_NOTHING ? MF_OK : run_head(f, step, want, outputs, index0, err);
+    return run_head(f, step, n_head, outputs, index0, err);
 }
 
-mf_status mfi_forward_run(mfi_forward *f, const int32_t *tokens, uint32_t n, uint32_t pos,
-                          const mfi_layer_mem *mem, mfi_want want, const mf_eval_outputs *outputs,
-                          size_t index0, mf_error *err)
+mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
+                          const mf_eval_outputs *outputs, size_t index0, mf_error *err)
 {
-    mfi_step step = {.n_tok = n, .pos = pos, .tokens = tokens, .mem = mem};
+    mfi_step step;
     uint64_t begin_ns = mfi_clock_ns();
-    f->n_tokens += n;
+    uint32_t n_head = make_step(f, &step, runs, n_runs);
+    bool all = runs[0].want == MFI_WANT_ALL;
+    MFI_ASSERT(all ? n_runs == 1 : n_head <= f->p->n_logit_rows);
+    f->n_tokens += step.n_tok;
     f->arith_ns = 0;
-    MFI_TRY(run_all(f, &step, want, outputs, index0, err));
-    mfi_run_facts facts = {pos, n, begin_ns, mfi_clock_ns() - begin_ns, f->arith_ns};
+    MFI_TRY(run_all(f, &step, n_head, all ? outputs : NULL, index0, err));
+    if (n_head > 0)
+        f->last_row = all ? step.n_head - 1 : 0;
+    mfi_run_facts facts = {runs[0].pos, step.n_tok, n_runs, begin_ns, mfi_clock_ns() - begin_ns,
+                           f->arith_ns};
     if (f->on_run)
         f->on_run(f->on_run_user, &facts);
     return MF_OK;
 }
 
-const float *mfi_forward_logits(const mfi_forward *f)
+const float *mfi_forward_logits(const mfi_forward *f, uint32_t i)
 {
     const float *rows = f->backend->view(f->backend, MFI_BUF_LOGITS);
-    return rows + (size_t)f->last_row * f->p->shape.n_vocab;
+    return rows + (size_t)(f->last_row + i) * f->p->shape.n_vocab;
 }

@@ -20,15 +20,23 @@ void mfi_forward_close(mfi_forward **forward);
 typedef enum mfi_want {
     MFI_WANT_NOTHING, /* state only */
     MFI_WANT_LAST,    /* logits of the last token, kept for mfi_forward_logits */
-    MFI_WANT_ALL      /* every token's logits and hidden states through `outputs` */
+    MFI_WANT_ALL      /* every token's logits and hidden states through `outputs`; one run alone */
 } mfi_want;
 
-/* Evaluates n tokens (at most the plan's chunk) at positions pos...; ids must be below n_vocab.
- * `outputs` (with MFI_WANT_ALL) gets rows numbered from index0 on. On failure the sequence's state
- * is undefined and must be rebuilt. */
-mf_status mfi_forward_run(mfi_forward *forward, const int32_t *tokens, uint32_t n, uint32_t pos,
-                          const mfi_layer_mem *mem, mfi_want want, const mf_eval_outputs *outputs,
-                          size_t index0, mf_error *err);
+/* Tokens of one sequence that a pass evaluates. */
+typedef struct mfi_run {
+    const int32_t *tokens; /* [n], ids below n_vocab */
+    uint32_t n, pos;       /* pos: of the first */
+    const mfi_layer_mem *mem;
+    mfi_want want;
+} mfi_run;
+
+/* Evaluates runs of distinct sequences in one pass: together at most the plan's chunk of tokens,
+ * and of its rows of logits. Each expert that any of them chose is read once. `outputs` (with
+ * MFI_WANT_ALL) gets rows numbered from index0 on. On failure the state of all sequences is
+ * undefined and must be rebuilt. */
+mf_status mfi_forward_run(mfi_forward *forward, const mfi_run *runs, uint32_t n_runs,
+                          const mf_eval_outputs *outputs, size_t index0, mf_error *err);
 
 /* Calls `tick` after each layer's experts, with the number of layers done; returning false ends the
  * run with MF_ERR_CANCELLED. NULL: nobody is called. */
@@ -44,17 +52,25 @@ void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
 /* Calls `on_run` at the end of each run that succeeded: what was evaluated, how long that took, and
  * what of it the backend did. NULL: nobody is called. */
 typedef struct mfi_run_facts {
-    uint32_t pos, n_tok;
+    uint32_t pos, n_tok, n_seqs; /* pos: of the first sequence */
     uint64_t begin_ns, wall_ns, arith_ns;
 } mfi_run_facts;
 typedef void (*mfi_run_fn)(void *user, const mfi_run_facts *facts);
 void mfi_forward_on_run(mfi_forward *forward, mfi_run_fn on_run, void *user);
+/* What an op took, summed over its runs. */
+typedef struct mfi_op_time {
+    uint64_t n_runs, ns, bytes; /* bytes: mfi_op_bytes */
+} mfi_op_time;
+/* Times every op of the program from now on, adding to times [n_ops], which are the caller's. Ops
+ * then run one by one; the results are the same. NULL: none is timed. */
+void mfi_forward_time_ops(mfi_forward *forward, mfi_op_time *times);
 
 /* Tokens that runs were asked to evaluate, since open or the last reset. */
 uint64_t mfi_forward_n_tokens(const mfi_forward *forward);
 void mfi_forward_n_tokens_reset(mfi_forward *forward);
 
-/* Logits [n_vocab] of the last token of the last run that wanted any; valid until the next run. */
-const float *mfi_forward_logits(const mfi_forward *forward);
+/* Logits [n_vocab] of the last token of a run, of the last pass that wanted any: `i` counts the
+ * runs that did. Valid until the next pass. */
+const float *mfi_forward_logits(const mfi_forward *forward, uint32_t i);
 
 #endif

@@ -186,33 +186,15 @@ uint32_t mfi_ast_alt(mfi_ast *ast, mfi_ast_list list)
     return add(ast, MFI_AST_ALT, list.first, 0, 0);
 }
 
-static mfi_ast_list gather(mfi_ast *ast, va_list args)
+uint32_t mfi_ast_of(mfi_ast *ast, mfi_ast_kind kind, ...)
 {
     mfi_ast_list list = {0};
-    for (;;) {
-        uint32_t node = va_arg(args, uint32_t);
-        if (node == MFI_AST_END)
-            return list;
+    va_list args;
+    va_start(args, kind);
+    for (uint32_t node; (node = va_arg(args, uint32_t)) != MFI_AST_END;)
         mfi_ast_push(ast, &list, node);
-    }
-}
-
-uint32_t mfi_ast_seq_of(mfi_ast *ast, ...)
-{
-    va_list args;
-    va_start(args, ast);
-    mfi_ast_list list = gather(ast, args);
     va_end(args);
-    return mfi_ast_seq(ast, list);
-}
-
-uint32_t mfi_ast_alt_of(mfi_ast *ast, ...)
-{
-    va_list args;
-    va_start(args, ast);
-    mfi_ast_list list = gather(ast, args);
-    va_end(args);
-    return mfi_ast_alt(ast, list);
+    return add(ast, kind, list.first, 0, 0);
 }
 
 uint32_t mfi_ast_optional(mfi_ast *ast, uint32_t child)

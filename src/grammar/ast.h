@@ -74,9 +74,10 @@ void mfi_ast_push(mfi_ast *ast, mfi_ast_list *list, uint32_t node);
 uint32_t mfi_ast_seq(mfi_ast *ast, mfi_ast_list list);
 uint32_t mfi_ast_alt(mfi_ast *ast, mfi_ast_list list);
 /* Nodes up to MFI_AST_END, in sequence or as alternatives. */
-#define MFI_AST_END UINT32_MAX
-uint32_t mfi_ast_seq_of(mfi_ast *ast, ...);
-uint32_t mfi_ast_alt_of(mfi_ast *ast, ...);
+#define MFI_AST_END              UINT32_MAX
+#define mfi_ast_seq_of(ast, ...) mfi_ast_of(ast, MFI_AST_SEQ, __VA_ARGS__)
+#define mfi_ast_alt_of(ast, ...) mfi_ast_of(ast, MFI_AST_ALT, __VA_ARGS__)
+uint32_t mfi_ast_of(mfi_ast *ast, mfi_ast_kind kind, ...);
 /* Nothing or the child. */
 uint32_t mfi_ast_optional(mfi_ast *ast, uint32_t child);
 

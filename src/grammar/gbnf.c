@@ -12,6 +12,7 @@
 
 #include "base/limits.h"
 #include "base/utf8.h"
+#include "base/room.h"
 
 typedef struct parser {
     mfi_ast *ast;
@@ -159,14 +160,8 @@ static mf_status parse_literal(parser *g, uint32_t *node)
 
 static bool put_range(parser *g, uint32_t lo, uint32_t hi)
 {
-    if (g->n_ranges == g->cap_ranges) {
-        uint32_t cap = g->cap_ranges ? g->cap_ranges * 2 : 32;
-        mfi_range *ranges = realloc(g->ranges, cap * sizeof *ranges);
-        if (!ranges)
-            return false;
-        g->ranges = ranges;
-        g->cap_ranges = cap;
-    }
+    if (!MFI_ROOM(g->ranges, g->n_ranges, g->cap_ranges, 32))
+        return false;
     g->ranges[g->n_ranges++] = (mfi_range){lo, hi};
     return true;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "base/room.h"
 #include "grammar/schema_int.h"
 
 typedef struct folding {
@@ -52,16 +53,7 @@ const char *mfi_schema_path(mfi_schema *s, const char *parent, const char *keywo
     } else if (number != SIZE_MAX) {
         mfi_buf_fmt(&path, "/%zu", number);
     }
-    if (s->n_texts == s->cap_texts && !path.failed) {
-        uint32_t cap = s->cap_texts ? s->cap_texts * 2 : 64;
-        char **texts = realloc(s->texts, cap * sizeof *texts);
-        path.failed = !texts;
-        if (texts) {
-            s->texts = texts;
-            s->cap_texts = cap;
-        }
-    }
-    if (path.failed) {
+    if (path.failed || !MFI_ROOM(s->texts, s->n_texts, s->cap_texts, 64)) {
         mfi_buf_free(&path);
         s->ast->bytes.failed = true;
         return parent;
@@ -249,14 +241,8 @@ static mfi_property *property(folding *f, const char *key)
     for (uint32_t i = 0; i < v->n_properties; i++)
         if (strcmp(v->properties[i].key, key) == 0)
             return &v->properties[i];
-    if (v->n_properties == v->cap_properties) {
-        uint32_t cap = v->cap_properties ? v->cap_properties * 2 : 16;
-        mfi_property *p = realloc(v->properties, cap * sizeof *p);
-        if (!p)
-            return NULL;
-        v->properties = p;
-        v->cap_properties = cap;
-    }
+    if (!MFI_ROOM(v->properties, v->n_properties, v->cap_properties, 16))
+        return NULL;
     mfi_property *p = &v->properties[v->n_properties++];
     *p = (mfi_property){.key = key, .all = v->additional};
     return p;

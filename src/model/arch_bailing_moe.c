@@ -9,14 +9,7 @@
 static const char *const no_model_types[] = {NULL};
 
 #define FUSED(role, rows)                                                                          \
-    {                                                                                              \
-        MFI_ROLE_ATTN_##role, MFI_DIM_##rows, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{NULL, 0}},        \
-        {                                                                                          \
-            {                                                                                      \
-                "attn_qkv.weight", MFI_MAP_FUSED_##role                                            \
-            }                                                                                      \
-        }                                                                                          \
-    }
+    MFI_NAMED(ATTN_##role, rows, HIDDEN, MATRIX, NULL, 0, "attn_qkv.weight", MFI_MAP_FUSED_##role)
 
 static const mfi_name_rule attn2_names[] = {
     MFI_VECTOR(NORM_MIXER, HIDDEN, NULL, "attn_norm.weight"),
@@ -64,7 +57,7 @@ static mf_status read_config2(mfi_model *model, const mfi_config *c, mf_error *e
 }
 
 static const mfi_evidence evidence[] = {
-    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+    MFI_EVIDENCE_GGUF,
 };
 
 const mfi_arch mfi_arch_bailing_moe = {

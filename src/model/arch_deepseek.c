@@ -129,11 +129,9 @@ static mf_status read_v3(mfi_model *model, const mfi_config *c, mf_error *err)
 /* ---- what it was compared with ---- */
 
 static const mfi_evidence evidence[] = {
-    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
-                                                "and greedy tokens of Hugging Face transformers"},
-    {"safetensors: FP8 in blocks of 128 x 128",
-     "the same tiny model, quantised so and decoded again by other code"},
-    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed", "tiny 4-bit models: logits of mlx-lm"},
+    MFI_EVIDENCE_FLOATS,
+    {MFI_FORMAT_FP8, "the same tiny model, quantised so and decoded again by other code"},
+    {MFI_FORMAT_MLX, "tiny 4-bit models: logits of mlx-lm"},
     {"GGUF", "tiny F32 models: logits of llama.cpp"},
 };
 

@@ -1,18 +1,10 @@
 /* DeepSeekMoE (deepseek-moe-16b), before latent attention: plain attention, a first dense layer,
- * then experts routed by softmax and shared ones that are added as they are. Name table and the
- * reading of the configuration; no arithmetic. */
+ * then experts routed by softmax and shared ones that are added as they are. Names are those of
+ * others; the reading of the configuration; no arithmetic. */
 #include "model/config.h"
 #include "model/recipes.h"
 
 static const char *const model_types[] = {"deepseek", NULL};
-
-static const mfi_name_rule attn_names[] = {
-    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
-    MFI_MATRIX_PAIRED(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
-    MFI_MATRIX_PAIRED(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
-    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
-    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
-};
 
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
@@ -29,12 +21,12 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 }
 
 static const mfi_evidence evidence[] = {
-    {"safetensors: bfloat16, float16, float32",
+    {MFI_FORMAT_FLOATS,
      "the tiny MLX model's weights decoded by other code: logits, every layer's hidden states and "
      "greedy tokens of mlx-lm"},
-    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
+    {MFI_FORMAT_MLX,
      "a tiny 4-bit model: logits, every layer's hidden states and greedy tokens of mlx-lm"},
-    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+    MFI_EVIDENCE_GGUF,
 };
 
 const mfi_arch mfi_arch_deepseek = {
@@ -43,7 +35,7 @@ const mfi_arch mfi_arch_deepseek = {
     .gguf_arch = "deepseek",
     .mlx = {.float_router = true},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_paired)},
     .ffn = {[MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_deepseek_moe),
             [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, mfi_names_deepseek_dense)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),

@@ -1,41 +1,12 @@
 /* dots.llm1: queries and keys normed per head, a first dense layer, then experts routed by sigmoids
- * with a correction, and shared ones. Name table and the reading of the configuration; no
- * arithmetic. */
+ * with a correction, and shared ones. Names are those of others; the reading of the configuration;
+ * no arithmetic. */
 #include <string.h>
 
 #include "model/config.h"
 #include "model/recipes.h"
 
 static const char *const model_types[] = {"dots1", NULL};
-
-static const mfi_name_rule attn_names[] = {
-    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
-    MFI_MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
-    MFI_MATRIX(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
-    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
-    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
-    MFI_VECTOR(ATTN_Q_NORM, HEAD, "self_attn.q_norm.weight", "attn_q_norm.weight"),
-    MFI_VECTOR(ATTN_K_NORM, HEAD, "self_attn.k_norm.weight", "attn_k_norm.weight"),
-};
-
-static const mfi_name_rule dense_names[] = {
-    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
-    MFI_MATRIX(FFN_GATE, DENSE, HIDDEN, "mlp.gate_proj.weight", "ffn_gate.weight"),
-    MFI_MATRIX(FFN_UP, DENSE, HIDDEN, "mlp.up_proj.weight", "ffn_up.weight"),
-    MFI_MATRIX(FFN_DOWN, HIDDEN, DENSE, "mlp.down_proj.weight", "ffn_down.weight"),
-};
-
-static const mfi_name_rule shared_names[] = {
-    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
-    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.gate.weight", "ffn_gate_inp.weight"),
-    MFI_VECTOR(ROUTER_CORRECTION, EXPERTS, "mlp.gate.e_score_correction_bias", "exp_probs_b.bias"),
-    MFI_MATRIX(SHARED_GATE, SHARED, HIDDEN, "mlp.shared_experts.gate_proj.weight",
-               "ffn_gate_shexp.weight"),
-    MFI_MATRIX(SHARED_UP, SHARED, HIDDEN, "mlp.shared_experts.up_proj.weight",
-               "ffn_up_shexp.weight"),
-    MFI_MATRIX(SHARED_DOWN, HIDDEN, SHARED, "mlp.shared_experts.down_proj.weight",
-               "ffn_down_shexp.weight"),
-};
 
 /* Layers may be of full attention or have a window, said layer by layer. */
 static mf_status check_windows(const mfi_model *model, const mfi_config *c, mf_error *err)
@@ -69,11 +40,9 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 }
 
 static const mfi_evidence evidence[] = {
-    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
-                                                "and greedy tokens of Hugging Face transformers"},
-    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "a tiny model as mlx-lm converts it, 4 bits: its logits (tools/mlx_families.py)"},
-    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+    MFI_EVIDENCE_FLOATS,
+    MFI_EVIDENCE_MLX_CONVERTED,
+    MFI_EVIDENCE_GGUF,
 };
 
 /* mlx-lm stacks the experts under their old name. */
@@ -91,9 +60,9 @@ const mfi_arch mfi_arch_dots1 = {
     .gguf_arch = "dots1",
     .mlx = {.float_router = true},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
-    .ffn = {[MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, shared_names),
-            [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, dense_names)},
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_norm)},
+    .ffn = {[MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_deepseek_moe),
+            [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, mfi_names_deepseek_dense)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .experts = &experts,
     .read_config = read_config,

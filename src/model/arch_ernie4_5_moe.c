@@ -28,7 +28,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 }
 
 static const mfi_evidence evidence[] = {
-    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+    MFI_EVIDENCE_GGUF,
 };
 
 const mfi_arch mfi_arch_ernie4_5_moe = {

@@ -9,12 +9,8 @@ static const char *const model_types[] = {"glm4_moe", NULL};
 
 static const mfi_name_rule attn_names[] = {
     MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
-    MFI_MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
-    MFI_MATRIX(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
-    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
-    MFI_VECTOR(ATTN_Q_BIAS, Q, "self_attn.q_proj.bias", "attn_q.bias"),
-    MFI_VECTOR(ATTN_K_BIAS, KV, "self_attn.k_proj.bias", "attn_k.bias"),
-    MFI_VECTOR(ATTN_V_BIAS, KV, "self_attn.v_proj.bias", "attn_v.bias"),
+    MFI_NAMES_QKV,
+    MFI_NAMES_QKV_BIAS,
     MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
     MFI_VECTOR(ATTN_Q_NORM, HEAD, "self_attn.q_norm.weight", "attn_q_norm.weight"),
     MFI_VECTOR(ATTN_K_NORM, HEAD, "self_attn.k_norm.weight", "attn_k_norm.weight"),
@@ -39,12 +35,7 @@ static const mfi_name_rule moe_names[] = {ROUTED};
 
 static const mfi_name_rule shared_names[] = {
     ROUTED,
-    MFI_MATRIX(SHARED_GATE, SHARED, HIDDEN, "mlp.shared_experts.gate_proj.weight",
-               "ffn_gate_shexp.weight"),
-    MFI_MATRIX(SHARED_UP, SHARED, HIDDEN, "mlp.shared_experts.up_proj.weight",
-               "ffn_up_shexp.weight"),
-    MFI_MATRIX(SHARED_DOWN, HIDDEN, SHARED, "mlp.shared_experts.down_proj.weight",
-               "ffn_down_shexp.weight"),
+    MFI_NAMES_SHARED("mlp.shared_experts"),
 };
 
 /* What only some have: biases, norms of queries and keys. */
@@ -81,11 +72,9 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 }
 
 static const mfi_evidence evidence[] = {
-    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
-                                                "and greedy tokens of Hugging Face transformers"},
-    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "a tiny model as mlx-lm converts it, 4 bits: its logits (tools/mlx_families.py)"},
-    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+    MFI_EVIDENCE_FLOATS,
+    MFI_EVIDENCE_MLX_CONVERTED,
+    MFI_EVIDENCE_GGUF,
 };
 
 const mfi_arch mfi_arch_glm4_moe = {

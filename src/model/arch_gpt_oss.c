@@ -11,16 +11,7 @@
 static const char *const model_types[] = {"gpt_oss", NULL};
 
 static const mfi_recipe_op attn_ops[] = {
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_MIXER}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_H},
-     .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},
-     .w = {MFI_ROLE_ATTN_Q, MFI_ROLE_ATTN_K, MFI_ROLE_ATTN_V},
-     .n = 3},
-    {.code = MFI_OP_BIAS,
-     .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},
-     .w = {MFI_ROLE_ATTN_Q_BIAS, MFI_ROLE_ATTN_K_BIAS, MFI_ROLE_ATTN_V_BIAS},
-     .n = 3},
+    MFI_ATTN_IN,
     {.code = MFI_OP_ATTN_PREP,
      .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},
      .w = {MFI_ROLE_NONE, MFI_ROLE_NONE}},
@@ -29,20 +20,16 @@ static const mfi_recipe_op attn_ops[] = {
      .dst = {MFI_BUF_O},
      .w = {MFI_ROLE_ATTN_SINKS},
      .n = 1},
-    {.code = MFI_OP_MATMUL, .src = {MFI_BUF_O}, .dst = {MFI_BUF_Y}, .w = {MFI_ROLE_ATTN_O}, .n = 1},
+    MFI_PRODUCT(O, Y, ATTN_O),
     {.code = MFI_OP_BIAS, .dst = {MFI_BUF_Y}, .w = {MFI_ROLE_ATTN_O_BIAS}, .n = 1},
-    {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
+    MFI_ADD(Y),
 };
 
 static const mfi_name_rule attn_names[] = {
     MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
-    MFI_MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
-    MFI_MATRIX(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
-    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
+    MFI_NAMES_QKV,
     MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
-    MFI_VECTOR(ATTN_Q_BIAS, Q, "self_attn.q_proj.bias", "attn_q.bias"),
-    MFI_VECTOR(ATTN_K_BIAS, KV, "self_attn.k_proj.bias", "attn_k.bias"),
-    MFI_VECTOR(ATTN_V_BIAS, KV, "self_attn.v_proj.bias", "attn_v.bias"),
+    MFI_NAMES_QKV_BIAS,
     MFI_VECTOR(ATTN_O_BIAS, HIDDEN, "self_attn.o_proj.bias", "attn_output.bias"),
     MFI_VECTOR(ATTN_SINKS, N_HEAD, "self_attn.sinks", "attn_sinks.weight"),
 };

@@ -6,14 +6,6 @@
 
 static const char *const model_types[] = {"granitemoe", NULL};
 
-static const mfi_name_rule attn_names[] = {
-    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
-    MFI_MATRIX_PAIRED(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
-    MFI_MATRIX_PAIRED(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
-    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
-    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
-};
-
 #define ROUTED                                                                                     \
     MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),            \
         MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "block_sparse_moe.router.layer.weight",                \
@@ -44,10 +36,8 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 }
 
 static const mfi_evidence evidence[] = {
-    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
-                                                "and greedy tokens of Hugging Face transformers"},
-    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "a tiny model as mlx-lm converts it, 4 bits: its logits (tools/mlx_families.py)"},
+    MFI_EVIDENCE_FLOATS,
+    MFI_EVIDENCE_MLX_CONVERTED,
     {"GGUF", "a tiny F32 model with a shared expert: logits of llama.cpp"},
 };
 
@@ -64,7 +54,7 @@ const mfi_arch mfi_arch_granitemoe = {
     .model_types = model_types,
     .gguf_arch = "granitemoe",
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_paired)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names),
             [MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, shared_names)},
     .head = MFI_RECIPE(mfi_ops_head_scaled, mfi_names_head_plain),

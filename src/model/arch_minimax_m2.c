@@ -6,16 +6,6 @@
 
 static const char *const model_types[] = {"minimax_m2", NULL};
 
-static const mfi_name_rule attn_names[] = {
-    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
-    MFI_MATRIX(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
-    MFI_MATRIX(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
-    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
-    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
-    MFI_VECTOR(ATTN_Q_NORM, Q, "self_attn.q_norm.weight", "attn_q_norm.weight"),
-    MFI_VECTOR(ATTN_K_NORM, KV, "self_attn.k_norm.weight", "attn_k_norm.weight"),
-};
-
 static const mfi_name_rule moe_names[] = {
     MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
     MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"),
@@ -56,11 +46,9 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 }
 
 static const mfi_evidence evidence[] = {
-    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
-                                                "and greedy tokens of Hugging Face transformers"},
-    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "a tiny model as mlx-lm converts it, 4 bits: its logits (tools/mlx_families.py)"},
-    {"GGUF", "a tiny F32 model: logits of llama.cpp"},
+    MFI_EVIDENCE_FLOATS,
+    MFI_EVIDENCE_MLX_CONVERTED,
+    MFI_EVIDENCE_GGUF,
 };
 
 const mfi_arch mfi_arch_minimax_m2 = {
@@ -69,7 +57,7 @@ const mfi_arch mfi_arch_minimax_m2 = {
     .gguf_arch = "minimax-m2",
     .mlx = {.asks = {{"shared_intermediate_size", "0"}}},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn_wide_norm, attn_names)},
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn_wide_norm, mfi_names_attn_wide_norm)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .experts = &mfi_experts_sparse,

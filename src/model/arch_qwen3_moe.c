@@ -5,64 +5,9 @@
 
 static const char *const model_types[] = {"qwen3_moe", NULL};
 
-static const mfi_name_rule attn_names[] = {
-    {MFI_ROLE_NORM_MIXER,
-     MFI_DIM_1,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_F32,
-     {{"input_layernorm.weight", 0}},
-     {{"attn_norm.weight", 0}}},
-    {MFI_ROLE_ATTN_Q,
-     MFI_DIM_Q,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.q_proj.weight", 0}},
-     {{"attn_q.weight", 0}}},
-    {MFI_ROLE_ATTN_K,
-     MFI_DIM_KV,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.k_proj.weight", 0}},
-     {{"attn_k.weight", 0}}},
-    {MFI_ROLE_ATTN_V,
-     MFI_DIM_KV,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.v_proj.weight", 0}},
-     {{"attn_v.weight", 0}}},
-    {MFI_ROLE_ATTN_O,
-     MFI_DIM_HIDDEN,
-     MFI_DIM_ATTN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.o_proj.weight", 0}},
-     {{"attn_output.weight", 0}}},
-    {MFI_ROLE_ATTN_Q_NORM,
-     MFI_DIM_1,
-     MFI_DIM_HEAD,
-     MFI_LOAD_F32,
-     {{"self_attn.q_norm.weight", 0}},
-     {{"attn_q_norm.weight", 0}}},
-    {MFI_ROLE_ATTN_K_NORM,
-     MFI_DIM_1,
-     MFI_DIM_HEAD,
-     MFI_LOAD_F32,
-     {{"self_attn.k_norm.weight", 0}},
-     {{"attn_k_norm.weight", 0}}},
-};
-
 static const mfi_name_rule moe_names[] = {
-    {MFI_ROLE_NORM_FFN,
-     MFI_DIM_1,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_F32,
-     {{"post_attention_layernorm.weight", 0}},
-     {{"ffn_norm.weight", 0}}},
-    {MFI_ROLE_ROUTER,
-     MFI_DIM_EXPERTS,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.gate.weight", 0}},
-     {{"ffn_gate_inp.weight", 0}}},
+    MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
+    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.gate.weight", "ffn_gate_inp.weight"),
 };
 
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
@@ -81,12 +26,9 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 }
 
 static const mfi_evidence evidence[] = {
-    {"safetensors: bfloat16, float16, float32", "a tiny model: logits, every layer's hidden states "
-                                                "and greedy tokens of Hugging Face transformers"},
-    {"safetensors: FP8 in blocks of 128 x 128",
-     "the decoded values of torch; no model of this family yet"},
-    {"MLX: affine, 2, 3, 4, 5, 6 or 8 bits, also mixed",
-     "a tiny model: logits, every layer's hidden states and greedy tokens of mlx-lm"},
+    MFI_EVIDENCE_FLOATS,
+    MFI_EVIDENCE_FP8_VALUES,
+    MFI_EVIDENCE_MLX,
     {"GGUF", "tiny models in 18 file types, MXFP4 and NVFP4 among them, one in shards: logits of "
              "llama.cpp"},
 };
@@ -96,7 +38,7 @@ const mfi_arch mfi_arch_qwen3_moe = {
     .model_types = model_types,
     .gguf_arch = "qwen3moe",
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_norm)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .experts = &mfi_experts_mlp,

@@ -8,61 +8,37 @@ const mfi_recipe_op mfi_ops_begin[2] = {
 };
 
 /* Pieces of attention. Operations whose weights a family's tables don't name are left out. */
-#define ATTN_IN                                                                                    \
-    {.code = MFI_OP_RMSNORM,                                                                       \
-     .src = {MFI_BUF_RES},                                                                         \
-     .dst = {MFI_BUF_H},                                                                           \
-     .w = {MFI_ROLE_NORM_MIXER}},                                                                  \
-        {.code = MFI_OP_MATMUL,                                                                    \
-         .src = {MFI_BUF_H},                                                                       \
-         .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},                                                 \
-         .w = {MFI_ROLE_ATTN_Q, MFI_ROLE_ATTN_K, MFI_ROLE_ATTN_V},                                 \
-         .n = 3},                                                                                  \
-    {                                                                                              \
-        .code = MFI_OP_BIAS, .dst = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V},                             \
-        .w = {MFI_ROLE_ATTN_Q_BIAS, MFI_ROLE_ATTN_K_BIAS, MFI_ROLE_ATTN_V_BIAS}, .n = 3            \
-    }
-#define ATTN_OUT                                                                                   \
-    {.code = MFI_OP_ATTN, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_O}},                                 \
-        {.code = MFI_OP_MATMUL,                                                                    \
-         .src = {MFI_BUF_O},                                                                       \
-         .dst = {MFI_BUF_Y},                                                                       \
-         .w = {MFI_ROLE_ATTN_O},                                                                   \
-         .n = 1},                                                                                  \
-    {                                                                                              \
-        .code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = { MFI_BUF_RES }                             \
-    }
-
-const mfi_recipe_op mfi_ops_attn[7] = {
-    ATTN_IN,
-    {.code = MFI_OP_ATTN_PREP,
-     .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},
-     .w = {MFI_ROLE_ATTN_Q_NORM, MFI_ROLE_ATTN_K_NORM}},
-    ATTN_OUT,
-};
-
 #define ATTN_PREP(how)                                                                             \
     {                                                                                              \
         .code = MFI_OP_ATTN_PREP, .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},          \
         .w = {MFI_ROLE_ATTN_Q_NORM, MFI_ROLE_ATTN_K_NORM}, .n = how                                \
     }
+#define ATTN_OUT                                                                                   \
+    {.code = MFI_OP_ATTN, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_O}}, MFI_PRODUCT(O, Y, ATTN_O),      \
+        MFI_ADD(Y)
+
+const mfi_recipe_op mfi_ops_attn[7] = {
+    MFI_ATTN_IN,
+    ATTN_PREP(0),
+    ATTN_OUT,
+};
 
 const mfi_recipe_op mfi_ops_attn_unrotated[7] = {
-    ATTN_IN,
+    MFI_ATTN_IN,
     ATTN_PREP(MFI_PREP_UNROTATED),
     ATTN_OUT,
 };
 
 const mfi_recipe_op mfi_ops_attn_norm_after[7] = {
-    ATTN_IN,
+    MFI_ATTN_IN,
     ATTN_PREP(MFI_PREP_NORM_AFTER),
     ATTN_OUT,
 };
 
 const mfi_recipe_op mfi_ops_attn_wide_norm[9] = {
-    ATTN_IN,
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_Q}, .w = {MFI_ROLE_ATTN_Q_NORM}},
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_K}, .dst = {MFI_BUF_K}, .w = {MFI_ROLE_ATTN_K_NORM}},
+    MFI_ATTN_IN,
+    MFI_NORM(Q, Q, ATTN_Q_NORM),
+    MFI_NORM(K, K, ATTN_K_NORM),
     {.code = MFI_OP_ATTN_PREP,
      .src = {MFI_BUF_Q, MFI_BUF_K, MFI_BUF_V, MFI_BUF_ROPE},
      .w = {MFI_ROLE_NONE, MFI_ROLE_NONE}},
@@ -70,7 +46,7 @@ const mfi_recipe_op mfi_ops_attn_wide_norm[9] = {
 };
 
 const mfi_recipe_op mfi_ops_gdn[6] = {
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_MIXER}},
+    MFI_NORM(RES, H, NORM_MIXER),
     {.code = MFI_OP_MATMUL,
      .src = {MFI_BUF_H},
      .dst = {MFI_BUF_QKV, MFI_BUF_Z, MFI_BUF_B, MFI_BUF_A},
@@ -81,22 +57,13 @@ const mfi_recipe_op mfi_ops_gdn[6] = {
      .src = {MFI_BUF_QKV, MFI_BUF_Z, MFI_BUF_B, MFI_BUF_A},
      .dst = {MFI_BUF_O},
      .w = {MFI_ROLE_GDN_A_LOG, MFI_ROLE_GDN_DT_BIAS, MFI_ROLE_GDN_NORM}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_O},
-     .dst = {MFI_BUF_Y},
-     .w = {MFI_ROLE_GDN_OUT},
-     .n = 1},
-    {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
+    MFI_PRODUCT(O, Y, GDN_OUT),
+    MFI_ADD(Y),
 };
 
 /* Up to the choice; router biases where there are any. */
 #define ROUTE_IN                                                                                   \
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_FFN}},  \
-        {.code = MFI_OP_MATMUL,                                                                    \
-         .src = {MFI_BUF_H},                                                                       \
-         .dst = {MFI_BUF_ROUTER},                                                                  \
-         .w = {MFI_ROLE_ROUTER},                                                                   \
-         .n = 1},                                                                                  \
+    MFI_NORM(RES, H, NORM_FFN), MFI_PRODUCT(H, ROUTER, ROUTER),                                    \
         {.code = MFI_OP_BIAS, .dst = {MFI_BUF_ROUTER}, .w = {MFI_ROLE_ROUTER_BIAS}, .n = 1},       \
     {                                                                                              \
         .code = MFI_OP_ROUTE, .src = {MFI_BUF_ROUTER}, .dst = {MFI_BUF_IDS, MFI_BUF_WEIGHTS},      \
@@ -106,11 +73,7 @@ const mfi_recipe_op mfi_ops_gdn[6] = {
     }
 #define SHARED_OUT                                                                                 \
     {.code = MFI_OP_GLU, .src = {MFI_BUF_SG, MFI_BUF_SU}, .dst = {MFI_BUF_SG}},                    \
-        {.code = MFI_OP_MATMUL,                                                                    \
-         .src = {MFI_BUF_SG},                                                                      \
-         .dst = {MFI_BUF_Y},                                                                       \
-         .w = {MFI_ROLE_SHARED_DOWN},                                                              \
-         .n = 1},                                                                                  \
+        MFI_PRODUCT(SG, Y, SHARED_DOWN),                                                           \
     {                                                                                              \
         .code = MFI_OP_EXPERTS, .src = {MFI_BUF_H}, .dst = { MFI_BUF_EY }                          \
     }
@@ -155,37 +118,25 @@ const mfi_recipe_op mfi_ops_moe_shared[9] = {
 };
 
 const mfi_recipe_op mfi_ops_dense[5] = {
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {MFI_ROLE_NORM_FFN}},
+    MFI_NORM(RES, H, NORM_FFN),
     {.code = MFI_OP_MATMUL,
      .src = {MFI_BUF_H},
      .dst = {MFI_BUF_DG, MFI_BUF_DU},
      .w = {MFI_ROLE_FFN_GATE, MFI_ROLE_FFN_UP},
      .n = 2},
     {.code = MFI_OP_GLU, .src = {MFI_BUF_DG, MFI_BUF_DU}, .dst = {MFI_BUF_DG}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_DG},
-     .dst = {MFI_BUF_Y},
-     .w = {MFI_ROLE_FFN_DOWN},
-     .n = 1},
-    {.code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = {MFI_BUF_RES}},
+    MFI_PRODUCT(DG, Y, FFN_DOWN),
+    MFI_ADD(Y),
 };
 
 const mfi_recipe_op mfi_ops_head[2] = {
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_HN}, .w = {MFI_ROLE_NORM_OUT}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_HN},
-     .dst = {MFI_BUF_LOGITS},
-     .w = {MFI_ROLE_LM_HEAD},
-     .n = 1},
+    MFI_NORM(RES, HN, NORM_OUT),
+    MFI_PRODUCT(HN, LOGITS, LM_HEAD),
 };
 
 const mfi_recipe_op mfi_ops_head_scaled[3] = {
-    {.code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_HN}, .w = {MFI_ROLE_NORM_OUT}},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_HN},
-     .dst = {MFI_BUF_LOGITS},
-     .w = {MFI_ROLE_LM_HEAD},
-     .n = 1},
+    MFI_NORM(RES, HN, NORM_OUT),
+    MFI_PRODUCT(HN, LOGITS, LM_HEAD),
     {.code = MFI_OP_SCALE, .src = {MFI_BUF_LOGITS}, .dst = {MFI_BUF_LOGITS}},
 };
 
@@ -207,127 +158,58 @@ const mfi_expert_names mfi_experts_sparse = {
     .fused_down = "mlp.experts.down_proj",
 };
 
-#define LM_HEAD                                                                                    \
-    {                                                                                              \
-        MFI_ROLE_LM_HEAD, MFI_DIM_VOCAB, MFI_DIM_HIDDEN, MFI_LOAD_MATRIX, {{"lm_head.weight", 0}}, \
-        {                                                                                          \
-            {                                                                                      \
-                "output.weight", 0                                                                 \
-            }                                                                                      \
-        }                                                                                          \
-    }
+#define LM_HEAD MFI_MATRIX(LM_HEAD, VOCAB, HIDDEN, "lm_head.weight", "output.weight")
 
 const mfi_name_rule mfi_names_begin[1] = {
-    {MFI_ROLE_EMBED,
-     MFI_DIM_VOCAB,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"embed_tokens.weight", 0}},
-     {{"token_embd.weight", 0}}},
+    MFI_MATRIX(EMBED, VOCAB, HIDDEN, "embed_tokens.weight", "token_embd.weight"),
 };
 
 const mfi_name_rule mfi_names_head_plain[2] = {
-    {MFI_ROLE_NORM_OUT,
-     MFI_DIM_1,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_F32,
-     {{"norm.weight", 0}},
-     {{"output_norm.weight", 0}}},
+    MFI_VECTOR(NORM_OUT, HIDDEN, "norm.weight", "output_norm.weight"),
     LM_HEAD,
 };
 
 const mfi_name_rule mfi_names_head_centred[2] = {
-    {MFI_ROLE_NORM_OUT,
-     MFI_DIM_1,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_F32_PLUS1,
-     {{"norm.weight", 0}},
-     {{"output_norm.weight", 0}}},
+    MFI_CENTRED(NORM_OUT, HIDDEN, "norm.weight", "output_norm.weight"),
     LM_HEAD,
 };
 
+const mfi_name_rule mfi_names_attn_paired[5] = {
+    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_MATRIX_PAIRED(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
+    MFI_MATRIX_PAIRED(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
+    MFI_MATRIX(ATTN_V, KV, HIDDEN, "self_attn.v_proj.weight", "attn_v.weight"),
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+};
+
+const mfi_name_rule mfi_names_attn_norm[7] = {
+    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_NAMES_QKV,
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+    MFI_VECTOR(ATTN_Q_NORM, HEAD, "self_attn.q_norm.weight", "attn_q_norm.weight"),
+    MFI_VECTOR(ATTN_K_NORM, HEAD, "self_attn.k_norm.weight", "attn_k_norm.weight"),
+};
+
+const mfi_name_rule mfi_names_attn_wide_norm[7] = {
+    MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_NAMES_QKV,
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+    MFI_VECTOR(ATTN_Q_NORM, Q, "self_attn.q_norm.weight", "attn_q_norm.weight"),
+    MFI_VECTOR(ATTN_K_NORM, KV, "self_attn.k_norm.weight", "attn_k_norm.weight"),
+};
+
 const mfi_name_rule mfi_names_hybrid_attn[7] = {
-    {MFI_ROLE_NORM_MIXER,
-     MFI_DIM_1,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_F32_PLUS1,
-     {{"input_layernorm.weight", 0}},
-     {{"attn_norm.weight", 0}}},
-    {MFI_ROLE_ATTN_Q,
-     MFI_DIM_Q,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.q_proj.weight", 0}},
-     {{"attn_q.weight", 0}}},
-    {MFI_ROLE_ATTN_K,
-     MFI_DIM_KV,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.k_proj.weight", 0}},
-     {{"attn_k.weight", 0}}},
-    {MFI_ROLE_ATTN_V,
-     MFI_DIM_KV,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.v_proj.weight", 0}},
-     {{"attn_v.weight", 0}}},
-    {MFI_ROLE_ATTN_O,
-     MFI_DIM_HIDDEN,
-     MFI_DIM_ATTN,
-     MFI_LOAD_MATRIX,
-     {{"self_attn.o_proj.weight", 0}},
-     {{"attn_output.weight", 0}}},
-    {MFI_ROLE_ATTN_Q_NORM,
-     MFI_DIM_1,
-     MFI_DIM_HEAD,
-     MFI_LOAD_F32_PLUS1,
-     {{"self_attn.q_norm.weight", 0}},
-     {{"attn_q_norm.weight", 0}}},
-    {MFI_ROLE_ATTN_K_NORM,
-     MFI_DIM_1,
-     MFI_DIM_HEAD,
-     MFI_LOAD_F32_PLUS1,
-     {{"self_attn.k_norm.weight", 0}},
-     {{"attn_k_norm.weight", 0}}},
+    MFI_CENTRED(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
+    MFI_NAMES_QKV,
+    MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
+    MFI_CENTRED(ATTN_Q_NORM, HEAD, "self_attn.q_norm.weight", "attn_q_norm.weight"),
+    MFI_CENTRED(ATTN_K_NORM, HEAD, "self_attn.k_norm.weight", "attn_k_norm.weight"),
 };
 
 const mfi_name_rule mfi_names_hybrid_moe[6] = {
-    {MFI_ROLE_NORM_FFN,
-     MFI_DIM_1,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_F32_PLUS1,
-     {{"post_attention_layernorm.weight", 0}},
-     {{"post_attention_norm.weight", 0}}},
-    {MFI_ROLE_ROUTER,
-     MFI_DIM_EXPERTS,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.gate.weight", 0}},
-     {{"ffn_gate_inp.weight", 0}}},
-    {MFI_ROLE_SHARED_GATE,
-     MFI_DIM_SHARED,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.shared_expert.gate_proj.weight", 0}},
-     {{"ffn_gate_shexp.weight", 0}}},
-    {MFI_ROLE_SHARED_UP,
-     MFI_DIM_SHARED,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.shared_expert.up_proj.weight", 0}},
-     {{"ffn_up_shexp.weight", 0}}},
-    {MFI_ROLE_SHARED_DOWN,
-     MFI_DIM_HIDDEN,
-     MFI_DIM_SHARED,
-     MFI_LOAD_MATRIX,
-     {{"mlp.shared_expert.down_proj.weight", 0}},
-     {{"ffn_down_shexp.weight", 0}}},
-    {MFI_ROLE_SHARED_SCALE,
-     MFI_DIM_1,
-     MFI_DIM_HIDDEN,
-     MFI_LOAD_MATRIX,
-     {{"mlp.shared_expert_gate.weight", 0}},
-     {{"ffn_gate_inp_shexp.weight", 0}}},
+    MFI_CENTRED(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "post_attention_norm.weight"),
+    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.gate.weight", "ffn_gate_inp.weight"),
+    MFI_NAMES_SHARED_GATED,
 };
 
 /* ---- names of llama.cpp's files alone ---- */

@@ -1,17 +1,11 @@
 /* Recipes and names of multi-head latent attention, and names of DeepSeek's feed-forward: data, no
- * code. Names are those of the published
- * checkpoints, of MLX's conversions and of llama.cpp's files.
+ * code. Names are those of the published checkpoints, of MLX's conversions and of llama.cpp's
+ * files.
  *
  * kv_b comes whole (Hugging Face, older conversions), or split: then its keys' part stands
  * transposed, a head's rows by latent. What isn't split is taken apart by rows while loading. */
 #include "model/recipes.h"
 
-#define LATENT_IN                                                                                  \
-    {                                                                                              \
-        .code = MFI_OP_RMSNORM, .src = {MFI_BUF_RES}, .dst = {MFI_BUF_H}, .w = {                   \
-            MFI_ROLE_NORM_MIXER                                                                    \
-        }                                                                                          \
-    }
 #define LATENT_OUT                                                                                 \
     {.code = MFI_OP_LATENT_PREP,                                                                   \
      .src = {MFI_BUF_Q, MFI_BUF_KVA, MFI_BUF_ROPE},                                                \
@@ -25,17 +19,10 @@
          .src = {MFI_BUF_OL},                                                                      \
          .dst = {MFI_BUF_O},                                                                       \
          .w = {MFI_ROLE_LATENT_V}},                                                                \
-        {.code = MFI_OP_MATMUL,                                                                    \
-         .src = {MFI_BUF_O},                                                                       \
-         .dst = {MFI_BUF_Y},                                                                       \
-         .w = {MFI_ROLE_ATTN_O},                                                                   \
-         .n = 1},                                                                                  \
-    {                                                                                              \
-        .code = MFI_OP_ADD, .src = {MFI_BUF_Y}, .dst = { MFI_BUF_RES }                             \
-    }
+        MFI_PRODUCT(O, Y, ATTN_O), MFI_ADD(Y)
 
 const mfi_recipe_op mfi_ops_latent[10] = {
-    LATENT_IN,
+    MFI_NORM(RES, H, NORM_MIXER),
     {.code = MFI_OP_MATMUL,
      .src = {MFI_BUF_H},
      .dst = {MFI_BUF_QA, MFI_BUF_KVA},
@@ -46,16 +33,12 @@ const mfi_recipe_op mfi_ops_latent[10] = {
      .dst = {MFI_BUF_QA},
      .w = {MFI_ROLE_LATENT_Q_NORM},
      .n = 1},
-    {.code = MFI_OP_MATMUL,
-     .src = {MFI_BUF_QA},
-     .dst = {MFI_BUF_Q},
-     .w = {MFI_ROLE_LATENT_Q_B},
-     .n = 1},
+    MFI_PRODUCT(QA, Q, LATENT_Q_B),
     LATENT_OUT,
 };
 
 const mfi_recipe_op mfi_ops_latent_direct[8] = {
-    LATENT_IN,
+    MFI_NORM(RES, H, NORM_MIXER),
     {.code = MFI_OP_MATMUL,
      .src = {MFI_BUF_H},
      .dst = {MFI_BUF_Q, MFI_BUF_KVA},
@@ -95,12 +78,7 @@ const mfi_name_rule mfi_names_deepseek_moe[6] = {
     MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
     MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "mlp.gate.weight", "ffn_gate_inp.weight"),
     MFI_VECTOR(ROUTER_CORRECTION, EXPERTS, "mlp.gate.e_score_correction_bias", "exp_probs_b.bias"),
-    MFI_MATRIX(SHARED_GATE, SHARED, HIDDEN, "mlp.shared_experts.gate_proj.weight",
-               "ffn_gate_shexp.weight"),
-    MFI_MATRIX(SHARED_UP, SHARED, HIDDEN, "mlp.shared_experts.up_proj.weight",
-               "ffn_up_shexp.weight"),
-    MFI_MATRIX(SHARED_DOWN, HIDDEN, SHARED, "mlp.shared_experts.down_proj.weight",
-               "ffn_down_shexp.weight"),
+    MFI_NAMES_SHARED("mlp.shared_experts"),
 };
 
 const mfi_name_rule mfi_names_deepseek_dense[4] = {

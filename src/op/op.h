@@ -1,9 +1,10 @@
 /* The op vocabulary: what a forward pass is made of.
  *
- * Each op is defined for T tokens, so that one definition serves a single token and a prompt.
- * Operands are activation buffers (planned scratch, a fixed width a row), weights (an index into
- * the program's table) and, implicitly, the state of the sequence (KV, recurrent). Ops are coarse:
- * between two of them all workers meet. */
+ * Each op is defined for T tokens of any number of sequences, so that one definition serves a
+ * single token, a prompt, and many answers at once. Operands are activation buffers (planned
+ * scratch, a fixed width a row), weights (an index into the program's table) and, implicitly, the
+ * state of each row's sequence (KV, recurrent). Ops are coarse: between two of them all workers
+ * meet. */
 #ifndef MFI_OP_OP_H
 #define MFI_OP_OP_H
 

@@ -23,17 +23,41 @@ typedef struct mfi_expert_work {
     uint32_t first, n;   /* pairs[first .. first + n) */
 } mfi_expert_work;
 
+/* A run of rows that are consecutive tokens of one sequence. */
+typedef struct mfi_seq {
+    uint32_t row, n;          /* rows [row, row + n) of the step */
+    uint32_t pos;             /* of the first */
+    const mfi_layer_mem *mem; /* [n_layers] its state */
+} mfi_seq;
+
+/* Rows are tokens. Sequences are distinct and their rows follow one another, so that row 0 is the
+ * first of seqs[0]. No row's result depends on the other sequences. */
 typedef struct mfi_step {
-    uint32_t n_tok;            /* <= program chunk */
-    uint32_t pos;              /* of the first token */
-    const int32_t *tokens;     /* [n_tok] */
-    const mfi_layer_mem *mem;  /* [n_layers] */
-    uint32_t head_row, n_head; /* rows of the step that head ops work on */
+    uint32_t n_tok;        /* <= program chunk */
+    const int32_t *tokens; /* [n_tok] */
+    const mfi_seq *seqs;   /* [n_seqs] */
+    uint32_t n_seqs;
+    const uint16_t *seq_of;    /* [n_tok] the sequence of each row */
+    const uint32_t *head_rows; /* [n_head] rows that head ops work on */
+    uint32_t n_head;
     /* EXPERTS and COMBINE */
     const mfi_pair *pairs;   /* [n_tok * top_k], grouped by expert; outputs lie in this order */
     const uint32_t *pair_of; /* [n_tok][top_k] where in pairs a (token, rank) stands */
     const mfi_expert_work *work;
     uint32_t n_work;
 } mfi_step;
+
+/* The sequence of a row. */
+static inline const mfi_seq *mfi_step_seq(const mfi_step *step, uint32_t row)
+{
+    return &step->seqs[step->seq_of[row]];
+}
+
+/* The position of a row in its sequence. */
+static inline uint32_t mfi_step_pos(const mfi_step *step, uint32_t row)
+{
+    const mfi_seq *seq = mfi_step_seq(step, row);
+    return seq->pos + (row - seq->row);
+}
 
 #endif

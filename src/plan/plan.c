@@ -120,7 +120,9 @@ const char *mfi_plan_activations(const mfi_plan *plan)
 
 /* ---- sizes ---- */
 
-static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, sizes *z)
+/* State is every session's own. */
+static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, uint32_t n_sessions,
+                    sizes *z)
 {
     *z = (sizes){.scratch = p->scratch_bytes};
     for (uint32_t i = 0; i < model->shape.n_layers; i++) {
@@ -129,12 +131,16 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
         if (p->state[i].recurrent_bytes)
             z->state += mfi_align_up(p->state[i].recurrent_bytes, 4096);
     }
+    z->kv *= n_sessions;
+    z->state *= n_sessions;
 }
 
 #define PART_BYTES          24  /* where one plane of one matrix of an expert lies */
 #define SLOT_TABLE_BYTES    64  /* bookkeeping of a slot in store and policy */
 #define PAIR_TABLE_BYTES    8   /* forward: a (token, rank) choice, and where it stands */
-#define LAYER_TABLE_BYTES   256 /* a session's and the store's, beside the program */
+#define ROW_TABLE_BYTES     10  /* forward: a token, its sequence, and a row of the head */
+#define LAYER_TABLE_BYTES   256 /* the store's and one session's, beside the program */
+#define SESSION_LAYER_BYTES 128 /* each session's */
 #define SAMPLER_TOKEN_BYTES 16
 
 static uint32_t held_max(const mfi_shape *shape, uint32_t n_slots)
@@ -167,15 +173,23 @@ static uint64_t program_bytes(const mfi_program *p)
            layers * (sizeof *p->experts + sizeof *p->state + LAYER_TABLE_BYTES);
 }
 
-static uint64_t table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slots)
+/* What a session has beside its state: its tokens, its logits, a sampler. */
+static uint64_t session_bytes(const mfi_program *p, uint32_t ctx)
+{
+    return (uint64_t)ctx * sizeof(int32_t) + p->shape.n_layers * (uint64_t)SESSION_LAYER_BYTES +
+           (uint64_t)p->shape.n_vocab * (SAMPLER_TOKEN_BYTES + sizeof(float));
+}
+
+static uint64_t table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slots,
+                            uint32_t n_sessions)
 {
     const mfi_shape *s = &p->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
     uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * MFI_MAX_PARTS;
     return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + 8) +
            reqs * (sizeof(mfi_io_req) + 16) + (uint64_t)n_slots * SLOT_TABLE_BYTES +
-           (uint64_t)p->chunk * s->top_k * PAIR_TABLE_BYTES + (uint64_t)ctx * sizeof(int32_t) +
-           (uint64_t)s->n_vocab * SAMPLER_TOKEN_BYTES + 64 * MFI_KIB;
+           (uint64_t)p->chunk * (s->top_k * PAIR_TABLE_BYTES + ROW_TABLE_BYTES) +
+           n_sessions * session_bytes(p, ctx) + 64 * MFI_KIB;
 }
 
 static uint64_t process_bytes(const mfi_plan *plan, const mfi_machine *m)
@@ -189,7 +203,7 @@ static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mf
                             const sizes *z, uint32_t ctx, uint32_t n_slots)
 {
     return process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv + z->state +
-           z->scratch + plan->other_bytes + table_bytes(p, ctx, n_slots);
+           z->scratch + plan->other_bytes + table_bytes(p, ctx, n_slots, plan->n_sessions);
 }
 
 /* The least that a plan with this context and program takes. */
@@ -197,7 +211,7 @@ static uint64_t least_bytes(const mfi_plan *plan, const mfi_model *model, const 
                             const mfi_program *p, uint32_t ctx)
 {
     sizes z;
-    measure(model, p, ctx, &z);
+    measure(model, p, ctx, plan->n_sessions, &z);
     return fixed_bytes(plan, m, p, &z, ctx, p->shape.top_k) + p->shape.top_k * plan->slot_stride;
 }
 
@@ -251,11 +265,13 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
     /* plan->program has the smallest chunk. */
     uint64_t base = least_bytes(plan, model, m, &plan->program, plan->ctx);
     uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / 8 : 0;
-    uint32_t most = o->chunk ? o->chunk : MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), chunk = most;
-    for (; !o->chunk; chunk = MFI_MAX(chunk / 2, 1)) {
+    uint32_t least = plan->n_sessions; /* each has a row in a pass */
+    uint32_t most = o->chunk ? o->chunk : MFI_MAX(MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), least);
+    uint32_t chunk = most;
+    for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
         mfi_program_free(&plan->program);
         MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations, err));
-        if (chunk == 1 || least_bytes(plan, model, m, &plan->program, plan->ctx) <= base + room)
+        if (chunk == least || least_bytes(plan, model, m, &plan->program, plan->ctx) <= base + room)
             break;
     }
     plan->chunk = chunk;
@@ -364,7 +380,8 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     b[MFI_PLAN_KV] = z->kv;
     b[MFI_PLAN_STATE] = z->state;
     b[MFI_PLAN_SCRATCH] = z->scratch;
-    b[MFI_PLAN_TABLES] = plan->other_bytes + table_bytes(&plan->program, plan->ctx, plan->n_slots);
+    b[MFI_PLAN_TABLES] =
+        plan->other_bytes + table_bytes(&plan->program, plan->ctx, plan->n_slots, plan->n_sessions);
     b[MFI_PLAN_SLOTS] = plan->n_slots * plan->slot_stride;
     char(*r)[MFI_PLAN_REASON_BYTES] = plan->reason;
     snprintf(r[MFI_PLAN_PROCESS], sizeof *r,
@@ -377,13 +394,17 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     bool windows = false;
     for (uint32_t i = 0; i < plan->program.shape.n_layers; i++)
         windows |= plan->program.state[i].kv_ring != 0;
-    int n = snprintf(r[MFI_PLAN_KV], sizeof *r,
-                     "%u positions, reserved at open, touched as the context grows", plan->ctx);
+    char of[48] = "";
+    if (plan->n_sessions > 1)
+        snprintf(of, sizeof of, "%u sessions, each ", plan->n_sessions);
+    int n =
+        snprintf(r[MFI_PLAN_KV], sizeof *r,
+                 "%s%u positions, reserved at open, touched as the context grows", of, plan->ctx);
     if (windows)
         snprintf(r[MFI_PLAN_KV] + n, sizeof *r - (size_t)n,
                  "; layers with a window of %u keep %u and a chunk", plan->program.shape.window,
                  plan->program.shape.window - 1);
-    snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
+    snprintf(r[MFI_PLAN_STATE], sizeof *r, "%srecurrent layers: a fixed size a sequence", of);
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
              "the program, where each expert lies, slots, sampler, the tokens of the context%s",
@@ -397,6 +418,13 @@ static mf_status check_options(const mfi_model *model, const mfi_plan_options *o
     if (o->ctx > model->ctx_model)
         return mfi_fail(err, MF_ERR_ARGUMENT, "context of %u: the model was made for %u positions",
                         o->ctx, model->ctx_model);
+    if (o->n_sessions > MFI_MAX_SESSIONS)
+        return mfi_fail(err, MF_ERR_LIMIT, "%u sessions at once: at most %u", o->n_sessions,
+                        MFI_MAX_SESSIONS);
+    if (o->chunk && o->n_sessions > o->chunk)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "chunk of %u: %u sessions need a pass of as many tokens", o->chunk,
+                        o->n_sessions);
     if (o->chunk > MFI_MAX_CHUNK)
         return mfi_fail(err, MF_ERR_LIMIT, "chunk of %u: at most %u", o->chunk, MFI_MAX_CHUNK);
     if (o->n_logit_rows > MFI_MAX_CHUNK)
@@ -413,7 +441,8 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
 {
     *plan = (mfi_plan){.isa = options->isa, .other_bytes = options->other_bytes};
     MFI_TRY(check_options(model, options, err));
-    uint32_t n_logit_rows = options->n_logit_rows ? options->n_logit_rows : 1;
+    plan->n_sessions = MFI_MAX(options->n_sessions, 1);
+    uint32_t n_logit_rows = MFI_MAX(options->n_logit_rows, plan->n_sessions);
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
     plan->activations = options->activations;
@@ -421,7 +450,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     plan->page_cache_bytes =
         MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
 
-    uint32_t chunk_least = options->chunk ? options->chunk : 1;
+    uint32_t chunk_least = options->chunk ? options->chunk : plan->n_sessions;
     MFI_TRY(
         mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
@@ -432,7 +461,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     count_token_bytes(plan, model);
 
     sizes z;
-    measure(model, &plan->program, plan->ctx, &z);
+    measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
     choose_slots(plan, model, machine, &z);
     choose_policy(plan, model, options);
     fill_items(plan, machine, &z);

@@ -15,7 +15,7 @@
 typedef struct mfi_plan_options {
     uint64_t memory_bytes;                        /* 0: from the machine */
     uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
-    uint32_t n_logit_rows;                        /* 0: 1 */
+    uint32_t n_logit_rows, n_sessions;            /* 0: 1 */
     uint64_t other_bytes; /* that the engine takes beside what is planned here */
     mf_activations activations;
     mfi_isa isa;
@@ -51,6 +51,7 @@ typedef struct mfi_plan {
         activations_reason[MFI_PLAN_REASON_BYTES], policy_reason[MFI_PLAN_REASON_BYTES];
     const char *policy; /* "lru" or "lfu" */
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
+    uint32_t n_sessions; /* KV, recurrent state and tables are for so many */
     mf_activations activations; /* as asked */
     uint8_t x_bits_min;         /* of the activations that quantised weights meet: 8, 16, or 32 */
     mfi_isa isa;

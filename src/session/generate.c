@@ -1,5 +1,6 @@
-/* Generating: prompt, then sample, show, evaluate, until something ends it. Runs on the engine's
- * thread; the callbacks run there, too. */
+/* One answer: what it needs, and from logits to a token that is shown. Passes over the model are
+ * step.c's. Runs on the engine's thread; the callbacks run there, too. Allocates when it begins,
+ * and where texts grow. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +9,7 @@
 #include "grammar/matcher.h"
 #include "sample/logprobs.h"
 #include "sample/sampler.h"
-#include "session/generate.h"
-#include "text/detok.h"
+#include "session/generation.h"
 #include "text/output.h"
 #include "text/stops.h"
 #include "text/tokenizer.h"
@@ -28,54 +28,40 @@ static bool is_eos(const mfi_session_host *host, int32_t id)
     return false;
 }
 
-typedef struct generation {
-    mf_session *session;
-    const mfi_session_host *host;
-    const mf_generate_options *o;
-    mf_generate_result *result;
-    mfi_sampler *sampler;
-    mfi_matcher *matcher; /* NULL: no grammar */
-    mfi_detok detok;
-    uint32_t strip;   /* spaces that encoding put where text begins */
-    mfi_stops *stops; /* NULL: no stop strings */
-    mfi_buf whole;    /* one token's text, before stop strings */
-    mfi_buf text;     /* what one token shows */
-} generation;
-
 /* Hands g->text out; false if the caller wants to stop. With stop strings an output gets the text,
  * since a token is not shown as a whole. */
-static bool hand_out(generation *g, int32_t id)
+static bool hand_out(mf_generation *g, int32_t id)
 {
     const char *text = g->text.data ? g->text.data : "";
     size_t len = g->text.len;
-    if (g->stops && g->o->output) {
-        mf_output_push(g->o->output, text, len);
+    if (g->stops && g->o.output) {
+        mf_output_push(g->o.output, text, len);
         len = 0;
     }
-    return !g->o->on_token || g->o->on_token(g->o->user, id, len ? text : "", len);
+    return !g->o.on_token || g->o.on_token(g->o.user, id, len ? text : "", len);
 }
 
 /* As show(). */
-static bool show_before_stop(generation *g, int32_t id)
+static bool show_before_stop(mf_generation *g, int32_t id)
 {
     size_t len = 0;
-    bool special = g->o->output && mfi_output_marks(g->o->output, id);
+    bool special = g->o.output && mfi_output_marks(g->o.output, id);
     const char *piece = mfi_tokenizer_show(g->host->tokenizer, id, special, &g->strip, &len);
     g->whole.len = g->text.len = 0;
     mfi_detok_push(&g->detok, piece, len, &g->whole);
     if (mfi_stops_push(g->stops, g->whole.data, g->whole.len, &g->text))
-        g->result->stop = MF_STOP_STRING;
+        g->result.stop = MF_STOP_STRING;
     return hand_out(g, id);
 }
 
 /* Hands a token's text out; false if the caller wants to stop. */
-static bool show(generation *g, int32_t id)
+static bool show(mf_generation *g, int32_t id)
 {
     if (g->stops)
         return show_before_stop(g, id);
-    if (g->o->output)
-        mf_output_push_token(g->o->output, id);
-    if (!g->o->on_token)
+    if (g->o.output)
+        mf_output_push_token(g->o.output, id);
+    if (!g->o.on_token)
         return true;
     size_t len = 0;
     const char *piece = g->host->tokenizer
@@ -87,12 +73,12 @@ static bool show(generation *g, int32_t id)
 }
 
 /* Bytes held back at the end come out with the last token's id. */
-static void show_rest(generation *g, int32_t last)
+static void show_rest(mf_generation *g, int32_t last)
 {
     g->text.len = g->whole.len = 0;
     mfi_detok_end(&g->detok, g->stops ? &g->whole : &g->text);
     if (g->stops && mfi_stops_push(g->stops, g->whole.data, g->whole.len, &g->text))
-        g->result->stop = MF_STOP_STRING;
+        g->result.stop = MF_STOP_STRING;
     if (g->stops)
         mfi_stops_end(g->stops, &g->text);
     if (g->text.len)
@@ -100,7 +86,7 @@ static void show_rest(generation *g, int32_t last)
 }
 
 /* Samples a token. *id is -1 where the grammar can only end. */
-static mf_status choose(generation *g, int32_t *id, mf_error *err)
+static mf_status choose(mf_generation *g, int32_t *id, mf_error *err)
 {
     const float *logits = mf_session_logits(g->session);
     const uint32_t *mask;
@@ -116,7 +102,7 @@ static mf_status choose(generation *g, int32_t *id, mf_error *err)
             return mfi_fail(err, MF_ERR_STATE,
                             "after %zu tokens of the answer no token that the grammar allows can "
                             "be drawn: the vocabulary has none, or biases forbid them",
-                            g->result->n_generated);
+                            g->result.n_generated);
     }
     /* The sampler takes a NaN only where there is nothing else. */
     if (isnan(logits[*id]))
@@ -127,19 +113,19 @@ static mf_status choose(generation *g, int32_t *id, mf_error *err)
     return MF_OK;
 }
 
-static void tell_logprobs(const generation *g, int32_t id)
+static void tell_logprobs(const mf_generation *g, int32_t id)
 {
     mf_token_logprob chosen, top[MF_TOP_LOGPROBS];
     size_t n = mfi_logprobs(mf_session_logits(g->session), g->host->plan->program.shape.n_vocab, id,
-                            &chosen, top, g->o->n_top_logprobs);
-    g->o->on_logprobs(g->o->user, chosen, top, n);
+                            &chosen, top, g->o.n_top_logprobs);
+    g->o.on_logprobs(g->o.user, chosen, top, n);
 }
 
 /* Goes on with a token in sampler and grammar. */
-static mf_status take(generation *g, int32_t id, mf_error *err)
+static mf_status take(mf_generation *g, int32_t id, mf_error *err)
 {
     mfi_sampler_accept(g->sampler, id);
-    g->result->n_generated++;
+    g->result.n_generated++;
     if (!g->matcher)
         return MF_OK;
     bool alive;
@@ -150,105 +136,156 @@ static mf_status take(generation *g, int32_t id, mf_error *err)
     return MF_OK;
 }
 
-static mf_status decode(generation *g, mf_error *err)
+/* Takes a token and shows it. *ended: why it is the last, if it is. */
+static mf_status next_token(mf_generation *g, bool *ended, mf_error *err)
 {
-    int64_t left = g->o->max_tokens;
-    int32_t id = 0;
-    g->result->stop = MF_STOP_LENGTH;
-    while (left != 0) {
-        int32_t next;
-        MFI_TRY(choose(g, &next, err));
-        if (next < 0 || (is_eos(g->host, next) && !g->o->ignore_eos)) {
-            g->result->stop = MF_STOP_EOS;
-            break;
-        }
-        id = next;
-        MFI_TRY(take(g, id, err));
-        left -= left > 0;
-        if (g->o->on_logprobs)
-            tell_logprobs(g, id);
-        if (!show(g, id)) {
-            g->result->stop = MF_STOP_CANCELLED;
-            break;
-        }
-        if (g->result->stop == MF_STOP_STRING)
-            break;
-        if (left == 0)
-            break; /* its evaluation would serve nobody */
-        if (mf_session_length(g->session) == g->host->plan->ctx) {
-            g->result->stop = MF_STOP_CONTEXT;
-            break;
-        }
-        MFI_TRY(mf_session_eval(g->session, &id, 1, NULL, err));
+    int32_t id;
+    *ended = true;
+    g->result.stop = MF_STOP_LENGTH;
+    if (g->left == 0)
+        return MF_OK;
+    MFI_TRY(choose(g, &id, err));
+    if (id < 0 || (is_eos(g->host, id) && !g->o.ignore_eos)) {
+        g->result.stop = MF_STOP_EOS;
+        return MF_OK;
     }
-    if (g->result->n_generated)
-        show_rest(g, id);
-    g->result->incomplete =
-        g->matcher && (g->result->stop == MF_STOP_STRING || !mfi_matcher_can_end(g->matcher));
+    g->next = id;
+    MFI_TRY(take(g, id, err));
+    g->left -= g->left > 0;
+    if (g->o.on_logprobs)
+        tell_logprobs(g, id);
+    if (!show(g, id))
+        g->result.stop = MF_STOP_CANCELLED;
+    else if (g->result.stop != MF_STOP_STRING &&
+             g->left != 0) /* or evaluation would serve nobody */
+        g->result.stop = MF_STOP_CONTEXT;
+    *ended =
+        g->result.stop != MF_STOP_CONTEXT || mf_session_length(g->session) == g->host->plan->ctx;
     return MF_OK;
 }
 
-static mf_status run(generation *g, mf_error *err)
+void mfi_generation_fail(mf_generation *g, mf_status status, const mf_error *err)
 {
-    uint64_t t0 = mfi_clock_ns();
-    const int32_t *past = mf_session_tokens(g->session);
-    for (size_t i = 0; i < mf_session_length(g->session); i++)
-        mfi_sampler_accept(g->sampler, past[i]);
-    if (g->o->n_prompt == 0 && !mf_session_logits(g->session))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "an empty prompt: there is nothing to continue");
-    MFI_TRY(mf_session_eval(g->session, g->o->prompt, g->o->n_prompt, NULL, err));
-    for (size_t i = 0; i < g->o->n_prompt; i++)
-        mfi_sampler_accept(g->sampler, g->o->prompt[i]);
-    uint64_t t1 = mfi_clock_ns();
-    g->result->prompt_ns = t1 - t0;
-    size_t n_past = mf_session_length(g->session);
-    if (g->host->tokenizer)
-        g->strip = mfi_tokenizer_strip(g->host->tokenizer,
-                                       n_past ? mf_session_tokens(g->session)[n_past - 1] : -1);
-    mf_status status = decode(g, err);
-    g->result->decode_ns = mfi_clock_ns() - t1;
-    return status;
+    g->status = status;
+    g->error = *err;
+    g->done = true;
 }
 
-static mf_status open_stops(generation *g, mf_error *err)
+void mfi_generation_take(mf_generation *g)
+{
+    mf_error err = {0};
+    bool ended;
+    if (!g->prompt_at_ns) {
+        size_t n_past = mf_session_length(g->session);
+        g->prompt_at_ns = mfi_clock_ns();
+        g->result.prompt_ns = g->prompt_at_ns - g->begin_ns;
+        if (g->host->tokenizer)
+            g->strip = mfi_tokenizer_strip(g->host->tokenizer,
+                                           n_past ? mf_session_tokens(g->session)[n_past - 1] : -1);
+    }
+    mf_status status = next_token(g, &ended, &err);
+    if (status == MF_OK && ended) {
+        if (g->result.n_generated)
+            show_rest(g, g->next);
+        g->result.incomplete =
+            g->matcher && (g->result.stop == MF_STOP_STRING || !mfi_matcher_can_end(g->matcher));
+        g->done = true;
+    }
+    g->has_next = status == MF_OK && !ended;
+    g->result.decode_ns = mfi_clock_ns() - g->prompt_at_ns;
+    if (status != MF_OK)
+        mfi_generation_fail(g, status, &err);
+}
+
+static mf_status open_stops(mf_generation *g, mf_error *err)
 {
     if (!g->host->tokenizer)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: stop strings need a tokenizer",
                         g->host->model_path);
-    return mfi_stops_open(&g->stops, g->o->stop, g->o->n_stop, err);
+    return mfi_stops_open(&g->stops, g->o.stop, g->o.n_stop, err);
 }
 
-static mf_status open_matcher(generation *g, mf_error *err)
+static mf_status open_matcher(mf_generation *g, mf_error *err)
 {
     if (!g->host->tokenizer)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: a grammar needs a tokenizer",
                         g->host->model_path);
     if (!g->host->trie)
         return mfi_fail(err, MF_ERR_STATE, "the engine was not opened with grammars");
-    return mfi_matcher_open(&g->matcher, g->o->grammar, g->host->trie, g->host->eos,
-                            g->o->ignore_eos ? 0 : g->host->n_eos, err);
+    return mfi_matcher_open(&g->matcher, g->o.grammar, g->host->trie, g->host->eos,
+                            g->o.ignore_eos ? 0 : g->host->n_eos, err);
 }
 
-mf_status mf_session_generate(mf_session *session, const mf_generate_options *options,
-                              mf_generate_result *result, mf_error *err)
+static mf_status open_parts(mf_generation *g, mf_error *err)
 {
-    generation g = {
-        .session = session, .host = mfi_session_host_of(session), .o = options, .result = result};
-    *result = (mf_generate_result){.struct_size = sizeof *result, .n_prompt = options->n_prompt};
+    const mf_generate_options *o = &g->o;
+    MFI_TRY(mfi_sampler_open(&g->sampler, &o->sampling, g->host->plan->program.shape.n_vocab, err));
+    if (o->grammar)
+        MFI_TRY(open_matcher(g, err));
+    if (o->n_stop)
+        MFI_TRY(open_stops(g, err));
+    if (o->n_prompt == 0 && !mf_session_logits(g->session))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "an empty prompt: there is nothing to continue");
+    MFI_TRY(mfi_session_check(g->session, o->prompt, o->n_prompt, err));
+    const int32_t *past = mf_session_tokens(g->session);
+    for (size_t i = 0; i < g->result.n_cached; i++)
+        mfi_sampler_accept(g->sampler, past[i]);
+    for (size_t i = 0; i < o->n_prompt; i++)
+        mfi_sampler_accept(g->sampler, o->prompt[i]);
+    return MF_OK;
+}
+
+mf_status mf_generation_begin(mf_generation **generation, mf_session *session,
+                              const mf_generate_options *options, mf_error *err)
+{
+    if (options->struct_size != sizeof *options)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "generate options of another version of the header");
     if (options->n_top_logprobs > MF_TOP_LOGPROBS)
         return mfi_fail(err, MF_ERR_ARGUMENT, "n_top_logprobs: %u is not 0 to %d",
                         options->n_top_logprobs, MF_TOP_LOGPROBS);
-    MFI_TRY(
-        mfi_sampler_open(&g.sampler, &options->sampling, g.host->plan->program.shape.n_vocab, err));
-    mf_status status = options->grammar ? open_matcher(&g, err) : MF_OK;
-    if (status == MF_OK && options->n_stop)
-        status = open_stops(&g, err);
+    if (session->generating)
+        return mfi_fail(err, MF_ERR_STATE, "this session has an answer under way already");
+    mf_generation *g = calloc(1, sizeof *g);
+    if (!g)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for an answer");
+    g->session = session;
+    g->host = session->host;
+    g->o = *options;
+    g->left = options->max_tokens;
+    g->result = (mf_generate_result){.struct_size = sizeof g->result,
+                                     .n_prompt = options->n_prompt,
+                                     .n_cached = mf_session_length(session)};
+    session->generating = true;
+    mf_status status = open_parts(g, err);
     if (status == MF_OK)
-        status = run(&g, err);
-    mfi_stops_close(&g.stops);
-    mfi_matcher_close(&g.matcher);
-    mfi_sampler_close(&g.sampler);
-    mfi_buf_free(&g.whole);
-    mfi_buf_free(&g.text);
+        *generation = g;
+    else
+        mf_generation_end(&g);
     return status;
+}
+
+void mf_generation_end(mf_generation **generation)
+{
+    mf_generation *g = *generation;
+    if (!g)
+        return;
+    g->session->generating = false;
+    mfi_stops_close(&g->stops);
+    mfi_matcher_close(&g->matcher);
+    mfi_sampler_close(&g->sampler);
+    mfi_buf_free(&g->whole);
+    mfi_buf_free(&g->text);
+    free(g);
+    *generation = NULL;
+}
+
+bool mf_generation_done(const mf_generation *g)
+{
+    return g->done;
+}
+
+mf_status mf_generation_result(const mf_generation *g, mf_generate_result *result, mf_error *err)
+{
+    *result = g->result;
+    return g->status == MF_OK ? MF_OK : mfi_fail(err, g->status, "%s", g->error.message);
 }

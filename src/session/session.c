@@ -1,34 +1,22 @@
 /* Sessions: state memory, appending tokens, generating. Runs on the engine's thread. State is
  * reserved at open; KV pages are committed in steps as the timeline grows. */
-#include "session/generate.h"
+#include "session/session_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "os/vmem.h"
 
 #define KV_STEP 256        /* positions committed at a time */
 #define TICK_NS 100000000u /* between two reports of progress */
 
-struct mf_session {
-    mfi_session_host *host;
-    const mfi_plan *plan;
-    uint32_t length;  /* tokens evaluated */
-    uint32_t longest; /* that length has been since it was 0 */
-    bool broken;      /* an evaluation failed half-way: only reset helps */
-    bool has_logits;
-    mfi_layer_mem *mem;       /* [n_layers] */
-    mfi_vmem *kv, *recurrent; /* [n_layers] behind mem; unused ones are empty */
-    int32_t *tokens;          /* [ctx] the timeline */
-};
-
 mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err)
 {
     mfi_session_host *host = mfi_engine_session_host(engine);
-    if (host->busy)
+    if (host->n_sessions == host->plan->n_sessions)
         return mfi_fail(err, MF_ERR_STATE,
-                        "this engine has a session already; its plan has room for one");
+                        "this engine has %u sessions already; its plan has room for no more",
+                        host->n_sessions);
     const mfi_program *p = &host->plan->program;
     uint32_t n_layers = p->shape.n_layers;
     mf_session *s = calloc(1, sizeof *s);
@@ -40,8 +28,9 @@ mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err
     s->kv = calloc(n_layers, sizeof *s->kv);
     s->recurrent = calloc(n_layers, sizeof *s->recurrent);
     s->tokens = calloc(host->plan->ctx, sizeof *s->tokens);
+    s->logits = calloc(p->shape.n_vocab, sizeof *s->logits);
     mf_status status = MF_OK;
-    if (!s->mem || !s->kv || !s->recurrent || !s->tokens)
+    if (!s->mem || !s->kv || !s->recurrent || !s->tokens || !s->logits)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a session of %u positions",
                           s->plan->ctx);
     for (uint32_t i = 0; status == MF_OK && i < n_layers; i++) {
@@ -56,7 +45,9 @@ mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err
         }
         s->mem[i] = (mfi_layer_mem){s->kv[i].base, s->recurrent[i].base};
     }
-    host->busy = true;
+    s->next = host->sessions;
+    host->sessions = s;
+    host->n_sessions++;
     if (status != MF_OK) {
         mf_session_close(&s);
         return status;
@@ -70,17 +61,23 @@ void mf_session_close(mf_session **session)
     mf_session *s = *session;
     if (!s)
         return;
+    MFI_ASSERT(!s->generating);
+    mf_session **link = &s->host->sessions;
+    while (*link != s)
+        link = &(*link)->next;
+    *link = s->next;
+    s->host->n_sessions--;
     for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++) {
         if (s->kv)
             mfi_vmem_release(&s->kv[i]);
         if (s->recurrent)
             mfi_vmem_release(&s->recurrent[i]);
     }
-    s->host->busy = false;
     free(s->mem);
     free(s->kv);
     free(s->recurrent);
     free(s->tokens);
+    free(s->logits);
     free(s);
     *session = NULL;
 }
@@ -140,7 +137,7 @@ size_t mf_session_length(const mf_session *s)
 
 const float *mf_session_logits(const mf_session *s)
 {
-    return s->has_logits ? mfi_forward_logits(s->host->forward) : NULL;
+    return s->has_logits ? s->logits : NULL;
 }
 
 static mf_status commit_layer(mfi_vmem *kv, const mfi_layer_state *st, uint32_t positions,
@@ -158,7 +155,7 @@ static mf_status commit_kv(mf_session *s, uint32_t positions, mf_error *err)
     return MF_OK;
 }
 
-static mf_status check_tokens(const mf_session *s, const int32_t *tokens, size_t n, mf_error *err)
+mf_status mfi_session_check(const mf_session *s, const int32_t *tokens, size_t n, mf_error *err)
 {
     uint32_t n_vocab = s->plan->program.shape.n_vocab;
     if (s->broken)
@@ -172,6 +169,21 @@ static mf_status check_tokens(const mf_session *s, const int32_t *tokens, size_t
             return mfi_fail(err, MF_ERR_ARGUMENT, "token %zu is %d; the model has ids from 0 to %u",
                             i, tokens[i], n_vocab - 1);
     return MF_OK;
+}
+
+static void append(mf_session *s, const int32_t *tokens, uint32_t n)
+{
+    memcpy(s->tokens + s->length, tokens, n * sizeof *tokens);
+    s->length += n;
+    s->longest = MFI_MAX(s->longest, s->length);
+}
+
+/* The forward pass has them until its next run, which may be another session's. */
+static void keep_logits(mf_session *s, uint32_t i)
+{
+    memcpy(s->logits, mfi_forward_logits(s->host->forward, i),
+           s->plan->program.shape.n_vocab * sizeof *s->logits);
+    s->has_logits = true;
 }
 
 /* How far an evaluation of several tokens is, told from time to time while its layers are done. */
@@ -203,11 +215,9 @@ static mf_status eval_chunks(mf_session *s, const int32_t *tokens, size_t n,
         r->at = at;
         r->len = len;
         mfi_want want = all ? MFI_WANT_ALL : at + len == n ? MFI_WANT_LAST : MFI_WANT_NOTHING;
-        MFI_TRY(mfi_forward_run(s->host->forward, tokens + at, len, s->length, s->mem, want,
-                                outputs, at, err));
-        memcpy(s->tokens + s->length, tokens + at, len * sizeof *tokens);
-        s->length += len;
-        s->longest = MFI_MAX(s->longest, s->length);
+        mfi_run run = {tokens + at, len, s->length, s->mem, want};
+        MFI_TRY(mfi_forward_run(s->host->forward, &run, 1, outputs, at, err));
+        append(s, tokens + at, len);
         at += len;
         if (tell_chunks && !s->host->progress(s->host->progress_user, "prompt", "tokens", at, n) &&
             at < n)
@@ -220,7 +230,7 @@ static mf_status eval_chunks(mf_session *s, const int32_t *tokens, size_t n,
 mf_status mf_session_eval(mf_session *s, const int32_t *tokens, size_t n_tokens,
                           const mf_eval_outputs *outputs, mf_error *err)
 {
-    MFI_TRY(check_tokens(s, tokens, n_tokens, err));
+    MFI_TRY(mfi_session_check(s, tokens, n_tokens, err));
     if (n_tokens == 0)
         return MF_OK;
     MFI_TRY(commit_kv(s, s->length + (uint32_t)n_tokens, err));
@@ -231,13 +241,45 @@ mf_status mf_session_eval(mf_session *s, const int32_t *tokens, size_t n_tokens,
     mf_status status = eval_chunks(s, tokens, n_tokens, outputs, &r, err);
     mfi_forward_on_layer(s->host->forward, NULL, NULL);
     s->broken = status != MF_OK;
-    s->has_logits = status == MF_OK;
+    if (status == MF_OK)
+        keep_logits(s, 0);
     return status;
 }
 
-const mfi_session_host *mfi_session_host_of(const mf_session *s)
+mf_status mfi_session_pass(const mfi_part *parts, uint32_t n_parts,
+                           const mfi_prompt_progress *progress, mf_error *err)
 {
-    return s->host;
+    mfi_run runs[MFI_MAX_SESSIONS];
+    report r;
+    if (n_parts == 0)
+        return MF_OK;
+    const mfi_session_host *host = parts[0].session->host;
+    MFI_ASSERT(n_parts <= MFI_MAX_SESSIONS);
+    mf_status status = MF_OK;
+    for (uint32_t i = 0; i < n_parts && status == MF_OK; i++) {
+        mf_session *s = parts[i].session;
+        s->has_logits = false;
+        runs[i] = (mfi_run){parts[i].tokens, parts[i].n, s->length, s->mem,
+                            parts[i].logits ? MFI_WANT_LAST : MFI_WANT_NOTHING};
+        status = commit_kv(s, s->length + parts[i].n, err);
+    }
+    if (progress && parts[0].n > 1 && host->progress) {
+        r = (report){parts[0].session, progress->at, parts[0].n, progress->n, mfi_clock_ns()};
+        mfi_forward_on_layer(host->forward, tell, &r);
+    }
+    if (status == MF_OK)
+        status = mfi_forward_run(host->forward, runs, n_parts, NULL, 0, err);
+    mfi_forward_on_layer(host->forward, NULL, NULL);
+    for (uint32_t i = 0, n_logits = 0; i < n_parts; i++) {
+        mf_session *s = parts[i].session;
+        s->broken = status != MF_OK;
+        if (s->broken)
+            continue;
+        append(s, parts[i].tokens, parts[i].n);
+        if (parts[i].logits)
+            keep_logits(s, n_logits++);
+    }
+    return status;
 }
 
 const int32_t *mf_session_tokens(const mf_session *s)

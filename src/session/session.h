@@ -9,6 +9,7 @@
 
 /* What a session needs of its engine; filled by the engine, valid as long as it. */
 typedef struct mfi_session_host {
+    mf_engine *engine;
     const char *model_path; /* for messages */
     const mfi_plan *plan;
     mfi_forward *forward;
@@ -18,7 +19,8 @@ typedef struct mfi_session_host {
     const mfi_vocab_trie *trie; /* NULL: the engine has no room for grammars */
     mf_progress_fn progress;
     void *progress_user;
-    bool busy; /* a session is open: the plan has room for one */
+    mf_session *sessions; /* that are open, the last opened first */
+    uint32_t n_sessions;
 } mfi_session_host;
 
 mfi_session_host *mfi_engine_session_host(mf_engine *engine); /* engine.c */

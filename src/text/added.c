@@ -5,6 +5,7 @@
  * still hides what lies inside it, and white space taken by rstrip may be taken again. */
 #include "text/added.h"
 #include "base/limits.h"
+#include "base/room.h"
 #include "text/unicode.h"
 
 #include <stdlib.h>
@@ -14,14 +15,8 @@
 
 static uint32_t new_node(mfi_trie *trie, unsigned char byte)
 {
-    if (trie->n == trie->cap) {
-        uint32_t cap = trie->cap ? trie->cap * 2 : 64;
-        mfi_trie_node *nodes = realloc(trie->nodes, cap * sizeof *nodes);
-        if (!nodes)
-            return 0;
-        trie->nodes = nodes;
-        trie->cap = cap;
-    }
+    if (!MFI_ROOM(trie->nodes, trie->n, trie->cap, 64))
+        return 0;
     trie->nodes[trie->n] = (mfi_trie_node){.byte = byte};
     return trie->n++;
 }

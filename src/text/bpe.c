@@ -4,6 +4,7 @@
  * scratch. Short pieces are merged by scanning an array, long ones with a heap, so that a hostile
  * run of a million letters stays cheap. Both give the same ids. */
 #include "text/bpe.h"
+#include "base/room.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -136,14 +137,8 @@ static mf_status merge_few(const mfi_bpe *bpe, uint32_t *id, size_t n, mfi_ids *
 
 static bool heap_push(mfi_bpe_scratch *s, uint64_t item)
 {
-    if (s->n_heap == s->heap_cap) {
-        size_t cap = s->heap_cap ? s->heap_cap * 2 : 256;
-        uint64_t *heap = realloc(s->heap, cap * sizeof *heap);
-        if (!heap)
-            return false;
-        s->heap = heap;
-        s->heap_cap = cap;
-    }
+    if (!MFI_ROOM(s->heap, s->n_heap, s->heap_cap, 256))
+        return false;
     size_t i = s->n_heap++;
     while (i && s->heap[(i - 1) / 2] > item) {
         s->heap[i] = s->heap[(i - 1) / 2];

@@ -3,6 +3,7 @@
  * Used by the pattern rewriter while a tokenizer is opened; nothing of it survives the rewriting.
  */
 #include "text/charset.h"
+#include "base/room.h"
 #include "text/unicode.h"
 
 #include <stdlib.h>
@@ -19,15 +20,9 @@ void mfi_charset_add(mfi_charset *set, uint32_t first, uint32_t last)
 {
     if (set->failed)
         return;
-    if (set->n == set->cap) {
-        size_t cap = set->cap ? set->cap * 2 : 64;
-        mfi_range *ranges = realloc(set->ranges, cap * sizeof *ranges);
-        if (!ranges) {
-            set->failed = true;
-            return;
-        }
-        set->ranges = ranges;
-        set->cap = cap;
+    if (!MFI_ROOM(set->ranges, set->n, set->cap, 64)) {
+        set->failed = true;
+        return;
     }
     set->ranges[set->n++] = (mfi_range){first, last};
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "text/output_int.h"
+#include "base/room.h"
 
 typedef struct reader {
     const char *p, *end;
@@ -14,15 +15,9 @@ typedef struct reader {
 
 mfi_call_text *mfi_call_add(mfi_call_list *list)
 {
-    if (list->n == list->cap) {
-        size_t cap = list->cap ? list->cap * 2 : 4;
-        mfi_call_text *calls = realloc(list->calls, cap * sizeof *calls);
-        if (!calls) {
-            list->failed = true;
-            return NULL;
-        }
-        list->calls = calls;
-        list->cap = cap;
+    if (!MFI_ROOM(list->calls, list->n, list->cap, 4)) {
+        list->failed = true;
+        return NULL;
     }
     list->calls[list->n] = (mfi_call_text){{0}, {0}, {0}};
     return &list->calls[list->n++];

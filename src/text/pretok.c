@@ -3,6 +3,7 @@
  * Immutable once open; a call brings its own scratch. Works on the text itself: the
  * byte-to-character mapping of ByteLevel is left to the vocabulary, which is stored as bytes. */
 #include "text/pretok.h"
+#include "base/room.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,20 +13,9 @@ static mf_status no_memory(mf_error *err)
     return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory while splitting text");
 }
 
-static bool grow(mfi_pieces *pieces)
-{
-    size_t cap = pieces->cap ? pieces->cap * 2 : 64;
-    mfi_piece *data = realloc(pieces->data, cap * sizeof *data);
-    if (!data)
-        return false;
-    pieces->data = data;
-    pieces->cap = cap;
-    return true;
-}
-
 static inline bool push(mfi_pieces *pieces, size_t start, size_t end)
 {
-    if (pieces->n == pieces->cap && !grow(pieces))
+    if (!MFI_ROOM(pieces->data, pieces->n, pieces->cap, 64))
         return false;
     pieces->data[pieces->n++] = (mfi_piece){(uint32_t)start, (uint32_t)(end - start)};
     return true;

@@ -6,6 +6,7 @@
  * foreign, and every length is held to what is left. */
 #include "text/spm.h"
 #include "base/limits.h"
+#include "base/room.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,13 +57,9 @@ static mf_status read_fixed(reader *r, size_t n, uint64_t *v)
     return MF_OK;
 }
 
-/* False in *more at the end. */
-static mf_status next_field(reader *r, field *f, bool *more)
+static mf_status next_field(reader *r, field *f)
 {
     uint64_t tag;
-    *more = r->p < r->end;
-    if (!*more)
-        return MF_OK;
     MFI_TRY(read_varint(r, &tag));
     if (tag >> 3 == 0 || tag >> 3 > (1u << 29) - 1)
         return malformed(r, "no field has this number");
@@ -99,12 +96,9 @@ static reader inside(const reader *r, const field *f)
 static mf_status read_piece(mfi_spm *spm, reader r)
 {
     mfi_spm_piece piece = {.text = "", .type = 1};
-    field f;
-    bool more;
-    for (;;) {
-        MFI_TRY(next_field(&r, &f, &more));
-        if (!more)
-            break;
+    while (r.p < r.end) {
+        field f;
+        MFI_TRY(next_field(&r, &f));
         if (f.number == 1) {
             MFI_TRY(expect_wire(&r, &f, WIRE_BYTES));
             if (f.value > MFI_MAX_TOKEN_BYTES)
@@ -123,28 +117,19 @@ static mf_status read_piece(mfi_spm *spm, reader r)
             piece.type = (uint8_t)f.value;
         }
     }
-    if (spm->n == spm->cap) {
-        uint32_t cap = spm->cap ? spm->cap * 2 : 1024;
-        if (spm->n >= MFI_MAX_VOCAB - 1)
-            return mfi_fail(r.err, MF_ERR_LIMIT, "more than %u pieces", MFI_MAX_VOCAB);
-        mfi_spm_piece *pieces = realloc(spm->pieces, cap * sizeof *pieces);
-        if (!pieces)
-            return mfi_fail(r.err, MF_ERR_NO_MEMORY, "out of memory");
-        spm->pieces = pieces;
-        spm->cap = cap;
-    }
+    if (spm->n == spm->cap && spm->n >= MFI_MAX_VOCAB - 1)
+        return mfi_fail(r.err, MF_ERR_LIMIT, "more than %u pieces", MFI_MAX_VOCAB);
+    if (!MFI_ROOM(spm->pieces, spm->n, spm->cap, 1024))
+        return mfi_fail(r.err, MF_ERR_NO_MEMORY, "out of memory");
     spm->pieces[spm->n++] = piece;
     return MF_OK;
 }
 
 static mf_status read_trainer(mfi_spm *spm, reader r)
 {
-    field f;
-    bool more;
-    for (;;) {
-        MFI_TRY(next_field(&r, &f, &more));
-        if (!more)
-            return MF_OK;
+    while (r.p < r.end) {
+        field f;
+        MFI_TRY(next_field(&r, &f));
         int64_t *id = f.number == 40   ? &spm->unk
                       : f.number == 41 ? &spm->bos
                       : f.number == 42 ? &spm->eos
@@ -160,16 +145,14 @@ static mf_status read_trainer(mfi_spm *spm, reader r)
         else
             spm->space_behind = f.value != 0;
     }
+    return MF_OK;
 }
 
 static mf_status read_normalizer(mfi_spm *spm, reader r)
 {
-    field f;
-    bool more;
-    for (;;) {
-        MFI_TRY(next_field(&r, &f, &more));
-        if (!more)
-            return MF_OK;
+    while (r.p < r.end) {
+        field f;
+        MFI_TRY(next_field(&r, &f));
         if (f.number == 2) {
             MFI_TRY(expect_wire(&r, &f, WIRE_BYTES));
             if (f.value > MFI_MAX_CHARSMAP_BYTES)
@@ -184,16 +167,14 @@ static mf_status read_normalizer(mfi_spm *spm, reader r)
                               : &spm->escape_spaces) = f.value != 0;
         }
     }
+    return MF_OK;
 }
 
 static mf_status read_model(mfi_spm *spm, reader r)
 {
-    field f;
-    bool more;
-    for (;;) {
-        MFI_TRY(next_field(&r, &f, &more));
-        if (!more)
-            return MF_OK;
+    while (r.p < r.end) {
+        field f;
+        MFI_TRY(next_field(&r, &f));
         if (f.number > 3)
             continue;
         MFI_TRY(expect_wire(&r, &f, WIRE_BYTES));
@@ -201,6 +182,7 @@ static mf_status read_model(mfi_spm *spm, reader r)
                 : f.number == 2 ? read_trainer(spm, inside(&r, &f))
                                 : read_normalizer(spm, inside(&r, &f)));
     }
+    return MF_OK;
 }
 
 mf_status mfi_spm_read(mfi_spm *spm, const void *bytes, size_t len, mf_error *err)

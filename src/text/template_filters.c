@@ -30,25 +30,15 @@ static mf_status cased(mfi_tpl *t, const mfi_value *v, const mfi_args *args, mfi
     return MF_OK;
 }
 
-FILTER(lower)
-{
-    return cased(t, v, args, MFI_CASE_LOWER, out);
-}
-
-FILTER(upper)
-{
-    return cased(t, v, args, MFI_CASE_UPPER, out);
-}
-
-FILTER(title)
-{
-    return cased(t, v, args, MFI_CASE_WORDS, out);
-}
-
-FILTER(capitalize)
-{
-    return cased(t, v, args, MFI_CASE_CAPITALIZE, out);
-}
+#define CASED(name, how)                                                                           \
+    FILTER(name)                                                                                   \
+    {                                                                                              \
+        return cased(t, v, args, how, out);                                                        \
+    }
+CASED(lower, MFI_CASE_LOWER)
+CASED(upper, MFI_CASE_UPPER)
+CASED(title, MFI_CASE_WORDS)
+CASED(capitalize, MFI_CASE_CAPITALIZE)
 
 FILTER(trim)
 {

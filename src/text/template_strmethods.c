@@ -554,30 +554,16 @@ static mf_status change_case(mfi_tpl *t, const mfi_value *self, const mfi_args *
     return MF_OK;
 }
 
-METHOD(lower)
-{
-    return change_case(t, self, args, MFI_CASE_LOWER, out);
-}
-
-METHOD(upper)
-{
-    return change_case(t, self, args, MFI_CASE_UPPER, out);
-}
-
-METHOD(title)
-{
-    return change_case(t, self, args, MFI_CASE_TITLE, out);
-}
-
-METHOD(capitalize)
-{
-    return change_case(t, self, args, MFI_CASE_CAPITALIZE, out);
-}
-
-METHOD(swapcase)
-{
-    return change_case(t, self, args, MFI_CASE_SWAP, out);
-}
+#define CASED(name, how)                                                                           \
+    METHOD(name)                                                                                   \
+    {                                                                                              \
+        return change_case(t, self, args, how, out);                                               \
+    }
+CASED(lower, MFI_CASE_LOWER)
+CASED(upper, MFI_CASE_UPPER)
+CASED(title, MFI_CASE_TITLE)
+CASED(capitalize, MFI_CASE_CAPITALIZE)
+CASED(swapcase, MFI_CASE_SWAP)
 
 /* ---- properties of all characters ---- */
 

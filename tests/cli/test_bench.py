@@ -53,6 +53,50 @@ class Bench(Case):
         self.assertEqual([(r["n_prompt"], r["n_gen"]) for r in table], [("8", "0"), ("0", "2")])
         self.assertTrue(all(float(r["avg_ts"]) > 0 for r in table))
 
+    def test_ops(self):
+        """What all ops take is the whole, and what they move is what a token costs."""
+        rows = self.rows("-p", "24", "-n", "6", "-r", "2", "-t", "2", "--ops")
+        for r in rows:
+            ops = {o["op"]: o for o in r["ops"]}
+            tokens, runs = r["n_prompt"] + r["n_gen"], 2
+            self.assertEqual(len(ops), len(r["ops"]))
+            self.assertEqual(r["ops_total_ns"], sum(r["samples_ns"]))
+            self.assertEqual(sum(o["ns"] for o in r["ops"]) + r["ops_stall_ns"] + r["ops_other_ns"],
+                             r["ops_total_ns"])
+            for o in r["ops"]:
+                self.assertLess(0, o["ns"], o)
+                self.assertAlmostEqual(o["share"], o["ns"] / r["ops_total_ns"], delta=1e-6)
+                self.assertAlmostEqual(o["gb_s"], o["bytes"] / o["ns"], delta=1e-3)
+            # Eight layers, two of them with attention; logits of the last token of each run.
+            evals = runs * (1 if r["n_prompt"] else tokens)
+            self.assertEqual(ops["matmul router"]["runs"], 8 * evals)
+            self.assertEqual(ops["gdn o"]["runs"], 6 * evals)
+            self.assertEqual(ops["attn o"]["runs"], 2 * evals)
+            self.assertEqual(ops["matmul logits"]["runs"], evals)
+            self.assertLessEqual(8 * evals, ops["experts ey"]["runs"])
+            # Keys and values: 2 heads of 64, in both layers, of all positions so far.
+            positions = tokens if r["n_prompt"] else tokens * (tokens + 1) // 2
+            self.assertEqual(ops["attn o"]["bytes"], runs * positions * 2 * (2 * 2 * 64) * 4)
+        decode = rows[1]
+        weights = sum(o["bytes"] for o in decode["ops"]
+                      if o["op"].startswith(("matmul", "experts", "embed"))) / 12
+        self.assertAlmostEqual(weights, decode["token_bytes"], delta=0.05 * decode["token_bytes"])
+
+    def test_ops_as_tables(self):
+        options = ("-p", "8", "-n", "2", "-r", "1", "--ops")
+        text = self.bench(*options)
+        self.assertRegex(text, r"(?m)^\| op in pp8 \|")
+        self.assertRegex(text, r"(?m)^\| op in tg2 \|")
+        self.assertEqual(len([line for line in text.splitlines() if line.startswith("| experts ey |")]), 2)
+        shares = [float(line.split("|")[4].strip(" %")) for line in text.split("op in tg2")[1].splitlines()[2:]]
+        self.assertAlmostEqual(sum(shares), 100, delta=0.1 * len(shares))
+        first, second = self.bench(*options, "-o", "csv").split("\n\n")
+        self.assertEqual(len(first.splitlines()), 3)
+        table = list(csv.DictReader(io.StringIO(second)))
+        self.assertEqual({r["test"] for r in table}, {"pp8", "tg2"})
+        self.assertIn("matmul logits", {r["op"] for r in table})
+        self.assertNotIn("op in", self.bench("-p", "8", "-n", "0", "-r", "1"))
+
 
 if __name__ == "__main__":
     test_cli.main()

@@ -31,7 +31,7 @@ SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
-            "chat", "trace", "replay", "template", "families", "completion"]
+            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -63,6 +63,11 @@ OPTIONS = {
               "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
     "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--stats", "--no-progress"],
     "replay": ["--cache", "--policy", "--svg", "--json", "-t", "--threads", "-h", "--help"],
+    "bench": [o for o in ENGINE if o not in ("-c", "--ctx-size", "--json")] + [
+        "-p", "--n-prompt", "-n", "--n-gen", "-r", "--repetitions", "-o", "--output", "--ops",
+        "--no-progress"],
+    "perplexity": ENGINE + ["-f", "--file", "--chunks", "--kl-divergence-base", "--save-all-logits",
+                            "--kl-divergence", "--kl", "--no-progress"],
 }
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 

@@ -10,22 +10,16 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-SOURCE = os.environ.get("MOEFLUX_SOURCE") or os.path.dirname(os.path.dirname(HERE))
-BIN = os.environ.get("MOEFLUX_BIN") or os.path.join(SOURCE, "build", "moeflux")
+import test_cli
+from test_cli import BIN, SANITIZED, SOURCE, clean_env
+
 MODEL = os.path.join(SOURCE, "models", "pocket-dictionary")
-SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 240
 MIB = 1 << 20
-
-
-def clean_env():
-    return {k: v for k, v in os.environ.items() if not k.startswith("MOEFLUX_ARG_")}
 
 
 class Case(unittest.TestCase):
@@ -180,15 +174,5 @@ class Limits(Case):
             self.ended(code, err, (0, 1, 3))
 
 
-def main():
-    if not os.access(BIN, os.X_OK):
-        sys.exit("no program at %s; set MOEFLUX_BIN" % BIN)
-    program = unittest.main(exit=False, verbosity=2 if "-v" in sys.argv else 1)
-    result = program.result
-    if not result.wasSuccessful():
-        sys.exit(1)
-    sys.exit(77 if result.testsRun and len(result.skipped) >= result.testsRun else 0)
-
-
 if __name__ == "__main__":
-    main()
+    test_cli.main()

@@ -2,6 +2,7 @@
 #include "fake/support.h"
 #include "fake/model_files.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,12 +27,39 @@ const char *mft_path(const char *dir, const char *name)
     return path;
 }
 
+const char *mft_fresh(const char *name)
+{
+    static char paths[64][512];
+    static int n;
+    char *path = paths[n & 63];
+    snprintf(path, sizeof paths[0], "%s/%d-%s", mft_tmpdir(), n++, name);
+    return path;
+}
+
+size_t mft_n_entries(const char *path)
+{
+    size_t n = 0;
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));)
+        n += e->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
 void mft_write(const char *dir, const char *name, const void *bytes, size_t len)
 {
     FILE *f = fopen(mft_path(dir, name), "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(bytes, 1, len, f), len);
     assert_int_equal(fclose(f), 0);
+}
+
+void mft_write_buf(const char *dir, const char *name, mfi_buf *bytes)
+{
+    assert_false(bytes->failed);
+    mft_write(dir, name, bytes->data, bytes->len);
+    mfi_buf_free(bytes);
 }
 
 void mft_write_str(const char *dir, const char *name, const char *text)
@@ -121,4 +149,41 @@ unsigned char *mft_read(const char *path, size_t *len)
     assert_int_equal(fread(bytes, 1, *len, f), *len);
     fclose(f);
     return bytes;
+}
+
+void mft_same_file(const char *path_a, const char *path_b)
+{
+    size_t len_a, len_b;
+    unsigned char *a = mft_read(path_a, &len_a), *b = mft_read(path_b, &len_b);
+    assert_int_equal(len_a, len_b);
+    assert_memory_equal(a, b, len_a);
+    free(a);
+    free(b);
+}
+
+mft_tensor *mft_add_tensor(mft_tensor_list *t, const char *name, const char *dtype)
+{
+    size_t i = t->n++;
+    assert_true(i < sizeof t->list / sizeof t->list[0]);
+    snprintf(t->names[i], sizeof t->names[i], "%s", name);
+    t->list[i] = (mft_tensor){.name = t->names[i], .dtype = dtype};
+    return &t->list[i];
+}
+
+void mft_free_tensors(mft_tensor_list *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        free((void *)t->list[i].data);
+    free(t);
+}
+
+const char *mft_in_layer(uint32_t layer, const char *name, ...)
+{
+    static char text[96];
+    va_list args;
+    int n = snprintf(text, sizeof text, "model.layers.%u.", layer);
+    va_start(args, name);
+    vsnprintf(text + n, sizeof text - (size_t)n, name, args);
+    va_end(args);
+    return text;
 }

@@ -28,7 +28,7 @@ void mft_oss_default(mft_oss *s)
 
 typedef struct maker {
     const mft_oss *spec;
-    mft_oss_tensors *t;
+    mft_tensor_list *t;
     mft_tensors source; /* of spec->from */
     mfi_rng rng;
 } maker;
@@ -72,12 +72,10 @@ static uint16_t *values(maker *m, const char *name, size_t n, double deviation)
 static void put(maker *m, const char *name, const char *dtype, const void *data, int n_dims,
                 const uint64_t *dims)
 {
-    size_t i = m->t->n++;
-    assert_true(i < MFI_ARRAY_LEN(m->t->list));
-    snprintf(m->t->names[i], sizeof m->t->names[i], "%s", name);
-    m->t->list[i] =
-        (mft_tensor){.name = m->t->names[i], .dtype = dtype, .n_dims = n_dims, .data = data};
-    memcpy(m->t->list[i].dims, dims, (size_t)n_dims * sizeof *dims);
+    mft_tensor *t = mft_add_tensor(m->t, name, dtype);
+    t->data = data;
+    t->n_dims = n_dims;
+    memcpy(t->dims, dims, (size_t)n_dims * sizeof *dims);
 }
 
 static void plain(maker *m, const char *name, uint64_t rows, uint64_t cols, double deviation)
@@ -157,38 +155,31 @@ static void experts(maker *m, const char *name, uint64_t inputs, uint64_t output
     free(half);
 }
 
-static const char *in_layer(uint32_t layer, const char *name)
-{
-    static char text[96];
-    snprintf(text, sizeof text, "model.layers.%u.%s", layer, name);
-    return text;
-}
-
 static void layer(maker *m, uint32_t i)
 {
     const mft_oss *s = m->spec;
     uint64_t q = (uint64_t)s->n_head * s->head_dim, kv = (uint64_t)s->n_kv_head * s->head_dim;
-    vector(m, in_layer(i, "input_layernorm.weight"), s->hidden);
-    matrix(m, in_layer(i, "self_attn.q_proj.weight"), q, s->hidden);
-    matrix(m, in_layer(i, "self_attn.k_proj.weight"), kv, s->hidden);
-    matrix(m, in_layer(i, "self_attn.v_proj.weight"), kv, s->hidden);
-    matrix(m, in_layer(i, "self_attn.o_proj.weight"), s->hidden, q);
-    vector(m, in_layer(i, "self_attn.q_proj.bias"), q);
-    vector(m, in_layer(i, "self_attn.k_proj.bias"), kv);
-    vector(m, in_layer(i, "self_attn.v_proj.bias"), kv);
-    vector(m, in_layer(i, "self_attn.o_proj.bias"), s->hidden);
-    vector(m, in_layer(i, "self_attn.sinks"), s->n_head);
-    vector(m, in_layer(i, "post_attention_layernorm.weight"), s->hidden);
-    matrix(m, in_layer(i, "mlp.router.weight"), s->n_experts, s->hidden);
-    vector(m, in_layer(i, "mlp.router.bias"), s->n_experts);
-    experts(m, in_layer(i, "mlp.experts.gate_up_proj"), s->hidden, 2 * (uint64_t)s->width);
-    plain(m, in_layer(i, "mlp.experts.gate_up_proj_bias"), s->n_experts, 2 * (uint64_t)s->width,
+    vector(m, mft_in_layer(i, "input_layernorm.weight"), s->hidden);
+    matrix(m, mft_in_layer(i, "self_attn.q_proj.weight"), q, s->hidden);
+    matrix(m, mft_in_layer(i, "self_attn.k_proj.weight"), kv, s->hidden);
+    matrix(m, mft_in_layer(i, "self_attn.v_proj.weight"), kv, s->hidden);
+    matrix(m, mft_in_layer(i, "self_attn.o_proj.weight"), s->hidden, q);
+    vector(m, mft_in_layer(i, "self_attn.q_proj.bias"), q);
+    vector(m, mft_in_layer(i, "self_attn.k_proj.bias"), kv);
+    vector(m, mft_in_layer(i, "self_attn.v_proj.bias"), kv);
+    vector(m, mft_in_layer(i, "self_attn.o_proj.bias"), s->hidden);
+    vector(m, mft_in_layer(i, "self_attn.sinks"), s->n_head);
+    vector(m, mft_in_layer(i, "post_attention_layernorm.weight"), s->hidden);
+    matrix(m, mft_in_layer(i, "mlp.router.weight"), s->n_experts, s->hidden);
+    vector(m, mft_in_layer(i, "mlp.router.bias"), s->n_experts);
+    experts(m, mft_in_layer(i, "mlp.experts.gate_up_proj"), s->hidden, 2 * (uint64_t)s->width);
+    plain(m, mft_in_layer(i, "mlp.experts.gate_up_proj_bias"), s->n_experts, 2 * (uint64_t)s->width,
           0.3);
-    experts(m, in_layer(i, "mlp.experts.down_proj"), s->width, s->hidden);
-    plain(m, in_layer(i, "mlp.experts.down_proj_bias"), s->n_experts, s->hidden, 0.3);
+    experts(m, mft_in_layer(i, "mlp.experts.down_proj"), s->width, s->hidden);
+    plain(m, mft_in_layer(i, "mlp.experts.down_proj_bias"), s->n_experts, s->hidden, 0.3);
 }
 
-mft_oss_tensors *mft_oss_make(const mft_oss *s)
+mft_tensor_list *mft_oss_make(const mft_oss *s)
 {
     maker m = {.spec = s, .t = calloc(1, sizeof *m.t), .rng = {s->seed}};
     assert_non_null(m.t);
@@ -202,13 +193,6 @@ mft_oss_tensors *mft_oss_make(const mft_oss *s)
     if (s->from)
         mft_tensors_close(&m.source);
     return m.t;
-}
-
-void mft_oss_free(mft_oss_tensors *t)
-{
-    for (size_t i = 0; i < t->n; i++)
-        free((void *)t->list[i].data);
-    free(t);
 }
 
 /* ---- config.json ---- */
@@ -256,9 +240,9 @@ void mft_oss_write_config(const char *dir, const mft_oss *s, const char *key, co
 const char *mft_oss_write(const mft_oss *spec)
 {
     const char *dir = mft_folder();
-    mft_oss_tensors *t = mft_oss_make(spec);
+    mft_tensor_list *t = mft_oss_make(spec);
     mft_write_tensors(dir, "model.safetensors", t->list, t->n);
     mft_oss_write_config(dir, spec, NULL, NULL);
-    mft_oss_free(t);
+    mft_free_tensors(t);
     return dir;
 }

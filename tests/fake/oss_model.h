@@ -19,15 +19,8 @@ typedef struct mft_oss {
 
 void mft_oss_default(mft_oss *spec); /* 3 layers, hidden 64, window 8 */
 
-/* Every tensor in memory; change them before they are written. */
-typedef struct mft_oss_tensors {
-    mft_tensor list[256];
-    char names[256][96];
-    size_t n;
-} mft_oss_tensors;
-
-mft_oss_tensors *mft_oss_make(const mft_oss *spec);
-void mft_oss_free(mft_oss_tensors *tensors);
+/* Release with mft_free_tensors. */
+mft_tensor_list *mft_oss_make(const mft_oss *spec);
 /* `key` (may be NULL) gets this raw JSON value instead, or none if that is NULL. */
 void mft_oss_write_config(const char *dir, const mft_oss *spec, const char *key, const char *value);
 /* Both, into a fresh folder. */

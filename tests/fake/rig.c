@@ -166,18 +166,19 @@ mf_status mft_rig_eval(mft_rig *r, const int32_t *ids, uint32_t n, float *logits
         memset(r->mem[i].recurrent, 0, p->state[i].recurrent_bytes);
     for (uint32_t at = 0; at < n; at += r->plan.chunk) {
         uint32_t len = MFI_MIN(n - at, r->plan.chunk);
-        MFI_TRY(mfi_forward_run(r->forward, ids + at, len, at, r->mem,
-                                logits ? MFI_WANT_ALL : MFI_WANT_NOTHING, &out, at, err));
+        mfi_run run = {ids + at, len, at, r->mem, logits ? MFI_WANT_ALL : MFI_WANT_NOTHING};
+        MFI_TRY(mfi_forward_run(r->forward, &run, 1, &out, at, err));
     }
     return MF_OK;
 }
 
 mf_status mft_rig_step(mft_rig *r, const int32_t *ids, uint32_t n, uint32_t pos, mf_error *err)
 {
-    return mfi_forward_run(r->forward, ids, n, pos, r->mem, MFI_WANT_LAST, NULL, 0, err);
+    mfi_run run = {ids, n, pos, r->mem, MFI_WANT_LAST};
+    return mfi_forward_run(r->forward, &run, 1, NULL, 0, err);
 }
 
 const float *mft_rig_logits(const mft_rig *r)
 {
-    return mfi_forward_logits(r->forward);
+    return mfi_forward_logits(r->forward, 0);
 }

@@ -38,6 +38,81 @@ const char *mft_unxz(const char *path, const char *as)
     return system(command) == 0 ? out : NULL;
 }
 
+const char *mft_unpack_tokenizer(const char *name)
+{
+    char file[128];
+    snprintf(file, sizeof file, "tokenizers/%s/tokenizer.json.xz", name);
+    const char *packed = mft_oracle(file);
+    if (!packed)
+        mft_skip("no oracle for %s", name);
+    const char *json = mft_unxz(packed, "t.json");
+    if (!json)
+        mft_skip("xz is missing");
+    return json;
+}
+
+void mft_each_vector(const char *name, mft_vector_fn *check, void *user)
+{
+    char file[128];
+    snprintf(file, sizeof file, "tokenizers/%s/vectors.jsonl.xz", name);
+    const char *path = mft_unxz(mft_oracle(file), "v.jsonl");
+    assert_non_null(path);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    remove(path);
+    char *line = NULL;
+    size_t cap = 0, n_lines = 0;
+    for (ssize_t len; (len = getline(&line, &cap, f)) > 0;) {
+        mfi_json *v = NULL;
+        mf_error err;
+        mft_ok(mfi_json_parse(line, (size_t)len - (line[len - 1] == '\n'), "vectors", &v, &err),
+               &err);
+        check(user, v, ++n_lines);
+        mfi_json_free(&v);
+    }
+    assert_int_equal(n_lines, 1500);
+    free(line);
+    fclose(f);
+}
+
+bool mft_same_ids(const mfi_json *want, const int32_t *ids, size_t n)
+{
+    bool same = mfi_json_len(want) == n;
+    for (size_t i = 0; same && i < n; i++) {
+        int64_t id = -1;
+        same = mfi_json_i64(mfi_json_at(want, i), &id) && id == ids[i];
+    }
+    return same;
+}
+
+void mft_check_ids(const mf_tokenizer *t, const mfi_json *v, const char *key, bool special)
+{
+    size_t len, n;
+    const char *text = mfi_json_str(mfi_json_get(v, "text"), &len);
+    const mfi_json *want = mfi_json_get(v, key);
+    int32_t *ids;
+    mf_error err;
+    assert_non_null(text);
+    assert_int_equal(mfi_json_typeof(want), MFI_JSON_ARRAY);
+    mft_ok(mf_tokenizer_encode(t, text, len, special, &ids, &n, &err), &err);
+    if (!mft_same_ids(want, ids, n))
+        fail_msg("%s differ for \"%s\"", key, text);
+    mf_free(ids);
+}
+
+static void check_both(void *user, const mfi_json *v, size_t line)
+{
+    const mf_tokenizer *t = user;
+    (void)line;
+    mft_check_ids(t, v, "ids", false);
+    mft_check_ids(t, v, "ids_special", true);
+}
+
+void mft_check_vectors(const mf_tokenizer *t, const char *name)
+{
+    mft_each_vector(name, check_both, (void *)t);
+}
+
 /* The character of the byte-level alphabet that stands for a byte. */
 static void put_byte(mfi_buf *json, unsigned b)
 {

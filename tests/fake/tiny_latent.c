@@ -2,7 +2,6 @@
 #include "fake/tiny_latent.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +10,7 @@
 #include "fake/model_files.h"
 #include "fake/support.h"
 
-#define MAX_TENSORS 1024
-#define BLOCK       128
+#define BLOCK 128
 
 void mft_latent_default(mft_latent *s)
 {
@@ -57,21 +55,19 @@ uint8_t mft_to_e4m3(double value)
 typedef struct maker {
     const mft_latent *spec;
     mfi_rng rng;
-    mft_tensor list[MAX_TENSORS];
-    char names[MAX_TENSORS][128];
-    size_t n;
+    mft_tensor_list *t;
 } maker;
 
 /* Takes over data. */
 static void add(maker *m, const char *name, const char *dtype, uint64_t d0, uint64_t d1,
                 uint64_t d2, void *data)
 {
-    assert_true(m->n < MAX_TENSORS && data);
-    snprintf(m->names[m->n], sizeof m->names[0], "%s", name);
-    mft_tensor *t = &m->list[m->n];
-    *t = (mft_tensor){.name = m->names[m->n], .dtype = dtype, .dims = {d0, d1, d2}, .data = data};
+    mft_tensor *t = mft_add_tensor(m->t, name, dtype);
+    const uint64_t dims[3] = {d0, d1, d2};
+    assert_non_null(data);
+    memcpy(t->dims, dims, sizeof dims);
     t->n_dims = d2 ? 3 : d1 ? 2 : 1;
-    m->n++;
+    t->data = data;
 }
 
 static double normal(mfi_rng *rng)
@@ -80,17 +76,6 @@ static double normal(mfi_rng *rng)
     for (int i = 0; i < 6; i++)
         sum += mfi_rng_unit(rng) - 0.5;
     return sum * 1.41421356;
-}
-
-static const char *in_layer(uint32_t layer, const char *fmt, ...)
-{
-    static char text[96];
-    va_list args;
-    int n = snprintf(text, sizeof text, "model.layers.%u.", layer);
-    va_start(args, fmt);
-    vsnprintf(text + n, sizeof text - (size_t)n, fmt, args);
-    va_end(args);
-    return text;
 }
 
 static void vector(maker *m, const char *name, uint64_t n, double mean, double deviation)
@@ -168,7 +153,7 @@ static void kv_b(maker *m, uint32_t layer)
     const mft_latent *s = m->spec;
     uint64_t rows = (uint64_t)s->n_head * (s->nope + s->v_dim), kv = s->kv_rank;
     if (!s->split) {
-        matrix(m, in_layer(layer, "self_attn.kv_b_proj.weight"), rows, kv);
+        matrix(m, mft_in_layer(layer, "self_attn.kv_b_proj.weight"), rows, kv);
         return;
     }
     uint8_t *codes;
@@ -183,8 +168,8 @@ static void kv_b(maker *m, uint32_t layer)
                 k[(h * kv + l) * s->nope + d] = head[d * kv + l];
         memcpy(v + h * s->v_dim * kv, head + s->nope * kv, s->v_dim * kv * sizeof *v);
     }
-    add(m, in_layer(layer, "self_attn.embed_q.weight"), "F32", s->n_head, kv, s->nope, k);
-    add(m, in_layer(layer, "self_attn.unembed_out.weight"), "F32", s->n_head, s->v_dim, kv, v);
+    add(m, mft_in_layer(layer, "self_attn.embed_q.weight"), "F32", s->n_head, kv, s->nope, k);
+    add(m, mft_in_layer(layer, "self_attn.unembed_out.weight"), "F32", s->n_head, s->v_dim, kv, v);
     free(data);
     free(codes);
     free(scales);
@@ -194,33 +179,34 @@ static void attention(maker *m, uint32_t i)
 {
     const mft_latent *s = m->spec;
     uint64_t q = (uint64_t)s->n_head * (s->nope + s->rope);
-    vector(m, in_layer(i, "input_layernorm.weight"), s->hidden, 1, 0.2);
+    vector(m, mft_in_layer(i, "input_layernorm.weight"), s->hidden, 1, 0.2);
     if (s->q_rank) {
-        matrix(m, in_layer(i, "self_attn.q_a_proj.weight"), s->q_rank, s->hidden);
-        vector(m, in_layer(i, "self_attn.q_a_layernorm.weight"), s->q_rank, 1, 0.2);
-        rotated(m, in_layer(i, "self_attn.q_b_proj.weight"), q, s->q_rank, s->nope);
+        matrix(m, mft_in_layer(i, "self_attn.q_a_proj.weight"), s->q_rank, s->hidden);
+        vector(m, mft_in_layer(i, "self_attn.q_a_layernorm.weight"), s->q_rank, 1, 0.2);
+        rotated(m, mft_in_layer(i, "self_attn.q_b_proj.weight"), q, s->q_rank, s->nope);
     } else {
-        rotated(m, in_layer(i, "self_attn.q_proj.weight"), q, s->hidden, s->nope);
+        rotated(m, mft_in_layer(i, "self_attn.q_proj.weight"), q, s->hidden, s->nope);
     }
-    rotated(m, in_layer(i, "self_attn.kv_a_proj_with_mqa.weight"), s->kv_rank + s->rope, s->hidden,
-            s->kv_rank);
-    vector(m, in_layer(i, "self_attn.kv_a_layernorm.weight"), s->kv_rank, 1, 0.2);
+    rotated(m, mft_in_layer(i, "self_attn.kv_a_proj_with_mqa.weight"), s->kv_rank + s->rope,
+            s->hidden, s->kv_rank);
+    vector(m, mft_in_layer(i, "self_attn.kv_a_layernorm.weight"), s->kv_rank, 1, 0.2);
     kv_b(m, i);
-    matrix(m, in_layer(i, "self_attn.o_proj.weight"), s->hidden, (uint64_t)s->n_head * s->v_dim);
+    matrix(m, mft_in_layer(i, "self_attn.o_proj.weight"), s->hidden,
+           (uint64_t)s->n_head * s->v_dim);
 }
 
 static void gated(maker *m, uint32_t layer, const char *where, uint64_t width)
 {
     static const char *const names[] = {"gate", "up", "down"};
     for (int p = 0; p < 3; p++)
-        matrix(m, in_layer(layer, "mlp.%s%s_proj.weight", where, names[p]),
+        matrix(m, mft_in_layer(layer, "mlp.%s%s_proj.weight", where, names[p]),
                p == 2 ? m->spec->hidden : width, p == 2 ? width : m->spec->hidden);
 }
 
 static void feed_forward(maker *m, uint32_t i)
 {
     const mft_latent *s = m->spec;
-    vector(m, in_layer(i, "post_attention_layernorm.weight"), s->hidden, 1, 0.2);
+    vector(m, mft_in_layer(i, "post_attention_layernorm.weight"), s->hidden, 1, 0.2);
     if (i < s->n_dense) {
         gated(m, i, "", s->dense_width);
         return;
@@ -230,8 +216,8 @@ static void feed_forward(maker *m, uint32_t i)
     assert_non_null(gate);
     for (uint32_t k = 0; k < s->n_experts * s->hidden; k++)
         gate[k] = (float)(normal(&m->rng) * 2 / sqrt((double)s->hidden));
-    add(m, in_layer(i, "mlp.gate.weight"), "F32", s->n_experts, s->hidden, 0, gate);
-    vector(m, in_layer(i, "mlp.gate.e_score_correction_bias"), s->n_experts, 0, 0.1);
+    add(m, mft_in_layer(i, "mlp.gate.weight"), "F32", s->n_experts, s->hidden, 0, gate);
+    vector(m, mft_in_layer(i, "mlp.gate.e_score_correction_bias"), s->n_experts, 0, 0.1);
     if (s->n_shared)
         gated(m, i, "shared_experts.", (uint64_t)s->n_shared * s->width);
     for (uint32_t e = 0; e < s->n_experts; e++) {
@@ -300,10 +286,8 @@ void mft_latent_set(const char *dir, const char *key, const char *value)
 const char *mft_latent_write(const mft_latent *s)
 {
     const char *dir = mft_folder();
-    maker *m = calloc(1, sizeof *m);
-    assert_non_null(m);
-    m->spec = s;
-    m->rng = (mfi_rng){s->seed};
+    maker made = {.spec = s, .rng = {s->seed}, .t = calloc(1, sizeof *made.t)}, *m = &made;
+    assert_non_null(made.t);
     float *embed = malloc((size_t)s->n_vocab * s->hidden * sizeof *embed);
     float *head = malloc((size_t)s->n_vocab * s->hidden * sizeof *head);
     assert_true(embed && head);
@@ -320,15 +304,13 @@ const char *mft_latent_write(const mft_latent *s)
     }
     if (s->mtp) {
         uint32_t i = s->n_layers;
-        vector(m, in_layer(i, "enorm.weight"), s->hidden, 1, 0.2);
-        vector(m, in_layer(i, "hnorm.weight"), s->hidden, 1, 0.2);
-        matrix(m, in_layer(i, "eh_proj.weight"), s->hidden, 2 * s->hidden);
-        vector(m, in_layer(i, "shared_head.norm.weight"), s->hidden, 1, 0.2);
+        vector(m, mft_in_layer(i, "enorm.weight"), s->hidden, 1, 0.2);
+        vector(m, mft_in_layer(i, "hnorm.weight"), s->hidden, 1, 0.2);
+        matrix(m, mft_in_layer(i, "eh_proj.weight"), s->hidden, 2 * s->hidden);
+        vector(m, mft_in_layer(i, "shared_head.norm.weight"), s->hidden, 1, 0.2);
     }
-    mft_write_tensors(dir, "model.safetensors", m->list, m->n);
+    mft_write_tensors(dir, "model.safetensors", m->t->list, m->t->n);
     write_config(dir, s);
-    for (size_t i = 0; i < m->n; i++)
-        free((void *)m->list[i].data);
-    free(m);
+    mft_free_tensors(m->t);
     return dir;
 }

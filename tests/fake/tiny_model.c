@@ -115,19 +115,16 @@ void mft_tiny_describe(const mft_tiny *s, char *text, size_t cap)
 
 typedef struct maker {
     const mft_tiny *spec;
-    mft_tiny_tensors *t;
+    mft_tensor_list *t;
     mfi_rng rng;
 } maker;
 
 /* Uniform values of a deviation that keeps activations near 1. */
 static void add(maker *m, const char *name, int n_dims, const uint64_t dims[3], double deviation)
 {
-    size_t i = m->t->n++, n = 1;
-    assert_true(i < MFI_ARRAY_LEN(m->t->list));
-    snprintf(m->t->names[i], sizeof m->t->names[i], "%s", name);
-    mft_tensor *t = &m->t->list[i];
-    *t = (mft_tensor){
-        .name = m->t->names[i], .dtype = m->spec->bf16 ? "BF16" : "F32", .n_dims = n_dims};
+    size_t n = 1;
+    mft_tensor *t = mft_add_tensor(m->t, name, m->spec->bf16 ? "BF16" : "F32");
+    t->n_dims = n_dims;
     for (int d = 0; d < n_dims; d++) {
         t->dims[d] = dims[d];
         n *= dims[d];
@@ -158,36 +155,33 @@ static void vector(maker *m, const char *name, uint64_t n)
     add(m, name, 1, (const uint64_t[3]){n}, 0.2);
 }
 
-static const char *in_layer(uint32_t layer, const char *name)
-{
-    static char text[96];
-    snprintf(text, sizeof text, "model.layers.%u.%s", layer, name);
-    return text;
-}
-
 static void mixer(maker *m, uint32_t i)
 {
     const mft_tiny *s = m->spec;
-    vector(m, in_layer(i, "input_layernorm.weight"), s->hidden);
+    vector(m, mft_in_layer(i, "input_layernorm.weight"), s->hidden);
     if ((i + 1) % s->interval == 0) {
-        matrix(m, in_layer(i, "self_attn.q_proj.weight"), 2 * s->n_head * s->head_dim, s->hidden);
-        matrix(m, in_layer(i, "self_attn.k_proj.weight"), s->n_kv_head * s->head_dim, s->hidden);
-        matrix(m, in_layer(i, "self_attn.v_proj.weight"), s->n_kv_head * s->head_dim, s->hidden);
-        matrix(m, in_layer(i, "self_attn.o_proj.weight"), s->hidden, s->n_head * s->head_dim);
-        vector(m, in_layer(i, "self_attn.q_norm.weight"), s->head_dim);
-        vector(m, in_layer(i, "self_attn.k_norm.weight"), s->head_dim);
+        matrix(m, mft_in_layer(i, "self_attn.q_proj.weight"), 2 * s->n_head * s->head_dim,
+               s->hidden);
+        matrix(m, mft_in_layer(i, "self_attn.k_proj.weight"), s->n_kv_head * s->head_dim,
+               s->hidden);
+        matrix(m, mft_in_layer(i, "self_attn.v_proj.weight"), s->n_kv_head * s->head_dim,
+               s->hidden);
+        matrix(m, mft_in_layer(i, "self_attn.o_proj.weight"), s->hidden, s->n_head * s->head_dim);
+        vector(m, mft_in_layer(i, "self_attn.q_norm.weight"), s->head_dim);
+        vector(m, mft_in_layer(i, "self_attn.k_norm.weight"), s->head_dim);
         return;
     }
     uint64_t v = s->v_heads * s->v_dim, qkv = 2 * s->k_heads * s->k_dim + v;
-    matrix(m, in_layer(i, "linear_attn.in_proj_qkv.weight"), qkv, s->hidden);
-    matrix(m, in_layer(i, "linear_attn.in_proj_z.weight"), v, s->hidden);
-    matrix(m, in_layer(i, "linear_attn.in_proj_b.weight"), s->v_heads, s->hidden);
-    matrix(m, in_layer(i, "linear_attn.in_proj_a.weight"), s->v_heads, s->hidden);
-    add(m, in_layer(i, "linear_attn.conv1d.weight"), 3, (const uint64_t[3]){qkv, 1, s->conv}, 0.5);
-    vector(m, in_layer(i, "linear_attn.A_log"), s->v_heads);
-    vector(m, in_layer(i, "linear_attn.dt_bias"), s->v_heads);
-    vector(m, in_layer(i, "linear_attn.norm.weight"), s->v_dim);
-    matrix(m, in_layer(i, "linear_attn.out_proj.weight"), s->hidden, v);
+    matrix(m, mft_in_layer(i, "linear_attn.in_proj_qkv.weight"), qkv, s->hidden);
+    matrix(m, mft_in_layer(i, "linear_attn.in_proj_z.weight"), v, s->hidden);
+    matrix(m, mft_in_layer(i, "linear_attn.in_proj_b.weight"), s->v_heads, s->hidden);
+    matrix(m, mft_in_layer(i, "linear_attn.in_proj_a.weight"), s->v_heads, s->hidden);
+    add(m, mft_in_layer(i, "linear_attn.conv1d.weight"), 3, (const uint64_t[3]){qkv, 1, s->conv},
+        0.5);
+    vector(m, mft_in_layer(i, "linear_attn.A_log"), s->v_heads);
+    vector(m, mft_in_layer(i, "linear_attn.dt_bias"), s->v_heads);
+    vector(m, mft_in_layer(i, "linear_attn.norm.weight"), s->v_dim);
+    matrix(m, mft_in_layer(i, "linear_attn.out_proj.weight"), s->hidden, v);
 }
 
 static void experts(maker *m, uint32_t i)
@@ -195,22 +189,19 @@ static void experts(maker *m, uint32_t i)
     static const char *const projs[] = {"gate_proj", "up_proj", "down_proj"};
     const mft_tiny *s = m->spec;
     if (s->fused) {
-        add(m, in_layer(i, "mlp.experts.gate_up_proj"), 3,
+        add(m, mft_in_layer(i, "mlp.experts.gate_up_proj"), 3,
             (const uint64_t[3]){s->n_experts, 2 * s->width, s->hidden}, 1 / sqrt(s->hidden));
-        add(m, in_layer(i, "mlp.experts.down_proj"), 3,
+        add(m, mft_in_layer(i, "mlp.experts.down_proj"), 3,
             (const uint64_t[3]){s->n_experts, s->hidden, s->width}, 1 / sqrt(s->width));
         return;
     }
     for (uint32_t e = 0; e < s->n_experts; e++)
-        for (int p = 0; p < 3; p++) {
-            char name[64];
-            snprintf(name, sizeof name, "mlp.experts.%u.%s.weight", e, projs[p]);
-            matrix(m, in_layer(i, name), p == 2 ? s->hidden : s->width,
-                   p == 2 ? s->width : s->hidden);
-        }
+        for (int p = 0; p < 3; p++)
+            matrix(m, mft_in_layer(i, "mlp.experts.%u.%s.weight", e, projs[p]),
+                   p == 2 ? s->hidden : s->width, p == 2 ? s->width : s->hidden);
 }
 
-mft_tiny_tensors *mft_tiny_make(const mft_tiny *s)
+mft_tensor_list *mft_tiny_make(const mft_tiny *s)
 {
     maker m = {.spec = s, .t = calloc(1, sizeof *m.t), .rng = {s->seed}};
     assert_non_null(m.t);
@@ -220,22 +211,15 @@ mft_tiny_tensors *mft_tiny_make(const mft_tiny *s)
         matrix(&m, "lm_head.weight", s->n_vocab, s->hidden);
     for (uint32_t i = 0; i < s->n_layers; i++) {
         mixer(&m, i);
-        vector(&m, in_layer(i, "post_attention_layernorm.weight"), s->hidden);
-        matrix(&m, in_layer(i, "mlp.gate.weight"), s->n_experts, s->hidden);
-        matrix(&m, in_layer(i, "mlp.shared_expert.gate_proj.weight"), s->shared, s->hidden);
-        matrix(&m, in_layer(i, "mlp.shared_expert.up_proj.weight"), s->shared, s->hidden);
-        matrix(&m, in_layer(i, "mlp.shared_expert.down_proj.weight"), s->hidden, s->shared);
-        matrix(&m, in_layer(i, "mlp.shared_expert_gate.weight"), 1, s->hidden);
+        vector(&m, mft_in_layer(i, "post_attention_layernorm.weight"), s->hidden);
+        matrix(&m, mft_in_layer(i, "mlp.gate.weight"), s->n_experts, s->hidden);
+        matrix(&m, mft_in_layer(i, "mlp.shared_expert.gate_proj.weight"), s->shared, s->hidden);
+        matrix(&m, mft_in_layer(i, "mlp.shared_expert.up_proj.weight"), s->shared, s->hidden);
+        matrix(&m, mft_in_layer(i, "mlp.shared_expert.down_proj.weight"), s->hidden, s->shared);
+        matrix(&m, mft_in_layer(i, "mlp.shared_expert_gate.weight"), 1, s->hidden);
         experts(&m, i);
     }
     return m.t;
-}
-
-void mft_tiny_free(mft_tiny_tensors *t)
-{
-    for (size_t i = 0; i < t->n; i++)
-        free((void *)t->list[i].data);
-    free(t);
 }
 
 /* ---- config.json ---- */
@@ -304,9 +288,9 @@ void mft_tiny_write_config(const char *dir, const mft_tiny *s, const char *key, 
 const char *mft_tiny_write(const mft_tiny *spec)
 {
     const char *dir = mft_folder();
-    mft_tiny_tensors *t = mft_tiny_make(spec);
+    mft_tensor_list *t = mft_tiny_make(spec);
     mft_write_tensors(dir, "model.safetensors", t->list, t->n);
     mft_tiny_write_config(dir, spec, NULL, NULL);
-    mft_tiny_free(t);
+    mft_free_tensors(t);
     return dir;
 }

@@ -23,15 +23,8 @@ void mft_tiny_default(mft_tiny *spec);              /* 2 layers, everything smal
 void mft_tiny_random(mft_tiny *spec, mfi_rng *rng); /* any possible shape, odd ones preferred */
 void mft_tiny_describe(const mft_tiny *spec, char *text, size_t cap); /* for messages */
 
-/* The tensors of a model; change them before they are written. */
-typedef struct mft_tiny_tensors {
-    mft_tensor list[512];
-    char names[512][96];
-    size_t n;
-} mft_tiny_tensors;
-
-mft_tiny_tensors *mft_tiny_make(const mft_tiny *spec);
-void mft_tiny_free(mft_tiny_tensors *tensors);
+/* Release with mft_free_tensors. */
+mft_tensor_list *mft_tiny_make(const mft_tiny *spec);
 /* Writes config.json; `key` (may be NULL) gets this raw JSON value instead, or none if that is
  * NULL. */
 void mft_tiny_write_config(const char *dir, const mft_tiny *spec, const char *key,

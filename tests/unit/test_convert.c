@@ -2,7 +2,6 @@
  * its promise that the output appears whole or not at all. */
 #include "fake/support.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,30 +13,10 @@
 
 #include "base/rng.h"
 #include "convert/convert.h"
-#include "format/format.h"
+#include "fake/model_files.h"
+#include "fake/stored.h"
 
 static const uint32_t widths[] = {2, 3, 4, 5, 6, 8};
-
-/* A path in the test's folder that isn't there yet; in static storage. */
-static const char *fresh(const char *name)
-{
-    static char path[64][512];
-    static int next, n;
-    char *p = path[next++ & 63];
-    snprintf(p, sizeof path[0], "%s/%s-%d", mft_tmpdir(), name, n++);
-    return p;
-}
-
-static size_t n_entries(const char *path)
-{
-    size_t n = 0;
-    DIR *dir = opendir(path);
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir));)
-        n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
 
 static mf_convert_options options_for(const char *in, const char *out)
 {
@@ -46,23 +25,6 @@ static mf_convert_options options_for(const char *in, const char *out)
     o.in_path = in;
     o.out_path = out;
     return o;
-}
-
-static mfi_catalog *open_model(const char *path)
-{
-    mf_error err;
-    mfi_catalog *c = NULL;
-    mft_ok(mfi_format_open(&c, path, &err), &err);
-    return c;
-}
-
-static unsigned char *read_plane(const mfi_catalog *c, const mfi_tensor *t, uint32_t plane)
-{
-    mf_error err;
-    mfi_extent e = mfi_tensor_extent(t, plane, 0, mfi_tensor_rows(t));
-    unsigned char *data = malloc(e.len + 1);
-    mft_ok(mfi_file_read(mfi_catalog_file(c, e.file), data, e.len, e.offset, &err), &err);
-    return data;
 }
 
 /* ---- mlx-lm's own conversion ---- */
@@ -102,7 +64,7 @@ static uint64_t hash_of(const mfi_catalog *c)
     uint64_t h = 0xcbf29ce484222325u;
     for (uint32_t i = 0; i < n_stored; i++) {
         const mfi_tensor *t = mfi_catalog_tensor(c, all[i].id);
-        unsigned char *data = read_plane(c, t, all[i].plane);
+        unsigned char *data = mft_read_plane(c, t, all[i].plane);
         h = fnv1a(h, all[i].name, strlen(all[i].name));
         h = fnv1a(h, data, mfi_tensor_bytes(t, all[i].plane));
         free(data);
@@ -120,7 +82,7 @@ static void compare_hashes(const char *in, const char *hashes, bool all)
     unsigned long long want;
     int n = 0;
     for (; fscanf(f, "%u %u %llx", &bits, &group, &want) == 3; n++) {
-        mf_convert_options o = options_for(in, fresh("mlx"));
+        mf_convert_options o = options_for(in, mft_fresh("mlx"));
         mf_error err;
         if (!all && (n + n / 3) % 3 != 0)
             continue;
@@ -129,7 +91,7 @@ static void compare_hashes(const char *in, const char *hashes, bool all)
         /* Small buffers and shards must not show in the tensors. */
         o.memory_bytes = n % 2 ? 64 * MFI_KIB : 0;
         mft_ok(mfi_convert(&o, n % 3 ? MFI_GIB : 100 * MFI_KIB, &err), &err);
-        mfi_catalog *c = open_model(o.out_path);
+        mfi_catalog *c = mft_catalog_open(o.out_path);
         if (hash_of(c) != want)
             fail_msg("%s, %u bits, group %u: not what mlx-lm writes", in, bits, group);
         assert_true(!all || (n % 3 ? mfi_catalog_n_files(c) == 1 : mfi_catalog_n_files(c) > 2));
@@ -278,7 +240,7 @@ typedef struct spec {
 
 static const char *make_model(spec s)
 {
-    const char *dir = fresh("in");
+    const char *dir = mft_fresh("in");
     assert_int_equal(mkdir(dir, 0755), 0);
     const char *prefix = s.nested ? "model.language_model." : "model.";
     char path[1024], name[128];
@@ -368,7 +330,7 @@ static void source_row(const mfi_catalog *in, const char *name, uint64_t row,
     if (id == MFI_TENSOR_NONE)
         fail_msg("%s: comes from nowhere", name);
     const mfi_tensor *t = mfi_catalog_tensor(in, id);
-    unsigned char *data = read_plane(in, t, 0);
+    unsigned char *data = mft_read_plane(in, t, 0);
     const void *planes[] = {data + row * cols * t->type.bits / 8};
     mfi_dequant_row(t->type, planes, cols, out);
     free(data);
@@ -429,7 +391,7 @@ static void check_output(const mfi_catalog *in, const mfi_catalog *out)
             cols = (uint64_t)t->dims[0] * 4;
         }
         for (uint32_t k = 0; k < mfi_quant_n_planes(t->type); k++)
-            planes[k] = read_plane(out, t, k);
+            planes[k] = mft_read_plane(out, t, k);
         assert_true(cols <= MFI_ARRAY_LEN(x));
         for (uint64_t row = 0; row < rows; row++) {
             source_row(in, name, row, rows_of_expert, cols, x);
@@ -470,15 +432,15 @@ static void keeps_the_weights(void **state)
                   .fused = variant & 2,
                   .kind = variant & 4 ? MFI_Q_F32 : MFI_Q_F16};
         const char *in_path = make_model(s);
-        mfi_catalog *in = open_model(in_path);
+        mfi_catalog *in = mft_catalog_open(in_path);
         for (size_t w = 0; w < MFI_ARRAY_LEN(widths); w++) {
-            mf_convert_options o = options_for(in_path, fresh("out"));
+            mf_convert_options o = options_for(in_path, mft_fresh("out"));
             mf_error err;
             o.bits = widths[w];
             o.dense_bits = widths[(w + 2) % 6];
             o.group_size = 32;
             mft_ok(mf_convert(&o, &err), &err);
-            mfi_catalog *out = open_model(o.out_path);
+            mfi_catalog *out = mft_catalog_open(o.out_path);
             /* Per layer 16 and 3 for the experts, embedding, norm, and the head unless it is tied.
              */
             assert_int_equal(mfi_catalog_n_tensors(out), LAYERS * 19 + 2 + (s.nested ? 1 : 0));
@@ -504,14 +466,14 @@ static void files_beside_the_weights(void **state)
 {
     (void)state;
     for (int nested = 0; nested < 2; nested++) {
-        mf_convert_options o = options_for(make_model((spec){.nested = nested}), fresh("out"));
+        mf_convert_options o = options_for(make_model((spec){.nested = nested}), mft_fresh("out"));
         mf_error err;
         mft_ok(mf_convert(&o, &err), &err);
-        assert_int_equal(n_entries(o.out_path), 7); /* config, weights, and 5 copied */
+        assert_int_equal(mft_n_entries(o.out_path), 7); /* config, weights, and 5 copied */
         char path[1024], *text;
         size_t len;
         snprintf(path, sizeof path, "%s/additional_chat_templates", o.out_path);
-        assert_int_equal(n_entries(path), 1);
+        assert_int_equal(mft_n_entries(path), 1);
         snprintf(path, sizeof path, "%s/additional_chat_templates/tool_use.jinja", o.out_path);
         mft_ok(mfi_file_read_all(path, 100, &text, &len, &err), &err);
         assert_string_equal(text, "{{ tools }}");
@@ -542,7 +504,7 @@ static void files_beside_the_weights(void **state)
         }
         mfi_json_free(&root);
         struct stat a, b; /* as any folder, not as mkdtemp's */
-        const char *other = fresh("folder");
+        const char *other = mft_fresh("folder");
         assert_int_equal(mkdir(other, 0777), 0);
         assert_int_equal(stat(o.out_path, &a), 0);
         assert_int_equal(stat(other, &b), 0);
@@ -559,7 +521,7 @@ static float *read_floats(const mfi_catalog *c, const char *name, uint64_t *n)
     *n = rows * cols;
     float *x = calloc(*n, sizeof *x);
     for (uint32_t k = 0; k < mfi_quant_n_planes(t->type); k++)
-        planes[k] = read_plane(c, t, k);
+        planes[k] = mft_read_plane(c, t, k);
     for (uint64_t r = 0; r < rows; r++) {
         const void *p[3] = {0};
         for (uint32_t k = 0; k < mfi_quant_n_planes(t->type); k++)
@@ -576,15 +538,15 @@ static float *read_floats(const mfi_catalog *c, const char *name, uint64_t *n)
 static void mlx_input(void **state)
 {
     (void)state;
-    const char *first = fresh("first");
+    const char *first = mft_fresh("first");
     mf_error err;
     mf_convert_options o = options_for(make_model((spec){.nested = true}), first);
     mft_ok(mf_convert(&o, &err), &err);
-    o = options_for(first, fresh("second"));
+    o = options_for(first, mft_fresh("second"));
     o.bits = 8;
     o.group_size = 32;
     mft_ok(mf_convert(&o, &err), &err);
-    mfi_catalog *a = open_model(first), *b = open_model(o.out_path);
+    mfi_catalog *a = mft_catalog_open(first), *b = mft_catalog_open(o.out_path);
     assert_int_equal(mfi_catalog_n_tensors(a), mfi_catalog_n_tensors(b));
     for (uint32_t id = 0; id < mfi_catalog_n_tensors(a); id++) {
         const char *name = mfi_catalog_name(a, id);
@@ -611,7 +573,7 @@ static void fails(const mf_convert_options *o, mf_status status, const char *par
 {
     struct stat st;
     bool there = lstat(o->out_path, &st) == 0;
-    size_t before = n_entries(mft_tmpdir());
+    size_t before = mft_n_entries(mft_tmpdir());
     mf_error err = {0};
     mf_status got = mfi_convert(o, 20000, &err);
     if (got != status)
@@ -619,7 +581,7 @@ static void fails(const mf_convert_options *o, mf_status status, const char *par
                  err.message);
     if (!strstr(err.message, part))
         fail_msg("\"%s\" doesn't name %s", err.message, part);
-    assert_int_equal(n_entries(mft_tmpdir()), before);
+    assert_int_equal(mft_n_entries(mft_tmpdir()), before);
     assert_int_equal(lstat(o->out_path, &st) == 0, there);
 }
 
@@ -649,10 +611,10 @@ static void unsuitable_input_is_refused(void **state)
          "gptq"},
     };
     for (size_t i = 0; i < MFI_ARRAY_LEN(cases); i++) {
-        mf_convert_options o = options_for(make_model(cases[i].spec), fresh("out"));
+        mf_convert_options o = options_for(make_model(cases[i].spec), mft_fresh("out"));
         fails(&o, cases[i].status, cases[i].part);
     }
-    mf_convert_options o = options_for(fresh("nowhere"), fresh("out"));
+    mf_convert_options o = options_for(mft_fresh("nowhere"), mft_fresh("out"));
     fails(&o, MF_ERR_FILE_MISSING, "nowhere");
 }
 
@@ -660,7 +622,7 @@ static void options_are_checked(void **state)
 {
     (void)state;
     const char *in = make_model((spec){0});
-    mf_convert_options o = options_for(in, fresh("out"));
+    mf_convert_options o = options_for(in, mft_fresh("out"));
 #define REFUSED(field, value)                                                                      \
     do {                                                                                           \
         mf_convert_options bad = o;                                                                \
@@ -682,7 +644,7 @@ static void options_are_checked(void **state)
     mf_error err;
     mft_ok(mf_convert(&small, &err), &err);
     fails(&small, MF_ERR_ARGUMENT, "exists already"); /* now it does */
-    o.out_path = fresh("missing/out");
+    o.out_path = mft_fresh("missing/out");
     mf_status status = mf_convert(&o, &err);
     assert_int_equal(status, MF_ERR_IO);
 }
@@ -691,7 +653,7 @@ static void bad_values_are_refused(void **state)
 {
     (void)state;
     const char *in = make_model((spec){0});
-    mfi_catalog *c = open_model(in);
+    mfi_catalog *c = mft_catalog_open(in);
     const mfi_tensor *t =
         mfi_catalog_tensor(c, mfi_catalog_find(c, "model.layers.1.mlp.experts.2.up_proj.weight"));
     char path[1024];
@@ -701,7 +663,7 @@ static void bad_values_are_refused(void **state)
     fwrite("\x00\x7e", 2, 1, f); /* NaN in row 5 */
     fclose(f);
     mfi_catalog_close(&c);
-    mf_convert_options o = options_for(in, fresh("out"));
+    mf_convert_options o = options_for(in, mft_fresh("out"));
     fails(&o, MF_ERR_FORMAT, "experts.2.up_proj.weight: row 5");
 }
 
@@ -722,7 +684,7 @@ static bool on_progress(void *user, const char *what, const char *unit, uint64_t
     s->last = done;
     s->total = total;
     if (++s->calls == s->stop_at) {
-        s->n_seen = n_entries(s->dir);
+        s->n_seen = mft_n_entries(s->dir);
         return false;
     }
     if (s->stop_at)
@@ -734,12 +696,12 @@ static void cancelling_leaves_nothing(void **state)
 {
     (void)state;
     stopper s = {.dir = mft_tmpdir()};
-    mf_convert_options o = options_for(make_model((spec){0}), fresh("out"));
+    mf_convert_options o = options_for(make_model((spec){0}), mft_fresh("out"));
     o.progress = on_progress;
     o.progress_user = &s;
     for (int stop_at = 1; stop_at <= 3; stop_at++) {
         s = (stopper){.dir = mft_tmpdir(), .stop_at = stop_at};
-        size_t before = n_entries(mft_tmpdir());
+        size_t before = mft_n_entries(mft_tmpdir());
         fails(&o, MF_ERR_CANCELLED, "cancelled");
         assert_int_equal(s.calls, stop_at);
         assert_int_equal(s.n_seen, before + 1); /* there was something to remove */
@@ -755,7 +717,7 @@ static void cancelling_leaves_nothing(void **state)
 static void full_drive_leaves_nothing(void **state)
 {
     (void)state;
-    mf_convert_options o = options_for(make_model((spec){0}), fresh("out"));
+    mf_convert_options o = options_for(make_model((spec){0}), mft_fresh("out"));
     struct rlimit old, limit;
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
@@ -766,12 +728,12 @@ static void full_drive_leaves_nothing(void **state)
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
         struct stat st;
         mf_error err;
-        size_t before = n_entries(mft_tmpdir());
+        size_t before = mft_n_entries(mft_tmpdir());
         mf_status status = mf_convert(&o, &err);
         setrlimit(RLIMIT_FSIZE, &old); /* cmocka writes, too */
         if (status != MF_ERR_DISK_FULL)
             fail_msg("limit %d: %s", (int)sizes[i], mf_status_name(status));
-        assert_int_equal(n_entries(mft_tmpdir()), before);
+        assert_int_equal(mft_n_entries(mft_tmpdir()), before);
         assert_int_equal(stat(o.out_path, &st), -1);
     }
     signal(SIGXFSZ, handler);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fake/evaluate.h"
 #include "fake/family_model.h"
 #include "fake/gguf_files.h"
 #include "fake/model_files.h"
@@ -16,17 +17,6 @@
 #include "fake/tiny_latent.h"
 #include "format/format.h"
 #include "quant/quant.h"
-
-enum { N_IDS = 24 };
-
-static const char *fresh(void)
-{
-    static char path[16][512];
-    static int n;
-    char *p = path[n & 15];
-    snprintf(p, sizeof path[0], "%s/%d.gguf", mft_tmpdir(), n++);
-    return p;
-}
 
 static mf_status try_convert(const char *in, const char *out, const char *type, mf_error *err)
 {
@@ -42,73 +32,16 @@ static mf_status try_convert(const char *in, const char *out, const char *type, 
 static const char *convert(const char *in, const char *type)
 {
     mf_error err;
-    const char *out = fresh();
+    const char *out = mft_fresh("m.gguf");
     mft_ok(try_convert(in, out, type, &err), &err);
     return out;
 }
 
 /* ---- what is computed ---- */
 
-typedef struct capture {
-    float *logits;
-    size_t n;
-} capture;
-
-static bool take_logits(void *user, size_t index, const float *row, size_t n)
-{
-    capture *c = user;
-    c->logits = realloc(c->logits, (index + 1) * n * sizeof *row);
-    memcpy(c->logits + index * n, row, n * sizeof *row);
-    c->n = (index + 1) * n;
-    return true;
-}
-
-static capture evaluate(const char *path)
-{
-    mf_error err;
-    mf_engine *engine;
-    mf_session *session;
-    mf_model_info info;
-    mf_engine_options o;
-    mf_engine_options_default(&o);
-    o.model_path = path;
-    o.activations = MF_ACTIVATIONS_F32;
-    o.ctx = 64;
-    o.n_threads = 1;
-    mft_ok(mf_engine_open(&engine, &o, &err), &err);
-    mft_ok(mf_session_open(&session, engine, &err), &err);
-    mf_engine_info(engine, &info);
-    int32_t ids[N_IDS];
-    for (int i = 0; i < N_IDS; i++)
-        ids[i] = (int32_t)((uint32_t)(i * 67 + 5) % info.n_vocab);
-    capture c = {0};
-    mf_eval_outputs out = {sizeof out, take_logits, NULL, &c};
-    mft_ok(mf_session_eval(session, ids, N_IDS, &out, &err), &err);
-    mf_session_close(&session);
-    mf_engine_close(&engine);
-    return c;
-}
-
-/* 0 only for the same bits. */
-static double nmse(const char *path_a, const char *path_b)
-{
-    capture a = evaluate(path_a), b = evaluate(path_b);
-    double d = 0, s = 0;
-    assert_int_equal(a.n, b.n);
-    for (size_t i = 0; i < a.n; i++) {
-        d += ((double)a.logits[i] - b.logits[i]) * ((double)a.logits[i] - b.logits[i]);
-        s += (double)b.logits[i] * b.logits[i];
-    }
-    bool same = memcmp(a.logits, b.logits, a.n * sizeof *a.logits) == 0;
-    free(a.logits);
-    free(b.logits);
-    assert_true(s > 0);
-    return same ? 0 : d / s + 1e-30;
-}
-
 static void near(const char *what, const char *got, const char *want, double limit)
 {
-    double e = nmse(got, want);
+    double e = mft_nmse_of(got, want, 1);
     printf("  %s: NMSE %.2g\n", what, e);
     if (!(e <= limit))
         fail_msg("%s: NMSE %g, at most %g", what, e, limit);
@@ -349,7 +282,7 @@ static void gpt_oss(void **state)
 static void refused(const char *in)
 {
     mf_error err;
-    const char *out = fresh();
+    const char *out = mft_fresh("m.gguf");
     assert_int_equal(try_convert(in, out, "f32", &err), MF_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "GGUF can't hold"));
     assert_int_equal(access(out, F_OK), -1);

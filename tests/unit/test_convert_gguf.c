@@ -1,10 +1,10 @@
 /* Conversion to GGUF: what is computed from the file is, to the bit, what is computed from its
  * source; the file keeps the promises of every output. That llama.cpp reads it, too, is checked by
  * tools/llama_compare.py. */
+#include "fake/evaluate.h"
 #include "fake/model_files.h"
 #include "fake/support.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,28 +16,6 @@
 #include "base/limits.h"
 #include "format/format.h"
 #include "quant/quant.h"
-
-enum { N_IDS = 24 };
-
-static const char *fresh(const char *name)
-{
-    static char path[32][512];
-    static int n;
-    char *p = path[n & 31];
-    snprintf(p, sizeof path[0], "%s/%s-%d.gguf", mft_tmpdir(), name, n++);
-    return p;
-}
-
-static size_t n_entries(const char *path)
-{
-    size_t n = 0;
-    DIR *dir = opendir(path);
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir));)
-        n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
 
 static mf_convert_options options_for(const char *in, const char *out, const char *type)
 {
@@ -53,64 +31,13 @@ static mf_convert_options options_for(const char *in, const char *out, const cha
 static const char *convert(const char *in, const char *type)
 {
     mf_error err;
-    const char *out = fresh(type);
+    const char *out = mft_fresh("m.gguf");
     mf_convert_options o = options_for(in, out, type);
     mft_ok(mf_convert(&o, &err), &err);
     return out;
 }
 
 /* ---- what is computed ---- */
-
-typedef struct capture {
-    float *logits;
-    size_t n;
-} capture;
-
-static bool take_logits(void *user, size_t index, const float *row, size_t n)
-{
-    capture *c = user;
-    c->logits = realloc(c->logits, (index + 1) * n * sizeof *row);
-    memcpy(c->logits + index * n, row, n * sizeof *row);
-    c->n = (index + 1) * n;
-    return true;
-}
-
-static capture evaluate(const char *path)
-{
-    mf_error err;
-    mf_engine *engine;
-    mf_session *session;
-    mf_model_info info;
-    mf_engine_options o;
-    mf_engine_options_default(&o);
-    o.model_path = path;
-    o.activations = MF_ACTIVATIONS_F32;
-    o.ctx = 64;
-    o.n_threads = 2;
-    mft_ok(mf_engine_open(&engine, &o, &err), &err);
-    mft_ok(mf_session_open(&session, engine, &err), &err);
-    mf_engine_info(engine, &info);
-    int32_t ids[N_IDS];
-    for (int i = 0; i < N_IDS; i++)
-        ids[i] = (int32_t)((uint32_t)(i * 67 + 5) % info.n_vocab);
-    capture c = {0};
-    mf_eval_outputs out = {sizeof out, take_logits, NULL, &c};
-    mft_ok(mf_session_eval(session, ids, N_IDS, &out, &err), &err);
-    mf_session_close(&session);
-    mf_engine_close(&engine);
-    return c;
-}
-
-static double nmse(capture a, capture b)
-{
-    double d = 0, s = 0;
-    assert_int_equal(a.n, b.n);
-    for (size_t i = 0; i < a.n; i++) {
-        d += ((double)a.logits[i] - b.logits[i]) * ((double)a.logits[i] - b.logits[i]);
-        s += (double)b.logits[i] * b.logits[i];
-    }
-    return d / s;
-}
 
 /* Every tensor of two GGUF files has the same bytes. */
 static void assert_same_tensors(const char *path_a, const char *path_b)
@@ -161,18 +88,16 @@ static void test_same_bits(void **state)
     if (!family(0))
         mft_skip("no oracle");
     for (size_t f = 0; f < 4; f++) {
-        capture want = evaluate(family(f));
+        mft_logits want = mft_evaluate(family(f), 2);
         for (size_t t = 0; t < 3; t++) {
-            capture got = evaluate(convert(family(f), types[t].type));
-            double e = nmse(got, want);
+            mft_logits got = mft_evaluate(convert(family(f), types[t].type), 2);
+            double e = mft_nmse(got, want);
             printf("  %s %s: NMSE %.2g\n", families[f], types[t].type, e);
-            if (types[t].limit == 0 && memcmp(got.logits, want.logits, want.n * sizeof(float)) != 0)
-                fail_msg("%s as %s: logits differ, NMSE %g", families[f], types[t].type, e);
             if (!(e <= types[t].limit))
                 fail_msg("%s as %s: NMSE %g", families[f], types[t].type, e);
-            free(got.logits);
+            free(got.values);
         }
-        free(want.logits);
+        free(want.values);
     }
 }
 
@@ -206,15 +131,16 @@ static void test_pocket(void **state)
     (void)state;
     mf_error err;
     const char *f32 = convert(pocket(), "f32"), *q4 = convert(pocket(), "q4_k");
-    capture want = evaluate(pocket()), exact = evaluate(f32), coarse = evaluate(q4);
-    double e = nmse(exact, want), e4 = nmse(coarse, want);
+    mft_logits want = mft_evaluate(pocket(), 2), exact = mft_evaluate(f32, 2),
+               coarse = mft_evaluate(q4, 2);
+    double e = mft_nmse(exact, want), e4 = mft_nmse(coarse, want);
     printf("  f32: NMSE %.2g, q4_k: NMSE %.2g\n", e, e4);
     assert_true(
         e == 0); /* the same bits: q * scale + bias in float is what the engine multiplies with */
     assert_true(e4 < 0.15);
-    free(want.logits);
-    free(exact.logits);
-    free(coarse.logits);
+    free(want.values);
+    free(exact.values);
+    free(coarse.values);
 
     mfi_catalog *c = NULL;
     mft_ok(mfi_format_open(&c, q4, &err), &err);
@@ -261,8 +187,7 @@ static void test_threads_and_memory(void **state)
 {
     (void)state;
     mf_error err;
-    size_t len_a, len_b;
-    const char *a = fresh("t1"), *b = fresh("t5");
+    const char *a = mft_fresh("t1.gguf"), *b = mft_fresh("t5.gguf");
     mf_convert_options o = options_for(pocket(), a, "q4_0");
     o.n_threads = 1;
     o.memory_bytes = 40000; /* a row or two at a time */
@@ -271,11 +196,7 @@ static void test_threads_and_memory(void **state)
     o.n_threads = 5;
     o.memory_bytes = 0;
     mft_ok(mf_convert(&o, &err), &err);
-    unsigned char *file_a = mft_read(a, &len_a), *file_b = mft_read(b, &len_b);
-    assert_int_equal(len_a, len_b);
-    assert_memory_equal(file_a, file_b, len_a);
-    free(file_a);
-    free(file_b);
+    mft_same_file(a, b);
 }
 
 /* ---- refusals ---- */
@@ -292,8 +213,8 @@ static void test_refusals(void **state)
 {
     (void)state;
     mf_error err;
-    size_t before = n_entries(mft_tmpdir());
-    const char *out = fresh("no");
+    size_t before = mft_n_entries(mft_tmpdir());
+    const char *out = mft_fresh("no.gguf");
 
     mf_convert_options o = options_for(pocket(), out, "q5_k");
     assert_int_equal(mf_convert(&o, &err), MF_ERR_ARGUMENT);
@@ -323,12 +244,12 @@ static void test_refusals(void **state)
     setrlimit(RLIMIT_FSIZE, &old);
     assert_int_equal(status, MF_ERR_DISK_FULL);
 
-    assert_int_equal(n_entries(mft_tmpdir()), before);
+    assert_int_equal(mft_n_entries(mft_tmpdir()), before);
 
     mft_ok(mf_convert(&o, &err), &err);
     assert_int_equal(mf_convert(&o, &err), MF_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "exists already"));
-    assert_int_equal(n_entries(mft_tmpdir()), before + 1);
+    assert_int_equal(mft_n_entries(mft_tmpdir()), before + 1);
 }
 
 int main(void)

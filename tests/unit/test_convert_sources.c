@@ -9,20 +9,10 @@
 #include <sys/stat.h>
 
 #include "base/rng.h"
+#include "fake/evaluate.h"
 #include "fake/gguf_files.h"
 #include "fake/model_files.h"
-#include "format/format.h"
-
-enum { N_IDS = 24 };
-
-static const char *fresh(const char *name)
-{
-    static char path[32][512];
-    static int n;
-    char *p = path[n & 31];
-    snprintf(p, sizeof path[0], "%s/%d-%s", mft_tmpdir(), n++, name);
-    return p;
-}
+#include "fake/stored.h"
 
 /* To GGUF (type) or to MLX (bits, groups of 32). */
 static const char *convert(const char *in, const char *type, uint32_t bits)
@@ -31,86 +21,13 @@ static const char *convert(const char *in, const char *type, uint32_t bits)
     mf_convert_options o;
     mf_convert_options_default(&o);
     o.in_path = in;
-    o.out_path = fresh(type ? "m.gguf" : "mlx");
+    o.out_path = mft_fresh(type ? "m.gguf" : "mlx");
     o.type = type;
     o.bits = bits;
     o.group_size = 32;
     o.n_threads = 2;
     mft_ok(mf_convert(&o, &err), &err);
     return o.out_path;
-}
-
-static mfi_catalog *open_model(const char *path)
-{
-    mf_error err;
-    mfi_catalog *c = NULL;
-    mft_ok(mfi_format_open(&c, path, &err), &err);
-    return c;
-}
-
-static unsigned char *read_plane(const mfi_catalog *c, const mfi_tensor *t, uint32_t plane)
-{
-    mf_error err;
-    mfi_extent e = mfi_tensor_extent(t, plane, 0, mfi_tensor_rows(t));
-    unsigned char *data = malloc(e.len + 1);
-    mft_ok(mfi_file_read(mfi_catalog_file(c, e.file), data, e.len, e.offset, &err), &err);
-    return data;
-}
-
-/* ---- what is computed ---- */
-
-typedef struct capture {
-    float *logits;
-    size_t n;
-} capture;
-
-static bool take_logits(void *user, size_t index, const float *row, size_t n)
-{
-    capture *c = user;
-    c->logits = realloc(c->logits, (index + 1) * n * sizeof *row);
-    memcpy(c->logits + index * n, row, n * sizeof *row);
-    c->n = (index + 1) * n;
-    return true;
-}
-
-static capture evaluate(const char *path)
-{
-    mf_error err;
-    mf_engine *engine;
-    mf_session *session;
-    mf_model_info info;
-    mf_engine_options o;
-    mf_engine_options_default(&o);
-    o.model_path = path;
-    o.activations = MF_ACTIVATIONS_F32;
-    o.ctx = 64;
-    o.n_threads = 2;
-    mft_ok(mf_engine_open(&engine, &o, &err), &err);
-    mft_ok(mf_session_open(&session, engine, &err), &err);
-    mf_engine_info(engine, &info);
-    int32_t ids[N_IDS];
-    for (int i = 0; i < N_IDS; i++)
-        ids[i] = (int32_t)((uint32_t)(i * 67 + 5) % info.n_vocab);
-    capture c = {0};
-    mf_eval_outputs out = {sizeof out, take_logits, NULL, &c};
-    mft_ok(mf_session_eval(session, ids, N_IDS, &out, &err), &err);
-    mf_session_close(&session);
-    mf_engine_close(&engine);
-    return c;
-}
-
-static double nmse(const char *path_a, const char *path_b)
-{
-    capture a = evaluate(path_a), b = evaluate(path_b);
-    double d = 0, s = 0;
-    assert_int_equal(a.n, b.n);
-    for (size_t i = 0; i < a.n; i++) {
-        d += ((double)a.logits[i] - b.logits[i]) * ((double)a.logits[i] - b.logits[i]);
-        s += (double)b.logits[i] * b.logits[i];
-    }
-    free(a.logits);
-    free(b.logits);
-    return d / s;
 }
 
 /* ---- what is written ---- */
@@ -133,7 +50,7 @@ static void compare_floats(const char *name, const mfi_tensor *a, const mfi_tens
 /* Two MLX folders hold the same: to the bit where quantised types agree. Returns how many did. */
 static uint32_t compare_folders(const char *path_a, const char *path_b)
 {
-    mfi_catalog *a = open_model(path_a), *b = open_model(path_b);
+    mfi_catalog *a = mft_catalog_open(path_a), *b = mft_catalog_open(path_b);
     uint32_t n_equal = 0;
     assert_int_equal(mfi_catalog_n_tensors(a), mfi_catalog_n_tensors(b));
     for (uint32_t id = 0; id < mfi_catalog_n_tensors(a); id++) {
@@ -146,7 +63,7 @@ static uint32_t compare_folders(const char *path_a, const char *path_b)
         bool mlx = ta->type.kind == MFI_Q_MLX, same = mlx && mfi_qtype_equal(ta->type, tb->type);
         n_equal += same;
         for (uint32_t k = 0; k < mfi_quant_n_planes(ta->type); k++) {
-            unsigned char *x = read_plane(a, ta, k), *y = read_plane(b, tb, k);
+            unsigned char *x = mft_read_plane(a, ta, k), *y = mft_read_plane(b, tb, k);
             if (same && memcmp(x, y, mfi_tensor_bytes(ta, k)) != 0)
                 fail_msg("%s: plane %u differs", name, k);
             if (!mlx)
@@ -176,7 +93,7 @@ static void gguf_of_every_family(void **state)
         const char *want = convert(in, NULL, 6);
         const char *got = convert(convert(in, "bf16", 0), NULL, 6);
         uint32_t n = compare_folders(got, want);
-        double e = nmse(got, want);
+        double e = mft_nmse_of(got, want, 2);
         printf("  %s: %u tensors to the bit; NMSE of the logits %.2g\n", families[f], n, e);
         assert_true(n > 20);
         assert_true(e < 0.02); /* routers have float32 scales in one, bfloat16 in the other */
@@ -194,7 +111,7 @@ static void gguf_of_block_types(void **state)
         const char *in = mft_unpack(files[i], mft_folder());
         if (!in)
             mft_skip("no oracle, or no xz");
-        double e = nmse(convert(in, NULL, 8), in);
+        double e = mft_nmse_of(convert(in, NULL, 8), in, 2);
         printf("  %s: NMSE %.2g\n", files[i], e);
         assert_true(e < 5e-3);
     }
@@ -325,11 +242,11 @@ static void packed_fp8(void **state)
                ",\"quantization_config\":{\"quant_method\":\"fp8\","
                "\"weight_block_size\":[128,128]}");
     write_twin(bf16, t.bf16, t.n_bf16, "");
-    double e = nmse(fp8, bf16);
+    double e = mft_nmse_of(fp8, bf16, 2);
     printf("  FP8 against its values: NMSE %.2g\n", e);
     assert_true(e < 1e-12);
     compare_folders(convert(fp8, NULL, 4), convert(bf16, NULL, 4));
-    e = nmse(convert(fp8, "f32", 0), bf16);
+    e = mft_nmse_of(convert(fp8, "f32", 0), bf16, 2);
     assert_true(e < 1e-12);
     for (size_t i = 0; i < t.n_bf16; i++)
         free((void *)t.bf16[i].data);
@@ -352,7 +269,7 @@ static void refusals(void **state)
     mft_gguf_write(&g, dir, "a.gguf");
     mf_convert_options_default(&o);
     o.in_path = mft_path(dir, "a.gguf");
-    o.out_path = fresh("no");
+    o.out_path = mft_fresh("no");
     mf_status status = mf_convert(&o, &err);
     assert_true(status == MF_ERR_UNSUPPORTED || status == MF_ERR_EMPTY_MANIFEST);
     assert_non_null(strstr(err.message, "a.gguf"));

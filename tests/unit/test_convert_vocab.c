@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "fake/family_model.h"
 #include "fake/model_files.h"
+#include "fake/spm_files.h"
 #include "format/format.h"
 
 #define MARK  "\xe2\x96\x81"
@@ -96,34 +97,6 @@ static void pre_tokenizers(void **state)
 
 /* ---- SentencePiece ---- */
 
-static void put_varint(mfi_buf *b, uint64_t v)
-{
-    do {
-        unsigned char byte = (unsigned char)((v & 0x7f) | (v > 0x7f ? 0x80 : 0));
-        mfi_buf_append(b, &byte, 1);
-        v >>= 7;
-    } while (v);
-}
-
-static void put_bytes(mfi_buf *b, uint32_t field, const void *bytes, size_t len)
-{
-    put_varint(b, (uint64_t)field << 3 | 2);
-    put_varint(b, len);
-    mfi_buf_append(b, bytes, len);
-}
-
-static void put_piece(mfi_buf *model, const char *text, float score, int type)
-{
-    mfi_buf piece = {0};
-    put_bytes(&piece, 1, text, strlen(text));
-    put_varint(&piece, 2 << 3 | 5);
-    mfi_buf_append(&piece, &score, 4);
-    put_varint(&piece, 3 << 3);
-    put_varint(&piece, (uint64_t)type);
-    put_bytes(model, 1, piece.data, piece.len);
-    mfi_buf_free(&piece);
-}
-
 /* Merges by score that are not those by length: "lo" before "el". */
 static void write_model(const char *dir, int model_type)
 {
@@ -131,26 +104,21 @@ static void write_model(const char *dir, int model_type)
                                          MARK,     "h",  "e",  "l",   "o",     "w",
                                          "r",      "d",  "ld", "or",  "wor",   MARK "w"};
     mfi_buf model = {0}, trainer = {0}, normalizer = {0};
-    put_piece(&model, "<unk>", 0, 2);
-    put_piece(&model, "<s>", 0, 3);
-    put_piece(&model, "</s>", 0, 3);
+    mft_spm_piece(&model, "<unk>", strlen("<unk>"), 0, 2);
+    mft_spm_piece(&model, "<s>", strlen("<s>"), 0, 3);
+    mft_spm_piece(&model, "</s>", strlen("</s>"), 0, 3);
     for (int i = 0; i < 256; i++) {
         char byte[8];
         snprintf(byte, sizeof byte, "<0x%02X>", i);
-        put_piece(&model, byte, 0, 6);
+        mft_spm_piece(&model, byte, strlen(byte), 0, 6);
     }
     for (size_t i = 0; i < MFI_ARRAY_LEN(pieces); i++)
-        put_piece(&model, pieces[i], -(float)(i * 7 % 18), 1);
-    put_varint(&trainer, 3 << 3);
-    put_varint(&trainer, (uint64_t)model_type);
-    put_bytes(&model, 2, trainer.data, trainer.len);
-    put_varint(&normalizer, 4 << 3); /* runs of spaces stay */
-    put_varint(&normalizer, 0);
-    put_bytes(&model, 3, normalizer.data, normalizer.len);
-    mft_write(dir, "tokenizer.model", model.data, model.len);
-    mfi_buf_free(&model);
-    mfi_buf_free(&trainer);
-    mfi_buf_free(&normalizer);
+        mft_spm_piece(&model, pieces[i], strlen(pieces[i]), -(float)(i * 7 % 18), 1);
+    mft_spm_number(&trainer, 3, (uint64_t)model_type);
+    mft_spm_message(&model, 2, &trainer);
+    mft_spm_number(&normalizer, 4, 0); /* runs of spaces stay */
+    mft_spm_message(&model, 3, &normalizer);
+    mft_write_buf(dir, "tokenizer.model", &model);
 }
 
 /* Release the ids with mf_free. */

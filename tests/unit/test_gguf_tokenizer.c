@@ -14,29 +14,6 @@
 #include "text/pre_types.h"
 #include "text/pretok.h"
 
-static bool same_ids(const mfi_json *want, const int32_t *ids, size_t n)
-{
-    bool same = mfi_json_len(want) == n;
-    for (size_t i = 0; same && i < n; i++) {
-        int64_t id = -1;
-        same = mfi_json_i64(mfi_json_at(want, i), &id) && id == ids[i];
-    }
-    return same;
-}
-
-static void check_text(const mf_tokenizer *t, const mfi_json *v, const char *key, bool special)
-{
-    size_t len, n;
-    const char *text = mfi_json_str(mfi_json_get(v, "text"), &len);
-    int32_t *ids;
-    mf_error err;
-    assert_non_null(text);
-    mft_ok(mf_tokenizer_encode(t, text, len, special, &ids, &n, &err), &err);
-    if (!same_ids(mfi_json_get(v, key), ids, n))
-        fail_msg("%s differ for \"%s\"", key, text);
-    mf_free(ids);
-}
-
 /* ---- the oracle's models ---- */
 
 static void llama_cpp(void **state)
@@ -57,7 +34,7 @@ static void llama_cpp(void **state)
         mft_ok(mf_tokenizer_open(&t, folder ? dir : path, &err), &err);
         assert_int_equal(mf_tokenizer_n_vocab(t), 320);
         for (size_t i = 0; i < mfi_json_len(cases); i++)
-            check_text(t, mfi_json_at(cases, i), "ids", true); /* there is no BOS to add */
+            mft_check_ids(t, mfi_json_at(cases, i), "ids", true); /* there is no BOS to add */
         size_t len;
         assert_memory_equal(mf_tokenizer_piece(t, 319, true, &len), "<|im_end|>", 10);
         assert_int_equal(len, 10);
@@ -184,14 +161,7 @@ static void check_oracle(const char *name, const char *pre, int64_t bos)
 {
     if (MFT_SANITIZED && strcmp(name, "pocket") != 0)
         mft_skip("%s: too large under a sanitizer", name);
-    char file[128];
-    snprintf(file, sizeof file, "tokenizers/%s/tokenizer.json.xz", name);
-    const char *packed = mft_oracle(file);
-    if (!packed)
-        mft_skip("no oracle");
-    const char *json = mft_unxz(packed, "t.json");
-    if (!json)
-        mft_skip("no xz");
+    const char *json = mft_unpack_tokenizer(name);
     const char *dir = mft_folder();
     write_gguf(json, pre, bos, dir);
     unlink(json);
@@ -199,24 +169,7 @@ static void check_oracle(const char *name, const char *pre, int64_t bos)
     mf_error err;
     mft_ok(mf_tokenizer_open(&t, dir, &err), &err);
     unlink(mft_path(dir, "vocab.gguf"));
-    snprintf(file, sizeof file, "tokenizers/%s/vectors.jsonl.xz", name);
-    const char *vectors = mft_unxz(mft_oracle(file), "v.jsonl");
-    FILE *f = fopen(vectors, "rb");
-    assert_non_null(f);
-    char *line = NULL;
-    size_t cap = 0, n_lines = 0;
-    for (ssize_t len; (len = getline(&line, &cap, f)) > 0; n_lines++) {
-        mfi_json *v = NULL;
-        mft_ok(mfi_json_parse(line, (size_t)len - (line[len - 1] == '\n'), "vectors", &v, &err),
-               &err);
-        check_text(t, v, "ids", false);
-        check_text(t, v, "ids_special", true);
-        mfi_json_free(&v);
-    }
-    assert_int_equal(n_lines, 1500);
-    free(line);
-    fclose(f);
-    unlink(vectors);
+    mft_check_vectors(t, name);
     mf_tokenizer_close(&t);
 }
 

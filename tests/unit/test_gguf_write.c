@@ -2,7 +2,6 @@
  * its promise that a file appears whole or not at all. */
 #include "fake/support.h"
 
-#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,26 +10,7 @@
 #include <sys/stat.h>
 
 #include "convert/gguf_write.h"
-
-static const char *fresh(const char *name)
-{
-    static char path[16][512];
-    static int n;
-    char *p = path[n & 15];
-    snprintf(p, sizeof path[0], "%s/%s-%d.gguf", mft_tmpdir(), name, n++);
-    return p;
-}
-
-static size_t n_entries(void)
-{
-    size_t n = 0;
-    DIR *dir = opendir(mft_tmpdir());
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir));)
-        n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
+#include "fake/model_files.h"
 
 static unsigned char *read_file(const char *path, size_t *len)
 {
@@ -71,7 +51,7 @@ static void test_bytes(void **state)
 {
     (void)state;
     mf_error err;
-    const char *path = fresh("bytes");
+    const char *path = mft_fresh("bytes.gguf");
     mfi_gguf_out g;
     mft_ok(mfi_gguf_create(&g, path, &err), &err);
     mfi_gguf_key_str(&g, "a", "hi");
@@ -125,7 +105,7 @@ static void test_long_metadata(void **state)
     (void)state;
     enum { N = 30000 };
     mf_error err;
-    const char *path = fresh("long");
+    const char *path = mft_fresh("long.gguf");
     mfi_gguf_out g;
     mft_ok(mfi_gguf_create(&g, path, &err), &err);
     mfi_gguf_array(&g, "tokens", MFI_GGUF_STRING, N);
@@ -185,14 +165,14 @@ static void test_refusals(void **state)
          "overflows"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        size_t before = n_entries();
+        size_t before = mft_n_entries(mft_tmpdir());
         mfi_gguf_out g;
-        mft_ok(mfi_gguf_create(&g, fresh("bad"), &err), &err);
+        mft_ok(mfi_gguf_create(&g, mft_fresh("bad.gguf"), &err), &err);
         mfi_gguf_tensor t = cases[i].t;
         assert_int_equal(mfi_gguf_layout(&g, &t, 1, &err), cases[i].status);
         assert_non_null(strstr(err.message, cases[i].text));
         mfi_gguf_close(&g);
-        assert_int_equal(n_entries(), before);
+        assert_int_equal(mft_n_entries(mft_tmpdir()), before);
     }
 }
 
@@ -201,7 +181,7 @@ static void test_no_replace(void **state)
 {
     (void)state;
     mf_error err;
-    const char *path = fresh("taken");
+    const char *path = mft_fresh("taken.gguf");
     mfi_gguf_out g;
     mft_ok(mfi_gguf_create(&g, path, &err), &err);
     mft_ok(mfi_gguf_layout(&g, NULL, 0, &err), &err);
@@ -209,17 +189,17 @@ static void test_no_replace(void **state)
     assert_non_null(f);
     fputs("mine", f);
     fclose(f);
-    size_t before = n_entries(), len;
+    size_t before = mft_n_entries(mft_tmpdir()), len;
     assert_int_equal(mfi_gguf_finish(&g, &err), MF_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "exists already"));
     mfi_gguf_close(&g);
-    assert_int_equal(n_entries(), before - 1); /* the staging folder */
+    assert_int_equal(mft_n_entries(mft_tmpdir()), before - 1); /* the staging folder */
     unsigned char *got = read_file(path, &len);
     assert_int_equal(len, 4);
     free(got);
     assert_int_equal(mfi_gguf_create(&g, path, &err), MF_ERR_ARGUMENT);
     mfi_gguf_close(&g);
-    assert_int_equal(n_entries(), before - 1);
+    assert_int_equal(mft_n_entries(mft_tmpdir()), before - 1);
 }
 
 /* A drive that is full is met while metadata is put, where nothing is returned, or at layout. */
@@ -231,7 +211,7 @@ static void test_full(void **state)
     } cases[] = {{100000, 20000}, {300000, 100}};
     for (size_t i = 0; i < 2; i++) {
         mf_error err;
-        size_t before = n_entries();
+        size_t before = mft_n_entries(mft_tmpdir());
         struct rlimit old, small;
         getrlimit(RLIMIT_FSIZE, &old);
         signal(SIGXFSZ, SIG_IGN);
@@ -239,7 +219,7 @@ static void test_full(void **state)
         small.rlim_cur = cases[i].limit;
         setrlimit(RLIMIT_FSIZE, &small);
         mfi_gguf_out g;
-        mft_ok(mfi_gguf_create(&g, fresh("full"), &err), &err);
+        mft_ok(mfi_gguf_create(&g, mft_fresh("full.gguf"), &err), &err);
         mfi_gguf_array(&g, "a", MFI_GGUF_STRING, cases[i].n_strings);
         for (uint64_t k = 0; k < cases[i].n_strings; k++)
             mfi_gguf_put_str(&g, "0123456789", 10);
@@ -249,7 +229,7 @@ static void test_full(void **state)
         setrlimit(RLIMIT_FSIZE, &old);
         mfi_gguf_close(&g);
         assert_int_equal(status, MF_ERR_DISK_FULL);
-        assert_int_equal(n_entries(), before);
+        assert_int_equal(mft_n_entries(mft_tmpdir()), before);
     }
 }
 

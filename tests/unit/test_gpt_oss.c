@@ -230,7 +230,7 @@ static void bad_tensors(void **state)
         s.n_layers = 2;
         s.mxfp4 = mxfp4;
         const char *dir = mft_folder();
-        mft_oss_tensors *t = mft_oss_make(&s);
+        mft_tensor_list *t = mft_oss_make(&s);
         mft_oss_write_config(dir, &s, NULL, NULL);
         for (size_t i = 0; i < t->n; i++) {
             mft_tensor kept = t->list[i];
@@ -247,7 +247,7 @@ static void bad_tensors(void **state)
             refused(status, MF_ERR_TENSOR_SHAPE, &err, "model.safetensors");
             t->list[i] = kept;
         }
-        mft_oss_free(t);
+        mft_free_tensors(t);
     }
 }
 
@@ -259,10 +259,10 @@ static void mixed_layers(void **state)
     mf_error err;
     mft_oss_default(&s);
     s.n_layers = 2;
-    mft_oss_tensors *quantised = mft_oss_make(&s);
+    mft_tensor_list *quantised = mft_oss_make(&s);
     s.mxfp4 = false;
-    mft_oss_tensors *floats = mft_oss_make(&s);
-    mft_oss_tensors mixed = {.n = 0};
+    mft_tensor_list *floats = mft_oss_make(&s);
+    mft_tensor_list mixed = {.n = 0};
     for (size_t i = 0; i < quantised->n; i++)
         if (strstr(quantised->names[i], "layers.0.") || !strstr(quantised->names[i], "layers."))
             mixed.list[mixed.n++] = quantised->list[i];
@@ -275,8 +275,8 @@ static void mixed_layers(void **state)
     mft_write_tensors(dir, "model.safetensors", mixed.list, mixed.n);
     mf_status status = try_model(dir, &err);
     refused(status, MF_ERR_TENSOR_SHAPE, &err, "layers.1.mlp.experts.gate_up_proj");
-    mft_oss_free(quantised);
-    mft_oss_free(floats);
+    mft_free_tensors(quantised);
+    mft_free_tensors(floats);
 }
 
 /* Writing it would lose the biases: refused, with nothing left behind. */

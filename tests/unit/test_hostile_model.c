@@ -57,7 +57,7 @@ static void one_line(mf_status status, const mf_error *err, const char *names, c
 
 /* ---- tensors ---- */
 
-static void write_model(const char *dir, const mft_tiny *s, const mft_tiny_tensors *t)
+static void write_model(const char *dir, const mft_tiny *s, const mft_tensor_list *t)
 {
     mft_write_tensors(dir, "model.safetensors", t->list, t->n);
     mft_tiny_write_config(dir, s, NULL, NULL);
@@ -70,7 +70,7 @@ static void wrong_tensors(bool fused)
     mft_tiny_default(&s);
     s.fused = fused;
     const char *dir = mft_folder();
-    mft_tiny_tensors *t = mft_tiny_make(&s);
+    mft_tensor_list *t = mft_tiny_make(&s);
     write_model(dir, &s, t);
     mft_ok(try_model(dir, &err), &err);
     for (size_t i = 0; i < t->n; i++) {
@@ -119,7 +119,7 @@ static void wrong_tensors(bool fused)
         t->list[i] = kept;
         t->list[t->n - 1] = last;
     }
-    mft_tiny_free(t);
+    mft_free_tensors(t);
 }
 
 static void every_tensor_wrong(void **state)
@@ -144,7 +144,7 @@ static void tensors_that_nobody_knows(void **state)
     mf_error err;
     mft_tiny_default(&s);
     const char *dir = mft_folder();
-    mft_tiny_tensors *t = mft_tiny_make(&s);
+    mft_tensor_list *t = mft_tiny_make(&s);
     write_model(dir, &s, t);
     for (size_t i = 0; i < MFI_ARRAY_LEN(cases); i++) {
         t->list[t->n] =
@@ -156,7 +156,7 @@ static void tensors_that_nobody_knows(void **state)
         else
             one_line(status, &err, cases[i].name, cases[i].name);
     }
-    mft_tiny_free(t);
+    mft_free_tensors(t);
 }
 
 /* A tensor of zeros as large as the numbers say, without taking room: the file has a hole. */
@@ -365,7 +365,7 @@ static void weights_that_are_no_numbers(void **state)
     mft_tiny_default(&s);
     s.fused = true;
     const char *dir = mft_folder();
-    mft_tiny_tensors *t = mft_tiny_make(&s);
+    mft_tensor_list *t = mft_tiny_make(&s);
     write_model(dir, &s, t);
     for (size_t i = 0; i < t->n; i++)
         for (size_t k = 0; k < MFI_ARRAY_LEN(bad); k++) {
@@ -375,7 +375,7 @@ static void weights_that_are_no_numbers(void **state)
             mft_ok(try_model(dir, &err), &err);
             data[0] = kept;
         }
-    mft_tiny_free(t);
+    mft_free_tensors(t);
 }
 
 static bool token_is_a_number(void *user, int32_t id, const char *bytes, size_t len)
@@ -393,7 +393,7 @@ static void nan_is_never_sampled(void **state)
     mf_error err;
     mft_tiny_default(&s);
     const char *dir = mft_folder();
-    mft_tiny_tensors *t = mft_tiny_make(&s);
+    mft_tensor_list *t = mft_tiny_make(&s);
     size_t head = 0;
     while (strcmp(t->list[head].name, "lm_head.weight") != 0)
         head++;
@@ -434,7 +434,7 @@ static void nan_is_never_sampled(void **state)
             mf_engine_close(&engine);
         }
     }
-    mft_tiny_free(t);
+    mft_free_tensors(t);
 }
 
 int main(void)

@@ -14,15 +14,6 @@
 
 enum { N_IDS = 96, PIECE = 40 };
 
-static const char *fresh(const char *name)
-{
-    static char path[16][512];
-    static int n;
-    char *p = path[n & 15];
-    snprintf(p, sizeof path[0], "%s/%s-%d.gguf", mft_tmpdir(), name, n++);
-    return p;
-}
-
 static const char *pocket(void)
 {
     return mft_source("models/pocket-dictionary");
@@ -104,7 +95,7 @@ static const char *collect(void)
 {
     mf_error err;
     size_t n;
-    const char *path = fresh("imatrix");
+    const char *path = mft_fresh("imatrix.gguf");
     mf_engine *engine = open_engine(true);
     int32_t *ids = some_ids(engine, &n);
     mft_ok(mf_imatrix_collect(engine, ids, n, PIECE, &err), &err);
@@ -224,7 +215,7 @@ static double weighted_error(const float *a, const float *b, const float *sums, 
 static mfi_catalog *convert(const char *type, const char *imatrix)
 {
     mf_error err;
-    const char *path = fresh(type);
+    const char *path = mft_fresh("m.gguf");
     mfi_catalog *c = NULL;
     mf_convert_options o;
     mf_convert_options_default(&o);
@@ -288,7 +279,7 @@ static void test_refusals(void **state)
     int32_t id = 5;
     mf_engine *engine = open_engine(false);
     assert_int_equal(mf_imatrix_collect(engine, &id, 1, 0, &err), MF_ERR_STATE);
-    assert_int_equal(mf_imatrix_write(engine, fresh("none"), NULL, &err), MF_ERR_STATE);
+    assert_int_equal(mf_imatrix_write(engine, mft_fresh("none.gguf"), NULL, &err), MF_ERR_STATE);
     mf_engine_close(&engine);
     /* An importance matrix of another model. */
     const char *other = mft_oracle("hf/qwen3_5_moe_text");
@@ -297,7 +288,7 @@ static void test_refusals(void **state)
     mf_convert_options o;
     mf_convert_options_default(&o);
     o.in_path = other;
-    o.out_path = fresh("other");
+    o.out_path = mft_fresh("other.gguf");
     o.type = "q4_0";
     o.imatrix_path = collect();
     assert_int_equal(mf_convert(&o, &err), MF_ERR_TENSOR_SHAPE);
@@ -308,7 +299,7 @@ static const char *collect_ids(const char *model)
 {
     mf_error err;
     mf_engine *engine = NULL;
-    const char *path = fresh("ids");
+    const char *path = mft_fresh("ids.gguf");
     mf_engine_options o;
     mf_engine_options_default(&o);
     o.model_path = model;
@@ -340,16 +331,10 @@ static void test_any_source(void **state)
         mf_convert_options_default(&o);
         const char *in = mft_oracle(families[f]);
         o.in_path = in;
-        o.out_path = fresh("f32");
+        o.out_path = mft_fresh("f32.gguf");
         o.type = "f32";
         mft_ok(mf_convert(&o, &err), &err);
-        size_t len_a, len_b;
-        unsigned char *a = mft_read(collect_ids(in), &len_a);
-        unsigned char *b = mft_read(collect_ids(o.out_path), &len_b);
-        assert_int_equal(len_a, len_b);
-        assert_memory_equal(a, b, len_a);
-        free(a);
-        free(b);
+        mft_same_file(collect_ids(in), collect_ids(o.out_path));
     }
 }
 

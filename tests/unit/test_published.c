@@ -3,145 +3,29 @@
  * vectors (norms, biases, corrections) are widened to float32 when loaded. */
 #include "fake/support.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
-
-#include "fake/header_model.h"
-#include "io/io.h"
-#include "plan/plan.h"
+#include "fake/published.h"
 
 #define BF16 ((mfi_qtype){MFI_Q_BF16, 16, 0, 0})
 #define F32  ((mfi_qtype){MFI_Q_F32, 32, 0, 0})
 #define FP8  ((mfi_qtype){MFI_Q_FP8, 8, MFI_Q_F32, 0})
 #define MLX4 ((mfi_qtype){MFI_Q_MLX, 4, MFI_Q_BF16, 64})
 
-typedef struct hand {
-    uint64_t expert_bytes;  /* of one */
-    uint64_t token_bytes;   /* experts that a token chooses, all layers */
-    uint64_t experts_bytes; /* all there are */
-    uint64_t dense_bytes;   /* resident */
-    uint64_t kv_bytes;      /* of a position, all layers */
-    uint64_t state_bytes;   /* recurrent, of a sequence */
-} hand;
-
-static uint64_t kv_of(const mfi_plan *plan)
+static void check(mft_headers *headers, const mft_hand *hand)
 {
-    uint64_t n = 0;
-    for (uint32_t i = 0; i < plan->program.shape.n_layers; i++)
-        n += plan->program.state[i].kv_pos_bytes;
-    return n;
-}
-
-/* The smallest budget: dense weights, KV of 512 positions, state, one token's experts of a layer in
- * whole pages; the process, the readers' page cache, scratch of one token and tables, which is what
- * the plan says and little; a 64th of it all, 64 MiB at most; in whole MiB. */
-static uint64_t floor_by_hand(const hand *h, const mfi_plan *plan)
-{
-    uint64_t page = 4096, top_k = plan->program.shape.top_k;
-    uint64_t cache =
-        MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
-    uint64_t small = plan->bytes[MFI_PLAN_PROCESS] + plan->bytes[MFI_PLAN_SCRATCH] +
-                     plan->bytes[MFI_PLAN_TABLES] + cache;
-    assert_in_range(small, 2 * MFI_MIB, 24 * MFI_MIB);
-    uint64_t sum = h->dense_bytes + 512 * h->kv_bytes + h->state_bytes +
-                   top_k * mfi_align_up(h->expert_bytes, page) + small;
-    return mfi_align_up(sum + MFI_MIN(sum / 64, 64 * MFI_MIB), MFI_MIB);
-}
-
-static void check(mft_headers *headers, const hand *h)
-{
-    mf_error err;
-    mfi_model *model;
-    mfi_plan plan;
-    mft_ok(mfi_model_open(&model, mft_headers_catalog(headers), &err), &err);
-    mfi_machine machine = {.n_cpus = 8,
-                           .mem_total = (uint64_t)1 << 40,
-                           .mem_available = (uint64_t)1 << 40,
-                           .cgroup_limit = UINT64_MAX};
-    mfi_plan_options o = {.ctx = 512, .chunk = 1, .isa = MFI_ISA_C};
-    o.memory_bytes = 1;
-    assert_int_equal(mfi_plan_make(&plan, model, &machine, &o, &err), MF_ERR_BUDGET);
-    uint64_t least = plan.floor_bytes;
-    char text[64];
-    snprintf(text, sizeof text, "is %" PRIu64 "M", least / MFI_MIB);
-    assert_non_null(strstr(err.message, text));
-    mfi_plan_free(&plan);
-
-    o.memory_bytes = least - 2 * MFI_MIB;
-    assert_int_equal(mfi_plan_make(&plan, model, &machine, &o, &err), MF_ERR_BUDGET);
-    mfi_plan_free(&plan);
-
-    o.memory_bytes = least;
-    mft_ok(mfi_plan_make(&plan, model, &machine, &o, &err), &err);
-    assert_true(plan.fits && plan.n_slots >= model->shape.top_k);
-    const mfi_expert_layout *l = &plan.program.experts[mfi_program_expert_layer(&plan.program)];
-    assert_int_equal(l->bytes - l->gap_bytes, h->expert_bytes);
-    assert_int_equal(plan.token_expert_bytes, h->token_bytes);
-    assert_int_equal(plan.expert_bytes_total, h->experts_bytes);
-    assert_int_equal(plan.bytes[MFI_PLAN_DENSE] - plan.program.dense_gap_bytes, h->dense_bytes);
-    assert_int_equal(kv_of(&plan), h->kv_bytes);
-    assert_int_equal(plan.bytes[MFI_PLAN_KV], 512 * h->kv_bytes);
-    assert_int_equal(plan.bytes[MFI_PLAN_STATE], h->state_bytes);
-    printf("  %s: smallest budget %" PRIu64 " MiB\n", model->family, least / MFI_MIB);
-    /* A slot more in the plan than at the floor costs the tables some bytes. */
-    assert_in_range(floor_by_hand(h, &plan), least, least + MFI_MIB);
-    mfi_plan_free(&plan);
-
-    /* Left to itself, with all memory there is: everything fits, no expert is read twice. */
-    o = (mfi_plan_options){.isa = MFI_ISA_C};
-    mft_ok(mfi_plan_make(&plan, model, &machine, &o, &err), &err);
-    assert_int_equal(plan.n_slots, plan.n_experts_total);
-    mfi_plan_free(&plan);
+    mfi_model *model = mft_published_open(headers);
+    mft_published_check(model, hand);
     mfi_model_close(&model);
     mft_headers_free(headers);
 }
 
-/* ---- pieces of the published layouts ---- */
+/* ---- pieces of their layouts ---- */
 
 #define ATTN "model.layers.%u.self_attn."
-
-static void add_outside(mft_headers *h, uint32_t n_vocab, uint32_t hidden, bool tied)
-{
-    mft_headers_add(h, BF16, n_vocab, hidden, 0, "model.embed_tokens.weight");
-    mft_headers_add(h, BF16, hidden, 0, 0, "model.norm.weight");
-    if (!tied)
-        mft_headers_add(h, BF16, n_vocab, hidden, 0, "lm_head.weight");
-}
-
-static void add_attention(mft_headers *h, mfi_qtype type, uint32_t i, uint32_t hidden, uint32_t q,
-                          uint32_t kv)
-{
-    mft_headers_add(h, BF16, hidden, 0, 0, "model.layers.%u.input_layernorm.weight", i);
-    mft_headers_add(h, BF16, hidden, 0, 0, "model.layers.%u.post_attention_layernorm.weight", i);
-    mft_headers_add(h, type, q, hidden, 0, ATTN "q_proj.weight", i);
-    mft_headers_add(h, type, kv, hidden, 0, ATTN "k_proj.weight", i);
-    mft_headers_add(h, type, kv, hidden, 0, ATTN "v_proj.weight", i);
-    mft_headers_add(h, type, hidden, q, 0, ATTN "o_proj.weight", i);
-}
 
 static void add_norms(mft_headers *h, uint32_t i, uint32_t q, uint32_t k)
 {
     mft_headers_add(h, BF16, q, 0, 0, ATTN "q_norm.weight", i);
     mft_headers_add(h, BF16, k, 0, 0, ATTN "k_norm.weight", i);
-}
-
-/* "mlp." + what + gate_proj and so on. */
-static void add_glu(mft_headers *h, uint32_t i, const char *what, uint32_t width, uint32_t hidden)
-{
-    mft_headers_add(h, BF16, width, hidden, 0, "model.layers.%u.mlp.%sgate_proj.weight", i, what);
-    mft_headers_add(h, BF16, width, hidden, 0, "model.layers.%u.mlp.%sup_proj.weight", i, what);
-    mft_headers_add(h, BF16, hidden, width, 0, "model.layers.%u.mlp.%sdown_proj.weight", i, what);
-}
-
-static void add_experts(mft_headers *h, uint32_t i, uint32_t n, uint32_t width, uint32_t hidden)
-{
-    mft_headers_add(h, BF16, n, hidden, 0, "model.layers.%u.mlp.gate.weight", i);
-    for (uint32_t e = 0; e < n; e++) {
-        char what[32];
-        snprintf(what, sizeof what, "experts.%u.", e);
-        add_glu(h, i, what, width, hidden);
-    }
 }
 
 static void add_sparse_experts(mft_headers *h, mfi_qtype type, uint32_t i, uint32_t n,
@@ -171,17 +55,17 @@ static void qwen3_235b_a22b(void **state)
         "\"rope_theta\":1000000.0,\"num_experts\":128,\"num_experts_per_tok\":8,"
         "\"moe_intermediate_size\":1536,\"norm_topk_prob\":true,\"decoder_sparse_step\":1,"
         "\"mlp_only_layers\":[],\"tie_word_embeddings\":false}");
-    add_outside(h, 151936, 4096, false);
+    mft_add_outside(h, 151936, 4096, false);
     for (uint32_t i = 0; i < 94; i++) {
-        add_attention(h, BF16, i, 4096, 64 * 128, 4 * 128);
+        mft_add_attention(h, BF16, i, 4096, 64 * 128, 4 * 128);
         add_norms(h, i, 128, 128);
-        add_experts(h, i, 128, 1536, 4096);
+        mft_add_experts(h, BF16, i, 128, 1536, 4096);
     }
-    check(h, &(hand){.expert_bytes = 37748736,
-                     .token_bytes = 28387049472,    /* 94 layers x 8 */
-                     .experts_bytes = 454192791552, /* 94 x 128 */
-                     .dense_bytes = 15996073984,
-                     .kv_bytes = 385024});
+    check(h, &(mft_hand){.expert_bytes = 37748736,
+                         .token_bytes = 28387049472,    /* 94 layers x 8 */
+                         .experts_bytes = 454192791552, /* 94 x 128 */
+                         .dense_bytes = 15996073984,
+                         .kv_bytes = 385024});
 }
 
 /* MLX, 4 bits in groups of 64: 0.5625 bytes a weight. An expert: 3 matrices of 1024 x 4096. 15
@@ -239,12 +123,12 @@ static void qwen3_5_397b_a17b(void **state)
         mft_headers_add(h, MLX4, 512, 1024, 4096, LAYER "mlp.switch_mlp.up_proj.weight", i);
         mft_headers_add(h, MLX4, 512, 4096, 1024, LAYER "mlp.switch_mlp.down_proj.weight", i);
     }
-    check(h, &(hand){.expert_bytes = 7077888,
-                     .token_bytes = 4246732800,     /* 60 x 10 */
-                     .experts_bytes = 217432719360, /* 60 x 512 */
-                     .dense_bytes = 5521475584,
-                     .kv_bytes = 61440,
-                     .state_bytes = 195379200});
+    check(h, &(mft_hand){.expert_bytes = 7077888,
+                         .token_bytes = 4246732800,     /* 60 x 10 */
+                         .experts_bytes = 217432719360, /* 60 x 512 */
+                         .dense_bytes = 5521475584,
+                         .kv_bytes = 61440,
+                         .state_bytes = 195379200});
 }
 
 /* An expert: 3 x 1536 x 5120 in bfloat16. Attention: q and o 12288 x 5120, k and v 1024 x 5120,
@@ -265,29 +149,27 @@ static void glm_4_6(void **state)
         "\"moe_intermediate_size\":1536,\"n_group\":1,\"topk_group\":1,\"norm_topk_prob\":true,"
         "\"routed_scaling_factor\":2.5,\"use_qk_norm\":true,\"num_nextn_predict_layers\":1,"
         "\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}");
-    add_outside(h, 151552, 5120, false);
+    mft_add_outside(h, 151552, 5120, false);
     for (uint32_t i = 0; i < 93; i++) {
-        add_attention(h, BF16, i, 5120, 96 * 128, 8 * 128);
+        mft_add_attention(h, BF16, i, 5120, 96 * 128, 8 * 128);
         add_norms(h, i, 128, 128);
-        mft_headers_add(h, BF16, 12288, 0, 0, ATTN "q_proj.bias", i);
-        mft_headers_add(h, BF16, 1024, 0, 0, ATTN "k_proj.bias", i);
-        mft_headers_add(h, BF16, 1024, 0, 0, ATTN "v_proj.bias", i);
+        mft_add_qkv_biases(h, i, 12288, 1024);
         if (i < 3) {
-            add_glu(h, i, "", 12288, 5120);
+            mft_add_glu(h, BF16, i, "", 12288, 5120);
         } else {
-            add_experts(h, i, 160, 1536, 5120);
+            mft_add_experts(h, BF16, i, 160, 1536, 5120);
             mft_headers_add(h, F32, 160, 0, 0, "model.layers.%u.mlp.gate.e_score_correction_bias",
                             i);
-            add_glu(h, i, "shared_experts.", 1536, 5120);
+            mft_add_glu(h, BF16, i, "shared_experts.", 1536, 5120);
         }
     }
     mft_headers_add(h, BF16, 5120, 10240, 0, "model.layers.92.eh_proj.weight");
     mft_headers_add(h, BF16, 5120, 0, 0, "model.layers.92.enorm.weight");
-    check(h, &(hand){.expert_bytes = 47185920,
-                     .token_bytes = 33596375040,    /* 89 x 8 */
-                     .experts_bytes = 671927500800, /* 89 x 160 */
-                     .dense_bytes = 33672765056,
-                     .kv_bytes = 753664});
+    check(h, &(mft_hand){.expert_bytes = 47185920,
+                         .token_bytes = 33596375040,    /* 89 x 8 */
+                         .experts_bytes = 671927500800, /* 89 x 160 */
+                         .dense_bytes = 33672765056,
+                         .kv_bytes = 753664});
 }
 
 /* FP8 as published: a byte a weight and a float for 128 x 128 of them, so 1 + 4/16384 bytes a
@@ -307,18 +189,18 @@ static void minimax_m2(void **state)
         "\"num_experts_per_tok\":8,\"scoring_func\":\"sigmoid\",\"use_routing_bias\":true,"
         "\"shared_intermediate_size\":0,\"use_mtp\":true,\"num_mtp_modules\":3,"
         "\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}");
-    add_outside(h, 200064, 3072, false);
+    mft_add_outside(h, 200064, 3072, false);
     for (uint32_t i = 0; i < 62; i++) {
-        add_attention(h, FP8, i, 3072, 48 * 128, 8 * 128);
+        mft_add_attention(h, FP8, i, 3072, 48 * 128, 8 * 128);
         add_norms(h, i, 48 * 128, 8 * 128);
         add_sparse_experts(h, FP8, i, 256, 1536, 3072);
         mft_headers_add(h, F32, 256, 0, 0, SPARSE "e_score_correction_bias", i);
     }
-    check(h, &(hand){.expert_bytes = 14159232,
-                     .token_bytes = 7022979072,     /* 62 x 8 */
-                     .experts_bytes = 224735330304, /* 62 x 256 */
-                     .dense_bytes = 5290439680,
-                     .kv_bytes = 507904});
+    check(h, &(mft_hand){.expert_bytes = 14159232,
+                         .token_bytes = 7022979072,     /* 62 x 8 */
+                         .experts_bytes = 224735330304, /* 62 x 256 */
+                         .dense_bytes = 5290439680,
+                         .kv_bytes = 507904});
 }
 
 /* An expert: 3 x 16384 x 6144 in bfloat16. A layer beside them: q and o 6144 x 6144, k and v 1024 x
@@ -333,16 +215,16 @@ static void mixtral_8x22b(void **state)
         "\"max_position_embeddings\":65536,\"rms_norm_eps\":1e-5,\"rope_theta\":1000000.0,"
         "\"intermediate_size\":16384,\"num_local_experts\":8,\"num_experts_per_tok\":2,"
         "\"sliding_window\":null,\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}");
-    add_outside(h, 32768, 6144, false);
+    mft_add_outside(h, 32768, 6144, false);
     for (uint32_t i = 0; i < 56; i++) {
-        add_attention(h, BF16, i, 6144, 48 * 128, 8 * 128);
+        mft_add_attention(h, BF16, i, 6144, 48 * 128, 8 * 128);
         add_sparse_experts(h, BF16, i, 8, 16384, 6144);
     }
-    check(h, &(hand){.expert_bytes = 603979776,
-                     .token_bytes = 67645734912,    /* 56 x 2 */
-                     .experts_bytes = 270582939648, /* 56 x 8 */
-                     .dense_bytes = 10678591488,
-                     .kv_bytes = 458752});
+    check(h, &(mft_hand){.expert_bytes = 603979776,
+                         .token_bytes = 67645734912,    /* 56 x 2 */
+                         .experts_bytes = 270582939648, /* 56 x 8 */
+                         .dense_bytes = 10678591488,
+                         .kv_bytes = 458752});
 }
 
 /* An expert: 3 x 1408 x 4096 in bfloat16. Attention: q, k, v, o 4096 x 4096, norms 2 x 128 and 2 x
@@ -362,24 +244,24 @@ static void dots_llm1(void **state)
         "\"topk_group\":1,\"norm_topk_prob\":true,\"routed_scaling_factor\":2.5,"
         "\"scoring_func\":\"noaux_tc\",\"moe_layer_freq\":1,\"hidden_act\":\"silu\","
         "\"tie_word_embeddings\":false}");
-    add_outside(h, 152064, 4096, false);
+    mft_add_outside(h, 152064, 4096, false);
     for (uint32_t i = 0; i < 62; i++) {
-        add_attention(h, BF16, i, 4096, 32 * 128, 32 * 128);
+        mft_add_attention(h, BF16, i, 4096, 32 * 128, 32 * 128);
         add_norms(h, i, 128, 128);
         if (i < 1) {
-            add_glu(h, i, "", 10944, 4096);
+            mft_add_glu(h, BF16, i, "", 10944, 4096);
         } else {
-            add_experts(h, i, 128, 1408, 4096);
+            mft_add_experts(h, BF16, i, 128, 1408, 4096);
             mft_headers_add(h, BF16, 128, 0, 0, "model.layers.%u.mlp.gate.e_score_correction_bias",
                             i);
-            add_glu(h, i, "shared_experts.", 2816, 4096);
+            mft_add_glu(h, BF16, i, "shared_experts.", 2816, 4096);
         }
     }
-    check(h, &(hand){.expert_bytes = 34603008,
-                     .token_bytes = 12664700928,    /* 61 x 6 */
-                     .experts_bytes = 270180286464, /* 61 x 128 */
-                     .dense_bytes = 15369548288,
-                     .kv_bytes = 2031616});
+    check(h, &(mft_hand){.expert_bytes = 34603008,
+                         .token_bytes = 12664700928,    /* 61 x 6 */
+                         .experts_bytes = 270180286464, /* 61 x 128 */
+                         .dense_bytes = 15369548288,
+                         .kv_bytes = 2031616});
 }
 
 /* An expert: 3 x 512 x 1536 in bfloat16. A layer beside them: q and o 1536 x 1536, k and v 512 x
@@ -396,18 +278,18 @@ static void granite_3b_a800m(void **state)
         "\"num_local_experts\":40,\"num_experts_per_tok\":8,\"embedding_multiplier\":12.0,"
         "\"residual_multiplier\":0.22,\"attention_multiplier\":0.015625,"
         "\"logits_scaling\":6.0,\"hidden_act\":\"silu\",\"tie_word_embeddings\":true}");
-    add_outside(h, 49155, 1536, true);
+    mft_add_outside(h, 49155, 1536, true);
     for (uint32_t i = 0; i < 32; i++) {
-        add_attention(h, BF16, i, 1536, 24 * 64, 8 * 64);
+        mft_add_attention(h, BF16, i, 1536, 24 * 64, 8 * 64);
         mft_headers_add(h, BF16, 40, 1536, 0, SPARSE "router.layer.weight", i);
         mft_headers_add(h, BF16, 40, 1024, 1536, SPARSE "input_linear.weight", i);
         mft_headers_add(h, BF16, 40, 1536, 512, SPARSE "output_linear.weight", i);
     }
-    check(h, &(hand){.expert_bytes = 4718592,
-                     .token_bytes = 1207959552,   /* 32 x 8 */
-                     .experts_bytes = 6039797760, /* 32 x 40 */
-                     .dense_bytes = 557988864,
-                     .kv_bytes = 131072});
+    check(h, &(mft_hand){.expert_bytes = 4718592,
+                         .token_bytes = 1207959552,   /* 32 x 8 */
+                         .experts_bytes = 6039797760, /* 32 x 40 */
+                         .dense_bytes = 557988864,
+                         .kv_bytes = 131072});
 }
 
 /* An expert: 3 x 512 x 2048 in bfloat16. 12 attention layers: q 8192 x 2048 (with gates), k and v
@@ -433,7 +315,7 @@ static void qwen3_next_80b_a3b(void **state)
         "\"shared_expert_intermediate_size\":512,\"decoder_sparse_step\":1,"
         "\"mlp_only_layers\":[],\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}");
 #define DELTA "model.layers.%u.linear_attn."
-    add_outside(h, 151936, 2048, false);
+    mft_add_outside(h, 151936, 2048, false);
     for (uint32_t i = 0; i < 48; i++) {
         mft_headers_add(h, BF16, 2048, 0, 0, "model.layers.%u.input_layernorm.weight", i);
         mft_headers_add(h, BF16, 2048, 0, 0, "model.layers.%u.post_attention_layernorm.weight", i);
@@ -452,16 +334,16 @@ static void qwen3_next_80b_a3b(void **state)
             mft_headers_add(h, BF16, 32, 0, 0, DELTA "dt_bias", i);
             mft_headers_add(h, BF16, 128, 0, 0, DELTA "norm.weight", i);
         }
-        add_experts(h, i, 512, 512, 2048);
-        add_glu(h, i, "shared_expert.", 512, 2048);
+        mft_add_experts(h, BF16, i, 512, 512, 2048);
+        mft_add_glu(h, BF16, i, "shared_expert.", 512, 2048);
         mft_headers_add(h, BF16, 1, 2048, 0, "model.layers.%u.mlp.shared_expert_gate.weight", i);
     }
-    check(h, &(hand){.expert_bytes = 6291456,
-                     .token_bytes = 3019898880,     /* 48 x 10 */
-                     .experts_bytes = 154618822656, /* 48 x 512 */
-                     .dense_bytes = 4732742656,
-                     .kv_bytes = 49152,
-                     .state_bytes = 79036416});
+    check(h, &(mft_hand){.expert_bytes = 6291456,
+                         .token_bytes = 3019898880,     /* 48 x 10 */
+                         .experts_bytes = 154618822656, /* 48 x 512 */
+                         .dense_bytes = 4732742656,
+                         .kv_bytes = 49152,
+                         .state_bytes = 79036416});
 }
 
 /* An expert: 3 x 2560 x 3584 in bfloat16. A layer beside them: q and o 3584 x 3584, k and v 512 x
@@ -480,21 +362,19 @@ static void qwen2_57b_a14b(void **state)
         "\"norm_topk_prob\":false,\"decoder_sparse_step\":1,\"use_sliding_window\":false,"
         "\"sliding_window\":65536,\"max_window_layers\":28,\"hidden_act\":\"silu\","
         "\"tie_word_embeddings\":false}");
-    add_outside(h, 151936, 3584, false);
+    mft_add_outside(h, 151936, 3584, false);
     for (uint32_t i = 0; i < 28; i++) {
-        add_attention(h, BF16, i, 3584, 28 * 128, 4 * 128);
-        mft_headers_add(h, BF16, 3584, 0, 0, ATTN "q_proj.bias", i);
-        mft_headers_add(h, BF16, 512, 0, 0, ATTN "k_proj.bias", i);
-        mft_headers_add(h, BF16, 512, 0, 0, ATTN "v_proj.bias", i);
-        add_experts(h, i, 64, 2560, 3584);
-        add_glu(h, i, "shared_expert.", 20480, 3584);
+        mft_add_attention(h, BF16, i, 3584, 28 * 128, 4 * 128);
+        mft_add_qkv_biases(h, i, 3584, 512);
+        mft_add_experts(h, BF16, i, 64, 2560, 3584);
+        mft_add_glu(h, BF16, i, "shared_expert.", 20480, 3584);
         mft_headers_add(h, BF16, 1, 3584, 0, "model.layers.%u.mlp.shared_expert_gate.weight", i);
     }
-    check(h, &(hand){.expert_bytes = 55050240,
-                     .token_bytes = 12331253760,   /* 28 x 8 */
-                     .experts_bytes = 98650030080, /* 28 x 64 */
-                     .dense_bytes = 16167954432,
-                     .kv_bytes = 114688});
+    check(h, &(mft_hand){.expert_bytes = 55050240,
+                         .token_bytes = 12331253760,   /* 28 x 8 */
+                         .experts_bytes = 98650030080, /* 28 x 64 */
+                         .dense_bytes = 16167954432,
+                         .kv_bytes = 114688});
 }
 
 /* An expert: 3 x 1024 x 2048 in bfloat16. A layer beside them: q, k, v, o 2048 x 2048, a router of
@@ -510,17 +390,17 @@ static void olmoe_1b_7b(void **state)
         "\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"rope_scaling\":null,"
         "\"intermediate_size\":1024,\"num_experts\":64,\"num_experts_per_tok\":8,"
         "\"norm_topk_prob\":false,\"hidden_act\":\"silu\",\"tie_word_embeddings\":false}");
-    add_outside(h, 50304, 2048, false);
+    mft_add_outside(h, 50304, 2048, false);
     for (uint32_t i = 0; i < 16; i++) {
-        add_attention(h, BF16, i, 2048, 16 * 128, 16 * 128);
+        mft_add_attention(h, BF16, i, 2048, 16 * 128, 16 * 128);
         add_norms(h, i, 2048, 2048);
-        add_experts(h, i, 64, 1024, 2048);
+        mft_add_experts(h, BF16, i, 64, 1024, 2048);
     }
-    check(h, &(hand){.expert_bytes = 12582912,
-                     .token_bytes = 1610612736,    /* 16 x 8 */
-                     .experts_bytes = 12884901888, /* 16 x 64 */
-                     .dense_bytes = 953688064,
-                     .kv_bytes = 262144});
+    check(h, &(mft_hand){.expert_bytes = 12582912,
+                         .token_bytes = 1610612736,    /* 16 x 8 */
+                         .experts_bytes = 12884901888, /* 16 x 64 */
+                         .dense_bytes = 953688064,
+                         .kv_bytes = 262144});
 }
 
 int main(void)

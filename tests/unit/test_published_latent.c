@@ -5,13 +5,7 @@
  * its ceil(a / 128) * ceil(b / 128) scales besides, or 2 * a * b in bfloat16. */
 #include "fake/support.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
-
-#include "fake/header_model.h"
-#include "io/io.h"
-#include "plan/plan.h"
+#include "fake/published.h"
 
 #define BF16 ((mfi_qtype){MFI_Q_BF16, 16, 0, 0})
 #define F32  ((mfi_qtype){MFI_Q_F32, 32, 0, 0})
@@ -25,14 +19,6 @@ typedef struct shape {
     bool correction;
     const char *config;
 } shape;
-
-typedef struct hand {
-    uint64_t expert_bytes;  /* of one */
-    uint64_t token_bytes;   /* experts that a token chooses, all layers */
-    uint64_t experts_bytes; /* all there are */
-    uint64_t dense_bytes;   /* resident */
-    uint64_t kv_bytes;      /* of a position, all layers */
-} hand;
 
 #define LAYER "model.layers.%u."
 
@@ -52,36 +38,22 @@ static void add_attention(mft_headers *h, const shape *s, uint32_t i)
                     i);
 }
 
-static void add_glu(mft_headers *h, const shape *s, uint32_t i, const char *what, uint32_t width)
-{
-    mft_headers_add(h, s->type, width, s->hidden, 0, LAYER "mlp.%sgate_proj.weight", i, what);
-    mft_headers_add(h, s->type, width, s->hidden, 0, LAYER "mlp.%sup_proj.weight", i, what);
-    mft_headers_add(h, s->type, s->hidden, width, 0, LAYER "mlp.%sdown_proj.weight", i, what);
-}
-
 static void add_feed_forward(mft_headers *h, const shape *s, uint32_t i)
 {
     if (i < s->n_dense) {
-        add_glu(h, s, i, "", s->dense_width);
+        mft_add_glu(h, s->type, i, "", s->dense_width, s->hidden);
         return;
     }
-    mft_headers_add(h, BF16, s->n_experts, s->hidden, 0, LAYER "mlp.gate.weight", i);
     if (s->correction)
         mft_headers_add(h, F32, s->n_experts, 0, 0, LAYER "mlp.gate.e_score_correction_bias", i);
-    add_glu(h, s, i, "shared_experts.", s->n_shared * s->width);
-    for (uint32_t e = 0; e < s->n_experts; e++) {
-        char what[32];
-        snprintf(what, sizeof what, "experts.%u.", e);
-        add_glu(h, s, i, what, s->width);
-    }
+    mft_add_glu(h, s->type, i, "shared_experts.", s->n_shared * s->width, s->hidden);
+    mft_add_experts(h, s->type, i, s->n_experts, s->width, s->hidden);
 }
 
 static mft_headers *headers_of(const shape *s, bool prediction)
 {
     mft_headers *h = mft_headers_new(s->config);
-    mft_headers_add(h, BF16, s->n_vocab, s->hidden, 0, "model.embed_tokens.weight");
-    mft_headers_add(h, BF16, s->hidden, 0, 0, "model.norm.weight");
-    mft_headers_add(h, BF16, s->n_vocab, s->hidden, 0, "lm_head.weight");
+    mft_add_outside(h, s->n_vocab, s->hidden, false);
     for (uint32_t i = 0; i < s->n_layers + prediction; i++) {
         add_attention(h, s, i);
         add_feed_forward(h, s, i);
@@ -91,59 +63,14 @@ static mft_headers *headers_of(const shape *s, bool prediction)
     return h;
 }
 
-/* Dense weights, the cache of 512 positions, one token's experts of a layer in whole pages; the
- * process, what readers hold, scratch of one token and tables, which is what the plan says and
- * little; a 64th of it all, 64 MiB at most; in whole MiB. */
-static uint64_t floor_by_hand(const hand *by_hand, const mfi_plan *plan)
+static void check(const shape *s, bool prediction, const mft_hand *hand)
 {
-    uint64_t readers =
-        MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
-    uint64_t small = plan->bytes[MFI_PLAN_PROCESS] + plan->bytes[MFI_PLAN_SCRATCH] +
-                     plan->bytes[MFI_PLAN_TABLES] + readers;
-    assert_in_range(small, 2 * MFI_MIB, 24 * MFI_MIB);
-    uint64_t sum = by_hand->dense_bytes + 512 * by_hand->kv_bytes + small +
-                   plan->program.shape.top_k * mfi_align_up(by_hand->expert_bytes, 4096);
-    return mfi_align_up(sum + MFI_MIN(sum / 64, 64 * MFI_MIB), MFI_MIB);
-}
-
-static void check(const shape *s, bool prediction, const hand *by_hand)
-{
-    mf_error err;
-    mfi_model *model;
-    mfi_plan plan;
-    uint64_t kv = 0;
-    mft_headers *h = headers_of(s, prediction);
-    mft_ok(mfi_model_open(&model, mft_headers_catalog(h), &err), &err);
+    mft_headers *headers = headers_of(s, prediction);
+    mfi_model *model = mft_published_open(headers);
     assert_int_equal(model->n_mtp_layers, prediction);
-    const mfi_machine machine = {.n_cpus = 8,
-                                 .mem_total = (uint64_t)1 << 41,
-                                 .mem_available = (uint64_t)1 << 41,
-                                 .cgroup_limit = UINT64_MAX};
-    mfi_plan_options o = {.ctx = 512, .chunk = 1, .isa = MFI_ISA_C, .memory_bytes = 1};
-    assert_int_equal(mfi_plan_make(&plan, model, &machine, &o, &err), MF_ERR_BUDGET);
-    uint64_t least = plan.floor_bytes;
-    mfi_plan_free(&plan);
-    o.memory_bytes = least - 2 * MFI_MIB;
-    assert_int_equal(mfi_plan_make(&plan, model, &machine, &o, &err), MF_ERR_BUDGET);
-    mfi_plan_free(&plan);
-    o.memory_bytes = least;
-    mft_ok(mfi_plan_make(&plan, model, &machine, &o, &err), &err);
-    for (uint32_t i = 0; i < s->n_layers; i++)
-        kv += plan.program.state[i].kv_pos_bytes;
-    const mfi_expert_layout *l = &plan.program.experts[mfi_program_expert_layer(&plan.program)];
-    assert_int_equal(l->bytes - l->gap_bytes, by_hand->expert_bytes);
-    assert_int_equal(plan.token_expert_bytes, by_hand->token_bytes);
-    assert_int_equal(plan.expert_bytes_total, by_hand->experts_bytes);
-    assert_int_equal(plan.bytes[MFI_PLAN_DENSE] - plan.program.dense_gap_bytes,
-                     by_hand->dense_bytes);
-    assert_int_equal(kv, by_hand->kv_bytes);
-    assert_int_equal(plan.bytes[MFI_PLAN_KV], 512 * kv);
-    assert_int_equal(plan.bytes[MFI_PLAN_STATE], 0);
-    printf("  %s: smallest budget %" PRIu64 " MiB\n", model->family, least / MFI_MIB);
-    assert_in_range(floor_by_hand(by_hand, &plan), least, least + MFI_MIB);
-    mfi_plan_free(&plan);
+    mft_published_check(model, hand);
     mfi_model_close(&model);
-    mft_headers_free(h);
+    mft_headers_free(headers);
 }
 
 /* FP8. An expert: 3 of 2048 x 7168. Attention: q_a 1536 x 7168, q_b 24576 x 1536, kv_a 576 x 7168
@@ -155,23 +82,7 @@ static void check(const shape *s, bool prediction, const hand *by_hand)
 static void deepseek_v3(void **state)
 {
     (void)state;
-    const shape s = {
-        FP8,
-        61,
-        3,
-        7168,
-        129280,
-        128,
-        1536,
-        512,
-        128,
-        64,
-        128,
-        256,
-        2048,
-        1,
-        18432,
-        true,
+    static const char config[] =
         "{\"model_type\":\"deepseek_v3\",\"attention_bias\":false,\"first_k_dense_replace\":3,"
         "\"hidden_act\":\"silu\",\"hidden_size\":7168,\"intermediate_size\":18432,"
         "\"kv_lora_rank\":512,\"max_position_embeddings\":163840,\"moe_intermediate_size\":2048,"
@@ -185,13 +96,30 @@ static void deepseek_v3(void **state)
         "\"mscale_all_dim\":1.0,\"original_max_position_embeddings\":4096,\"type\":\"yarn\"},"
         "\"rope_theta\":10000,\"routed_scaling_factor\":2.5,\"scoring_func\":\"sigmoid\","
         "\"tie_word_embeddings\":false,\"topk_group\":4,\"topk_method\":\"noaux_tc\","
-        "\"v_head_dim\":128,\"vocab_size\":129280}"};
+        "\"v_head_dim\":128,\"vocab_size\":129280}";
+    const shape s = {.type = FP8,
+                     .n_layers = 61,
+                     .n_dense = 3,
+                     .hidden = 7168,
+                     .n_vocab = 129280,
+                     .n_head = 128,
+                     .q_rank = 1536,
+                     .kv_rank = 512,
+                     .nope = 128,
+                     .rope = 64,
+                     .v_dim = 128,
+                     .n_experts = 256,
+                     .width = 2048,
+                     .n_shared = 1,
+                     .dense_width = 18432,
+                     .correction = true,
+                     .config = config};
     check(&s, true,
-          &(hand){.expert_bytes = 44050944,      /* 3 * (2048 * 7168 + 16 * 56 * 4) */
-                  .token_bytes = 20439638016,    /* 58 layers x 8 */
-                  .experts_bytes = 654068416512, /* 58 x 256 */
-                  .dense_bytes = 19084210432,
-                  .kv_bytes = 140544});
+          &(mft_hand){.expert_bytes = 44050944,      /* 3 * (2048 * 7168 + 16 * 56 * 4) */
+                      .token_bytes = 20439638016,    /* 58 layers x 8 */
+                      .experts_bytes = 654068416512, /* 58 x 256 */
+                      .dense_bytes = 19084210432,
+                      .kv_bytes = 140544});
 }
 
 /* bfloat16. An expert: 3 of 1536 x 5120. Attention: q_a 1536 x 5120, q_b 24576 x 1536, kv_a 576 x
@@ -202,23 +130,7 @@ static void deepseek_v3(void **state)
 static void deepseek_v2(void **state)
 {
     (void)state;
-    const shape s = {
-        BF16,
-        60,
-        1,
-        5120,
-        102400,
-        128,
-        1536,
-        512,
-        128,
-        64,
-        128,
-        160,
-        1536,
-        2,
-        12288,
-        false,
+    static const char config[] =
         "{\"model_type\":\"deepseek_v2\",\"attention_bias\":false,\"first_k_dense_replace\":1,"
         "\"hidden_act\":\"silu\",\"hidden_size\":5120,\"intermediate_size\":12288,"
         "\"kv_lora_rank\":512,\"max_position_embeddings\":163840,\"moe_intermediate_size\":1536,"
@@ -230,13 +142,30 @@ static void deepseek_v2(void **state)
         "\"mscale_all_dim\":1.0,\"original_max_position_embeddings\":4096,\"type\":\"yarn\"},"
         "\"rope_theta\":10000,\"routed_scaling_factor\":16.0,\"scoring_func\":\"softmax\","
         "\"tie_word_embeddings\":false,\"topk_group\":3,\"topk_method\":\"group_limited_greedy\","
-        "\"v_head_dim\":128,\"vocab_size\":102400}"};
+        "\"v_head_dim\":128,\"vocab_size\":102400}";
+    const shape s = {.type = BF16,
+                     .n_layers = 60,
+                     .n_dense = 1,
+                     .hidden = 5120,
+                     .n_vocab = 102400,
+                     .n_head = 128,
+                     .q_rank = 1536,
+                     .kv_rank = 512,
+                     .nope = 128,
+                     .rope = 64,
+                     .v_dim = 128,
+                     .n_experts = 160,
+                     .width = 1536,
+                     .n_shared = 2,
+                     .dense_width = 12288,
+                     .correction = false,
+                     .config = config};
     check(&s, false,
-          &(hand){.expert_bytes = 47185920,
-                  .token_bytes = 16703815680,    /* 59 x 6 */
-                  .experts_bytes = 445435084800, /* 59 x 160 */
-                  .dense_bytes = 26049269760,
-                  .kv_bytes = 138240});
+          &(mft_hand){.expert_bytes = 47185920,
+                      .token_bytes = 16703815680,    /* 59 x 6 */
+                      .experts_bytes = 445435084800, /* 59 x 160 */
+                      .dense_bytes = 26049269760,
+                      .kv_bytes = 138240});
 }
 
 /* FP8, as DeepSeek-V3 with 64 heads: q_b 12288 x 1536, kv_b 16384 x 512, o 7168 x 8192: 101212416 a
@@ -245,23 +174,7 @@ static void deepseek_v2(void **state)
 static void kimi_k2(void **state)
 {
     (void)state;
-    const shape s = {
-        FP8,
-        61,
-        1,
-        7168,
-        163840,
-        64,
-        1536,
-        512,
-        128,
-        64,
-        128,
-        384,
-        2048,
-        1,
-        18432,
-        true,
+    static const char config[] =
         "{\"model_type\":\"kimi_k2\",\"attention_bias\":false,\"first_k_dense_replace\":1,"
         "\"hidden_act\":\"silu\",\"hidden_size\":7168,\"intermediate_size\":18432,"
         "\"kv_lora_rank\":512,\"max_position_embeddings\":131072,\"moe_intermediate_size\":2048,"
@@ -275,13 +188,30 @@ static void kimi_k2(void **state)
         "\"mscale_all_dim\":1.0,\"original_max_position_embeddings\":4096,\"type\":\"yarn\"},"
         "\"rope_theta\":50000.0,\"routed_scaling_factor\":2.827,\"scoring_func\":\"sigmoid\","
         "\"tie_word_embeddings\":false,\"topk_group\":1,\"topk_method\":\"noaux_tc\","
-        "\"v_head_dim\":128,\"vocab_size\":163840}"};
+        "\"v_head_dim\":128,\"vocab_size\":163840}";
+    const shape s = {.type = FP8,
+                     .n_layers = 61,
+                     .n_dense = 1,
+                     .hidden = 7168,
+                     .n_vocab = 163840,
+                     .n_head = 64,
+                     .q_rank = 1536,
+                     .kv_rank = 512,
+                     .nope = 128,
+                     .rope = 64,
+                     .v_dim = 128,
+                     .n_experts = 384,
+                     .width = 2048,
+                     .n_shared = 1,
+                     .dense_width = 18432,
+                     .correction = true,
+                     .config = config};
     check(&s, false,
-          &(hand){.expert_bytes = 44050944,
-                  .token_bytes = 21144453120,     /* 60 x 8 */
-                  .experts_bytes = 1014933749760, /* 60 x 384 */
-                  .dense_bytes = 14241515264,
-                  .kv_bytes = 140544});
+          &(mft_hand){.expert_bytes = 44050944,
+                      .token_bytes = 21144453120,     /* 60 x 8 */
+                      .experts_bytes = 1014933749760, /* 60 x 384 */
+                      .dense_bytes = 14241515264,
+                      .kv_bytes = 140544});
 }
 
 /* bfloat16. An expert: 3 of 1536 x 2048. Attention: q_a 768 x 2048, q_b 5120 x 768, kv_a 576 x
@@ -292,23 +222,7 @@ static void kimi_k2(void **state)
 static void glm_4_7_flash(void **state)
 {
     (void)state;
-    const shape s = {
-        BF16,
-        47,
-        1,
-        2048,
-        154880,
-        20,
-        768,
-        512,
-        192,
-        64,
-        256,
-        64,
-        1536,
-        1,
-        10240,
-        true,
+    static const char config[] =
         "{\"model_type\":\"glm4_moe_lite\",\"attention_bias\":false,\"first_k_dense_replace\":1,"
         "\"hidden_act\":\"silu\",\"hidden_size\":2048,\"intermediate_size\":10240,"
         "\"kv_lora_rank\":512,\"max_position_embeddings\":202752,\"moe_intermediate_size\":1536,"
@@ -318,13 +232,30 @@ static void glm_4_7_flash(void **state)
         "\"partial_rotary_factor\":1.0,\"q_lora_rank\":768,\"qk_nope_head_dim\":192,"
         "\"qk_rope_head_dim\":64,\"rms_norm_eps\":1e-5,\"rope_scaling\":null,"
         "\"rope_theta\":1000000,\"routed_scaling_factor\":1.8,\"tie_word_embeddings\":false,"
-        "\"topk_group\":1,\"topk_method\":\"noaux_tc\",\"v_head_dim\":256,\"vocab_size\":154880}"};
+        "\"topk_group\":1,\"topk_method\":\"noaux_tc\",\"v_head_dim\":256,\"vocab_size\":154880}";
+    const shape s = {.type = BF16,
+                     .n_layers = 47,
+                     .n_dense = 1,
+                     .hidden = 2048,
+                     .n_vocab = 154880,
+                     .n_head = 20,
+                     .q_rank = 768,
+                     .kv_rank = 512,
+                     .nope = 192,
+                     .rope = 64,
+                     .v_dim = 256,
+                     .n_experts = 64,
+                     .width = 1536,
+                     .n_shared = 1,
+                     .dense_width = 10240,
+                     .correction = true,
+                     .config = config};
     check(&s, true,
-          &(hand){.expert_bytes = 18874368,
-                  .token_bytes = 3472883712,    /* 46 x 4 */
-                  .experts_bytes = 55566139392, /* 46 x 64 */
-                  .dense_bytes = 4321163776,
-                  .kv_bytes = 108288});
+          &(mft_hand){.expert_bytes = 18874368,
+                      .token_bytes = 3472883712,    /* 46 x 4 */
+                      .experts_bytes = 55566139392, /* 46 x 64 */
+                      .dense_bytes = 4321163776,
+                      .kv_bytes = 108288});
 }
 
 int main(void)

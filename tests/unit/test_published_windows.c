@@ -3,86 +3,30 @@
  * test_published.c, since here a position's share of the KV cache depends on how many there are. */
 #include "fake/support.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "fake/header_model.h"
-#include "io/io.h"
-#include "plan/plan.h"
+#include "fake/published.h"
 
 #define BF16  ((mfi_qtype){MFI_Q_BF16, 16, 0, 0})
 #define MXFP4 ((mfi_qtype){MFI_Q_MXFP4, 4, 0, 0})
 
-typedef struct hand {
-    uint64_t expert_bytes;  /* of one, with its biases */
-    uint64_t token_bytes;   /* experts that a token chooses, all layers */
-    uint64_t experts_bytes; /* all there are */
-    uint64_t dense_bytes;   /* resident */
-    uint64_t kv_bytes;      /* of a position of a layer */
-    uint64_t n_whole, n_windowed, window;
-} hand;
-
-/* Layers without a window keep every position, the others what the first token of a chunk looks
- * back over and the chunk. */
-static uint64_t kv_by_hand(const hand *h, uint64_t ctx, uint64_t chunk)
-{
-    uint64_t rows = h->window - 1 + chunk;
-    return h->kv_bytes * (h->n_whole * ctx + h->n_windowed * (rows < ctx ? rows : ctx));
-}
-
-/* As in test_published.c. */
-static uint64_t floor_by_hand(const hand *h, const mfi_plan *plan)
-{
-    uint64_t cache =
-        MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
-    uint64_t small = plan->bytes[MFI_PLAN_PROCESS] + plan->bytes[MFI_PLAN_SCRATCH] +
-                     plan->bytes[MFI_PLAN_TABLES] + cache;
-    assert_in_range(small, 2 * MFI_MIB, 24 * MFI_MIB);
-    uint64_t sum = h->dense_bytes + kv_by_hand(h, 512, 1) +
-                   plan->program.shape.top_k * mfi_align_up(h->expert_bytes, 4096) + small;
-    return mfi_align_up(sum + MFI_MIN(sum / 64, 64 * MFI_MIB), MFI_MIB);
-}
-
-static void check(mft_headers *headers, const hand *h)
+static void check(mft_headers *headers, const mft_hand *h)
 {
     mf_error err;
-    mfi_model *model;
     mfi_plan plan;
-    mft_ok(mfi_model_open(&model, mft_headers_catalog(headers), &err), &err);
-    mfi_machine machine = {.n_cpus = 8,
-                           .mem_total = (uint64_t)1 << 40,
-                           .mem_available = (uint64_t)1 << 40,
-                           .cgroup_limit = UINT64_MAX};
-    mfi_plan_options o = {.memory_bytes = 1, .ctx = 512, .chunk = 1, .isa = MFI_ISA_C};
-    assert_int_equal(mfi_plan_make(&plan, model, &machine, &o, &err), MF_ERR_BUDGET);
-    uint64_t least = plan.floor_bytes;
-    mfi_plan_free(&plan);
-    o.memory_bytes = least - 2 * MFI_MIB;
-    assert_int_equal(mfi_plan_make(&plan, model, &machine, &o, &err), MF_ERR_BUDGET);
-    mfi_plan_free(&plan);
-    o.memory_bytes = least;
-    mft_ok(mfi_plan_make(&plan, model, &machine, &o, &err), &err);
-    const mfi_expert_layout *l = &plan.program.experts[mfi_program_expert_layer(&plan.program)];
-    assert_int_equal(l->bytes - l->gap_bytes, h->expert_bytes);
-    assert_int_equal(plan.token_expert_bytes, h->token_bytes);
-    assert_int_equal(plan.expert_bytes_total, h->experts_bytes);
-    assert_int_equal(plan.bytes[MFI_PLAN_DENSE] - plan.program.dense_gap_bytes, h->dense_bytes);
-    assert_int_equal(plan.bytes[MFI_PLAN_KV], kv_by_hand(h, 512, 1));
-    printf("  %s: smallest budget %" PRIu64 " MiB\n", model->family, least / MFI_MIB);
-    assert_in_range(floor_by_hand(h, &plan), least, least + MFI_MIB);
-    mfi_plan_free(&plan);
+    mfi_model *model = mft_published_open(headers);
+    mft_published_check(model, h);
 
     /* The whole context, and a chunk as long as a window; then a context shorter than a ring. */
-    o = (mfi_plan_options){.ctx = model->ctx_model, .chunk = 128, .isa = MFI_ISA_C};
-    mft_ok(mfi_plan_make(&plan, model, &machine, &o, &err), &err);
-    assert_int_equal(plan.bytes[MFI_PLAN_KV], kv_by_hand(h, model->ctx_model, 128));
+    mfi_plan_options o = {.ctx = model->ctx_model, .chunk = 128};
+    mft_ok(mft_published_plan(&plan, model, o, &err), &err);
+    assert_int_equal(plan.bytes[MFI_PLAN_KV], mft_kv_by_hand(h, model->ctx_model, 128));
     assert_int_equal(plan.n_slots, plan.n_experts_total);
     mfi_plan_free(&plan);
-    o.ctx = 64;
-    o.chunk = 64;
-    mft_ok(mfi_plan_make(&plan, model, &machine, &o, &err), &err);
-    assert_int_equal(plan.bytes[MFI_PLAN_KV], 64 * h->kv_bytes * (h->n_whole + h->n_windowed));
+    o = (mfi_plan_options){.ctx = 64, .chunk = 64};
+    mft_ok(mft_published_plan(&plan, model, o, &err), &err);
+    assert_int_equal(plan.bytes[MFI_PLAN_KV], 64 * (h->kv_bytes + h->window_kv_bytes));
     mfi_plan_free(&plan);
     mfi_model_close(&model);
     mft_headers_free(headers);
@@ -111,19 +55,10 @@ static mft_headers *gpt_oss(uint32_t n_layers, uint32_t n_experts)
              "\"swiglu_limit\":7.0,\"tie_word_embeddings\":false,\"vocab_size\":201088}",
              types, n_layers, n_experts);
     mft_headers *h = mft_headers_new(config);
-    mft_headers_add(h, BF16, 201088, 2880, 0, "model.embed_tokens.weight");
-    mft_headers_add(h, BF16, 2880, 0, 0, "model.norm.weight");
-    mft_headers_add(h, BF16, 201088, 2880, 0, "lm_head.weight");
+    mft_add_outside(h, 201088, 2880, false);
     for (uint32_t i = 0; i < n_layers; i++) {
-        mft_headers_add(h, BF16, 2880, 0, 0, LAYER "input_layernorm.weight", i);
-        mft_headers_add(h, BF16, 2880, 0, 0, LAYER "post_attention_layernorm.weight", i);
-        mft_headers_add(h, BF16, 4096, 2880, 0, ATTN "q_proj.weight", i);
-        mft_headers_add(h, BF16, 512, 2880, 0, ATTN "k_proj.weight", i);
-        mft_headers_add(h, BF16, 512, 2880, 0, ATTN "v_proj.weight", i);
-        mft_headers_add(h, BF16, 2880, 4096, 0, ATTN "o_proj.weight", i);
-        mft_headers_add(h, BF16, 4096, 0, 0, ATTN "q_proj.bias", i);
-        mft_headers_add(h, BF16, 512, 0, 0, ATTN "k_proj.bias", i);
-        mft_headers_add(h, BF16, 512, 0, 0, ATTN "v_proj.bias", i);
+        mft_add_attention(h, BF16, i, 2880, 4096, 512);
+        mft_add_qkv_biases(h, i, 4096, 512);
         mft_headers_add(h, BF16, 2880, 0, 0, ATTN "o_proj.bias", i);
         mft_headers_add(h, BF16, 64, 0, 0, ATTN "sinks", i);
         mft_headers_add(h, BF16, n_experts, 2880, 0, LAYER "mlp.router.weight", i);
@@ -144,27 +79,25 @@ static mft_headers *gpt_oss(uint32_t n_layers, uint32_t n_experts)
 static void gpt_oss_20b(void **state)
 {
     (void)state;
-    check(gpt_oss(24, 32), &(hand){.expert_bytes = 13236480,
-                                   .token_bytes = 1270702080,    /* 24 layers x 4 */
-                                   .experts_bytes = 10165616640, /* 24 x 32 */
-                                   .dense_bytes = 3596318976,
-                                   .kv_bytes = 4096,
-                                   .n_whole = 12,
-                                   .n_windowed = 12,
-                                   .window = 128});
+    check(gpt_oss(24, 32), &(mft_hand){.expert_bytes = 13236480,
+                                       .token_bytes = 1270702080,    /* 24 layers x 4 */
+                                       .experts_bytes = 10165616640, /* 24 x 32 */
+                                       .dense_bytes = 3596318976,
+                                       .kv_bytes = 12 * 4096,
+                                       .window_kv_bytes = 12 * 4096,
+                                       .window = 128});
 }
 
 static void gpt_oss_120b(void **state)
 {
     (void)state;
-    check(gpt_oss(36, 128), &(hand){.expert_bytes = 13236480,
-                                    .token_bytes = 1906053120,    /* 36 x 4 */
-                                    .experts_bytes = 60993699840, /* 36 x 128 */
-                                    .dense_bytes = 4256126208,
-                                    .kv_bytes = 4096,
-                                    .n_whole = 18,
-                                    .n_windowed = 18,
-                                    .window = 128});
+    check(gpt_oss(36, 128), &(mft_hand){.expert_bytes = 13236480,
+                                        .token_bytes = 1906053120,    /* 36 x 4 */
+                                        .experts_bytes = 60993699840, /* 36 x 128 */
+                                        .dense_bytes = 4256126208,
+                                        .kv_bytes = 18 * 4096,
+                                        .window_kv_bytes = 18 * 4096,
+                                        .window = 128});
 }
 
 int main(void)

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "fake/gguf_files.h"
 #include "fake/model_files.h"
+#include "fake/spm_files.h"
 #include "fake/text.h"
 #include "text/spm.h"
 #include "text/tiktoken.h"
@@ -18,46 +19,6 @@
 #define MARK "\xe2\x96\x81"
 
 /* ---- writing ---- */
-
-static void put_varint(mfi_buf *b, uint64_t v)
-{
-    do {
-        unsigned char byte = (unsigned char)((v & 0x7f) | (v > 0x7f ? 0x80 : 0));
-        mfi_buf_append(b, &byte, 1);
-        v >>= 7;
-    } while (v);
-}
-
-static void put_number(mfi_buf *b, uint32_t field, uint64_t v)
-{
-    put_varint(b, (uint64_t)field << 3);
-    put_varint(b, v);
-}
-
-static void put_bytes(mfi_buf *b, uint32_t field, const void *bytes, size_t len)
-{
-    put_varint(b, (uint64_t)field << 3 | 2);
-    put_varint(b, len);
-    mfi_buf_append(b, bytes, len);
-}
-
-/* Takes the inner message over. */
-static void put_message(mfi_buf *b, uint32_t field, mfi_buf *inner)
-{
-    put_bytes(b, field, inner->data ? inner->data : "", inner->len);
-    mfi_buf_free(inner);
-}
-
-static void put_piece(mfi_buf *model, const char *text, size_t len, float score, int type)
-{
-    mfi_buf piece = {0};
-    put_bytes(&piece, 1, text, len);
-    put_varint(&piece, 2 << 3 | 5);
-    mfi_buf_append(&piece, &score, 4); /* the tests run on little-endian machines */
-    if (type != 1)
-        put_number(&piece, 3, (uint64_t)type);
-    put_message(model, 1, &piece);
-}
 
 typedef struct end {
     int type;         /* model_type */
@@ -70,25 +31,15 @@ typedef struct end {
 static void put_end(mfi_buf *model, end e)
 {
     mfi_buf trainer = {0}, normalizer = {0};
-    put_number(&trainer, 3, (uint64_t)e.type);
-    put_number(&trainer, 43, UINT64_MAX); /* pad_id -1 */
-    put_message(model, 2, &trainer);
+    mft_spm_number(&trainer, 3, (uint64_t)e.type);
+    mft_spm_number(&trainer, 43, UINT64_MAX); /* pad_id -1 */
+    mft_spm_message(model, 2, &trainer);
     if (e.charsmap)
-        put_bytes(&normalizer, 2, e.charsmap, e.charsmap_len);
+        mft_spm_bytes(&normalizer, 2, e.charsmap, e.charsmap_len);
     if (e.dummy_prefix >= 0)
-        put_number(&normalizer, 3, (uint64_t)e.dummy_prefix);
-    put_number(&normalizer, 4, e.collapse);
-    put_message(model, 3, &normalizer);
-}
-
-static void write_bytes(const char *dir, const char *name, mfi_buf *bytes)
-{
-    FILE *f = fopen(mft_path(dir, name), "wb");
-    assert_non_null(f);
-    assert_false(bytes->failed);
-    assert_int_equal(fwrite(bytes->data, 1, bytes->len, f), bytes->len);
-    assert_int_equal(fclose(f), 0);
-    mfi_buf_free(bytes);
+        mft_spm_number(&normalizer, 3, (uint64_t)e.dummy_prefix);
+    mft_spm_number(&normalizer, 4, e.collapse);
+    mft_spm_message(model, 3, &normalizer);
 }
 
 /* ---- the oracle's llama2 and gpt-oss ---- */
@@ -132,10 +83,10 @@ static void write_llama2(const entry *e, size_t n, const char *dir, bool gguf)
     mfi_buf model = {0};
     mft_gguf g = {0};
     for (size_t i = 0; i < n && !gguf; i++)
-        put_piece(&model, e[i].text, strlen(e[i].text), (float)e[i].score, e[i].type);
+        mft_spm_piece(&model, e[i].text, strlen(e[i].text), (float)e[i].score, e[i].type);
     if (!gguf) {
         put_end(&model, (end){.type = 2, .dummy_prefix = -1});
-        write_bytes(dir, "tokenizer.model", &model);
+        mft_write_buf(dir, "tokenizer.model", &model);
         return;
     }
     mft_gguf_str(&g, "tokenizer.ggml.model", "llama");
@@ -154,61 +105,18 @@ static void write_llama2(const entry *e, size_t n, const char *dir, bool gguf)
     mft_gguf_write(&g, dir, "v.gguf");
 }
 
-static void check_ids(const mf_tokenizer *t, const mfi_json *v, bool special)
-{
-    size_t len, n;
-    int32_t *ids;
-    mf_error err;
-    const char *text = mfi_json_str(mfi_json_get(v, "text"), &len);
-    const mfi_json *want = mfi_json_get(v, special ? "ids_special" : "ids");
-    mft_ok(mf_tokenizer_encode(t, text, len, special, &ids, &n, &err), &err);
-    bool same = mfi_json_len(want) == n;
-    for (size_t i = 0; same && i < n; i++) {
-        int64_t id = -1;
-        same = mfi_json_i64(mfi_json_at(want, i), &id) && id == ids[i];
-    }
-    if (!same)
-        fail_msg("ids differ for \"%s\"", text);
-    mf_free(ids);
-}
-
 static void check_vectors(const char *name, const char *path)
 {
-    char file[128];
     mf_tokenizer *t = NULL;
     mf_error err;
     mft_ok(mf_tokenizer_open(&t, path, &err), &err);
-    snprintf(file, sizeof file, "tokenizers/%s/vectors.jsonl.xz", name);
-    const char *vectors = mft_unxz(mft_oracle(file), "v.jsonl");
-    FILE *f = fopen(vectors, "rb");
-    assert_non_null(f);
-    char *line = NULL;
-    size_t cap = 0, n_lines = 0;
-    for (ssize_t len; (len = getline(&line, &cap, f)) > 0; n_lines++) {
-        mfi_json *v = NULL;
-        mft_ok(mfi_json_parse(line, (size_t)len - (line[len - 1] == '\n'), "vectors", &v, &err),
-               &err);
-        check_ids(t, v, false);
-        check_ids(t, v, true);
-        mfi_json_free(&v);
-    }
-    assert_int_equal(n_lines, 1500);
-    free(line);
-    fclose(f);
-    unlink(vectors);
+    mft_check_vectors(t, name);
     mf_tokenizer_close(&t);
 }
 
 static mfi_json *open_json(const char *name)
 {
-    char file[128];
-    snprintf(file, sizeof file, "tokenizers/%s/tokenizer.json.xz", name);
-    const char *packed = mft_oracle(file);
-    if (!packed)
-        mft_skip("no oracle");
-    const char *json = mft_unxz(packed, "t.json");
-    if (!json)
-        mft_skip("no xz");
+    const char *json = mft_unpack_tokenizer(name);
     mfi_json *root = NULL;
     mf_error err;
     mft_ok(mfi_json_parse_file(json, 1 << 30, &root, &err), &err);
@@ -299,8 +207,8 @@ static void gptoss_as_ranks(void **state)
     }
     mfi_buf_str(&config, "}}");
     const char *dir = mft_folder();
-    write_bytes(dir, "o200k_base.tiktoken", &ranks);
-    write_bytes(dir, "tokenizer_config.json", &config);
+    mft_write_buf(dir, "o200k_base.tiktoken", &ranks);
+    mft_write_buf(dir, "tokenizer_config.json", &config);
     check_vectors("gptoss", dir);
     mfi_json_free(&root);
 }
@@ -340,11 +248,12 @@ static mf_tokenizer *open_small(int type, end e, const char *config)
     };
     mfi_buf model = {0};
     for (size_t i = 0; i < MFI_ARRAY_LEN(pieces); i++)
-        put_piece(&model, pieces[i].text, strlen(pieces[i].text), pieces[i].score, pieces[i].type);
+        mft_spm_piece(&model, pieces[i].text, strlen(pieces[i].text), pieces[i].score,
+                      pieces[i].type);
     e.type = type;
     put_end(&model, e);
     const char *dir = mft_folder();
-    write_bytes(dir, "tokenizer.model", &model);
+    mft_write_buf(dir, "tokenizer.model", &model);
     if (config)
         mft_write_file(dir, "tokenizer_config.json", config);
     mf_tokenizer *t = NULL;
@@ -489,7 +398,7 @@ static void kimi_ranks(void **state)
     }
     mfi_buf_str(&ranks, "YWI= 256\r\nYmM= 257\nYWJj 258\n\n"); /* ab, bc, abc */
     const char *dir = mft_folder();
-    write_bytes(dir, "tiktoken.model", &ranks);
+    mft_write_buf(dir, "tiktoken.model", &ranks);
     mft_write_file(
         dir, "tokenizer_config.json",
         "{\"added_tokens_decoder\": {\"259\": {\"content\": \"[BOS]\", \"special\": true}, "

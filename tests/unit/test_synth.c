@@ -3,7 +3,6 @@
 #include "fake/support.h"
 #include "fake/model_files.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -322,17 +321,6 @@ static mf_synth_options options_for(const char *arch, const char *quant, uint32_
     return o;
 }
 
-static int n_in_folder(const char *path)
-{
-    int n = 0;
-    DIR *dir = opendir(path);
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir));)
-        n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
-
 static void same_seed_same_bytes(void **state)
 {
     (void)state;
@@ -370,7 +358,7 @@ static void families_open_them(void **state)
         const char *dir = mft_folder(), *path = mft_path(dir, "m.gguf");
         mf_synth_options o = options_for(archs[i], i ? "q4_0" : "mxfp4", 0, path);
         mft_ok(mf_synth(&o, &err), &err);
-        assert_int_equal(n_in_folder(dir), 1);
+        assert_int_equal(mft_n_entries(dir), 1);
         assert_int_equal(mf_synth(&o, &err), MF_ERR_ARGUMENT); /* is there already */
         mft_ok(mfi_format_open(&catalog, path, &err), &err);
         mft_ok(mfi_model_open(&model, catalog, &err), &err);
@@ -487,7 +475,7 @@ static void leaves_nothing_behind(void **state)
     o.progress_user = &n_calls;
     assert_int_equal(mf_synth(&o, &err), MF_ERR_CANCELLED);
     assert_true(n_calls > 1);
-    assert_int_equal(n_in_folder(dir), 0);
+    assert_int_equal(mft_n_entries(dir), 0);
 
     o = options_for("deepseek_v3", "bf16", 0, path);
     o.shape = "671b"; /* 1.3 TB */
@@ -495,7 +483,7 @@ static void leaves_nothing_behind(void **state)
     if (room < 1000000000000u) {
         assert_int_equal(mf_synth(&o, &err), MF_ERR_DISK_FULL);
         assert_non_null(strstr(err.message, "MiB free"));
-        assert_int_equal(n_in_folder(dir), 0);
+        assert_int_equal(mft_n_entries(dir), 0);
     }
 }
 
@@ -520,7 +508,7 @@ static void refuses(void **state)
     assert_int_equal(mf_synth(&o, &err), MF_ERR_ARGUMENT);
     o = options_for("qwen3_moe", "q4_k", 1, mft_path(dir, "no/m.gguf"));
     assert_int_equal(mf_synth(&o, &err), MF_ERR_FILE_MISSING);
-    assert_int_equal(n_in_folder(dir), 0);
+    assert_int_equal(mft_n_entries(dir), 0);
 }
 
 /* ---- routing ---- */

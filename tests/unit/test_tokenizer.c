@@ -424,18 +424,6 @@ static void long_texts_as_their_parts(void **state)
 
 /* ---- the oracle ---- */
 
-static bool same_ids(const mfi_json *want, const int32_t *ids, size_t n)
-{
-    if (mfi_json_len(want) != n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        int64_t id;
-        if (!mfi_json_i64(mfi_json_at(want, i), &id) || id != ids[i])
-            return false;
-    }
-    return true;
-}
-
 /* What decoding the ids gives: with NFC nothing that is known beforehand. */
 typedef enum decoded { DECODED_ANYHOW, DECODED_TEXT, DECODED_WITH_SPACES /* for U+2581 */ } decoded;
 
@@ -467,12 +455,15 @@ done:
     mfi_buf_free(&want);
 }
 
-static void check_vector(const mf_tokenizer *t, const char *line, size_t len, size_t number,
-                         decoded expected)
+typedef struct vectors {
+    const mf_tokenizer *t;
+    decoded expected;
+} vectors;
+
+static void check_vector(void *user, const mfi_json *v, size_t line)
 {
-    mfi_json *v = NULL;
+    const vectors *of = user;
     mf_error err;
-    mft_ok(mfi_json_parse(line, len, "vectors", &v, &err), &err);
     size_t text_len;
     const char *text = mfi_json_str(mfi_json_get(v, "text"), &text_len);
     assert_non_null(text);
@@ -481,54 +472,23 @@ static void check_vector(const mf_tokenizer *t, const char *line, size_t len, si
         assert_int_equal(mfi_json_typeof(want), MFI_JSON_ARRAY);
         int32_t *ids;
         size_t n;
-        mft_ok(mf_tokenizer_encode(t, text, text_len, special, &ids, &n, &err), &err);
-        if (!same_ids(want, ids, n))
-            fail_msg("line %zu: ids differ for \"%s\"", number, text);
-        if (expected != DECODED_ANYHOW && !special)
-            check_decoded(t, ids, n, text, text_len, expected);
+        mft_ok(mf_tokenizer_encode(of->t, text, text_len, special, &ids, &n, &err), &err);
+        if (!mft_same_ids(want, ids, n))
+            fail_msg("line %zu: ids differ for \"%s\"", line, text);
+        if (of->expected != DECODED_ANYHOW && !special)
+            check_decoded(of->t, ids, n, text, text_len, of->expected);
         mf_free(ids);
     }
-    mfi_json_free(&v);
-}
-
-static mf_tokenizer *open_oracle(const char *name, char vectors[1024])
-{
-    char as[128], file[128];
-    snprintf(file, sizeof file, "tokenizers/%s/tokenizer.json.xz", name);
-    const char *packed = mft_oracle(file);
-    if (!packed) {
-        mft_skip("no oracle for %s", name);
-    }
-    snprintf(as, sizeof as, "%s.json", name);
-    const char *json = mft_unxz(packed, as);
-    if (!json) {
-        mft_skip("xz is missing");
-    }
-    mf_tokenizer *t = NULL;
-    mf_error err = {0};
-    mft_ok(mf_tokenizer_open(&t, json, &err), &err);
-    remove(json);
-    snprintf(file, sizeof file, "tokenizers/%s/vectors.jsonl.xz", name);
-    snprintf(as, sizeof as, "%s.jsonl", name);
-    snprintf(vectors, 1024, "%s", mft_unxz(mft_oracle(file), as));
-    return t;
 }
 
 static void check_oracle(const char *name, decoded expected)
 {
-    char path[1024];
-    mf_tokenizer *t = open_oracle(name, path);
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    char *line = NULL;
-    size_t cap = 0, n_lines = 0;
-    ssize_t len;
-    while ((len = getline(&line, &cap, f)) > 0)
-        check_vector(t, line, (size_t)len - (line[len - 1] == '\n'), ++n_lines, expected);
-    assert_int_equal(n_lines, 1500);
-    free(line);
-    fclose(f);
-    remove(path);
+    const char *json = mft_unpack_tokenizer(name);
+    mf_tokenizer *t = NULL;
+    mf_error err;
+    mft_ok(mf_tokenizer_open(&t, json, &err), &err);
+    remove(json);
+    mft_each_vector(name, check_vector, &(vectors){t, expected});
     assert_in_range(mfi_tokenizer_bytes(t), 100000, 40000000);
     mf_tokenizer_close(&t);
 }

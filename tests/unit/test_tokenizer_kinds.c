@@ -22,12 +22,7 @@ static void check_ids(const mf_tokenizer *t, const char *text, size_t len, bool 
     size_t n;
     mf_error err;
     mft_ok(mf_tokenizer_encode(t, text, len, special, &ids, &n, &err), &err);
-    bool same = mfi_json_len(want) == n;
-    for (size_t i = 0; same && i < n; i++) {
-        int64_t id = -1;
-        same = mfi_json_i64(mfi_json_at(want, i), &id) && id == ids[i];
-    }
-    if (!same) {
+    if (!mft_same_ids(want, ids, n)) {
         mfi_buf got = {0};
         for (size_t i = 0; i < n; i++)
             mfi_buf_fmt(&got, " %d", ids[i]);

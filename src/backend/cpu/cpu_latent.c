@@ -33,7 +33,8 @@ static void prep_tokens(void *ctx, uint32_t worker, uint32_t n_workers)
         const float *cosines = mfi_cpu_row(cpu, op->src[2], t);
         const float *kva = mfi_cpu_row(cpu, op->src[1], t);
         float *q = mfi_cpu_row(cpu, op->src[0], t) + s->nope_dim;
-        float *cache = j->step->mem[op->layer].kv + (size_t)(j->step->pos + t) * width;
+        float *cache =
+            mfi_step_seq(j->step, t)->mem[op->layer].kv + (size_t)mfi_step_pos(j->step, t) * width;
         cpu->k->rmsnorm(kva, mfi_cpu_vector(cpu, op->w[0]), s->latent_eps, s->latent_kv, cache);
         memcpy(cache + s->latent_kv, kva + s->latent_kv, s->n_rot * sizeof *cache);
         rotate(cpu, cache + s->latent_kv, cosines);
@@ -89,13 +90,13 @@ static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
     const mfi_shape *s = &cpu->p->shape;
     uint32_t kv = s->latent_kv, width = kv + s->n_rot, size = group_size(j, n_workers);
     uint32_t n_groups = (s->n_head + size - 1) / size;
-    const float *cache = j->step->mem[j->op->layer].kv;
     for (uint32_t u = worker; u < j->n_rows * n_groups; u += n_workers) {
         uint32_t t = u / n_groups, h = u % n_groups * size;
+        const float *cache = mfi_step_seq(j->step, t)->mem[j->op->layer].kv;
         const float *q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * width;
         float *out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * kv;
         cpu->k->attend_shared(q, width, MFI_MIN(s->n_head - h, size), cache, width, cache, width,
-                              j->step->pos + t + 1, width, kv, s->attn_scale, out, kv);
+                              mfi_step_pos(j->step, t) + 1, width, kv, s->attn_scale, out, kv);
     }
 }
 

@@ -34,8 +34,9 @@ static void prep_token(const mfi_cpu_job *j, uint32_t t)
     for (uint32_t h = 0; h < s->n_head; h++, q += stride)
         prep_head(j, 0, cosines, q);
     const mfi_layer_state *st = &cpu->p->state[op->layer];
-    size_t row = st->kv_ring ? (j->step->pos + t) % st->kv_ring : j->step->pos + t;
-    float *cache = j->step->mem[op->layer].kv + row * 2 * kvw;
+    uint32_t pos = mfi_step_pos(j->step, t);
+    size_t row = st->kv_ring ? pos % st->kv_ring : pos;
+    float *cache = mfi_step_seq(j->step, t)->mem[op->layer].kv + row * 2 * kvw;
     memcpy(cache, key, kvw * sizeof *cache);
     for (uint32_t h = 0; h < s->n_kv_head; h++, cache += hd)
         prep_head(j, 1, cosines, cache);
@@ -63,17 +64,18 @@ static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
     const mfi_cpu *cpu = j->cpu;
     const mfi_shape *s = &cpu->p->shape;
     uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
-    const float *kv = j->step->mem[j->op->layer].kv;
     const float *sinks = j->op->n ? mfi_cpu_vector(cpu, j->op->w[0]) : NULL;
     const mfi_layer_state *st = &cpu->p->state[j->op->layer];
     float scale = s->attn_scale;
     for (uint32_t u = worker; u < j->n_rows * s->n_head; u += n_workers) {
         uint32_t t = u / s->n_head, h = u % s->n_head;
         uint32_t kv_head = h / (s->n_head / s->n_kv_head);
+        const float *kv = mfi_step_seq(j->step, t)->mem[j->op->layer].kv;
         const float *q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * stride;
         float *out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * hd;
         /* What the token sees ends with itself. */
-        uint32_t end = j->step->pos + t + 1, n_kv = st->window ? MFI_MIN(end, st->window) : end;
+        uint32_t end = mfi_step_pos(j->step, t) + 1,
+                 n_kv = st->window ? MFI_MIN(end, st->window) : end;
         uint32_t ring = st->kv_ring ? st->kv_ring : end;
         cpu->k->attend_ring(q, kv + (size_t)kv_head * hd, 2 * (size_t)kvw,
                             kv + kvw + (size_t)kv_head * hd, 2 * (size_t)kvw, (end - n_kv) % ring,
@@ -105,7 +107,7 @@ static void conv_channels(void *ctx, uint32_t worker, uint32_t n_workers)
     mfi_pool_range(n_ch, CONV_GRAIN, worker, n_workers, &begin, &end);
     for (uint32_t t = 0; t < j->n_rows; t++) {
         float *x = mfi_cpu_row(j->cpu, j->op->src[0], t);
-        j->cpu->k->conv_silu(j->step->mem[j->op->layer].recurrent,
+        j->cpu->k->conv_silu(mfi_step_seq(j->step, t)->mem[j->op->layer].recurrent,
                              mfi_cpu_vector(j->cpu, j->op->w[0]), x, n_ch, s->conv_kernel, begin,
                              end, x);
     }
@@ -116,7 +118,7 @@ void mfi_cpu_gdn_conv(const mfi_cpu_job *job)
     mfi_cpu_dispatch(job, conv_channels, gdn_channels(&job->cpu->p->shape) / CONV_GRAIN);
 }
 
-/* One value head over all tokens of the step, in order. */
+/* One value head over all tokens of the step, in order within each sequence. */
 static void gdn_head(const mfi_cpu_job *j, uint32_t head)
 {
     const mfi_cpu *cpu = j->cpu;
@@ -126,8 +128,7 @@ static void gdn_head(const mfi_cpu_job *j, uint32_t head)
     uint32_t dk = s->gdn_k_dim, dv = s->gdn_v_dim;
     uint32_t k_head =
         s->gdn_tiled ? head % s->gdn_k_heads : head / (s->gdn_v_heads / s->gdn_k_heads);
-    float *state = j->step->mem[op->layer].recurrent +
-                   (size_t)(s->conv_kernel - 1) * gdn_channels(s) + (size_t)head * dk * dv;
+    size_t at = (size_t)(s->conv_kernel - 1) * gdn_channels(s) + (size_t)head * dk * dv;
     float neg_exp_a = mfi_cpu_vector(cpu, op->w[0])[head], dt = mfi_cpu_vector(cpu, op->w[1])[head];
     float q_scale = (float)(1.0 / sqrt((double)dk));
     float q[MFI_GDN_DIM_MAX], key[MFI_GDN_DIM_MAX];
@@ -140,6 +141,7 @@ static void gdn_head(const mfi_cpu_job *j, uint32_t head)
         k->l2norm(qkv + (size_t)(s->gdn_k_heads + k_head) * dk, 1e-6f, 1.0f, dk, key);
         float g = expf(neg_exp_a * mfi_softplus(mfi_cpu_row(cpu, op->src[3], t)[head] + dt));
         float beta = mfi_sigmoid(mfi_cpu_row(cpu, op->src[2], t)[head]);
+        float *state = mfi_step_seq(j->step, t)->mem[op->layer].recurrent + at;
         k->gdn_step(state, q, key, v, g, beta, dk, dv, out);
         k->rmsnorm(out, mfi_cpu_vector(cpu, op->w[2]), s->eps, dv, out);
         k->silu_mul(z, out, dv, out);

@@ -38,9 +38,10 @@ static void rope_rows(void *ctx, uint32_t worker, uint32_t n_workers)
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++) {
         float *cosines = mfi_cpu_row(j->cpu, j->op->dst[0], t), *sines = cosines + half;
+        uint32_t pos = mfi_step_pos(j->step, t);
         for (uint32_t i = 0; i < half; i++) {
             /* In double: at a million positions a float angle is off by a tenth of a radian. */
-            double angle = (double)(j->step->pos + t) * j->cpu->inv_freq[i];
+            double angle = (double)pos * j->cpu->inv_freq[i];
             cosines[i] = (float)(cos(angle) * factor);
             sines[i] = (float)(sin(angle) * factor);
         }
@@ -56,12 +57,14 @@ static void rmsnorm_rows(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;
     const mfi_cpu *cpu = j->cpu;
-    uint32_t begin, end, from = j->op->head ? j->step->head_row : 0;
+    uint32_t begin, end;
     float eps = j->op->n ? cpu->p->shape.latent_eps : cpu->p->shape.eps;
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
-    for (uint32_t t = begin; t < end; t++)
-        cpu->k->rmsnorm(mfi_cpu_row(cpu, j->op->src[0], from + t), mfi_cpu_vector(cpu, j->op->w[0]),
+    for (uint32_t t = begin; t < end; t++) {
+        uint32_t from = j->op->head ? j->step->head_rows[t] : t;
+        cpu->k->rmsnorm(mfi_cpu_row(cpu, j->op->src[0], from), mfi_cpu_vector(cpu, j->op->w[0]),
                         eps, cpu->mats[j->op->w[0]].cols, mfi_cpu_row(cpu, j->op->dst[0], t));
+    }
 }
 
 void mfi_cpu_rmsnorm(const mfi_cpu_job *job)
