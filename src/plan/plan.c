@@ -291,10 +291,11 @@ static void find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine
     plan->page_cache_bytes = page_cache_min(plan);
     uint64_t floor = least_bytes(plan, model, m, p, o->ctx ? o->ctx : ctx_least(model));
     plan->page_cache_bytes = cache;
-    /* A round number with the page cache's share and with what a process differs by from run to
-     * run, so that what is printed works when typed back in: the check leaves the difference out.
+    /* A round number with the page cache's share (a 64th of the whole) and with what a process
+     * differs by from run to run, so that what is printed works when typed back in: the check
+     * leaves the difference out.
      */
-    floor += MFI_MAX(MFI_MIN(floor / 64, MFI_PAGE_CACHE_BYTES_MAX), PROCESS_NOISE_BYTES);
+    floor += MFI_MAX(MFI_MIN(floor / 63, MFI_PAGE_CACHE_BYTES_MAX), PROCESS_NOISE_BYTES);
     floor = MFI_MAX(floor, m->open_peak_bytes);
     plan->floor_bytes = mfi_align_up(floor, MFI_MIB);
     plan->least_bytes = mfi_align_up(floor - PROCESS_NOISE_BYTES, MFI_MIB);
