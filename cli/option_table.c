@@ -27,6 +27,12 @@
 
 #define AT(member) .offset = offsetof(cli_args, member)
 
+#define AUTO_ON_OFF(name_, member_, help_)                                                         \
+    {                                                                                              \
+        {name_}, CLI_CHOICE, ENGINE, .env = true, AT(member_), .choices = "auto|on|off",           \
+                                     .arg = "WHEN", .help = help_, .fallback = "auto"              \
+    }
+
 const cli_option cli_options[] = {
     /* ---- model and input ---- */
     {{"-m", "--model"},
@@ -711,28 +717,19 @@ const cli_option cli_options[] = {
      .help = "who reads: threads, uring (the kernel's ring; not everywhere), auto (uring for "
              "direct reads where it is allowed); the answer doesn't depend on it",
      .fallback = "auto"},
-    {{"--direct-io"},
-     CLI_CHOICE,
-     ENGINE,
+    AUTO_ON_OFF("--direct-io", direct,
+                "reads past the page cache: on, off, auto (measured once a file system, when more "
+                "than 1 GiB will be read)"),
+    AUTO_ON_OFF("--hints", hints,
+                "read experts ahead that the next layer's router would choose now; auto: while the "
+                "measured drive has time for it; the answer doesn't depend on it"),
+    {{"--mirror"},
+     CLI_STRING,
+     ENGINE & ~PLAN,
      .env = true,
-     AT(direct),
-     .choices = "auto|on|off",
-     .arg = "WHEN",
-     .help = "reads past the page cache: on, off, auto (measured once a file system, when more "
-             "than 1 GiB will be read)",
-     .fallback = "auto"},
-    {{"--hints"},
-     CLI_CHOICE,
-     ENGINE,
-     .env = true,
-     AT(hints),
-     .choices = "auto|on|off",
-     .arg = "WHEN",
-     .help =
-         "read experts ahead that the next layer's router would choose now, while the drive has "
-         "nothing else to do; auto: while the measured drive has time for it; the answer doesn't "
-         "depend on it",
-     .fallback = "auto"},
+     AT(mirror),
+     .arg = "PATH",
+     .help = "a second copy of the model, on another drive, shares the reads"},
     {{"--chunk"},
      CLI_INT,
      ENGINE,

@@ -97,7 +97,8 @@ typedef struct cli_args {
     bool kl_divergence, ops;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *stats, *tensor,
         *f32;
-    const char *activations, *isa, *io, *direct, *hints, *quant, *group_size, *dense_bits, *imatrix;
+    const char *activations, *isa, *io, *direct, *hints, *mirror, *quant, *group_size, *dense_bits,
+        *imatrix;
     const char *policy, *cache, *svg;
     const char *kl, *kl_base;
     const char *arch, *shape, *routing, *chat_template, *now, *form;

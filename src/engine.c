@@ -7,8 +7,12 @@
 #include "engine_int.h"
 #include "experts/hints.h"
 #include "grammar/matcher.h"
+#include "io/io_mirror.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
+
+/* Two drives want more requests than one; threads that wait cost next to nothing. */
+#define MIRROR_READERS 8
 
 struct mf_engine {
     mfi_catalog *catalog;
@@ -19,7 +23,8 @@ struct mf_engine {
     mfi_machine machine;
     mfi_backend *backend;
     mfi_engine_io reader;
-    const mfi_file **files;
+    const mfi_file **files; /* the model's, then the mirror's */
+    mfi_file *copies;       /* the mirror's, if there is one */
     mfi_expert_part *parts;
     uint32_t *layers;
     mfi_expert_table table; /* of parts and layers */
@@ -67,6 +72,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_sessions = o->n_sessions,
                            .activations = o->activations,
                            .policy = asked(o->policy)};
+    if (o->mirror_path && !o->n_io_threads)
+        po.n_io_threads = MIRROR_READERS;
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
     if (!o->model_path)
@@ -115,15 +122,20 @@ static mf_status open_io(mf_engine *e, const mf_engine_options *o, mf_error *err
                           .table = &e->table,
                           .reader = asked(o->io),
                           .direct = asked(o->direct),
+                          .mirror = o->mirror_path != NULL,
                           .n_readers_asked = o->n_io_threads > 0,
                           .cache_path = o->io_cache_path,
                           .load_bytes = plan->program.dense_bytes +
                                         MFI_MIN(slot_bytes, plan->expert_bytes_total)};
-    e->files = calloc(n, sizeof *e->files);
+    e->files = calloc(2 * (size_t)n, sizeof *e->files);
     if (!e->files)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u files", n);
     for (uint32_t i = 0; i < n; i++)
         e->files[i] = mfi_catalog_file(e->catalog, i);
+    if (o->mirror_path)
+        MFI_TRY(mfi_mirror_files_open(&e->copies, o->mirror_path, e->files, n, err));
+    for (uint32_t i = 0; e->copies && i < n; i++)
+        e->files[n + i] = &e->copies[i];
     return mfi_engine_io_open(&e->reader, &ask, e->files, n, err);
 }
 
@@ -272,6 +284,8 @@ void mf_engine_close(mf_engine **engine)
     free(e->times);
     free(e->parts);
     free(e->layers);
+    if (e->copies)
+        mfi_mirror_files_close(&e->copies, mfi_catalog_n_files(e->catalog));
     free(e->files);
     mfi_model_close(&e->model);
     mf_tokenizer_close(&e->tokenizer);
@@ -305,6 +319,9 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     info->direct = e->reader.direct;
     snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);
     snprintf(info->reader_reason, sizeof info->reader_reason, "%s", e->reader.reason);
+    const mf_error *failure = e->reader.mirror ? mfi_io_mirror_failure(e->reader.io) : NULL;
+    if (failure)
+        snprintf(info->mirror_failure, sizeof info->mirror_failure, "%.255s", failure->message);
     mfi_quant_name(e->plan.program.experts[mfi_program_expert_layer(&e->plan.program)].proj[0].type,
                    info->weights, sizeof info->weights);
 }
@@ -322,7 +339,9 @@ void mf_engine_sampling(const mf_engine *e, mf_sampling *sampling)
 void mf_engine_stats(const mf_engine *e, mf_stats *stats)
 {
     mfi_store_stats s;
+    mfi_io_stats io;
     mfi_store_stats_get(e->store, &s);
+    e->reader.io->stats(e->reader.io, &io);
     *stats = (mf_stats){.struct_size = sizeof *stats,
                         .expert_hits = s.hits,
                         .expert_misses = s.misses,
@@ -336,6 +355,7 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
                         .n_slots = e->plan.n_slots,
                         .n_experts_total = e->plan.n_experts_total,
                         .expert_bytes_total = e->plan.expert_bytes_total,
+                        .mirror_bytes_read = io.mirror_bytes,
                         .tokens_evaluated = mfi_forward_n_tokens(e->forward)};
 }
 

@@ -104,6 +104,8 @@ typedef struct mf_engine_options {
         *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
     const char *hints; /* experts of the next layer are read ahead by guesses of its router: "on",
                           "off"; NULL or "auto": while the measured drive has time for it */
+    const char *mirror_path;   /* a second copy of the model on another drive, which shares the
+                                  reads; NULL: none. If it fails it is given up, with no harm */
     const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
     bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
     bool grammars;             /* sessions may generate under a grammar: the plan has room for it */
@@ -137,6 +139,8 @@ typedef struct mf_model_info {
     bool direct;           /* it reads past the page cache */
     char policy[8];        /* "lru" or "lfu" */
     char reader_reason[160];
+    char mirror_failure[256]; /* why the mirror isn't read any more; empty: it is, or there is none
+                               */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
@@ -154,6 +158,7 @@ typedef struct mf_stats {
     uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */
     uint32_t n_slots, n_experts_total;
     uint64_t expert_bytes_total; /* all routed experts on the drive */
+    uint64_t mirror_bytes_read;  /* from the mirror, of all that was read since open */
     uint64_t tokens_evaluated;   /* that went through the layers, prompts and answers */
 } mf_stats;
 
