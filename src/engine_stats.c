@@ -87,9 +87,9 @@ void mfi_stats_log_run(void *user, const mfi_run_facts *run)
         ",\"between_ns\":%" PRIu64,
         run->pos, run->n_tok, run->n_seqs, log->end_ns ? run->begin_ns - log->end_ns : 0);
     put(log,
-        ",\"wall_ns\":%" PRIu64 ",\"arithmetic_ns\":%" PRIu64 ",\"stall_ns\":%" PRIu64
-        ",\"other_ns\":%" PRIu64,
-        run->wall_ns, run->arith_ns, stall_ns,
+        ",\"wall_ns\":%" PRIu64 ",\"arithmetic_ns\":%" PRIu64 ",\"experts_ns\":%" PRIu64
+        ",\"stall_ns\":%" PRIu64 ",\"other_ns\":%" PRIu64,
+        run->wall_ns, run->arith_ns, run->experts_ns, stall_ns,
         run->wall_ns > known_ns ? run->wall_ns - known_ns : 0);
     put(log,
         ",\"hits\":%" PRIu64 ",\"misses\":%" PRIu64 ",\"evictions\":%" PRIu64

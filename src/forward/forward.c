@@ -38,6 +38,7 @@ struct mfi_forward {
     uint32_t last_row;   /* of LOGITS: where the first run's are */
     uint64_t n_tokens;   /* evaluated */
     uint64_t arith_ns;   /* of this step */
+    uint64_t experts_ns; /* of it, the routed experts' */
     mfi_run_fn on_run;   /* may be NULL */
     void *on_run_user;
     bool (*tick)(void *user, uint32_t n_layers); /* may be NULL */
@@ -325,7 +326,9 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
         }
         step->work = f->work;
         step->n_work = n;
+        uint64_t before_ns = f->arith_ns;
         MFI_TRY(run_ops(f, op, 1, step, err));
+        f->experts_ns += f->arith_ns - before_ns;
         release_first(f, n);
     }
     return look_ahead(f, layer, step, err);
@@ -473,12 +476,12 @@ mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
     bool all = runs[0].want == MFI_WANT_ALL;
     MFI_ASSERT(all ? n_runs == 1 : n_head <= f->p->n_logit_rows);
     f->n_tokens += step.n_tok;
-    f->arith_ns = 0;
+    f->arith_ns = f->experts_ns = 0;
     MFI_TRY(run_all(f, &step, n_head, all ? outputs : NULL, index0, err));
     if (n_head > 0)
         f->last_row = all ? step.n_head - 1 : 0;
-    mfi_run_facts facts = {runs[0].pos, step.n_tok, n_runs, begin_ns, mfi_clock_ns() - begin_ns,
-                           f->arith_ns};
+    mfi_run_facts facts = {runs[0].pos, step.n_tok,   n_runs, begin_ns, mfi_clock_ns() - begin_ns,
+                           f->arith_ns, f->experts_ns};
     if (f->on_run)
         f->on_run(f->on_run_user, &facts);
     return MF_OK;
