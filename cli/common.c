@@ -101,6 +101,13 @@ int cli_report(mf_status status, const mf_error *err, cli_phase phase)
                      err->message[0] ? err->message : mf_status_text(status));
 }
 
+static mf_cache_type cache_type(const char *name)
+{
+    if (name && strcmp(name, "f16") == 0)
+        return MF_CACHE_F16;
+    return name && strcmp(name, "q8_0") == 0 ? MF_CACHE_Q8_0 : MF_CACHE_F32;
+}
+
 void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progress,
                         mf_engine_options *options)
 {
@@ -119,6 +126,8 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
         options->activations = MF_ACTIVATIONS_Q8;
     else if (args->activations && strcmp(args->activations, "q16") == 0)
         options->activations = MF_ACTIVATIONS_Q16;
+    options->cache_type_k = cache_type(args->cache_type_k);
+    options->cache_type_v = cache_type(args->cache_type_v);
     options->isa = args->isa;
     options->io = args->io;
     options->direct = args->direct;

@@ -27,10 +27,22 @@
 
 #define AT(member) .offset = offsetof(cli_args, member)
 
+#define TEXT(name_, commands_, member_, arg_, help_)                                               \
+    {                                                                                              \
+        {name_}, CLI_STRING, commands_, AT(member_), .arg = arg_, .help = help_                    \
+    }
+
 #define AUTO_ON_OFF(name_, member_, help_)                                                         \
     {                                                                                              \
         {name_}, CLI_CHOICE, ENGINE, .env = true, AT(member_), .choices = "auto|on|off",           \
                                      .arg = "WHEN", .help = help_, .fallback = "auto"              \
+    }
+
+#define CACHE_TYPE(short_name, name, member, text)                                                 \
+    {                                                                                              \
+        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
+            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
+            .fallback = "f32"                                                                      \
     }
 
 const cli_option cli_options[] = {
@@ -186,18 +198,9 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "OUT",
      .help = "write the logits to OUT; - is standard output"},
-    {{"--tensor"},
-     CLI_STRING,
-     INSPECT,
-     AT(tensor),
-     .arg = "NAME",
-     .help = "decode this tensor; goes with --f32"},
-    {{"--f32"},
-     CLI_STRING,
-     INSPECT,
-     AT(f32),
-     .arg = "OUT",
-     .help = "write the tensor to OUT as little-endian float32; - is standard output"},
+    TEXT("--tensor", INSPECT, tensor, "NAME", "decode this tensor; goes with --f32"),
+    TEXT("--f32", INSPECT, f32, "OUT",
+         "write the tensor to OUT as little-endian float32; - is standard output"),
     {{"-o", "--output"},
      CLI_STRING,
      SYNTH,
@@ -246,12 +249,7 @@ const cli_option cli_options[] = {
      .help = "cache sizes, with commas between: experts (512), a share of all (25%), or bytes (8G)",
      .fallback = "5% to 100%"},
     {{"--svg"}, CLI_STRING, REPLAY, AT(svg), .arg = "FILE", .help = "plot the sweep to FILE, too"},
-    {{"--hidden"},
-     CLI_STRING,
-     LOGITS,
-     AT(hidden),
-     .arg = "OUT",
-     .help = "write the hidden states to OUT"},
+    TEXT("--hidden", LOGITS, hidden, "OUT", "write the hidden states to OUT"),
     {{"--json"},
      CLI_FLAG,
      (ENGINE & ~(CHAT | BENCH)) | FAMILIES | INSPECT | REPLAY,
@@ -263,19 +261,11 @@ const cli_option cli_options[] = {
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
-    {{"--trace"},
-     CLI_STRING,
-     RUN | LOGITS | EVAL | CHAT,
-     AT(trace),
-     .arg = "FILE",
-     .help = "write every choice of experts to FILE as JSON lines"},
-    {{"--stats"},
-     CLI_STRING,
-     ENGINE & ~PLAN,
-     AT(stats),
-     .arg = "FILE",
-     .help = "write what each token and each chunk of a prompt cost to FILE as JSON lines: bytes "
-             "read, hits, time of arithmetic, of waiting and of neither"},
+    TEXT("--trace", RUN | LOGITS | EVAL | CHAT, trace, "FILE",
+         "write every choice of experts to FILE as JSON lines"),
+    TEXT("--stats", ENGINE & ~PLAN, stats, "FILE",
+         "write what each token and each chunk of a prompt cost to FILE as JSON lines: bytes "
+         "read, hits, time of arithmetic, of waiting and of neither"),
 
     /* ---- measuring ---- */
     {{"-p", "--n-prompt"},
@@ -750,14 +740,19 @@ const cli_option cli_options[] = {
      .help = "how activations meet quantised weights: f32, q8 (8 bits, lossy), q16 (16 bits), auto "
              "(q8 for weights of up to 4 bits, q16 for finer ones)",
      .fallback = "auto"},
+    CACHE_TYPE("-ctk", "--cache-type-k", cache_type_k,
+               "how keys of past tokens are kept: f32, f16 (half of it), q8_0 (27 %, lossy)"),
+    CACHE_TYPE("-ctv", "--cache-type-v", cache_type_v,
+               "the same of values; latent attention has one type for both"),
     {{"--isa"},
      CLI_CHOICE,
      ENGINE,
      .env = true,
      AT(isa),
-     .choices = "auto|c|avx2",
+     .choices = "auto|c|avx2|avx-vnni|avx512|neon|i8mm",
      .arg = "NAME",
-     .help = "kernels to use: c, avx2, avx-vnni, avx512, auto (the best this machine has)",
+     .help = "kernels to use: c, on x86 avx2, avx-vnni, avx512, on ARM neon, i8mm, auto (the best "
+             "this machine has)",
      .fallback = "auto"},
 
     {{"-t", "--threads"},

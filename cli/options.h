@@ -99,6 +99,7 @@ typedef struct cli_args {
         *f32;
     const char *activations, *isa, *io, *direct, *hints, *mirror, *quant, *group_size, *dense_bits,
         *imatrix;
+    const char *cache_type_k, *cache_type_v;
     const char *policy, *cache, *svg;
     const char *kl, *kl_base;
     const char *arch, *shape, *routing, *chat_template, *now, *form;

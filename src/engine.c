@@ -71,6 +71,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_logit_rows = o->n_logit_rows,
                            .n_sessions = o->n_sessions,
                            .activations = o->activations,
+                           .cache_type = {o->cache_type_k, o->cache_type_v},
                            .policy = asked(o->policy)};
     if (o->mirror_path && !o->n_io_threads)
         po.n_io_threads = MIRROR_READERS;
@@ -81,6 +82,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (!mfi_isa_parse(o->isa, &po.isa))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
                         o->isa);
+    if (o->cache_type_k > MF_CACHE_Q8_0 || o->cache_type_v > MF_CACHE_Q8_0)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown type of the KV cache");
     if (!known_choice(o->io, "threads", "uring"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown reader '%s' (known: auto, threads, uring)",
                         o->io);
@@ -313,8 +316,11 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
                         .weight_bytes = e->plan.program.dense_bytes + e->plan.expert_bytes_total,
                         .token_bytes = e->plan.token_dense_bytes + e->plan.token_expert_bytes};
     snprintf(info->family, sizeof info->family, "%s", e->model->family);
+    info->isa_verified = mfi_isa_verified(e->plan.isa);
     snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
     snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
+    snprintf(info->cache_type_k, sizeof info->cache_type_k, "%s", mfi_plan_cache_type(&e->plan, 0));
+    snprintf(info->cache_type_v, sizeof info->cache_type_v, "%s", mfi_plan_cache_type(&e->plan, 1));
     snprintf(info->reader, sizeof info->reader, "%s", e->reader.reader);
     info->direct = e->reader.direct;
     snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);

@@ -67,6 +67,11 @@ foreach(name tree_symbols tree_install)
   endif()
 endforeach()
 
+# The kernels for ARM under qemu: a build of its own.
+add_test(NAME kernels_arm COMMAND ${PROJECT_SOURCE_DIR}/tools/arm_kernels.sh --if-asked
+                                  ${PROJECT_BINARY_DIR}/arm)
+set_tests_properties(kernels_arm PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 3600)
+
 # For ThreadSanitizer: what has more than one thread. `ctest -L threads`
 foreach(name test_pool test_io_fake test_io_threads test_store test_identity test_reference
         test_tokenizer test_convert test_synth test_weight_map test_machine test_trace cli_convert cli_tools)

@@ -83,6 +83,13 @@ typedef enum mf_activations {
     MF_ACTIVATIONS_Q16 = 3 /* 16 bits in blocks of 32; types without an integer form: float */
 } mf_activations;
 
+/* How keys and values of past tokens are kept. Less than f32 is lossy: see docs/numerics.md. */
+typedef enum mf_cache_type {
+    MF_CACHE_F32 = 0,
+    MF_CACHE_F16 = 1,
+    MF_CACHE_Q8_0 = 2 /* 8 bits in blocks of 32; heads of whole blocks only */
+} mf_cache_type;
+
 typedef struct mf_engine_options {
     size_t struct_size;
     const char *model_path; /* a model folder, or a GGUF file (of a split one the first) */
@@ -94,7 +101,9 @@ typedef struct mf_engine_options {
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     uint32_t n_sessions;    /* that can be open at once: the plan has room for them; 0: 1 */
     mf_activations activations;
-    const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
+    mf_cache_type cache_type_k, cache_type_v; /* latent attention: one for both */
+    const char
+        *isa; /* "c", "avx2", "avx-vnni", "avx512", "neon", "i8mm"; NULL or "auto": the best here */
     const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
     const char *stats_path; /* write what each evaluation cost here as JSON lines; NULL: nowhere */
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
@@ -131,16 +140,17 @@ typedef struct mf_model_info {
     uint32_t ctx_model; /* positions the model was made for */
     uint32_t ctx;       /* positions a session of this engine can hold */
     uint32_t n_threads, chunk;
-    char isa[16];          /* kernels in use */
-    char activations[8];   /* the coarsest that quantised weights meet: "q8", "q16" or "f32" */
-    uint64_t weight_bytes; /* all weights: resident ones and all routed experts */
-    uint64_t token_bytes;  /* of them, what one token is multiplied with */
-    char reader[16];       /* "threads" or "uring" */
-    bool direct;           /* it reads past the page cache */
-    char policy[8];        /* "lru" or "lfu" */
+    char isa[16];        /* kernels in use */
+    char activations[8]; /* the coarsest that quantised weights meet: "q8", "q16" or "f32" */
+    char cache_type_k[8], cache_type_v[8]; /* "f32", "f16" or "q8_0" */
+    uint64_t weight_bytes;                 /* all weights: resident ones and all routed experts */
+    uint64_t token_bytes;                  /* of them, what one token is multiplied with */
+    char reader[16];                       /* "threads" or "uring" */
+    bool direct;                           /* it reads past the page cache */
+    char policy[8];                        /* "lru" or "lfu" */
     char reader_reason[160];
-    char mirror_failure[256]; /* why the mirror isn't read any more; empty: it is, or there is none
-                               */
+    char mirror_failure[256]; /* why the mirror isn't read any more; empty: no reason */
+    bool isa_verified; /* whoever wrote those kernels has seen them run on such a processor */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);

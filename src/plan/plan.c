@@ -13,8 +13,8 @@
 #define PROCESS_GROWTH_BYTES MFI_MIB
 /* By which the resident process differs from run to run (measured: 0.3 MiB). */
 #define PROCESS_NOISE_BYTES (512 * MFI_KIB)
-/* Of a stack what is touched (20 KiB of kernels, 4 of the C library) and the kernel's part. */
-#define THREAD_BYTES   (48 * MFI_KIB)
+/* Of a stack what is touched (40 KiB of kernels, 4 of the C library) and the kernel's part. */
+#define THREAD_BYTES   (68 * MFI_KIB)
 #define CHUNK_AUTO_MAX 512
 #define CTX_AUTO_MAX   8192
 #define CTX_AUTO_MIN   512
@@ -116,6 +116,12 @@ static void explain_activations(mfi_plan *plan)
 const char *mfi_plan_activations(const mfi_plan *plan)
 {
     return plan->x_bits_min == 8 ? "q8" : plan->x_bits_min == 16 ? "q16" : "f32";
+}
+
+const char *mfi_plan_cache_type(const mfi_plan *plan, int values)
+{
+    static const char *const names[] = {"f32", "f16", "q8_0"};
+    return names[plan->cache_type[values]];
 }
 
 /* ---- sizes ---- */
@@ -270,7 +276,8 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
     uint32_t chunk = most;
     for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
         mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations, err));
+        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations,
+                              plan->cache_type, err));
         if (chunk == least || least_bytes(plan, model, m, &plan->program, plan->ctx) <= base + room)
             break;
     }
@@ -398,9 +405,10 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     char of[48] = "";
     if (plan->n_sessions > 1)
         snprintf(of, sizeof of, "%u sessions, each ", plan->n_sessions);
-    int n =
-        snprintf(r[MFI_PLAN_KV], sizeof *r,
-                 "%s%u positions, reserved at open, touched as the context grows", of, plan->ctx);
+    int n = snprintf(
+        r[MFI_PLAN_KV], sizeof *r,
+        "%s%u positions, keys %s, values %s; reserved at open, touched as the context grows", of,
+        plan->ctx, mfi_plan_cache_type(plan, 0), mfi_plan_cache_type(plan, 1));
     if (windows)
         snprintf(r[MFI_PLAN_KV] + n, sizeof *r - (size_t)n,
                  "; layers with a window of %u keep %u and a chunk", plan->program.shape.window,
@@ -447,13 +455,14 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
     plan->activations = options->activations;
+    memcpy(plan->cache_type, options->cache_type, sizeof plan->cache_type);
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
         MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
 
     uint32_t chunk_least = options->chunk ? options->chunk : plan->n_sessions;
-    MFI_TRY(
-        mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations, err));
+    MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations,
+                          plan->cache_type, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
     choose_ctx(plan, model, machine, options, &plan->program);
     find_floor(plan, model, machine, options, &plan->program);

@@ -35,7 +35,7 @@ COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
-          "--activations", "--isa", "--io-threads", "--io", "--direct-io", "--hints", "--policy", "--json", "-h", "--help"]
+          "--activations", "-ctk", "--cache-type-k", "-ctv", "--cache-type-v", "--isa", "--io-threads", "--io", "--direct-io", "--hints", "--policy", "--json", "-h", "--help"]
 OPTIONS = {
     "run": ENGINE + ["-p", "--prompt", "-f", "--file", "-sys", "--system-prompt", "-n", "--predict",
                      "-s", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",

@@ -7,8 +7,8 @@
  *   PANEL_TOKS                       tokens of the largest tile: 4 or 8
  *   PANEL_SIGNED                     128 if wide codes are stored less 128, else 0
  * Every shape of tile does the same to each output, in the order told in int_form.h. */
-#ifndef MFI_KERNELS_X86_INT_TMPL_H
-#define MFI_KERNELS_X86_INT_TMPL_H
+#ifndef MFI_KERNELS_INT_TMPL_H
+#define MFI_KERNELS_INT_TMPL_H
 
 /* Bytes of PANEL_STEP columns of a row in a plane, at most: q8_0 and MLX 8 bits. */
 #define SPARE_BYTES 288
