@@ -171,6 +171,9 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "was evaluated is not evaluated again; where that can't be helped, after /system "
                 "for instance, standard error says so. Every answer of a program has a seed of its "
                 "own: the seed, the seed plus one, and so on.\n"
+                "--save and --load go on with a conversation in another process, --kv-dir with "
+                "whatever a prompt begins with: their files hold the state, of this model and this "
+                "kind of processor only, and text that was said; only their owner may read them.\n"
                 "--jsonl: a JSON string a line in is a message, as it is; an object a line out.\n"
                 "Example:  moeflux chat -m models/pocket-dictionary",
         },

@@ -10,6 +10,8 @@
 #include "paths.h"
 #include "signals.h"
 
+#define CHAT_CHECKPOINTS 4 /* a conversation is changed near its end, if at all */
+
 static const char *command_name = ""; /* set once by main */
 static char *drives_path;             /* the same; NULL: measurements aren't kept */
 
@@ -136,6 +138,9 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->hints = args->hints;
     options->mirror_path = args->mirror;
     options->trace_path = args->trace;
+    options->prefix_dir = args->kv_dir;
+    options->prefix_disk_bytes = args->kv_disk;
+    options->n_checkpoints = args->command == CLI_CHAT ? CHAT_CHECKPOINTS : 0;
     options->stats_path = args->stats;
     options->grammars = cli_wants_grammar(args);
     options->progress = cli_progress_update;

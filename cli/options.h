@@ -104,12 +104,13 @@ typedef struct cli_args {
     const char *kl, *kl_base;
     const char *arch, *shape, *routing, *chat_template, *now, *form;
     const char *reasoning_format;
+    const char *save, *load, *kv_dir;
     const char *grammar, *grammar_file, *json_schema, *json_schema_file;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
     int64_t n_prompt, n_gen, repetitions, chunks;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    uint64_t seed, memory;
+    uint64_t seed, memory, kv_disk;
     mf_logit_bias *bias;
     size_t n_bias;
     cli_texts stop;

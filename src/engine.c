@@ -10,6 +10,9 @@
 #include "io/io_mirror.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
+#include "session/prefix.h"
+
+#define PREFIX_DISK_BYTES (4 * MFI_GIB) /* where nobody says */
 
 /* Two drives want more requests than one; threads that wait cost next to nothing. */
 #define MIRROR_READERS 8
@@ -22,6 +25,9 @@ struct mf_engine {
     bool planned;
     mfi_machine machine;
     mfi_backend *backend;
+    const void *dense; /* resident weights, where the host can see them */
+    mfi_identity identity;
+    bool identified;
     mfi_engine_io reader;
     const mfi_file **files; /* the model's, then the mirror's */
     mfi_file *copies;       /* the mirror's, if there is one */
@@ -70,6 +76,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
                            .n_sessions = o->n_sessions,
+                           .n_checkpoints = o->n_checkpoints,
                            .activations = o->activations,
                            .cache_type = {o->cache_type_k, o->cache_type_v},
                            .policy = asked(o->policy)};
@@ -148,6 +155,7 @@ static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **sl
     mfi_backend *b = e->backend;
     void *dense, *scratch;
     MFI_TRY(b->alloc(b, MFI_MEM_DENSE, p->dense_bytes, &dense, err));
+    e->dense = dense;
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, slots, err));
     MFI_TRY(mfi_load_dense(p, e->catalog, e->reader.io, dense, o->progress, o->progress_user, err));
@@ -242,7 +250,8 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                  .trie = e->trie,
                                  .progress = o->progress,
                                  .progress_user = o->progress_user};
-    return MF_OK;
+    uint64_t disk = o->prefix_disk_bytes ? o->prefix_disk_bytes : PREFIX_DISK_BYTES;
+    return o->prefix_dir ? mfi_prefix_open(&e->host.prefix, o->prefix_dir, disk, err) : MF_OK;
 }
 
 mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, mf_error *err)
@@ -272,6 +281,7 @@ void mf_engine_close(mf_engine **engine)
     mf_engine *e = *engine;
     if (!e)
         return;
+    mfi_prefix_close(&e->host.prefix);
     mfi_forward_close(&e->forward);
     mfi_stats_log_close(&e->stats);
     mfi_imatrix_close(&e->imatrix);
@@ -394,6 +404,16 @@ size_t mf_engine_op_times(const mf_engine *e, mf_op_time *times, size_t n_max)
 mfi_session_host *mfi_engine_session_host(mf_engine *e)
 {
     return &e->host;
+}
+
+mf_status mfi_engine_identity(mf_engine *e, const mfi_identity **id, mf_error *err)
+{
+    if (!e->identified)
+        MFI_TRY(
+            mfi_identity_make(&e->identity, e->catalog, &e->plan, e->backend->name, e->dense, err));
+    e->identified = true;
+    *id = &e->identity;
+    return MF_OK;
 }
 
 /* ---- importance matrix ---- */

@@ -48,6 +48,12 @@ mf_status mfi_mirror_files_open(mfi_file **copies, const char *mirror, const mfi
                                 uint32_t n, mf_error *err);
 void mfi_mirror_files_close(mfi_file **copies, uint32_t n);
 
+/* ---- engine_identity.c ---- */
+
+/* dense: the resident weights in host memory, NULL where they are not. */
+mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const mfi_plan *plan,
+                            const char *backend, const void *dense, mf_error *err);
+
 /* ---- engine_stats.c: a line of statistics for each evaluation ---- */
 
 typedef struct mfi_stats_log mfi_stats_log;

@@ -100,6 +100,8 @@ typedef struct mf_engine_options {
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     uint32_t n_sessions;    /* that can be open at once: the plan has room for them; 0: 1 */
+    uint32_t n_checkpoints; /* places of a session that mf_session_sync can go back to though layers
+                             * are recurrent or have windows; at most, the plan may have fewer */
     mf_activations activations;
     mf_cache_type cache_type_k, cache_type_v; /* latent attention: one for both */
     const char
@@ -113,12 +115,15 @@ typedef struct mf_engine_options {
         *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
     const char *hints; /* experts of the next layer are read ahead by guesses of its router: "on",
                           "off"; NULL or "auto": while the measured drive has time for it */
-    const char *mirror_path;   /* a second copy of the model on another drive, which shares the
-                                  reads; NULL: none. If it fails it is given up, with no harm */
-    const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
-    bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
-    bool grammars;             /* sessions may generate under a grammar: the plan has room for it */
-    mf_progress_fn progress;   /* may be NULL */
+    const char *mirror_path;    /* a second copy of the model on another drive, which shares the
+                                   reads; NULL: none. If it fails it is given up, with no harm */
+    const char *io_cache_path;  /* file where such measurements are kept; NULL: nowhere */
+    const char *prefix_dir;     /* folder for states of timelines (mf_session_keep); NULL: none. One
+                                 * engine at a time uses it; engines of any models may share it */
+    uint64_t prefix_disk_bytes; /* its files never take more; 0: 4 GiB */
+    bool collect_imatrix;       /* evaluations sum up what mf_imatrix_write writes */
+    bool grammars;           /* sessions may generate under a grammar: the plan has room for it */
+    mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_engine_options;
 
@@ -453,12 +458,37 @@ MF_API const int32_t *mf_session_tokens(const mf_session *session);
 
 /* Prepares the timeline for tokens[0..n_tokens), a conversation that went on or was changed: keeps
  * what both begin with and forgets the rest. Evaluates nothing: tokens[*n_kept..n_tokens) are left
- * to mf_session_eval or mf_session_generate. A model with recurrent layers can't be taken back to
- * an earlier token, so that unless the whole timeline is kept all of it is forgotten, and *n_kept
- * is 0. The last token counts as kept only if its logits are at hand. A failed session is reset.
- * MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before. */
+ * to mf_session_eval or mf_session_generate. Recurrent layers can't be taken back to an earlier
+ * token, nor windows further than a chunk or so: then the last checkpoint before the difference is
+ * what is kept (they are taken before prompts and chunks of prompts, and after the last), or
+ * nothing. The last token counts as kept only if its logits are at hand. A failed session is mended
+ * in the same way. MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before.
+ */
 MF_API mf_status mf_session_sync(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  size_t *n_kept, mf_error *err);
+
+/* Makes dst's timeline the first n_tokens of src's, another session of the engine. MF_ERR_STATE if
+ * their state is gone: see mf_session_sync. */
+MF_API mf_status mf_session_copy(mf_session *dst, const mf_session *src, size_t n_tokens,
+                                 mf_error *err);
+
+/* Snapshots: the timeline with its state in a file, so that nothing is evaluated again. A file
+ * belongs to the model and to what its bits depend on (kernels, activations), not to budget,
+ * context or chunk; any other is refused (MF_ERR_STATE), as is a damaged one (MF_ERR_FORMAT), and
+ * leaves the session as it was. Saving replaces `path` by the whole file or leaves it alone:
+ * MF_ERR_DISK_FULL before anything is written. Only its owner may read it. */
+MF_API mf_status mf_session_save(mf_session *session, const char *path, mf_error *err);
+MF_API mf_status mf_session_load(mf_session *session, const char *path, mf_error *err);
+
+/* The prefix cache: as mf_session_sync, but where another session of the engine or the folder of
+ * states (mf_engine_options.prefix_dir) has a longer beginning of the tokens, the session's
+ * timeline becomes that. Files that turn out to be damaged are removed and passed over. */
+MF_API mf_status mf_session_restore(mf_session *session, const int32_t *tokens, size_t n_tokens,
+                                    size_t *n_kept, mf_error *err);
+
+/* Offers the timeline to the folder of states, if there is one: it is written unless it is there
+ * already or larger than the folder may be, and others go that save fewer tokens a byte. */
+MF_API mf_status mf_session_keep(mf_session *session, mf_error *err);
 
 typedef struct mf_eval_outputs {
     size_t struct_size;
@@ -472,7 +502,8 @@ typedef struct mf_eval_outputs {
 } mf_eval_outputs;
 
 /* Appends tokens to the timeline and evaluates them. `outputs` may be NULL. MF_ERR_CONTEXT if they
- * don't fit, before anything is evaluated. After any other failure the session must be reset. */
+ * don't fit, before anything is evaluated. After any other failure the session must be synced or
+ * reset. */
 MF_API mf_status mf_session_eval(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  const mf_eval_outputs *outputs, mf_error *err);
 

@@ -18,7 +18,9 @@
 #define MFI_MAX_CTX                ((uint32_t)1 << 24)
 #define MFI_MAX_CHUNK              4096
 #define MFI_MAX_THREADS            256
-#define MFI_MAX_SESSIONS           256 /* of an engine, open at one time */
+#define MFI_MAX_SESSIONS           256  /* of an engine, open at one time */
+#define MFI_MAX_CHECKPOINTS        64   /* of a session */
+#define MFI_MAX_PREFIXES           1024 /* snapshots of a prefix cache */
 #define MFI_MAX_IO_THREADS         64
 #define MFI_MAX_VOCAB              ((uint32_t)1 << 24)
 #define MFI_MAX_REPEAT_LAST_N      65536 /* tokens a sampler's window holds; -1 (all) needs none */

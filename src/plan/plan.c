@@ -141,12 +141,13 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
     z->state *= n_sessions;
 }
 
+#define CHECKPOINT_PART     16  /* of what is free: so much checkpoints may take */
 #define PART_BYTES          24  /* where one plane of one matrix of an expert lies */
 #define SLOT_TABLE_BYTES    64  /* bookkeeping of a slot in store and policy */
 #define PAIR_TABLE_BYTES    8   /* forward: a (token, rank) choice, and where it stands */
 #define ROW_TABLE_BYTES     10  /* forward: a token, its sequence, and a row of the head */
 #define LAYER_TABLE_BYTES   256 /* the store's and one session's, beside the program */
-#define SESSION_LAYER_BYTES 128 /* each session's */
+#define SESSION_LAYER_BYTES 256 /* each session's */
 #define SAMPLER_TOKEN_BYTES 16
 
 static uint32_t held_max(const mfi_shape *shape, uint32_t n_slots)
@@ -221,6 +222,17 @@ static uint64_t least_bytes(const mfi_plan *plan, const mfi_model *model, const 
     return fixed_bytes(plan, m, p, &z, ctx, p->shape.top_k) + p->shape.top_k * plan->slot_stride;
 }
 
+/* What can't be had by cutting: windows, recurrent state, and the logits. */
+static uint64_t checkpoint_bytes(const mfi_program *p)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < p->shape.n_layers; i++) {
+        const mfi_layer_state *st = &p->state[i];
+        bytes += st->recurrent_bytes + (st->kv_ring ? (st->window - 1) * st->kv_pos_bytes : 0);
+    }
+    return bytes ? mfi_align_up(bytes + p->shape.n_vocab * sizeof(float), 4096) : 0;
+}
+
 static uint32_t n_experts_total(const mfi_model *model)
 {
     return mfi_model_n_routed(model) * model->shape.n_experts;
@@ -287,6 +299,19 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
              : chunk == most ? "longer gains little"
                              : "scratch kept to an eighth of what is free");
     return MF_OK;
+}
+
+/* As many as were asked for, if they take a small part of what the least of the rest leaves: each
+ * saves evaluating a prompt again, but displaces cache. */
+static void choose_checkpoints(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                               const mfi_plan_options *o)
+{
+    uint64_t base = least_bytes(plan, model, m, &plan->program, plan->ctx);
+    uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / CHECKPOINT_PART : 0;
+    plan->checkpoint_bytes = checkpoint_bytes(&plan->program);
+    if (plan->checkpoint_bytes)
+        plan->n_checkpoints =
+            (uint32_t)MFI_MIN(o->n_checkpoints, room / plan->n_sessions / plan->checkpoint_bytes);
 }
 
 /* What the tightest plan with these options takes: shortest automatic context, chunk of one, one
@@ -413,7 +438,11 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
         snprintf(r[MFI_PLAN_KV] + n, sizeof *r - (size_t)n,
                  "; layers with a window of %u keep %u and a chunk", plan->program.shape.window,
                  plan->program.shape.window - 1);
-    snprintf(r[MFI_PLAN_STATE], sizeof *r, "%srecurrent layers: a fixed size a sequence", of);
+    n = snprintf(r[MFI_PLAN_STATE], sizeof *r, "%srecurrent layers: a fixed size a sequence", of);
+    if (plan->n_checkpoints)
+        snprintf(r[MFI_PLAN_STATE] + n, sizeof *r - (size_t)n,
+                 "; %u checkpoint%s to go back to without evaluating all again",
+                 plan->n_checkpoints, plan->n_checkpoints > 1 ? "s" : "");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
              "the program, where each expert lies, slots, sampler, the tokens of the context%s",
@@ -430,6 +459,9 @@ static mf_status check_options(const mfi_model *model, const mfi_plan_options *o
     if (o->n_sessions > MFI_MAX_SESSIONS)
         return mfi_fail(err, MF_ERR_LIMIT, "%u sessions at once: at most %u", o->n_sessions,
                         MFI_MAX_SESSIONS);
+    if (o->n_checkpoints > MFI_MAX_CHECKPOINTS)
+        return mfi_fail(err, MF_ERR_LIMIT, "%u checkpoints a session: at most %u", o->n_checkpoints,
+                        MFI_MAX_CHECKPOINTS);
     if (o->chunk && o->n_sessions > o->chunk)
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "chunk of %u: %u sessions need a pass of as many tokens", o->chunk,
@@ -471,7 +503,9 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     count_token_bytes(plan, model);
 
     sizes z;
+    choose_checkpoints(plan, model, machine, options);
     measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
+    z.state += (uint64_t)plan->n_sessions * plan->n_checkpoints * plan->checkpoint_bytes;
     choose_slots(plan, model, machine, &z);
     choose_policy(plan, model, options);
     fill_items(plan, machine, &z);

@@ -16,6 +16,7 @@ typedef struct mfi_plan_options {
     uint64_t memory_bytes;                        /* 0: from the machine */
     uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
     uint32_t n_logit_rows, n_sessions;            /* 0: 1 */
+    uint32_t n_checkpoints;                       /* a session, at most */
     uint64_t other_bytes; /* that the engine takes beside what is planned here */
     mf_activations activations;
     mf_cache_type cache_type[2]; /* of keys, of values */
@@ -52,6 +53,8 @@ typedef struct mfi_plan {
         activations_reason[MFI_PLAN_REASON_BYTES], policy_reason[MFI_PLAN_REASON_BYTES];
     const char *policy; /* "lru" or "lfu" */
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
+    uint32_t n_checkpoints;     /* of each session; 0 where nothing is lost by cutting */
+    uint64_t checkpoint_bytes;  /* of one; 0 where nothing is */
     uint32_t n_sessions;        /* KV, recurrent state and tables are for so many */
     mf_activations activations; /* as asked */
     mf_cache_type cache_type[2];

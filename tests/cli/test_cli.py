@@ -53,7 +53,7 @@ OPTIONS = {
         "-sys", "--system-prompt", "-n", "--predict", "-s", "--seed", "--temp", "--top-k", "--top-p",
         "--min-p", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n",
         "-l", "--logit-bias", "-r", "--stop", "--ignore-eos", "--trace", "--stats", "--mirror", "--no-progress", "--jsonl",
-        "--simple-io", "--no-history"],
+        "--simple-io", "--no-history", "--save", "--load", "--kv-dir", "--kv-disk"],
     "template": ["-m", "--model", "--chat-template", "-f", "--file", "--jsonl", "--keep-going", "-h",
                  "--help"],
     "families": ["--json", "-h", "--help"],
