@@ -302,7 +302,7 @@ int cli_perplexity(const cli_args *args)
         code = evaluate(&j);
     const int shown = cli_output_close(&j.shown);
     mf_session_close(&j.session);
-    mf_engine_close(&j.engine);
+    code = cli_engine_close(&j.engine, code);
     cli_outfile_close(&j.file);
     cli_kl_base_close(&j.base);
     mf_free(j.prefix);

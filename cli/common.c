@@ -137,6 +137,8 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->direct = args->direct;
     options->io_cache_path = drives_path;
     options->policy = args->policy;
+    options->hints = args->hints;
+    options->mirror_path = args->mirror;
     options->trace_path = args->trace;
     options->prefix_dir = args->kv_dir;
     options->prefix_disk_bytes = args->kv_disk;
@@ -184,6 +186,12 @@ int cli_engine_close(mf_engine **engine, int code)
 {
     mf_error err = {0};
     mf_status status = *engine ? mf_engine_flush(*engine, &err) : MF_OK;
+    if (*engine) {
+        mf_model_info info = {.struct_size = sizeof info};
+        mf_engine_info(*engine, &info);
+        if (info.mirror_failure[0])
+            fprintf(stderr, "moeflux: the mirror was given up: %s\n", info.mirror_failure);
+    }
     mf_engine_close(engine);
     return code ? code : cli_report(status, &err, CLI_RUNNING);
 }

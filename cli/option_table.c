@@ -27,8 +27,8 @@
 #define ENGINE \
     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
 /* clang-format on */
-#define ANSWERS    (RUN | CHAT | TRACE)
-#define ALL        UINT32_MAX
+#define ANSWERS (RUN | CHAT | TRACE)
+#define ALL     UINT32_MAX
 
 #define AT(member) .offset = offsetof(cli_args, member)
 #define CACHE_TYPE(short_name, name, member, text)                                                 \
@@ -36,6 +36,17 @@
         {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
             .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
             .fallback = "f32"                                                                      \
+    }
+
+#define TEXT(name_, commands_, member_, arg_, help_)                                               \
+    {                                                                                              \
+        {name_}, CLI_STRING, commands_, AT(member_), .arg = arg_, .help = help_                    \
+    }
+
+#define AUTO_ON_OFF(name_, member_, help_)                                                         \
+    {                                                                                              \
+        {name_}, CLI_CHOICE, ENGINE, .env = true, AT(member_), .choices = "auto|on|off",           \
+                                     .arg = "WHEN", .help = help_, .fallback = "auto"              \
     }
 
 #define CACHE_TYPE(short_name, name, member, text)                                                 \
@@ -77,18 +88,9 @@ const cli_option cli_options[] = {
      AT(model),
      .arg = "PATH",
      .help = "model folder or GGUF file whose chat template is rendered"},
-    {{"--chat-template"},
-     CLI_STRING,
-     TEMPLATE,
-     AT(chat_template),
-     .arg = "FILE",
-     .help = "render the template in FILE"},
-    {{"--chat-template"},
-     CLI_STRING,
-     ANSWERS | EVAL | SERVE,
-     AT(chat_template),
-     .arg = "FILE",
-     .help = "use the chat template in FILE, not the model's"},
+    TEXT("--chat-template", TEMPLATE, chat_template, "FILE", "render the template in FILE"),
+    TEXT("--chat-template", ANSWERS | EVAL | SERVE, chat_template, "FILE",
+         "use the chat template in FILE, not the model's"),
     {{"--now"},
      CLI_TIME,
      ANSWERS | EVAL | TEMPLATE | SERVE,
@@ -178,18 +180,10 @@ const cli_option cli_options[] = {
      AT(no_history),
      .help = "neither read nor write the file of lines typed, "
              "$XDG_STATE_HOME/moeflux/history or ~/.local/state/moeflux/history"},
-    {{"--save"},
-     CLI_STRING,
-     CHAT,
-     AT(save),
-     .arg = "FILE",
-     .help = "at the end write the conversation to FILE, and its state to FILE.state"},
-    {{"--load"},
-     CLI_STRING,
-     CHAT,
-     AT(load),
-     .arg = "FILE",
-     .help = "go on with what --save or /save wrote; with its state nothing is evaluated again"},
+    TEXT("--save", CHAT, save, "FILE",
+         "at the end write the conversation to FILE, and its state to FILE.state"),
+    TEXT("--load", CHAT, load, "FILE",
+         "go on with what --save or /save wrote; with its state nothing is evaluated again"),
     {{"--kv-dir"},
      CLI_STRING,
      CHAT | SERVE,
@@ -220,18 +214,9 @@ const cli_option cli_options[] = {
      AT(output),
      .arg = "OUT",
      .help = "write the logits to OUT; - is standard output"},
-    {{"--tensor"},
-     CLI_STRING,
-     INSPECT,
-     AT(tensor),
-     .arg = "NAME",
-     .help = "decode this tensor; goes with --f32"},
-    {{"--f32"},
-     CLI_STRING,
-     INSPECT,
-     AT(f32),
-     .arg = "OUT",
-     .help = "write the tensor to OUT as little-endian float32; - is standard output"},
+    TEXT("--tensor", INSPECT, tensor, "NAME", "decode this tensor; goes with --f32"),
+    TEXT("--f32", INSPECT, f32, "OUT",
+         "write the tensor to OUT as little-endian float32; - is standard output"),
     {{"-o", "--output"},
      CLI_STRING,
      SYNTH,
@@ -279,13 +264,8 @@ const cli_option cli_options[] = {
      .arg = "SIZES",
      .help = "cache sizes, with commas between: experts (512), a share of all (25%), or bytes (8G)",
      .fallback = "5% to 100%"},
-    {{"--svg"}, CLI_STRING, REPLAY, AT(svg), .arg = "FILE", .help = "plot the sweep to FILE, too"},
-    {{"--hidden"},
-     CLI_STRING,
-     LOGITS,
-     AT(hidden),
-     .arg = "OUT",
-     .help = "write the hidden states to OUT"},
+    TEXT("--svg", REPLAY, svg, "FILE", "plot the sweep to FILE, too"),
+    TEXT("--hidden", LOGITS, hidden, "OUT", "write the hidden states to OUT"),
     {{"--json"},
      CLI_FLAG,
      (ENGINE & ~(CHAT | BENCH)) | FAMILIES | DEVICES | INSPECT | REPLAY,
@@ -297,19 +277,11 @@ const cli_option cli_options[] = {
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
-    {{"--trace"},
-     CLI_STRING,
-     RUN | LOGITS | EVAL | CHAT,
-     AT(trace),
-     .arg = "FILE",
-     .help = "write every choice of experts to FILE as JSON lines"},
-    {{"--stats"},
-     CLI_STRING,
-     ENGINE & ~PLAN,
-     AT(stats),
-     .arg = "FILE",
-     .help = "write what each token and each chunk of a prompt cost to FILE as JSON lines: bytes "
-             "read, hits, time of arithmetic, of waiting and of neither"},
+    TEXT("--trace", RUN | LOGITS | EVAL | CHAT, trace, "FILE",
+         "write every choice of experts to FILE as JSON lines"),
+    TEXT("--stats", ENGINE & ~PLAN, stats, "FILE",
+         "write what each token and each chunk of a prompt cost to FILE as JSON lines: bytes "
+         "read, hits, time of arithmetic, of waiting and of neither"),
 
     /* ---- measuring ---- */
     {{"-p", "--n-prompt"},
@@ -389,12 +361,8 @@ const cli_option cli_options[] = {
      .help = "into a folder, MLX affine quantisation of that many bits: mlx4, mlx2, mlx3, mlx5, "
              "mlx6, mlx8; into a .gguf file: q8_0, q6_k, q4_k, q4_0, mxfp4 (experts; the "
              "rest q8_0), bf16, f16, f32"},
-    {{"--imatrix"},
-     CLI_STRING,
-     CONVERT,
-     AT(imatrix),
-     .arg = "FILE",
-     .help = "importance matrix that weights the rounding of q4_0, q4_k and q6_k"},
+    TEXT("--imatrix", CONVERT, imatrix, "FILE",
+         "importance matrix that weights the rounding of q4_0, q4_k and q6_k"),
     {{"--group-size"},
      CLI_CHOICE,
      CONVERT,
@@ -413,12 +381,8 @@ const cli_option cli_options[] = {
      .fallback = "as --quant"},
 
     /* ---- synthetic models ---- */
-    {{"--arch"},
-     CLI_STRING,
-     SYNTH,
-     AT(arch),
-     .arg = "ARCH",
-     .help = "architecture, as config.json's model_type says it; not needed with a whole name"},
+    TEXT("--arch", SYNTH, arch, "ARCH",
+         "architecture, as config.json's model_type says it; not needed with a whole name"),
     {{"--shape"},
      CLI_STRING,
      SYNTH,
@@ -549,16 +513,19 @@ const cli_option cli_options[] = {
      .help = "who reads: threads, uring (the kernel's ring; not everywhere), auto (uring for "
              "direct reads where it is allowed); the answer doesn't depend on it",
      .fallback = "auto"},
-    {{"--direct-io"},
-     CLI_CHOICE,
-     ENGINE,
+    AUTO_ON_OFF("--direct-io", direct,
+                "reads past the page cache: on, off, auto (measured once a file system, when more "
+                "than 1 GiB will be read)"),
+    AUTO_ON_OFF("--hints", hints,
+                "read experts ahead that the next layer's router would choose now; auto: while the "
+                "measured drive has time for it; the answer doesn't depend on it"),
+    {{"--mirror"},
+     CLI_STRING,
+     ENGINE & ~PLAN,
      .env = true,
-     AT(direct),
-     .choices = "auto|on|off",
-     .arg = "WHEN",
-     .help = "reads past the page cache: on, off, auto (measured once a file system, when more "
-             "than 1 GiB will be read)",
-     .fallback = "auto"},
+     AT(mirror),
+     .arg = "PATH",
+     .help = "a second copy of the model, on another drive, shares the reads"},
     {{"--chunk"},
      CLI_INT,
      ENGINE,

@@ -237,6 +237,8 @@ mf_status srv_run(const srv_options *options, mf_error *err)
     srv_desk_free(server);
     srv_worker_free(server);
     srv_metrics_free(&server->metrics);
+    if (status == MF_OK) /* what it was to write beside may have failed */
+        status = mf_engine_flush(server->engine, err);
     mf_engine_close(&server->engine);
     mf_template_close(&server->chat_template);
     srv_wake_close(&server->loop.wake);

@@ -5,13 +5,18 @@
 #include <string.h>
 
 #include "engine_int.h"
+#include "experts/hints.h"
 #include "experts/tier.h"
 #include "grammar/matcher.h"
+#include "io/io_mirror.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
 #include "session/prefix.h"
 
 #define PREFIX_DISK_BYTES (4 * MFI_GIB) /* where nobody says */
+
+/* Two drives want more requests than one; threads that wait cost next to nothing. */
+#define MIRROR_READERS 8
 
 struct mf_engine {
     mfi_catalog *catalog;
@@ -25,7 +30,8 @@ struct mf_engine {
     mfi_identity identity;
     bool identified;
     mfi_engine_io reader;
-    const mfi_file **files;
+    const mfi_file **files; /* the model's, then the mirror's */
+    mfi_file *copies;       /* the mirror's, if there is one */
     mfi_expert_part *parts;
     uint32_t *layers;
     mfi_expert_table table; /* of parts and layers */
@@ -38,6 +44,9 @@ struct mf_engine {
     mfi_expert_part *tier_parts;
     mfi_forward *forward;
     mfi_stats_log *stats; /* NULL: none is written */
+    bool hints_auto;
+    mfi_hint_judge judge; /* of hints, if they are on by themselves */
+    mfi_store_stats judged;
     mfi_gen_config gen;
     mfi_session_host host;
     mfi_imatrix *imatrix; /* NULL: none is collected */
@@ -83,6 +92,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .activations = o->activations,
                            .cache_type = {o->cache_type_k, o->cache_type_v},
                            .policy = asked(o->policy)};
+    if (o->mirror_path && !o->n_io_threads)
+        po.n_io_threads = MIRROR_READERS;
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
     if (!o->model_path)
@@ -101,6 +112,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (po.policy && !mfi_policy_named(po.policy))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: auto, lru, lfu)",
                         po.policy);
+    if (!known_choice(o->hints, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
@@ -116,6 +129,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
         return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
     if (o->collect_imatrix && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
+    if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "hints are for the CPU: a device has none");
     mfi_plan_device device = {e->facts.name, e->facts.total_bytes, e->facts.free_bytes};
     po.device = e->backend ? &device : NULL;
     po.vram_bytes = o->vram_bytes;
@@ -141,15 +156,20 @@ static mf_status open_io(mf_engine *e, const mf_engine_options *o, mf_error *err
                           .table = &e->table,
                           .reader = asked(o->io),
                           .direct = asked(o->direct),
+                          .mirror = o->mirror_path != NULL,
                           .n_readers_asked = o->n_io_threads > 0,
                           .cache_path = o->io_cache_path,
                           .load_bytes = plan->program.dense_bytes +
                                         MFI_MIN(slot_bytes, plan->expert_bytes_total)};
-    e->files = calloc(n, sizeof *e->files);
+    e->files = calloc(2 * (size_t)n, sizeof *e->files);
     if (!e->files)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u files", n);
     for (uint32_t i = 0; i < n; i++)
         e->files[i] = mfi_catalog_file(e->catalog, i);
+    if (o->mirror_path)
+        MFI_TRY(mfi_mirror_files_open(&e->copies, o->mirror_path, e->files, n, err));
+    for (uint32_t i = 0; e->copies && i < n; i++)
+        e->files[n + i] = &e->copies[i];
     return mfi_engine_io_open(&e->reader, &ask, e->files, n, err);
 }
 
@@ -202,7 +222,8 @@ static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *
                                .policy = mfi_policy_named(e->plan.policy),
                                .io = e->tier ? e->tier : e->reader.io,
                                .trace = e->trace,
-                               .n_refs_max = mfi_plan_held_max(&e->plan)};
+                               .n_refs_max = mfi_plan_held_max(&e->plan),
+                               .n_hints_max = mfi_plan_hints_max(&e->plan)};
     return mfi_store_open(&e->store, &config, err);
 }
 
@@ -213,6 +234,42 @@ static mf_status settle(mf_engine *e, const mf_engine_options *o, mf_error *err)
     if (!e->backend->device || !all || e->trace)
         return MF_OK;
     return mfi_forward_settle(e->forward, o->progress, o->progress_user, err);
+}
+
+/* ---- after each evaluation ---- */
+
+static void judge_hints(mf_engine *e, const mfi_run_facts *run)
+{
+    mfi_store_stats now, was = e->judged;
+    mfi_store_stats_get(e->store, &now);
+    mfi_hint_facts facts = {.wall_ns = run->wall_ns,
+                            .stall_ns = now.stall_ns - was.stall_ns,
+                            .bytes_read = now.bytes_read - was.bytes_read,
+                            .hints_useful = now.hints_useful - was.hints_useful,
+                            .hints_late = now.hints_late - was.hints_late,
+                            .hints_wasted = now.hints_wasted - was.hints_wasted};
+    e->judged = now;
+    bool on = mfi_hint_judge_run(&e->judge, &facts);
+    mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
+}
+
+static void after_run(void *user, const mfi_run_facts *run)
+{
+    mf_engine *e = user;
+    if (e->stats)
+        mfi_stats_log_run(e->stats, run);
+    if (e->hints_auto)
+        judge_hints(e, run);
+}
+
+static void open_hints(mf_engine *e, const mf_engine_options *o)
+{
+    bool on = o->hints && strcmp(o->hints, "on") == 0;
+    /* With all experts in slots there is soon nothing to read; devices' stores aren't hinted at. */
+    e->hints_auto = !asked(o->hints) && !e->backend->device &&
+                    e->plan.n_slots < e->plan.n_experts_total && e->reader.bytes_per_second > 0;
+    e->judge.drive_rate = e->reader.bytes_per_second;
+    mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
 }
 
 static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error *err)
@@ -237,8 +294,10 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
     if (o->stats_path) {
         mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
         MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
-        mfi_forward_on_run(e->forward, mfi_stats_log_run, e->stats);
     }
+    open_hints(e, o);
+    if (e->stats || e->hints_auto)
+        mfi_forward_on_run(e->forward, after_run, e);
     if (o->collect_imatrix) {
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);
@@ -305,6 +364,8 @@ void mf_engine_close(mf_engine **engine)
     free(e->times);
     free(e->parts);
     free(e->layers);
+    if (e->copies)
+        mfi_mirror_files_close(&e->copies, mfi_catalog_n_files(e->catalog));
     free(e->files);
     mfi_model_close(&e->model);
     mf_tokenizer_close(&e->tokenizer);
@@ -343,6 +404,9 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     info->direct = e->reader.direct;
     snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);
     snprintf(info->reader_reason, sizeof info->reader_reason, "%s", e->reader.reason);
+    const mf_error *failure = e->reader.mirror ? mfi_io_mirror_failure(e->reader.io) : NULL;
+    if (failure)
+        snprintf(info->mirror_failure, sizeof info->mirror_failure, "%.255s", failure->message);
     mfi_quant_name(e->plan.program.experts[mfi_program_expert_layer(&e->plan.program)].proj[0].type,
                    info->weights, sizeof info->weights);
 }
@@ -360,9 +424,11 @@ void mf_engine_sampling(const mf_engine *e, mf_sampling *sampling)
 void mf_engine_stats(const mf_engine *e, mf_stats *stats)
 {
     mfi_store_stats s, below = {0};
+    mfi_io_stats io;
     mfi_store_stats_get(e->store, &s);
     if (e->host_store)
         mfi_store_stats_get(e->host_store, &below);
+    e->reader.io->stats(e->reader.io, &io);
     *stats = (mf_stats){.struct_size = sizeof *stats,
                         .expert_hits = s.hits,
                         .expert_misses = s.misses,
@@ -377,6 +443,7 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
                         .n_slots = e->plan.n_slots,
                         .n_experts_total = e->plan.n_experts_total,
                         .expert_bytes_total = e->plan.expert_bytes_total,
+                        .mirror_bytes_read = io.mirror_bytes,
                         .tokens_evaluated = mfi_forward_n_tokens(e->forward)};
 }
 
@@ -385,6 +452,7 @@ void mf_engine_stats_reset(mf_engine *e)
     mfi_store_stats_reset(e->store);
     if (e->host_store)
         mfi_store_stats_reset(e->host_store);
+    e->judged = (mfi_store_stats){0};
     mfi_forward_n_tokens_reset(e->forward);
     if (e->times)
         memset(e->times, 0, e->plan.program.n_ops * sizeof *e->times);

@@ -31,6 +31,7 @@ typedef struct mfi_io_request {
     const mfi_plan *plan;
     const mfi_expert_table *table;
     const char *reader, *direct; /* as asked: "threads", "uring"; "on", "off"; NULL: chosen here */
+    bool mirror;                 /* behind the files there are as many of a mirror */
     bool n_readers_asked;        /* the plan's n_io_threads was asked for */
     const char *cache_path;      /* where measurements of file systems are kept; may be NULL */
     uint64_t load_bytes;         /* that opening and the first tokens read */
@@ -39,14 +40,22 @@ typedef struct mfi_io_request {
 typedef struct mfi_engine_io {
     mfi_io *io;
     const char *reader; /* "threads" or "uring" */
-    bool direct;
+    bool direct, mirror;
     double bytes_per_second; /* of the drive as it will be read; 0: not measured */
     char reason[160];
 } mfi_engine_io;
 
-/* files[i] must outlive the reader, which the caller closes. */
+/* files[i] must outlive the reader, which the caller closes; [n_files], or twice as many. */
 mf_status mfi_engine_io_open(mfi_engine_io *out, const mfi_io_request *ask,
                              const mfi_file *const *files, uint32_t n_files, mf_error *err);
+
+/* ---- engine_mirror.c ---- */
+
+/* Opens the copies of the files that lie below or at `mirror` and compares sizes, fronts and ends.
+ */
+mf_status mfi_mirror_files_open(mfi_file **copies, const char *mirror, const mfi_file *const *files,
+                                uint32_t n, mf_error *err);
+void mfi_mirror_files_close(mfi_file **copies, uint32_t n);
 
 /* ---- engine_identity.c ---- */
 

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "engine_int.h"
+#include "io/io_mirror.h"
 #include "io/page_cache.h"
 
 /* Less than this isn't worth a measurement. */
@@ -36,7 +37,8 @@ typedef struct probe {
 
 /* ---- opening one ---- */
 
-static mf_status open_reader(probe *p, bool direct, mfi_io **io, mf_error *err)
+/* Of the first n_files files: with a mirror's or without. */
+static mf_status open_reader(probe *p, uint32_t n_files, bool direct, mfi_io **io, mf_error *err)
 {
     const mfi_plan *plan = p->ask->plan;
     mfi_io_options options = {.n_readers = plan->n_io_threads,
@@ -49,14 +51,14 @@ static mf_status open_reader(probe *p, bool direct, mfi_io **io, mf_error *err)
         uint64_t most = plan->page_cache_bytes / MFI_IO_READER_CACHE_BYTES;
         if (!p->ask->n_readers_asked)
             deep.n_readers = (uint32_t)MFI_MAX(MFI_MIN(most, RING_DEPTH), options.n_readers);
-        mf_status status = mfi_io_uring_open(io, p->files, p->n_files, &deep, err);
+        mf_status status = mfi_io_uring_open(io, p->files, n_files, &deep, err);
         if (status != MF_ERR_UNSUPPORTED || p->ask->reader) {
             p->out->reader = "uring";
             return status;
         }
     }
     p->out->reader = "threads";
-    return mfi_io_threads_open(io, p->files, p->n_files, &options, err);
+    return mfi_io_threads_open(io, p->files, n_files, &options, err);
 }
 
 /* ---- measuring ---- */
@@ -179,7 +181,7 @@ static mf_status measure_both(probe *p, double *direct, double *buffered, mf_err
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to measure the drive");
     for (int way = 0; way < 2 && status == MF_OK; way++) {
         mfi_io *io = NULL;
-        status = open_reader(p, way == 0, &io, err);
+        status = open_reader(p, p->n_files, way == 0, &io, err);
         if (status != MF_OK)
             break;
         double rate = measure_rate(p, io);
@@ -236,7 +238,13 @@ mf_status mfi_engine_io_open(mfi_engine_io *out, const mfi_io_request *ask,
     p.rng.state = mfi_clock_ns(); /* other places each time: drives have caches, too */
     bool direct;
     MFI_TRY(decide(&p, &direct, err));
-    MFI_TRY(open_reader(&p, direct, &out->io, err));
+    MFI_TRY(open_reader(&p, ask->mirror ? 2 * n_files : n_files, direct, &out->io, err));
+    if (ask->mirror) {
+        mfi_io *inner = out->io;
+        out->io = NULL;
+        MFI_TRY(mfi_io_mirror_open(&out->io, inner, n_files, err));
+    }
+    out->mirror = ask->mirror;
     out->direct = direct;
     return MF_OK;
 }

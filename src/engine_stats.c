@@ -23,7 +23,9 @@ struct mfi_stats_log {
     int failed; /* errno of the first failure */
     char *path;
     const mfi_store *store;
-    double drive_rate; /* bytes a second; 0: not known */
+    mfi_io *io;
+    uint64_t mirror_bytes; /* read from it before */
+    double drive_rate;     /* bytes a second; 0: not known */
     mfi_store_stats before;
     uint64_t end_ns; /* of the evaluation before; 0: there was none */
     size_t len;
@@ -73,8 +75,10 @@ void mfi_stats_log_run(void *user, const mfi_run_facts *run)
 {
     mfi_stats_log *log = user;
     mfi_store_stats now;
+    mfi_io_stats io;
     const mfi_store_stats *was = &log->before;
     mfi_store_stats_get(log->store, &now);
+    log->io->stats(log->io, &io);
     uint64_t stall_ns = since(now.stall_ns, was->stall_ns);
     uint64_t bytes = since(now.bytes_read, was->bytes_read);
     uint64_t known_ns = run->arith_ns + stall_ns;
@@ -83,9 +87,9 @@ void mfi_stats_log_run(void *user, const mfi_run_facts *run)
         ",\"between_ns\":%" PRIu64,
         run->pos, run->n_tok, run->n_seqs, log->end_ns ? run->begin_ns - log->end_ns : 0);
     put(log,
-        ",\"wall_ns\":%" PRIu64 ",\"arithmetic_ns\":%" PRIu64 ",\"stall_ns\":%" PRIu64
-        ",\"other_ns\":%" PRIu64,
-        run->wall_ns, run->arith_ns, stall_ns,
+        ",\"wall_ns\":%" PRIu64 ",\"arithmetic_ns\":%" PRIu64 ",\"experts_ns\":%" PRIu64
+        ",\"stall_ns\":%" PRIu64 ",\"other_ns\":%" PRIu64,
+        run->wall_ns, run->arith_ns, run->experts_ns, stall_ns,
         run->wall_ns > known_ns ? run->wall_ns - known_ns : 0);
     put(log,
         ",\"hits\":%" PRIu64 ",\"misses\":%" PRIu64 ",\"evictions\":%" PRIu64
@@ -94,9 +98,16 @@ void mfi_stats_log_run(void *user, const mfi_run_facts *run)
         since(now.evictions, was->evictions), bytes, since(now.reading_ns, was->reading_ns));
     put_rate(log, "drive", (double)bytes * 1e9 / (double)run->wall_ns / log->drive_rate,
              log->drive_rate > 0 && run->wall_ns > 0);
-    put(log, "}\n");
+    put(log,
+        ",\"hint_bytes\":%" PRIu64 ",\"hints_useful\":%" PRIu64 ",\"hints_late\":%" PRIu64
+        ",\"hints_wasted\":%" PRIu64 ",\"hints_dropped\":%" PRIu64 ",\"mirror_bytes\":%" PRIu64
+        "}\n",
+        since(now.hint_bytes, was->hint_bytes), since(now.hints_useful, was->hints_useful),
+        since(now.hints_late, was->hints_late), since(now.hints_wasted, was->hints_wasted),
+        since(now.hints_dropped, was->hints_dropped), io.mirror_bytes - log->mirror_bytes);
     write_line(log);
     log->before = now;
+    log->mirror_bytes = io.mirror_bytes;
     log->end_ns = run->begin_ns + run->wall_ns;
 }
 
@@ -136,6 +147,10 @@ mf_status mfi_stats_log_open(mfi_stats_log **out, const mfi_stats_log_options *o
     }
     log->store = o->store;
     log->drive_rate = o->io->bytes_per_second;
+    log->io = o->io->io;
+    mfi_io_stats io;
+    log->io->stats(log->io, &io);
+    log->mirror_bytes = io.mirror_bytes;
     mfi_store_stats_get(log->store, &log->before);
     put_header(log, o);
     *out = log;

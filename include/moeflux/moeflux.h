@@ -113,6 +113,10 @@ typedef struct mf_engine_options {
                            or "auto": measured, when there is much to read */
     const char
         *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
+    const char *hints; /* experts of the next layer are read ahead by guesses of its router: "on",
+                          "off"; NULL or "auto": while the measured drive has time for it */
+    const char *mirror_path;    /* a second copy of the model on another drive, which shares the
+                                   reads; NULL: none. If it fails it is given up, with no harm */
     const char *io_cache_path;  /* file where such measurements are kept; NULL: nowhere */
     const char *prefix_dir;     /* folder for states of timelines (mf_session_keep); NULL: none. One
                                  * engine at a time uses it; engines of any models may share it */
@@ -158,6 +162,7 @@ typedef struct mf_model_info {
     bool direct;                           /* it reads past the page cache */
     char policy[8];                        /* "lru" or "lfu" */
     char reader_reason[160];
+    char mirror_failure[256]; /* why the mirror isn't read any more; empty: no reason */
     bool isa_verified; /* whoever wrote those kernels has seen them run on such a processor */
 } mf_model_info;
 
@@ -177,6 +182,7 @@ typedef struct mf_stats {
     uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */
     uint32_t n_slots, n_experts_total;
     uint64_t expert_bytes_total; /* all routed experts on the drive */
+    uint64_t mirror_bytes_read;  /* from the mirror, of all that was read since open */
     uint64_t tokens_evaluated;   /* that went through the layers, prompts and answers */
 } mf_stats;
 

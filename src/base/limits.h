@@ -66,6 +66,7 @@
 #define MFI_MAX_PARTS            9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
 #define MFI_MAX_TRACE_BYTES      ((uint64_t)4 << 30)
 #define MFI_MAX_HELD             128 /* experts that the forward pass holds or waits for at one time */
+#define MFI_MAX_HINTS            32  /* experts that are read ahead at one time */
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
 

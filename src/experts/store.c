@@ -21,7 +21,8 @@ typedef enum slot_state {
     SLOT_QUEUED,  /* LOADING for the outside: assigned, reads not submitted yet */
     SLOT_LOADING, /* reads under way */
     SLOT_READY,
-    SLOT_FAILED /* holds no expert; waits for references to be given back */
+    SLOT_HINTED, /* assigned to a hint whose reads haven't begun */
+    SLOT_FAILED  /* holds no expert; waits for references to be given back */
 } slot_state;
 
 typedef struct expert_slot {
@@ -33,17 +34,21 @@ typedef struct expert_slot {
     uint32_t failed_req;  /* the request that holds the message, or NONE */
     uint32_t next_queued;
     slot_state state;
+    bool touched; /* something was read into its memory */
+    bool hint;    /* nobody asked for it yet; not the policy's */
 } expert_slot;
 
 struct mfi_store {
     mfi_store_config config;
     mfi_policy *policy;
-    expert_slot *slots;   /* [n_slots] */
-    uint32_t *slot_of;    /* [n_layers * n_experts], NONE if not in a slot */
-    uint32_t *free_slots; /* [n_slots], a stack */
-    mfi_io_req *reqs;     /* [n_reqs] */
-    uint32_t *free_reqs;  /* [n_reqs], a stack */
-    mfi_io_req **batch;   /* [n_reqs], to be submitted together */
+    expert_slot *slots;             /* [n_slots] */
+    uint32_t *slot_of;              /* [n_layers * n_experts], NONE if not in a slot */
+    uint32_t *free_slots;           /* [n_slots], a stack */
+    mfi_io_req *reqs;               /* [n_reqs] */
+    uint32_t *free_reqs;            /* [n_reqs], a stack */
+    mfi_io_req **batch;             /* [n_reqs], to be submitted together */
+    uint32_t *hints;                /* [n_hints_max] slots of hints, the likeliest first */
+    uint32_t n_hints, n_hints_kept; /* there are; slots kept for them */
     uint32_t n_free_slots, n_reqs, n_free_reqs, n_batch;
     uint32_t queue_head, queue_tail;
     uint32_t n_refs;    /* held */
@@ -65,6 +70,28 @@ static char *slot_memory(const mfi_store *store, uint32_t s)
     return (char *)store->config.slots + (uint64_t)s * store->config.slot_stride;
 }
 
+/* Empties a hint's slot. Its reads may be under way still: it is the last to be taken. */
+static void drop_hint(mfi_store *store, uint32_t i)
+{
+    uint32_t s = store->hints[i];
+    expert_slot *slot = &store->slots[s];
+    if (slot->state == SLOT_HINTED)
+        store->stats.hints_dropped++;
+    else
+        store->stats.hints_wasted++;
+    store->slot_of[slot->key] = NONE;
+    slot->key = NONE;
+    slot->generation++;
+    slot->state = SLOT_EMPTY;
+    slot->hint = false;
+    store->n_hints--;
+    memmove(store->hints + i, store->hints + i + 1, (store->n_hints - i) * sizeof *store->hints);
+    memmove(store->free_slots + 1, store->free_slots,
+            store->n_free_slots * sizeof *store->free_slots);
+    store->free_slots[0] = s;
+    store->n_free_slots++;
+}
+
 static bool may_go_ready(void *ctx, uint32_t s)
 {
     const expert_slot *slot = &((mfi_store *)ctx)->slots[s];
@@ -76,15 +103,22 @@ static bool may_go_abandoned(void *ctx, uint32_t s)
     return ((mfi_store *)ctx)->slots[s].n_pins == 0;
 }
 
-/* A slot for a new expert. Some slot is not pinned: acquire asserts it. */
+/* A slot for a new expert, with those for hints left alone as long as any other can be had. Some
+ * slot is not pinned: acquire asserts it. */
 static uint32_t take_slot(mfi_store *store)
 {
-    if (store->n_free_slots > 0)
+    if (store->n_free_slots > 0 && store->n_free_slots + store->n_hints > store->n_hints_kept)
         return store->free_slots[--store->n_free_slots];
     const mfi_policy_ops *ops = store->config.policy;
     uint32_t s = ops->victim(store->policy, may_go_ready, store);
     if (s == NONE)
         s = ops->victim(store->policy, may_go_abandoned, store);
+    if (s == NONE) {
+        if (store->n_free_slots == 0 && store->n_hints > 0)
+            drop_hint(store, store->n_hints - 1);
+        MFI_ASSERT(store->n_free_slots > 0);
+        return store->free_slots[--store->n_free_slots];
+    }
     MFI_ASSERT(s < store->config.n_slots);
     MFI_ASSERT(store->slots[s].n_pins == 0 && store->slots[s].key != NONE);
     store->slot_of[store->slots[s].key] = NONE;
@@ -94,22 +128,32 @@ static uint32_t take_slot(mfi_store *store)
     return s;
 }
 
-static void assign(mfi_store *store, uint32_t s, uint32_t key)
+static void enqueue(mfi_store *store, uint32_t s)
+{
+    expert_slot *slot = &store->slots[s];
+    slot->state = SLOT_QUEUED;
+    slot->next_queued = NONE;
+    if (store->queue_head == NONE)
+        store->queue_head = s;
+    else
+        store->slots[store->queue_tail].next_queued = s;
+    store->queue_tail = s;
+}
+
+static void set_key(mfi_store *store, uint32_t s, uint32_t key)
 {
     expert_slot *slot = &store->slots[s];
     store->slot_of[key] = s;
     slot->key = key;
     slot->generation++;
     slot->n_left = 0;
-    if (slot->state != SLOT_QUEUED) { /* a load that never started leaves its place to this one */
-        slot->state = SLOT_QUEUED;
-        slot->next_queued = NONE;
-        if (store->queue_head == NONE)
-            store->queue_head = s;
-        else
-            store->slots[store->queue_tail].next_queued = s;
-        store->queue_tail = s;
-    }
+}
+
+static void assign(mfi_store *store, uint32_t s, uint32_t key)
+{
+    set_key(store, s, key);
+    if (store->slots[s].state != SLOT_QUEUED) /* a load that never started leaves its place */
+        enqueue(store, s);
     store->config.policy->filled(store->policy, s, key);
 }
 
@@ -178,12 +222,14 @@ static void start_load(mfi_store *store, uint32_t s)
     for (uint32_t i = 0; i < n_reads; i++) {
         reqs[i]->dst = slot_memory(store, s) + reqs[i]->cookie;
         reqs[i]->cookie = (uint64_t)slot->generation << 32 | s;
+        reqs[i]->fresh = !slot->touched;
         store->stats.bytes_read += reqs[i]->len;
         store->batch[store->n_batch++] = reqs[i];
     }
     MFI_ASSERT(n_reads > 0);
     slot->n_left = n_reads;
     slot->n_under_way = n_reads;
+    slot->touched = true;
     slot->state = SLOT_LOADING;
 }
 
@@ -206,6 +252,33 @@ static void count_done(mfi_store *store, const mfi_io_req *req)
         store->stats.reading_ns += store->last_done_ns - store->reading_from_ns;
 }
 
+/* Starts hints while no demand read is under way: two experts keep a drive busy, and little is in
+ * the way of the next demand. */
+#define HINTS_UNDER_WAY 2
+
+static void pump_hints(mfi_store *store)
+{
+    uint32_t n_reads = 0, n_loading = 0;
+    for (uint32_t i = 0; i < store->n_hints; i++) {
+        const expert_slot *slot = &store->slots[store->hints[i]];
+        n_reads += slot->state == SLOT_LOADING ? slot->n_under_way : 0;
+        n_loading += slot->state == SLOT_LOADING;
+    }
+    if (store->n_reading > n_reads)
+        return;
+    for (uint32_t i = 0; i < store->n_hints && n_loading < HINTS_UNDER_WAY; i++) {
+        expert_slot *slot = &store->slots[store->hints[i]];
+        if (slot->state != SLOT_HINTED || slot->n_under_way > 0 ||
+            store->n_free_reqs < store->config.table.n_parts)
+            continue;
+        uint64_t before = store->stats.bytes_read;
+        start_load(store, store->hints[i]);
+        store->stats.hint_bytes += store->stats.bytes_read - before;
+        n_loading++;
+    }
+    submit_batch(store);
+}
+
 /* Submits what can be, in order. A slot that waits for older reads lets others pass. */
 static void pump(mfi_store *store)
 {
@@ -223,6 +296,16 @@ static void pump(mfi_store *store)
     if (*link == NONE)
         store->queue_tail = tail;
     submit_batch(store);
+    if (store->n_hints > 0 && store->queue_head == NONE)
+        pump_hints(store);
+}
+
+static uint32_t hint_of(const mfi_store *store, uint32_t s)
+{
+    uint32_t i = 0;
+    while (store->hints[i] != s)
+        i++;
+    return i;
 }
 
 static void fail_load(mfi_store *store, uint32_t s, mfi_io_req *req)
@@ -250,6 +333,10 @@ static void complete(mfi_store *store, mfi_io_req *req)
     slot->n_under_way--;
     count_done(store, req);
     bool current = slot->generation == generation && slot->state == SLOT_LOADING;
+    if (current && req->status != MF_OK && slot->hint) {
+        drop_hint(store, hint_of(store, s)); /* who wants it asks again, and is told */
+        current = false;
+    }
     if (current && req->status != MF_OK) {
         fail_load(store, s, req); /* keeps the request */
         return;
@@ -258,7 +345,7 @@ static void complete(mfi_store *store, mfi_io_req *req)
     if (current) {
         if (--slot->n_left == 0) {
             slot->state = SLOT_READY;
-            store->stats.n_ready++;
+            store->stats.n_ready += !slot->hint;
         }
     } else if (slot->generation != generation) {
         store->stats.stale_completions++;
@@ -274,8 +361,92 @@ static void collect(mfi_store *store, mfi_io_req *first)
         complete(store, req);
         any = true;
     }
-    if (any && store->queue_head != NONE)
+    if (any && (store->queue_head != NONE || store->n_hints > 0))
         pump(store);
+}
+
+/* ---- hints ---- */
+
+void mfi_store_hints_set(mfi_store *store, uint32_t n)
+{
+    MFI_ASSERT(n <= store->config.n_hints_max);
+    while (store->n_hints > n)
+        drop_hint(store, store->n_hints - 1);
+    store->n_hints_kept = n;
+}
+
+uint32_t mfi_store_hints_room(const mfi_store *store)
+{
+    return store->n_hints_kept;
+}
+
+/* An empty slot for a hint, or NONE. Where the cache has grown into those kept for hints (each hint
+ * that was wanted became a part of it) it gives one back, as it would have for a miss. */
+static uint32_t take_hint_slot(mfi_store *store)
+{
+    const mfi_policy_ops *ops = store->config.policy;
+    if (store->n_hints == store->n_hints_kept)
+        return NONE;
+    if (store->n_free_slots > 0)
+        return store->free_slots[--store->n_free_slots];
+    uint32_t s = ops->victim(store->policy, may_go_ready, store);
+    if (s == NONE)
+        return NONE;
+    ops->emptied(store->policy, s);
+    store->slot_of[store->slots[s].key] = NONE;
+    store->stats.n_ready--;
+    store->stats.evictions++;
+    return s;
+}
+
+void mfi_store_hint(mfi_store *store, uint32_t layer, const uint16_t *experts, uint32_t n)
+{
+    collect(store, NULL);
+    while (store->n_hints > 0)
+        drop_hint(store, store->n_hints - 1);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t key = expert_key(store, layer, experts[i]);
+        if (store->slot_of[key] != NONE)
+            continue;
+        uint32_t s = take_hint_slot(store);
+        if (s == NONE)
+            break;
+        set_key(store, s, key);
+        store->slots[s].state = SLOT_HINTED;
+        store->slots[s].hint = true;
+        store->hints[store->n_hints++] = s;
+    }
+    pump(store);
+}
+
+void mfi_store_settle(mfi_store *store, uint32_t layer, const uint16_t *experts, uint32_t n)
+{
+    for (uint32_t i = store->n_hints; i-- > 0;) {
+        uint32_t key = store->slots[store->hints[i]].key, k = 0;
+        while (k < n && expert_key(store, layer, experts[k]) != key)
+            k++;
+        if (k == n)
+            drop_hint(store, i);
+    }
+}
+
+/* Makes a hint somebody's: an expert as any other. */
+static void take_over(mfi_store *store, uint32_t s)
+{
+    expert_slot *slot = &store->slots[s];
+    uint32_t i = hint_of(store, s);
+    store->n_hints--;
+    memmove(store->hints + i, store->hints + i + 1, (store->n_hints - i) * sizeof *store->hints);
+    slot->hint = false;
+    if (slot->state == SLOT_READY) {
+        store->stats.hints_useful++;
+        store->stats.n_ready++;
+    } else {
+        store->stats.hints_late++;
+    }
+    if (slot->state == SLOT_HINTED)
+        enqueue(store, s);
+    store->config.policy->filled(store->policy, s, slot->key);
 }
 
 /* ---- references ---- */
@@ -288,7 +459,7 @@ mf_status mfi_store_acquire(mfi_store *store, uint32_t layer, const uint16_t *ex
     MFI_ASSERT(n <= store->config.n_refs_max && store->n_refs <= store->config.n_refs_max - n);
     collect(store, NULL);
     store->n_refs += n;
-    uint32_t n_misses = 0;
+    uint32_t n_misses = 0, n_hinted = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t s = store->slot_of[expert_key(store, layer, experts[i])];
         refs[i] = (mfi_expert_ref){.slot = s, .layer = (uint16_t)layer, .expert = experts[i]};
@@ -299,11 +470,16 @@ mf_status mfi_store_acquire(mfi_store *store, uint32_t layer, const uint16_t *ex
         store->slots[s].n_pins++;
         refs[i].generation = store->slots[s].generation;
         refs[i].ready = store->slots[s].state == SLOT_READY;
-        store->config.policy->touched(store->policy, s);
+        if (store->slots[s].hint) {
+            take_over(store, s);
+            n_hinted++;
+        } else {
+            store->config.policy->touched(store->policy, s);
+        }
     }
-    store->stats.hits += n - n_misses;
-    store->stats.misses += n_misses;
-    if (n_misses == 0)
+    store->stats.hits += n - n_misses - n_hinted;
+    store->stats.misses += n_misses + n_hinted;
+    if (n_misses + n_hinted == 0)
         return MF_OK;
     for (uint32_t i = 0; i < n; i++) {
         if (refs[i].slot != NONE)
@@ -399,6 +575,12 @@ bool mfi_store_cached(const mfi_store *store, uint32_t layer, uint16_t expert)
     return store->slot_of[expert_key(store, layer, expert)] != NONE;
 }
 
+static bool is_cached(const mfi_store *store, uint32_t key)
+{
+    uint32_t s = store->slot_of[key];
+    return s != NONE && !store->slots[s].hint;
+}
+
 void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const uint16_t *ids,
                      uint32_t n)
 {
@@ -407,7 +589,7 @@ void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const
     uint8_t hit[MFI_MAX_TOP_K];
     MFI_ASSERT(n <= MFI_MAX_TOP_K);
     for (uint32_t i = 0; i < n; i++)
-        hit[i] = store->slot_of[expert_key(store, layer, ids[i])] != NONE;
+        hit[i] = is_cached(store, expert_key(store, layer, ids[i]));
     mfi_trace_choice(store->config.trace, store->config.table.model_layer[layer], pos, ids, hit, n);
 }
 
@@ -439,7 +621,7 @@ static void check_table(const mfi_store_config *config)
     MFI_ASSERT(table->n_experts > 0 && table->n_experts <= MFI_MAX_EXPERTS);
     MFI_ASSERT(table->n_parts > 0 && table->n_parts <= MFI_MAX_PARTS);
     MFI_ASSERT(config->n_slots > 0 && config->n_slots < NONE && config->n_refs_max > 0);
-    MFI_ASSERT(config->slot_stride >= table->slot_bytes);
+    MFI_ASSERT(config->slot_stride >= table->slot_bytes && config->n_hints_max < config->n_slots);
     for (uint32_t key = 0; key < table->n_layers * table->n_experts; key++) {
         for (uint32_t i = 0; i < table->n_parts; i++) {
             const mfi_expert_part *part = &table->parts[(uint64_t)key * table->n_parts + i];
@@ -455,6 +637,7 @@ static void free_store(mfi_store *store)
     free(store->slots);
     free(store->slot_of);
     free(store->free_slots);
+    free(store->hints);
     free(store->reqs);
     free(store->free_reqs);
     free(store->batch);
@@ -466,7 +649,7 @@ mf_status mfi_store_open(mfi_store **out, const mfi_store_config *config, mf_err
     check_table(config);
     uint32_t n_keys = config->table.n_layers * config->table.n_experts;
     uint64_t n_refs = MFI_MIN(config->n_refs_max, config->n_slots); /* no more can be held */
-    uint64_t n_reqs = n_refs * config->table.n_parts;
+    uint64_t n_reqs = (n_refs + config->n_hints_max) * config->table.n_parts;
     if (n_reqs >= NONE)
         return mfi_fail(err, MF_ERR_LIMIT, "%u references to experts are too many",
                         config->n_refs_max);
@@ -480,11 +663,12 @@ mf_status mfi_store_open(mfi_store **out, const mfi_store_config *config, mf_err
     store->slots = calloc(config->n_slots, sizeof *store->slots);
     store->slot_of = calloc(n_keys, sizeof *store->slot_of);
     store->free_slots = calloc(config->n_slots, sizeof *store->free_slots);
+    store->hints = calloc(config->n_hints_max + 1u, sizeof *store->hints);
     store->reqs = calloc(n_reqs, sizeof *store->reqs);
     store->free_reqs = calloc(n_reqs, sizeof *store->free_reqs);
     store->batch = calloc(n_reqs, sizeof *store->batch);
     mf_status status = MF_OK;
-    if (!store->slots || !store->slot_of || !store->free_slots || !store->reqs ||
+    if (!store->slots || !store->slot_of || !store->free_slots || !store->hints || !store->reqs ||
         !store->free_reqs || !store->batch)
         status =
             mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u expert slots", config->n_slots);

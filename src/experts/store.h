@@ -9,6 +9,11 @@
  * store does no arithmetic on weights and knows neither format nor backend: it gets a table of byte
  * ranges, memory for the slots, a reader and a policy.
  *
+ * Hints: experts that may be wanted soon are read ahead, into slots that are kept empty for them
+ * and that the policy doesn't know, so that no hint evicts anything. Their reads begin only while
+ * no demand read is under way, a few at a time; what turns out not to be wanted is dropped. A
+ * reference to a hinted expert takes the load over and counts as a miss: the cache didn't have it.
+ *
  * Owned by one thread. Allocates at open only. A failed read fails the reference that waits for it,
  * with layer, expert, file and offset in the message; the slot is emptied and the store stays
  * usable. */
@@ -47,9 +52,10 @@ typedef struct mfi_store_config {
     uint64_t slot_stride;   /* >= slot_bytes */
     uint32_t n_slots;
     const mfi_policy_ops *policy;
-    mfi_io *io;          /* not owned; used by the store alone while it is open */
-    mfi_trace *trace;    /* may be NULL; not owned */
-    uint32_t n_refs_max; /* references held at one time */
+    mfi_io *io;           /* not owned; used by the store alone while it is open */
+    mfi_trace *trace;     /* may be NULL; not owned */
+    uint32_t n_refs_max;  /* references held at one time */
+    uint32_t n_hints_max; /* hints at one time, and slots kept empty for them: below n_slots */
 } mfi_store_config;
 
 mf_status mfi_store_open(mfi_store **store, const mfi_store_config *config, mf_error *err);
@@ -78,6 +84,18 @@ mf_status mfi_store_poll(mfi_store *store, mfi_expert_ref *refs, uint32_t n, mf_
  * at once if all are ready. On failure refs stay held and must be released. */
 mf_status mfi_store_wait(mfi_store *store, mfi_expert_ref *refs, uint32_t n, mf_error *err);
 
+/* Keeps n slots for hints from now on, at most n_hints_max; 0 drops all hints and keeps none. */
+void mfi_store_hints_set(mfi_store *store, uint32_t n);
+uint32_t mfi_store_hints_room(const mfi_store *store); /* as set */
+
+/* Experts of a layer that may be wanted next, the likeliest first: those that aren't in slots are
+ * read ahead, as many as there is room for. Older hints are dropped. Never blocks. */
+void mfi_store_hint(mfi_store *store, uint32_t layer, const uint16_t *experts, uint32_t n);
+
+/* Says which experts of the layer are wanted, all of them, before they are acquired: other hints
+ * are dropped. */
+void mfi_store_settle(mfi_store *store, uint32_t layer, const uint16_t *experts, uint32_t n);
+
 /* True if the expert is in a slot or on its way into one. */
 bool mfi_store_cached(const mfi_store *store, uint32_t layer, uint16_t expert);
 
@@ -100,6 +118,11 @@ typedef struct mfi_store_stats {
     uint64_t stall_ns;
     uint64_t reading_ns;        /* with reads under way, as far as completions were seen */
     uint64_t stale_completions; /* dropped: their slot had moved on */
+    uint64_t hint_bytes;        /* of bytes_read, those of hints */
+    uint64_t hints_useful;      /* wanted, and there */
+    uint64_t hints_late;        /* wanted, and not there yet */
+    uint64_t hints_wasted;      /* not wanted, and read or being read */
+    uint64_t hints_dropped;     /* not wanted or no longer possible, before anything was read */
     uint32_t n_ready;           /* slots that hold an expert now */
 } mfi_store_stats;
 /* Hits that never came here: a device that has every expert looks them up itself. */

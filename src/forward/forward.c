@@ -29,6 +29,8 @@ struct mfi_forward {
     mfi_expert_ref *refs;    /* [n_held_max] */
     uint32_t n_held;
     mfi_expert_work *work; /* [n_held_max] */
+    uint32_t *score;       /* [n_experts] of guesses of the next layer */
+    bool looked_ahead;     /* in this layer */
     /* of one step */
     int32_t *tokens;     /* [chunk] */
     uint16_t *seq_of;    /* [chunk] */
@@ -37,6 +39,7 @@ struct mfi_forward {
     uint32_t last_row;   /* of LOGITS: where the first run's are */
     uint64_t n_tokens;   /* evaluated */
     uint64_t arith_ns;   /* of this step */
+    uint64_t experts_ns; /* of it, the routed experts' */
     mfi_run_fn on_run;   /* may be NULL */
     void *on_run_user;
     bool (*tick)(void *user, uint32_t n_layers); /* may be NULL */
@@ -66,12 +69,13 @@ mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_back
     f->wanted = calloc(experts, sizeof *f->wanted);
     f->refs = calloc(f->n_held_max, sizeof *f->refs);
     f->work = calloc(f->n_held_max, sizeof *f->work);
+    f->score = calloc(experts, sizeof *f->score);
     f->tokens = calloc(plan->chunk, sizeof *f->tokens);
     f->seq_of = calloc(plan->chunk, sizeof *f->seq_of);
     f->head_rows = calloc(plan->chunk, sizeof *f->head_rows);
     f->seqs = calloc(plan->n_sessions, sizeof *f->seqs);
     if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->work ||
-        !f->tokens || !f->seq_of || !f->head_rows || !f->seqs) {
+        !f->score || !f->tokens || !f->seq_of || !f->head_rows || !f->seqs) {
         mfi_forward_close(&f);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the lists of %zu choices", pairs);
     }
@@ -91,6 +95,7 @@ void mfi_forward_close(mfi_forward **forward)
     free(f->wanted);
     free(f->refs);
     free(f->work);
+    free(f->score);
     free(f->tokens);
     free(f->seq_of);
     free(f->head_rows);
@@ -206,6 +211,64 @@ static void group_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, 
     f->next = f->n_held = 0;
 }
 
+/* ---- looking ahead ---- */
+
+/* Lists the likeliest experts, at most n: each by the tokens that seem to want it, and how much. */
+static uint32_t likeliest(mfi_forward *f, const uint16_t *ids, uint32_t n_tok, uint16_t *list,
+                          uint32_t n)
+{
+    uint32_t top_k = f->p->shape.top_k, n_experts = f->p->shape.n_experts, n_listed = 0;
+    memset(f->score, 0, n_experts * sizeof *f->score);
+    for (uint32_t i = 0; i < n_tok * top_k; i++)
+        f->score[ids[i]] += top_k - i % top_k;
+    while (n_listed < n) {
+        uint32_t best = 0;
+        for (uint32_t e = 1; e < n_experts; e++)
+            best = f->score[e] > f->score[best] ? e : best;
+        if (f->score[best] == 0)
+            break;
+        f->score[best] = 0;
+        list[n_listed++] = (uint16_t)best;
+    }
+    return n_listed;
+}
+
+/* Has the store read ahead what the next layer's router would choose now: its input lacks only this
+ * layer's experts and that layer's mixer. Once a layer, when there is nothing better to do. */
+static mf_status look_ahead(mfi_forward *f, uint32_t layer, const mfi_step *step, mf_error *err)
+{
+    uint16_t list[MFI_MAX_HINTS + MFI_MAX_TOP_K];
+    const mfi_program *p = f->p;
+    uint32_t room = mfi_store_hints_room(f->store);
+    if (f->looked_ahead || room == 0 || f->tap || layer + 1 == p->shape.n_layers)
+        return MF_OK;
+    f->looked_ahead = true;
+    uint32_t first = p->hint_first[layer + 1], n = p->hint_first[layer + 2] - first;
+    if (n == 0)
+        return MF_OK;
+    MFI_TRY(run_ops(f, first, n, step, err));
+    MFI_TRY(sync_ops(f, err));
+    /* Some of them are cached, and need no room. */
+    uint32_t most = MFI_MIN(room + p->shape.top_k, (uint32_t)MFI_ARRAY_LEN(list));
+    const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_HINTS);
+    n = likeliest(f, ids, step->n_tok, list, most);
+    mfi_store_hint(f->store, layer + 1, list, n);
+    return MF_OK;
+}
+
+/* The same ops, with a look after the reader between two of them while it reads ahead. */
+static mf_status run_ops_reading(mfi_forward *f, uint32_t first, uint32_t n, const mfi_step *step,
+                                 mf_error *err)
+{
+    if (mfi_store_hints_room(f->store) == 0)
+        return run_ops(f, first, n, step, err);
+    for (uint32_t i = first; i < first + n; i++) {
+        MFI_TRY(mfi_store_poll(f->store, NULL, 0, err));
+        MFI_TRY(run_ops(f, i, 1, step, err));
+    }
+    return MF_OK;
+}
+
 /* ---- experts ---- */
 
 /* Takes references on as many further experts as there are slots for; their reads start at once. */
@@ -258,15 +321,18 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
         MFI_TRY(mfi_store_poll(f->store, f->refs, f->n_held, err));
         uint32_t n = list_ready(f);
         if (n == 0) {
+            MFI_TRY(look_ahead(f, layer, step, err));
             MFI_TRY(mfi_store_wait(f->store, f->refs, f->n_held, err));
             n = list_ready(f);
         }
         step->work = f->work;
         step->n_work = n;
+        uint64_t before_ns = f->arith_ns;
         MFI_TRY(run_ops(f, op, 1, step, err));
+        f->experts_ns += f->arith_ns - before_ns;
         release_first(f, n);
     }
-    return MF_OK;
+    return look_ahead(f, layer, step, err);
 }
 
 /* From after ROUTE to after EXPERTS: reads begin, what stands between is computed meanwhile. */
@@ -280,6 +346,8 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
     group_choices(f, layer, step, ids);
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
+    f->looked_ahead = false;
+    mfi_store_settle(f->store, layer, f->wanted, f->n_wanted);
     mf_status status = acquire_more(f, layer, err);
     if (status == MF_OK)
         status = run_ops(f, after_route, op - after_route, step, err);
@@ -322,7 +390,7 @@ static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step
         while (f->p->ops[experts].code != MFI_OP_EXPERTS)
             experts++;
         MFI_ASSERT(experts < end);
-        MFI_TRY(run_ops(f, start, i + 1 - start, step, err));
+        MFI_TRY(run_ops_reading(f, start, i + 1 - start, step, err));
         MFI_TRY(sync_ops(f, err));
         MFI_TRY(run_layer_experts(f, i + 1, experts, step, err));
         if (f->tick && !f->tick(f->tick_user, f->p->ops[experts].layer + 1))
@@ -476,12 +544,12 @@ mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
     bool all = runs[0].want == MFI_WANT_ALL;
     MFI_ASSERT(all ? n_runs == 1 : n_head <= f->p->n_logit_rows);
     f->n_tokens += step.n_tok;
-    f->arith_ns = 0;
+    f->arith_ns = f->experts_ns = 0;
     MFI_TRY(run_all(f, &step, n_head, all ? outputs : NULL, index0, err));
     if (n_head > 0)
         f->last_row = all ? step.n_head - 1 : 0;
-    mfi_run_facts facts = {runs[0].pos, step.n_tok, n_runs, begin_ns, mfi_clock_ns() - begin_ns,
-                           f->arith_ns};
+    mfi_run_facts facts = {runs[0].pos, step.n_tok,   n_runs, begin_ns, mfi_clock_ns() - begin_ns,
+                           f->arith_ns, f->experts_ns};
     if (f->on_run)
         f->on_run(f->on_run_user, &facts);
     return MF_OK;

@@ -59,6 +59,7 @@ void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
 typedef struct mfi_run_facts {
     uint32_t pos, n_tok, n_seqs; /* pos: of the first sequence */
     uint64_t begin_ns, wall_ns, arith_ns;
+    uint64_t experts_ns; /* of arith_ns, the routed experts' */
 } mfi_run_facts;
 typedef void (*mfi_run_fn)(void *user, const mfi_run_facts *facts);
 void mfi_forward_on_run(mfi_forward *forward, mfi_run_fn on_run, void *user);

@@ -20,6 +20,7 @@ typedef struct mfi_io_req {
     uint64_t offset, len;
     void *dst;
     uint64_t cookie;
+    bool fresh; /* nothing was ever read to dst: the system has to find memory for it first */
     /* set on completion */
     mf_status status;
     mf_error error;   /* names file and offset, if status is a failure */
@@ -34,6 +35,7 @@ typedef struct mfi_io_req {
 typedef struct mfi_io_stats {
     uint64_t n_reads, bytes;
     uint64_t direct_bytes; /* of them past the page cache */
+    uint64_t mirror_bytes; /* of them from a mirror (io_mirror.h) */
     uint64_t
         dropped_bytes; /* page cache that we dropped, where the system doesn't do that itself */
 } mfi_io_stats;

@@ -20,6 +20,9 @@
 #define RWF_DONTCACHE 0x80 /* Linux 6.14 */
 #endif
 
+/* Threads of the kernel's that read into fresh memory, beside ours that compute. */
+#define ASYNC_WORKERS 2
+
 /* A part of a request, and what has been read of it. */
 typedef struct piece {
     mfi_io_req *req;
@@ -82,6 +85,9 @@ static void prepare(io_uring_reader *u, piece *p)
         io_uring_prep_readv2(sqe, file->fd, &p->iov, 1, at, p->quiet ? RWF_DONTCACHE : 0);
     }
     io_uring_sqe_set_data(sqe, p);
+    /* Finding memory takes longer than some reads, and would hold up who submits. */
+    if (p->req->fresh)
+        sqe->flags |= IOSQE_ASYNC;
 }
 
 /* Gives work to the kernel while there is some and pieces are free; never waits for it. */
@@ -258,6 +264,9 @@ static mf_status open_ring(io_uring_reader *u, mf_error *err)
     if (error)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "this system gives no I/O ring: %s",
                         strerror(error));
+    unsigned workers[2] = {ASYNC_WORKERS, ASYNC_WORKERS};
+    io_uring_register_iowq_max_workers(&u->ring,
+                                       workers); /* else the kernel takes its own number */
     return MF_OK;
 }
 

@@ -82,6 +82,8 @@ typedef enum mfi_combine {
     X(ROUTER)  /* router logits */                                                                 \
     X(IDS)     /* chosen experts, uint16_t [T][top_k] in rank order */                             \
     X(WEIGHTS) /* their weights, float [T][top_k] */                                               \
+    X(HINTS)   /* guesses of the next layer's IDS */                                               \
+    X(HINTW)   /* their weights */                                                                 \
     X(DG)      /* dense feed-forward: gate, then activation */                                     \
     X(DU)      /* dense feed-forward: up */                                                        \
     X(SG)      /* shared expert: gate, then activation */                                          \

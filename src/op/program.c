@@ -16,6 +16,7 @@ void mfi_program_free(mfi_program *program)
 {
     free(program->ops);
     free(program->layer_end);
+    free(program->hint_first);
     free(program->weights);
     free(program->experts);
     free(program->state);

@@ -158,6 +158,11 @@ typedef struct mfi_program {
     mfi_op *ops;
     uint32_t n_ops, head_first; /* ops from head_first on are the head */
     uint32_t *layer_end;        /* [n_layers] index after the layer's last op */
+    /* Behind them, apart from the pass: ops [hint_first[i], hint_first[i + 1]) guess the experts of
+     * layer i into HINTS, by its own router from RES as it is before the layer. They may run while
+     * experts of the layer before are computed; EX and ROUTER are theirs then. */
+    uint32_t n_hint_ops;
+    uint32_t *hint_first; /* [n_layers + 1] */
     mfi_program_weight *weights;
     uint32_t n_weights;
     mfi_program_buf bufs[MFI_N_BUFS];

@@ -46,6 +46,8 @@ static const struct {
     [MFI_BUF_ROUTER] = {MFI_DIM_EXPERTS, MFI_ROWS_TOKENS},
     [MFI_BUF_IDS] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
     [MFI_BUF_WEIGHTS] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
+    [MFI_BUF_HINTS] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
+    [MFI_BUF_HINTW] = {MFI_DIM_TOP_K, MFI_ROWS_TOKENS},
     [MFI_BUF_DG] = {MFI_DIM_DENSE, MFI_ROWS_TOKENS},
     [MFI_BUF_DU] = {MFI_DIM_DENSE, MFI_ROWS_TOKENS},
     [MFI_BUF_SG] = {MFI_DIM_SHARED, MFI_ROWS_TOKENS},
@@ -366,6 +368,64 @@ static void emit_ops(emitter *e)
     emit_recipe(e, &arch->head, 0, 0, PHASE_HEAD);
 }
 
+/* ---- guesses of the next layer's experts ---- */
+
+/* The buffer that stands for another in a guess: EX is free between two runs of EXPERTS, ROUTER
+ * after ROUTE. */
+static uint8_t hint_buf(uint8_t buf)
+{
+    return buf == MFI_BUF_H         ? MFI_BUF_EX
+           : buf == MFI_BUF_IDS     ? MFI_BUF_HINTS
+           : buf == MFI_BUF_WEIGHTS ? MFI_BUF_HINTW
+                                    : buf;
+}
+
+/* Where a layer's way from the residual stream to its choice begins: a norm, the router, maybe a
+ * bias, then ROUTE at `route`. `route` itself if it goes another way: then nothing is guessed. */
+static uint32_t find_route_begin(const mfi_program *p, uint32_t begin, uint32_t route)
+{
+    for (uint32_t i = route; i-- > begin;) {
+        const mfi_op *op = &p->ops[i];
+        if (op->code == MFI_OP_RMSNORM && op->src[0] == MFI_BUF_RES && op->dst[0] == MFI_BUF_H)
+            return i;
+        bool router = op->code == MFI_OP_MATMUL && op->src[0] == MFI_BUF_H && op->n == 1 &&
+                      p->weights[op->w[0]].x_bits == 0;
+        if ((!router && op->code != MFI_OP_BIAS) || op->dst[0] != MFI_BUF_ROUTER)
+            break;
+    }
+    return route;
+}
+
+static void emit_hints(emitter *e)
+{
+    mfi_program *p = e->p;
+    uint32_t n = 0, pass = p->n_ops;
+    for (uint32_t layer = 0; layer < p->shape.n_layers; layer++) {
+        p->hint_first[layer] = pass + n;
+        uint32_t begin = layer ? p->layer_end[layer - 1] : 0, end = p->layer_end[layer];
+        uint32_t route = begin;
+        while (route < end && p->ops[route].code != MFI_OP_ROUTE)
+            route++;
+        if (layer == 0 || route == end || !mfi_model_routed(e->model, layer - 1))
+            continue;
+        uint32_t first = find_route_begin(p, begin, route);
+        for (uint32_t i = first; first < route && i <= route; i++) {
+            MFI_ASSERT(pass + n < e->cap_ops);
+            mfi_op *op = &p->ops[pass + n++];
+            *op = p->ops[i];
+            for (uint32_t k = 0; k < MFI_OP_OPERANDS; k++) {
+                op->src[k] = hint_buf(op->src[k]);
+                op->dst[k] = hint_buf(op->dst[k]);
+            }
+        }
+    }
+    p->hint_first[p->shape.n_layers] = pass + n;
+    p->n_hint_ops = n;
+    static const uint8_t used[] = {MFI_BUF_HINTS, MFI_BUF_HINTW};
+    for (uint32_t i = 0; n > 0 && i < MFI_ARRAY_LEN(used); i++)
+        e->phases[used[i]] |= 1u << PHASE_FFN;
+}
+
 /* ---- buffers ---- */
 
 static uint64_t place_one(mfi_program_buf *b, uint64_t at)
@@ -467,14 +527,17 @@ mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t c
     const mfi_shape *s = &model->shape;
     *program = (mfi_program){.shape = *s, .chunk = chunk, .n_logit_rows = n_logit_rows};
     emitter e = {.p = program, .model = model, .activations = activations};
-    e.cap_ops = 64 * (s->n_layers + 2); /* recipes have fewer than 32 ops, each with one QUANTIZE */
+    /* Recipes have fewer than 32 ops, each with one QUANTIZE; guesses at most 4. */
+    e.cap_ops = 68 * (s->n_layers + 2);
     e.index = malloc((size_t)(1 + s->n_layers) * MFI_N_ROLES * sizeof *e.index);
     program->ops = calloc(e.cap_ops, sizeof *program->ops);
     program->layer_end = calloc(s->n_layers, sizeof *program->layer_end);
+    program->hint_first = calloc(s->n_layers + 1u, sizeof *program->hint_first);
     program->experts = calloc(s->n_layers, sizeof *program->experts);
     program->state = calloc(s->n_layers, sizeof *program->state);
     mf_status status = MF_OK;
-    if (!e.index || !program->ops || !program->layer_end || !program->experts || !program->state)
+    if (!e.index || !program->ops || !program->layer_end || !program->hint_first ||
+        !program->experts || !program->state)
         status =
             mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the program of %u layers", s->n_layers);
     if (status == MF_OK)
@@ -485,6 +548,7 @@ mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t c
         status = place_experts(&e, err);
     if (status == MF_OK) {
         emit_ops(&e);
+        emit_hints(&e);
         place_buffers(&e);
         place_state(&e);
     } else {

@@ -155,6 +155,17 @@ static uint32_t held_max(const mfi_shape *shape, uint32_t n_slots)
     return MFI_MIN(MFI_MIN(n_slots, shape->n_experts), MFI_MAX_HELD);
 }
 
+/* A few slots of many; where there are few, each is worth more as cache. */
+static uint32_t hints_max(uint32_t n_slots)
+{
+    return MFI_MIN(n_slots / 16, MFI_MAX_HINTS);
+}
+
+uint32_t mfi_plan_hints_max(const mfi_plan *plan)
+{
+    return hints_max(plan->n_slots);
+}
+
 uint32_t mfi_plan_held_max(const mfi_plan *plan)
 {
     return held_max(&plan->program.shape, plan->n_slots);
@@ -164,7 +175,8 @@ uint32_t mfi_plan_held_max(const mfi_plan *plan)
 static uint64_t program_bytes(const mfi_program *p)
 {
     uint64_t layers = p->shape.n_layers;
-    return p->n_ops * (uint64_t)sizeof *p->ops + p->n_weights * (sizeof *p->weights + 64) +
+    return (p->n_ops + p->n_hint_ops) * (uint64_t)sizeof *p->ops +
+           p->n_weights * (sizeof *p->weights + 64) +
            layers * (sizeof *p->experts + sizeof *p->state + LAYER_TABLE_BYTES);
 }
 
@@ -180,7 +192,7 @@ uint64_t mfi_plan_table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slo
 {
     const mfi_shape *s = &p->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
-    uint64_t reqs = (uint64_t)held_max(s, n_slots) * MFI_MAX_PARTS;
+    uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * MFI_MAX_PARTS;
     return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + 8) +
            reqs * (sizeof(mfi_io_req) + 16) + (uint64_t)n_slots * SLOT_TABLE_BYTES +
            (uint64_t)p->chunk * (s->top_k * PAIR_TABLE_BYTES + ROW_TABLE_BYTES) +

@@ -89,6 +89,8 @@ void mfi_plan_free(mfi_plan *plan);
 
 /* Experts that the forward pass holds or waits for at one time: the store's n_refs_max. */
 uint32_t mfi_plan_held_max(const mfi_plan *plan);
+/* Experts that are read ahead at one time, at most: the store's n_hints_max. */
+uint32_t mfi_plan_hints_max(const mfi_plan *plan);
 
 /* "q8", "q16" or "f32": the coarsest form of activations that quantised weights meet. */
 const char *mfi_plan_activations(const mfi_plan *plan);

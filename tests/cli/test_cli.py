@@ -35,24 +35,24 @@ COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
-          "--activations", "-ctk", "--cache-type-k", "-ctv", "--cache-type-v", "--isa", "--io-threads", "--io", "--direct-io", "--policy", "--json", "-h", "--help"]
+          "--activations", "-ctk", "--cache-type-k", "-ctv", "--cache-type-v", "--isa", "--io-threads", "--io", "--direct-io", "--hints", "--policy", "--json", "-h", "--help"]
 OPTIONS = {
     "run": ENGINE + ["-p", "--prompt", "-f", "--file", "-sys", "--system-prompt", "-n", "--predict",
                      "-s", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
                      "--presence-penalty", "--frequency-penalty", "--repeat-last-n", "-l",
-                     "--logit-bias", "-r", "--stop", "--reverse-prompt", "--logprobs", "--ignore-eos", "--trace", "--stats",
+                     "--logit-bias", "-r", "--stop", "--reverse-prompt", "--logprobs", "--ignore-eos", "--trace", "--stats", "--mirror",
                      "--raw", "--no-progress"],
-    "logits": ENGINE + ["--ids", "-o", "--hidden", "--trace", "--stats", "--no-progress"],
+    "logits": ENGINE + ["--ids", "-o", "--hidden", "--trace", "--stats", "--mirror", "--no-progress"],
     "tokenize": ["-m", "--model", "-p", "--prompt", "-f", "--file", "--jsonl", "--special", "-t",
                  "--threads", "-h", "--help"],
     "plan": ENGINE,
-    "eval": ENGINE + ["-n", "--predict", "--limit", "--trace", "--stats", "--no-progress"],
+    "eval": ENGINE + ["-n", "--predict", "--limit", "--trace", "--stats", "--mirror", "--no-progress"],
     "convert": ["--quant", "--group-size", "--dense-bits", "--memory", "-t", "--threads",
                 "--no-progress", "-h", "--help"],
     "chat": [o for o in ENGINE if o != "--json"] + [
         "-sys", "--system-prompt", "-n", "--predict", "-s", "--seed", "--temp", "--top-k", "--top-p",
         "--min-p", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n",
-        "-l", "--logit-bias", "-r", "--stop", "--ignore-eos", "--trace", "--stats", "--no-progress", "--jsonl",
+        "-l", "--logit-bias", "-r", "--stop", "--ignore-eos", "--trace", "--stats", "--mirror", "--no-progress", "--jsonl",
         "--simple-io", "--no-history", "--save", "--load", "--kv-dir", "--kv-disk"],
     "template": ["-m", "--model", "--chat-template", "-f", "--file", "--jsonl", "--keep-going", "-h",
                  "--help"],
@@ -61,7 +61,7 @@ OPTIONS = {
     "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
               "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
-    "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--stats", "--no-progress"],
+    "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--stats", "--mirror", "--no-progress"],
     "replay": ["--cache", "--policy", "--svg", "--json", "-t", "--threads", "-h", "--help"],
     "bench": "-m --model -t --memory --isa -p --n-prompt -n --n-gen -r --repetitions -o --output --ops".split(),
     "perplexity": ENGINE + "-f --chunks --kl-divergence-base --save-all-logits --kl-divergence --kl".split(),

@@ -92,9 +92,11 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
                                .n_slots = r->plan.n_slots,
                                .policy = &mfi_policy_lru,
                                .io = r->io,
-                               .n_refs_max = mfi_plan_held_max(&r->plan)};
+                               .n_refs_max = mfi_plan_held_max(&r->plan),
+                               .n_hints_max = o->n_hints};
     mft_ok(mfi_load_expert_table(r->model, p, &config.table, &r->parts, &r->layers, &err), &err);
     mft_ok(mfi_store_open(&r->store, &config, &err), &err);
+    mfi_store_hints_set(r->store, o->n_hints);
     mft_ok(mfi_forward_open(&r->forward, &r->plan, b, r->store, &err), &err);
     r->mem = calloc(p->shape.n_layers, sizeof *r->mem);
     for (uint32_t i = 0; i < p->shape.n_layers; i++) {

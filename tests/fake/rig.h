@@ -10,6 +10,7 @@
 typedef struct mft_rig_options {
     const char *folder;
     uint32_t n_slots; /* 0: every expert */
+    uint32_t n_hints; /* experts read ahead at one time */
     uint32_t chunk, n_threads, ctx;
     mf_activations activations;
     mf_cache_type cache_type[2]; /* of keys, of values */

@@ -68,7 +68,7 @@ typedef struct sim {
     uint64_t seed;
     uint32_t step;
     mfi_rng rng;
-    bool abandon; /* references are given back early, too */
+    bool abandon; /* references are given back early, too, and there are hints */
     uint32_t n_layers, n_experts, n_parts, n_slots, slot_stride;
     mfi_expert_part parts[MAX_KEYS * MFI_MAX_PARTS];
     uint32_t model_layer[MAX_KEYS];
@@ -308,10 +308,32 @@ static void finish(sim *s, group *g)
         check_data(s, &g->refs[i]);
 }
 
+/* What nobody need want: nothing that is held changes by it. */
+static void give_hints(sim *s)
+{
+    uint16_t experts[MAX_N];
+    uint32_t n = (uint32_t)mfi_rng_below(&s->rng, MAX_N);
+    uint32_t layer = (uint32_t)mfi_rng_below(&s->rng, s->n_layers);
+    for (uint32_t i = 0; i < n; i++)
+        experts[i] = (uint16_t)mfi_rng_below(&s->rng, s->n_experts);
+    switch (mfi_rng_below(&s->rng, 4)) {
+    case 0:
+        mfi_store_hints_set(s->store, (uint32_t)mfi_rng_below(&s->rng, MFI_MIN(s->n_slots, 7)));
+        break;
+    case 1:
+        mfi_store_settle(s->store, layer, experts, n);
+        break;
+    default:
+        mfi_store_hint(s->store, layer, experts, n);
+    }
+}
+
 static void one_step(sim *s)
 {
     group *g = &s->groups[mfi_rng_below(&s->rng, MAX_GROUPS)];
     mf_error err;
+    if (s->abandon && mfi_rng_below(&s->rng, 8) == 0)
+        give_hints(s);
     switch (mfi_rng_below(&s->rng, 6)) {
     case 0:
     case 1:
@@ -354,6 +376,7 @@ static void run(sim *s, mfi_trace *trace, uint32_t n_steps)
         .io = s->io,
         .trace = trace,
         .n_refs_max = MFI_MIN(s->n_slots, MAX_GROUPS * MAX_N),
+        .n_hints_max = s->abandon ? MFI_MIN(s->n_slots, 7) - 1 : 0,
     };
     mf_error err;
     uint64_t n_before = n_allocations;
@@ -403,7 +426,7 @@ static void open_fake(sim *s, double error_chance)
     mft_io_fake_config config = {
         .files = fake_files,
         .n_files = N_FILES,
-        .n_reqs_max = MAX_GROUPS * MAX_N * MFI_MAX_PARTS,
+        .n_reqs_max = (MAX_GROUPS * MAX_N + 6) * MFI_MAX_PARTS,
         .seed = s->seed,
         .latency_max = 1 + (uint32_t)mfi_rng_below(&s->rng, 200),
         .short_chance = 0.3,
@@ -447,7 +470,7 @@ static void survives_abandoning_and_errors(void **state)
 {
     (void)state;
     static sim s;
-    uint64_t stale = 0, failures = 0, n_errors = 0, n_ready = 0;
+    uint64_t stale = 0, failures = 0, n_errors = 0, n_ready = 0, useful = 0, late = 0, wasted = 0;
     for (uint64_t seed = 1000; seed < 1400; seed++) {
         make_world(&s, seed);
         s.abandon = true;
@@ -457,6 +480,9 @@ static void survives_abandoning_and_errors(void **state)
         failures += s.stats.failures;
         n_errors += s.n_errors;
         n_ready += s.stats.n_ready;
+        useful += s.stats.hints_useful;
+        late += s.stats.hints_late;
+        wasted += s.stats.hints_wasted;
         mft_io_fake_stats fake = mft_io_fake_stats_get(s.io);
         sim_true(&s, s.stats.failures <= fake.n_failed);
         sim_true(&s, seed % 4 != 0 || fake.n_failed == 0);
@@ -468,6 +494,9 @@ static void survives_abandoning_and_errors(void **state)
     assert_true(stale > 500);
     assert_true(n_errors > 500);
     assert_true(failures > n_errors);
+    print_message("hints: %llu useful, %llu late, %llu wasted\n", (unsigned long long)useful,
+                  (unsigned long long)late, (unsigned long long)wasted);
+    assert_true(useful > 10 && late > 100 && wasted > 100);
 }
 
 static void works_over_reader_threads(void **state)

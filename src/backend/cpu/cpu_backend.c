@@ -106,7 +106,8 @@ static mf_status cpu_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_s
 {
     mfi_cpu *cpu = (mfi_cpu *)b;
     (void)err;
-    MFI_ASSERT(first + n <= cpu->p->n_ops && step->n_tok > 0 && step->n_tok <= cpu->p->chunk);
+    MFI_ASSERT(first + n <= cpu->p->n_ops + cpu->p->n_hint_ops && step->n_tok > 0 &&
+               step->n_tok <= cpu->p->chunk);
     for (uint32_t i = first; i < first + n; i++) {
         const mfi_op *op = &cpu->p->ops[i];
         mfi_cpu_job job = {cpu, op, step, op->head ? step->n_head : step->n_tok};

@@ -1,0 +1,296 @@
+#!/usr/bin/env python3
+"""Streaming under a budget, against what the drive and the processors allow, and beside llama.cpp.
+
+    moeflux synth --arch qwen3_moe --shape 30b-a3b --quant q4_k -o /tmp/30b.gguf
+    bench/streaming.py /tmp/30b.gguf [--budgets 4G,8G,12G] [--full 20G] [--bin build/moeflux] [--peer PYTHON]
+
+Each run is a process of its own in a control group whose limit is its budget (version 2, or 1; without
+the right to make one it is said in the result), after the file left the page cache, with another prompt
+each time. Of each decoded token --stats tells the times and --trace the misses of every layer. They are
+held against
+    bound   the sum over layers of: dense part + max(missing bytes / bandwidth, expert arithmetic)
+    floor   max(all bytes read / bandwidth, all arithmetic)
+with the bandwidth measured before and after the run, by direct reads of the size that experts' parts
+have, 16 at a time, and the arithmetic that the run itself took, shared evenly by the layers. --full is a
+budget that holds all experts; then waiting and the rest are what streaming costs. The peer is llama.cpp
+as the Python package xllamacpp has it (tools/llama_compare.py says how to install it), without weight
+repacking, in a group of --peer-budget; it may need minutes a token.
+"""
+import argparse
+import concurrent.futures
+import json
+import mmap
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import benchlib
+
+WORDS = ("the a lighthouse boat harbour winter harvest miller compass river lake anchor stood went saw near over "
+         "under with small old bright quiet and then before every morning evening").split()
+QUEUE = 16
+
+
+# ---- the machine ----
+
+class Group:
+    """A control group with a limit; does nothing where none can be made."""
+
+    def __init__(self, limit):
+        self.path = None
+        with open("/proc/self/cgroup", encoding="ascii") as f:
+            lines = [line.strip().split(":", 2) for line in f]
+        for number, controllers, own in lines:
+            self.v2 = number == "0"
+            if not self.v2 and "memory" not in controllers.split(","):
+                continue
+            base = "/sys/fs/cgroup" if self.v2 else "/sys/fs/cgroup/memory"
+            path = os.path.join(base + own.rstrip("/"), f"moeflux-bench-{os.getpid()}")
+            try:
+                os.mkdir(path)
+                self.put(path, "memory.max" if self.v2 else "memory.limit_in_bytes", limit)
+                self.path = path
+                return
+            except OSError:
+                if os.path.isdir(path):
+                    os.rmdir(path)
+
+    @staticmethod
+    def put(path, name, value):
+        with open(os.path.join(path, name), "w", encoding="ascii") as f:
+            f.write(str(value))
+
+    def enter(self):
+        if self.path:
+            self.put(self.path, "cgroup.procs", 0)
+
+    def peak(self):
+        if not self.path:
+            return None
+        name = "memory.peak" if self.v2 else "memory.max_usage_in_bytes"
+        with open(os.path.join(self.path, name), encoding="ascii") as f:
+            return int(f.read())
+
+    def remove(self):
+        for _ in range(500 if self.path else 0):
+            try:
+                os.rmdir(self.path)
+                return
+            except OSError:
+                time.sleep(0.02)
+
+
+def drop_caches(path):
+    fd = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+def bandwidth(path, size, seconds):
+    """Bytes a second of direct reads of `size` at random places, QUEUE under way."""
+    size = max(size // 4096, 1) * 4096
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    n = os.fstat(fd).st_size // 4096 - size // 4096
+    rng = random.Random(time.monotonic_ns())
+    end = time.monotonic() + seconds
+
+    def reader(_):
+        buffer, done = mmap.mmap(-1, size), 0
+        while time.monotonic() < end:
+            done += os.preadv(fd, [buffer], rng.randrange(n) * 4096)
+        return done
+
+    begin = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(QUEUE) as pool:
+        total = sum(pool.map(reader, range(QUEUE)))
+    rate = total / (time.monotonic() - begin)
+    os.close(fd)
+    return rate
+
+
+def bytes_of(text):
+    scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return int(float(text[:-1]) * scale[text[-1]]) if text[-1] in scale else int(text)
+
+
+# ---- moeflux ----
+
+def prompt_of(args, seed):
+    """Words that make about as many tokens as asked; never the same twice."""
+    rng = random.Random(seed)
+    words = [rng.choice(WORDS) for _ in range(args.prompt * 2)]
+
+    def count(n):
+        done = subprocess.run([args.bin, "tokenize", "-m", args.model, "-p", " ".join(words[:n])], capture_output=True,
+                              text=True, check=True)
+        return len(done.stdout.split())
+    low, high = 1, len(words)
+    while low < high:
+        mid = (low + high) // 2
+        low, high = (mid + 1, high) if count(mid) < args.prompt else (low, mid)
+    return " ".join(words[:low])
+
+
+def misses_by_layer(trace, first):
+    """The number of misses of each (token, layer) from position `first` on."""
+    out = {}
+    with open(trace, encoding="utf-8") as f:
+        next(f)
+        for line in f:
+            x = json.loads(line)
+            if x["pos"] >= first:
+                out.setdefault(x["pos"], []).append(len(x["hit"]) - sum(x["hit"]))
+    return out
+
+
+def judge(lines, misses, expert_bytes, n_layers, rate):
+    """Time of the decoded tokens against bound and floor; milliseconds a token."""
+    decode = [x for x in lines if x["tokens"] == 1 and x["pos"] in misses][1:]
+    bound, floor, wall = [], [], []
+    for x in decode:
+        dense = (x["arithmetic_ns"] - x["experts_ns"]) / n_layers
+        experts = x["experts_ns"] / n_layers
+        reads = [n * expert_bytes / rate * 1e9 for n in misses[x["pos"]]]
+        dense_only = n_layers - len(reads)
+        bound.append(sum(dense + max(r, experts * n_layers / len(reads)) for r in reads) + dense_only * dense)
+        floor.append(max(sum(reads), x["arithmetic_ns"]))
+        wall.append(x["wall_ns"])
+    mean = {key: round(statistics.fmean(x[key] for x in decode) / 1e6, 2)
+            for key in ("wall_ns", "arithmetic_ns", "experts_ns", "stall_ns", "other_ns", "between_ns", "reading_ns")}
+    return {"tokens": len(decode), "ms": mean, "other_share": round(mean["other_ns"] / mean["wall_ns"], 4),
+            "mb_read": round(statistics.fmean(x["bytes_read"] for x in decode) / 1e6, 1),
+            "time_over_bound": round(sum(wall) / sum(bound), 3), "time_over_floor": round(sum(wall) / sum(floor), 3),
+            "time_over_arithmetic": round(sum(wall) / sum(x["arithmetic_ns"] for x in decode), 3),
+            "drive_used": round(sum(x["bytes_read"] for x in decode) / (sum(wall) / 1e9) / rate, 3)}
+
+
+def run_moeflux(args, budget, seed, options):
+    with tempfile.TemporaryDirectory() as folder:
+        stats, trace = os.path.join(folder, "stats"), os.path.join(folder, "trace")
+        prompt = prompt_of(args, seed)
+        drop_caches(args.model)
+        group = Group(bytes_of(budget))
+        command = [args.bin, "run", "-m", args.model, "--memory", budget, "-c", str(args.prompt + args.tokens + 64),
+                   "--raw", "-p", prompt, "-n", str(args.tokens + 1), "--temp", "0", "--ignore-eos", "--json",
+                   "--no-progress", "--stats", stats, "--trace", trace, "-t", str(args.threads), *options]
+        before = bandwidth(args.model, args.read, args.drive_seconds)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=group.enter)
+        peak = group.peak()
+        group.remove()
+        if done.returncode:
+            raise SystemExit(f"{budget}: exit {done.returncode}: {done.stderr.strip()}")
+        rate = (before + bandwidth(args.model, args.read, args.drive_seconds)) / 2
+        out = json.loads(done.stdout)
+        with open(stats, encoding="utf-8") as f:
+            header, *lines = [json.loads(line) for line in f]
+        expert_bytes = out["experts"]["total_bytes"] / out["experts"]["total"]
+        chunks = [x for x in lines if x["tokens"] > 1]
+        prompt_facts = {"tokens": out["prompt_tokens"],
+                        "tokens_s": round(out["timings"]["prompt_per_second"], 2),
+                        "gb_read": round(sum(x["bytes_read"] for x in chunks) / 1e9, 2),
+                        **{key[:-3] + "_s": round(sum(x[key] for x in chunks) / 1e9, 2)
+                           for key in ("wall_ns", "arithmetic_ns", "stall_ns", "other_ns")}}
+        decode = judge(lines, misses_by_layer(trace, out["prompt_tokens"]), expert_bytes, header["layers"], rate)
+        return {"budget": budget, "group_limit": bool(group.path), "group_peak_mib": peak and peak >> 20,
+                "peak_mib": out["memory"]["peak_bytes"] >> 20, "slots": header["slots"], "reader": header["reader"],
+                "direct": header["direct"], "policy": header["policy"], "chunk": out["model"]["chunk"],
+                "drive_gb_s": round(rate / 1e9, 3), "decode_tokens_s": round(1e3 / decode["ms"]["wall_ns"], 3),
+                "prompt": prompt_facts, "decode": decode}
+
+
+# ---- llama.cpp ----
+
+def peer_main(path, n_prompt, n_gen, n_threads):
+    """In a process of its own, under the peer's Python."""
+    import xllamacpp as x
+    p = x.CommonParams()
+    p.model.path = path
+    p.n_ctx, p.n_parallel, p.n_gpu_layers = n_prompt + n_gen + 64, 1, 0
+    p.no_extra_bufts, p.warmup = True, False
+    p.cpuparams.n_threads = p.cpuparams_batch.n_threads = n_threads
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    server = x.Server(p)
+    rng = random.Random(time.monotonic_ns())
+    ids = [rng.randrange(100, 100000) for _ in range(n_prompt)]
+    reply = server.handle_completions({"prompt": ids, "n_predict": n_gen, "max_tokens": n_gen, "temperature": 0,
+                                       "ignore_eos": True, "cache_prompt": False, "timings_per_token": True})
+    out.write(json.dumps(reply.get("timings")) + "\n")
+    out.flush()
+    os._exit(0) # the server's threads needn't end in order
+
+
+def run_peer(args):
+    drop_caches(args.model)
+    group = Group(bytes_of(args.peer_budget))
+    command = [args.peer, os.path.abspath(__file__), "--peer-main", args.model, str(args.prompt),
+               str(args.peer_tokens), str(args.threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=group.enter)
+    group.remove()
+    if done.returncode or not done.stdout.strip():
+        return {"failed": done.returncode, "group_limit": bool(group.path)}
+    t = json.loads(done.stdout)
+    return {"group_limit": bool(group.path), "prompt_tokens_s": round(t["prompt_per_second"], 3),
+            "decode_tokens_s": round(t["predicted_per_second"], 4)}
+
+
+# ---- all of it ----
+
+def main():
+    if sys.argv[1:2] == ["--peer-main"]:
+        peer_main(sys.argv[2], *map(int, sys.argv[3:6]))
+    ap = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    benchlib.add_arguments(ap, "streaming.json")
+    ap.add_argument("model")
+    ap.add_argument("--budgets", default="4G,8G,12G")
+    ap.add_argument("--full", help="a budget that holds all experts")
+    ap.add_argument("--hints", default="off,on", help="settings that take turns")
+    ap.add_argument("--runs", type=int, default=3)
+    ap.add_argument("--prompt", type=int, default=256)
+    ap.add_argument("--tokens", type=int, default=64)
+    ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    ap.add_argument("--drive-seconds", type=float, default=2)
+    ap.add_argument("--read", type=int, help="bytes of a read; default: a third of an expert")
+    ap.add_argument("--peer", help="a Python that has xllamacpp")
+    ap.add_argument("--peer-budget", default="8G")
+    ap.add_argument("--peer-tokens", type=int, default=8)
+    ap.add_argument("--wait", type=float, default=60, help="seconds to wait for an idle machine")
+    ap.add_argument("--note", default="", help="what else is worth knowing, kept with the result")
+    args = ap.parse_args()
+    plan = benchlib.run_json([args.bin, "plan", "-m", args.model, "--json"])
+    args.read = args.read or plan["expert_bytes_total"] // plan["experts_total"] // 3
+    runs, peers = [], []
+    for i in range(args.runs):
+        for budget in args.budgets.split(",") + ([args.full] if args.full else []):
+            for hints in ["off"] if budget == args.full else args.hints.split(","):
+                busy = benchlib.settle(args.wait)
+                run = run_moeflux(args, budget, 100 * i + len(runs), ["--hints", hints])
+                runs.append({"hints": hints, "busy_before": busy, **run})
+                print(json.dumps({k: v for k, v in runs[-1].items() if not isinstance(v, dict)} |
+                                 {k: runs[-1]["decode"][k] for k in ("time_over_bound", "time_over_floor", "other_share",
+                                                                     "mb_read")} |
+                                 {"prompt_tokens_s": runs[-1]["prompt"]["tokens_s"]}), flush=True)
+        if args.peer:
+            peers.append(run_peer(args))
+            print(json.dumps(peers[-1]), flush=True)
+    table = {}
+    for run in runs:
+        key = f"{run['budget']}, hints {run['hints']}"
+        row = table.setdefault(key, {"decode_tokens_s": [], "prompt_tokens_s": [], "time_over_bound": [],
+                                     "time_over_floor": [], "time_over_arithmetic": [], "other_share": []})
+        row["decode_tokens_s"].append(run["decode_tokens_s"])
+        row["prompt_tokens_s"].append(run["prompt"]["tokens_s"])
+        for name in ("time_over_bound", "time_over_floor", "time_over_arithmetic", "other_share"):
+            row[name].append(run["decode"][name])
+    table = {key: {name: benchlib.summary(v) for name, v in row.items()} for key, row in table.items()}
+    benchlib.record(args, "streaming under a budget", __doc__.strip(), note=args.note,
+                    model=benchlib.model_name(args.model), layers=plan["layers"], read_bytes=args.read, table=table,
+                    runs=runs, llama_cpp=peers)
+
+
+if __name__ == "__main__":
+    main()
