@@ -4,12 +4,12 @@
 # with further ones that are wanted.
 set -eu
 
-packages="cmake ninja-build gcc pkg-config libc6-dev libpcre2-dev libutf8proc-dev libjson-c-dev
+packages="cmake ninja-build gcc pkg-config libc6-dev libpcre2-dev libutf8proc-dev libjson-c-dev libxxhash-dev
           libcmocka-dev libedit-dev liburing-dev python3 python3-jsonschema xz-utils $*"
 
 if [ "$(uname)" = Darwin ]; then
     command -v cmake >/dev/null && command -v ninja >/dev/null && exit 0
-    echo "install: brew install cmake ninja pkg-config pcre2 utf8proc json-c cmocka libedit xz" >&2
+    echo "install: brew install cmake ninja pkg-config pcre2 utf8proc json-c xxhash cmocka libedit xz" >&2
     exit 1
 fi
 if ! command -v dpkg-query >/dev/null; then
