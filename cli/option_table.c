@@ -21,6 +21,7 @@
 #define REPLAY     (1u << CLI_REPLAY)
 #define BENCH      (1u << CLI_BENCH)
 #define PERPLEXITY (1u << CLI_PERPLEXITY)
+#define PACK       (1u << CLI_PACK)
 #define ENGINE     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY)
 #define ANSWERS    (RUN | CHAT | TRACE)
 #define ALL        UINT32_MAX
@@ -253,7 +254,7 @@ const cli_option cli_options[] = {
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH | PERPLEXITY,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH | PERPLEXITY | PACK,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -591,6 +592,11 @@ const cli_option cli_options[] = {
      .arg = "N",
      .help = "bits of everything but routed experts: 2, 3, 4, 5, 6, 8",
      .fallback = "as --quant"},
+    {{"--verify"},
+     CLI_FLAG,
+     PACK,
+     AT(verify),
+     .help = "read the pack and hold it against its checksums, after writing it if OUT is given"},
 
     /* ---- synthetic models ---- */
     {{"--arch"},
@@ -773,7 +779,7 @@ const cli_option cli_options[] = {
      .fallback = "one a processor this process may use"},
     {{"-t", "--threads"},
      CLI_INT,
-     TEMPLATE | FAMILIES | COMPLETION | REPLAY,
+     TEMPLATE | FAMILIES | COMPLETION | REPLAY | PACK,
      .env = true,
      AT(threads),
      1,

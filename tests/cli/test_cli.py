@@ -31,7 +31,7 @@ SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
-            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity"]
+            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "pack"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -59,6 +59,7 @@ OPTIONS = {
     "families": ["--json", "-h", "--help"],
     "completion": ["-h", "--help"],
     "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
+    "pack": ["--verify", "-t", "--threads", "--no-progress", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
               "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
     "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--stats", "--no-progress"],
@@ -178,6 +179,8 @@ class Usage(Case):
         self.usage("logits", "-m", "x", "--ids", "y", "-o", "z", "--hidden", "z", says="same file")
         self.usage("eval", "-m", "x", says="FILE.jsonl is missing")
         self.usage("convert", "a", says="OUT is missing")
+        self.usage("pack", "a", says="OUT is missing")
+        self.usage("pack", says="MODEL is missing")
         self.usage("convert", "a", "b", "--quant", "q4_x", says="one of mlx4")
         self.usage("convert", "a", "b", "--quant", "q4_k", says="OUT must end in .gguf")
         self.usage("convert", "a", "b.gguf", "--quant", "mlx4", says="ends in .gguf")
