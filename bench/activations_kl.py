@@ -47,7 +47,7 @@ def read_ids(args, n_tokens):
     return [ids[i:i + SEQUENCE] for i in range(0, n_tokens, SEQUENCE)]
 
 
-def log_softmax(args, model, sequences, activations):
+def log_softmax(args, model, sequences, activations, *options):
     """Log-probabilities [tokens][vocab]."""
     rows = []
     for ids in sequences:
@@ -55,7 +55,7 @@ def log_softmax(args, model, sequences, activations):
         with open(ids_path, "w", encoding="utf-8") as f:
             f.write(" ".join(map(str, ids)))
         subprocess.run([args.bin, "logits", "-m", model, "--ids", ids_path, "-o", out,
-                        "--activations", activations, "--no-progress"],
+                        "--activations", activations, *options, "--no-progress"],
                        check=True, capture_output=True)
         logits = np.fromfile(out, dtype="<f4").reshape(len(ids), -1).astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)

@@ -1,24 +1,34 @@
 #!/usr/bin/env python3
-"""Prompts and decoding on the CPU beside llama.cpp, on models of a published shape.
+"""Prompts and decoding on the CPU beside llama.cpp and beside memory, on models of a published shape.
 
-    bench/cpu.py [--bin build/moeflux] [--peer PYTHON] [--dir /tmp/bench] [--layers N] [--runs 5]
+    bench/cpu.py [--bin build/moeflux] [--peer PYTHON] [--cases q4_k,q8_0:24] [--layers N] [--minutes 12]
 
 Makes models with random weights of Qwen3-30B-A3B's shape in --dir, outside the tree: GGUF files of
-each type with `moeflux synth`, and a folder of MLX 4-bit safetensors. The engines take turns, run for
-run, each in a process of its own, so that what else the machine does hits both alike; `moeflux bench`
-measures in every turn what the threads can read of memory at best. The peer is llama.cpp as the
-Python package xllamacpp has it (tools/llama_compare.py says how to install it), given random token
-ids of the same number, its own timings taken; without --peer only moeflux runs. MLX folders have no
-peer.
+each type with `moeflux synth`, and a folder of MLX 4-bit safetensors. --layers, or a number after a
+case, cuts them to what fits: 48 of Q4_K are 17.3 GB, which have to fit in memory beside 4 GB; the file's pages needn't, but then it is
+read again by each process.
+
+Pairs: the engines take turns, run for run, each in a process of its own, so that what else the machine
+does hits both alike; who begins changes from pair to pair. `moeflux bench` measures in every turn what
+the threads can read of memory at best: decoding's share of that ceiling is of one process and one
+minute, and what is reported is the median of the pairs, 5 unless --minutes for a case ends them
+earlier (a pair of the whole model takes about 130 s, most of it loading). The peer is llama.cpp as the Python
+package xllamacpp has it (tools/llama_compare.py says how to install it), with its repacking of weights unless
+--no-repack, load time left out. Both get random token ids of the same number, and both decode from the
+first position on: prompt and decoding are requests of their own. Without --peer only moeflux runs. MLX
+folders have no peer: their prompts are compared with those of Q4_K, taken in the same run if both are
+among --cases.
 """
 import argparse
 import json
 import os
 import random
-import statistics
+import re
+import shutil
 import struct
 import subprocess
 import sys
+import time
 
 import benchlib
 
@@ -26,7 +36,7 @@ SHAPE = {"arch": "qwen3_moe", "shape": "30b-a3b"}
 N_LAYERS, HIDDEN, N_VOCAB, N_EXPERTS, WIDTH = 48, 2048, 151936, 128, 768
 N_HEAD, N_KV_HEAD, HEAD_DIM = 32, 4, 128
 GROUP = 64
-CASES = ["q4_k", "mlx4", "q8_0", "mxfp4"]
+CASES = {"q4_k": 4.5, "mlx4": 4.5, "q8_0": 8.5, "mxfp4": 4.5} # bits a weight, about
 
 
 # ---- models ----
@@ -97,18 +107,18 @@ def write_mlx(folder, n_layers):
                    "quantization": quantization, "quantization_config": quantization}, f)
 
 
-def model_of(args, case):
-    name = f"{SHAPE['shape']}-{args.layers}-{case}"
+def model_of(args, case, n_layers):
+    name = f"{SHAPE['shape']}-{n_layers}-{case}"
     path = os.path.join(args.dir, name if case == "mlx4" else name + ".gguf")
     if os.path.exists(path):
         return path
     os.makedirs(args.dir, exist_ok=True)
     print(f"making {name}", file=sys.stderr, flush=True)
     if case == "mlx4":
-        write_mlx(path, args.layers)
+        write_mlx(path, n_layers)
     else:
         subprocess.run([args.bin, "synth", "--arch", SHAPE["arch"], "--shape", SHAPE["shape"],
-                        "--quant", case, "--layers", str(args.layers), "-o", path, "--no-progress"],
+                        "--quant", case, "--layers", str(n_layers), "-o", path, "--no-progress"],
                        check=True)
     return path
 
@@ -130,62 +140,115 @@ def run_moeflux(args, path):
     return run
 
 
-def peer_main(path, n_prompt, n_gen, n_threads):
+def peer_main(path, n_prompt, n_gen, n_threads, repack):
     """In a process of its own, under the peer's Python."""
     import xllamacpp as x
     p = x.CommonParams()
     p.model.path = path
     p.n_ctx, p.n_parallel, p.n_gpu_layers = n_prompt + n_gen + 64, 1, 0
+    p.no_extra_bufts = not repack
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = n_threads
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    start = time.monotonic()
     server = x.Server(p)
+    result = {"load_s": round(time.monotonic() - start, 1)}
     rng = random.Random(2)
-    timings = None
-    for _ in range(2): # the first run warms up
-        ids = [rng.randrange(100, 100000) for _ in range(n_prompt)]
-        reply = server.handle_completions({"prompt": ids, "n_predict": n_gen, "max_tokens": n_gen,
+
+    def ask(n_ids, n_predict):
+        ids = [rng.randrange(100, 100000) for _ in range(n_ids)]
+        reply = server.handle_completions({"prompt": ids, "n_predict": n_predict, "max_tokens": n_predict,
                                            "temperature": 0, "ignore_eos": True,
                                            "cache_prompt": False, "timings_per_token": True})
-        timings = reply.get("timings")
-    out.write(json.dumps(timings) + "\n")
+        return reply.get("timings") or {}
+
+    ask(min(n_prompt, 64) or 1, min(n_gen, 8) or 1) # warms up
+    if n_prompt:
+        result["prompt"] = ask(n_prompt, 1)
+    if n_gen:
+        result["decode"] = ask(1, n_gen)
+    out.write(json.dumps(result) + "\n")
     out.flush()
     os._exit(0) # the server's threads needn't end in order
 
 
 def run_peer(args, path):
     done = subprocess.run([args.peer, os.path.abspath(__file__), "--peer-main", path,
-                           str(args.prompt), str(args.gen), str(args.threads)],
-                          capture_output=True, text=True, check=True)
-    t = json.loads(done.stdout)
-    if not t or t["prompt_n"] < args.prompt - 1:
-        raise SystemExit(f"{path}: the peer's timings are missing or of another prompt: {t}")
-    return {"prompt_tokens_s": round(t["prompt_per_second"], 2),
-            "decode_tokens_s": round(t["predicted_per_second"], 2)}
+                           str(args.prompt), str(args.gen), str(args.threads), str(int(args.repack))],
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the peer: exit {done.returncode}: {done.stderr.strip()[-500:]}")
+    r = json.loads(done.stdout)
+    run = {"load_s": r["load_s"]}
+    if args.prompt:
+        if r["prompt"].get("prompt_n", 0) < args.prompt - 1:
+            raise SystemExit(f"{path}: the peer's timings are missing or of another prompt: {r}")
+        run["prompt_tokens_s"] = round(r["prompt"]["prompt_per_second"], 2)
+    if args.gen:
+        if r["decode"].get("predicted_n", 0) < args.gen - 1:
+            raise SystemExit(f"{path}: the peer's timings are missing or of other tokens: {r}")
+        run["decode_tokens_s"] = round(r["decode"]["predicted_per_second"], 2)
+    return run
+
+
+def bytes_of(path):
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    return sum(os.path.getsize(os.path.join(path, name)) for name in os.listdir(path))
+
+
+def check_room(case, n_layers):
+    """What doesn't fit is streamed, which is another measurement."""
+    layer = 3 * N_EXPERTS * HIDDEN * WIDTH + 2 * HIDDEN * HEAD_DIM * (N_HEAD + N_KV_HEAD)
+    size = (n_layers * layer + 2 * N_VOCAB * HIDDEN) * CASES[case] / 8
+    with open("/proc/meminfo", encoding="ascii") as f:
+        available = int(re.search(r"MemAvailable: +(\d+) kB", f.read()).group(1)) << 10
+    if size + (4 << 30) > available:
+        raise SystemExit(f"{n_layers} layers of {case} have {size / 1e9:.1f} GB and {available / 1e9:.1f} GB are "
+                         f"there: fewer layers ({case}:N)")
+
+
+def take_pair(args, path, result, i):
+    busy = benchlib.settle(args.wait)
+    peer = args.peer and result["case"] != "mlx4"
+    for engine in ("moeflux", "llama_cpp") if i % 2 == 0 else ("llama_cpp", "moeflux"):
+        if engine == "moeflux":
+            result["moeflux"].append({**run_moeflux(args, path), "busy_before": busy})
+        elif peer:
+            result["llama_cpp"].append(run_peer(args, path))
 
 
 def measure(args, case):
-    path = model_of(args, case)
-    result = {"case": case, "layers": args.layers, "moeflux": [], "llama_cpp": []}
-    for _ in range(args.runs):
-        busy = benchlib.settle(args.wait)
-        result["moeflux"].append({**run_moeflux(args, path), "busy_before": busy})
-        if args.peer and case != "mlx4":
-            result["llama_cpp"].append(run_peer(args, path))
-    for key in ("prompt_tokens_s", "decode_tokens_s", "decode_of_ceiling"):
+    case, _, n_layers = case.partition(":")
+    n_layers = int(n_layers or args.layers)
+    check_room(case, n_layers)
+    path = model_of(args, case, n_layers)
+    result = {"case": case, "layers": n_layers, "bytes": bytes_of(path), "moeflux": [], "llama_cpp": []}
+    start, longest = time.monotonic(), 0.0
+    for i in range(args.runs):
+        begin = time.monotonic()
+        if i and begin - start + longest > args.minutes * 60:
+            break
+        take_pair(args, path, result, i)
+        longest = max(longest, time.monotonic() - begin)
+    result["pairs"] = len(result["moeflux"])
+    for key in ("prompt_tokens_s", "decode_tokens_s", "decode_of_ceiling", "ceiling_gb_s"):
+        if key not in result["moeflux"][0]:
+            continue
         result[key] = benchlib.summary([r[key] for r in result["moeflux"]])
-        if result["llama_cpp"] and key != "decode_of_ceiling":
+        if result["llama_cpp"] and key in result["llama_cpp"][0]:
             pairs = [a[key] / b[key] for a, b in zip(result["moeflux"], result["llama_cpp"])]
-            result[key + "_over_llama_cpp"] = round(statistics.median(pairs), 2)
-    print(case, {k: v for k, v in result.items() if isinstance(v, (dict, float))}, flush=True)
-    if not args.keep and case != "mlx4":
-        os.unlink(path)
+            result["llama_cpp_" + key] = benchlib.summary([r[key] for r in result["llama_cpp"]])
+            result[key + "_over_llama_cpp"] = benchlib.summary(pairs)
+    print(case, {k: v for k, v in result.items() if isinstance(v, (dict, float, int))}, flush=True)
+    if not args.keep:
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
     return result
 
 
 def main():
     if sys.argv[1:2] == ["--peer-main"]:
-        peer_main(sys.argv[2], *map(int, sys.argv[3:6]))
+        peer_main(sys.argv[2], *map(int, sys.argv[3:7]))
     ap = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     benchlib.add_arguments(ap, "cpu.json")
     ap.add_argument("--peer", help="a Python that has xllamacpp")
@@ -195,16 +258,28 @@ def main():
     ap.add_argument("--prompt", type=int, default=512)
     ap.add_argument("--gen", type=int, default=64)
     ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    ap.add_argument("--runs", type=int, default=5)
-    ap.add_argument("--wait", type=float, default=60, help="seconds to wait for an idle machine")
-    ap.add_argument("--keep", action="store_true", help="keep the GGUF files that were made")
+    ap.add_argument("--runs", type=int, default=5, help="pairs of a case, at most; default 5")
+    ap.add_argument("--minutes", type=float, default=12,
+                    help="no pair of a case begins that would end later; default 12")
+    ap.add_argument("--no-repack", dest="repack", action="store_false",
+                    help="the peer's weights as they are in the file")
+    ap.add_argument("--wait", type=float, default=20, help="seconds to wait for an idle machine")
+    ap.add_argument("--keep", action="store_true", help="keep the models that were made")
     args = ap.parse_args()
+    unknown = {c for c in args.cases.split(",") if c.partition(":")[0] not in CASES}
+    if unknown:
+        ap.error(f"--cases {','.join(sorted(unknown))}: none of {','.join(CASES)}")
     results = [measure(args, case) for case in args.cases.split(",")]
+    prompts = {r["case"]: r["prompt_tokens_s"]["median"] for r in results if "prompt_tokens_s" in r}
+    ratio = {}
+    if "mlx4" in prompts and "q4_k" in prompts:
+        ratio["mlx4_prompt_over_q4_k"] = round(prompts["mlx4"] / prompts["q4_k"], 3)
     benchlib.record(args, "Prompts and decoding on the CPU beside llama.cpp",
-                    f"random weights of {SHAPE['shape']}'s shape, {args.layers} of {N_LAYERS} layers; "
+                    f"random weights of {SHAPE['shape']}'s shape, as many of its {N_LAYERS} layers as said; "
                     f"{args.prompt} tokens of prompt, {args.gen} decoded, {args.threads} threads; "
-                    "tokens a second, medians of runs that took turns; ratios are medians of pairs",
-                    results=results)
+                    "tokens a second; medians of runs that took turns, ratios of pairs; the peer "
+                    + ("repacks its weights" if args.repack else "takes its weights as they are"),
+                    results=results, **ratio)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,33 @@ SCHEMA = {
             "properties": {"do": {"type": "string", "maxLength": 400},
                            "hours": {"type": "integer", "minimum": 0, "maximum": 400},
                            "after": {"anyOf": [{"type": "null"}, {"$ref": "#"}]}}}}}}
+def text(**how):
+    return {"type": "string", **how}
+
+
+def thing(**members):
+    return {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
+
+
+NESTED = {"type": "array", "minItems": 1, "maxItems": 5, "items": {"type": "array", "maxItems": 4, "items": thing(
+    a=text(maxLength=12), b={"type": "array", "maxItems": 3, "items": text(maxLength=30)})}}
+KINDS = {"anyOf": [text(maxLength=10), text(pattern="^[a-z]+$"), text(minLength=30, maxLength=100),
+                   {"type": "integer"}, {"type": "number"}]}
 CASES = [("JSON grammar", True, JSON_GBNF),
          ("any JSON (schema {})", False, {}),
          ("schema with bounded strings", False, SCHEMA),
-         ("counted text of 3000 characters", True, "root ::= .{0,3000}")]
+         ("counted text of 3000 characters", True, "root ::= .{0,3000}"),
+         ("minLength and maxLength", False, text(minLength=20, maxLength=60)),
+         ("2000 strings to choose from", False,
+          {"enum": [f"{'abcdefghij'[i % 10] * (i % 17)}{i * 7919 % 10007}" for i in range(2000)]}),
+         ("nested bounded arrays", False, NESTED),
+         ("strings of several kinds", False, KINDS),
+         ("30 optional keys", False, {"type": "object", "additionalProperties": text(maxLength=40),
+                                      "properties": {f"key{i}": text(maxLength=5 + i) for i in range(30)}}),
+         ("pattern of names", False, text(pattern="^[A-Z][a-z]{2,20}( [A-Z][a-z]{2,20}){0,5}$")),
+         ("pattern beyond ASCII", False, text(pattern="^[\u00e0-\u024f\u0400-\u04ff\u4e00-\u9fff ]{5,200}$")),
+         ("pattern \\w{1,40}", False, text(pattern="^\\w{1,40}$")),
+         ("lines of 80 characters", True, 'root ::= ([^\\n]{1,80} "\\n"){1,40}')]
 
 
 def percentile(values, p):

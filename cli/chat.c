@@ -154,7 +154,7 @@ static mf_status sync_session(turn *t, mf_error *err)
     cli_chat *chat = t->chat;
     const cli_conversation *c = &chat->conversation;
     size_t n_before = mf_session_length(chat->session);
-    mf_status status = mf_session_sync(chat->session, t->ids, t->n_ids, &t->n_kept, err);
+    mf_status status = mf_session_restore(chat->session, t->ids, t->n_ids, &t->n_kept, err);
     if (status != MF_OK)
         return status;
     bool past = c->n > 2 || (c->n == 2 && strcmp(c->messages[0].role, "system") != 0);

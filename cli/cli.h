@@ -94,5 +94,6 @@ int cli_trace(const cli_args *args);
 int cli_replay(const cli_args *args);
 int cli_bench(const cli_args *args);
 int cli_perplexity(const cli_args *args);
+int cli_serve(const cli_args *args, cli_env_fn env);
 
 #endif

@@ -189,9 +189,10 @@ static void put_markdown(job *j, mfi_buf *out)
     mfi_buf_str(out, "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |\n");
     for (uint32_t i = 0; i < j->n_tests; i++) {
         const figures f = figures_of(j, &j->tests[i]);
-        mfi_buf_fmt(out, "| %s %s | %.2f GiB | CPU %s | %u | %s | %.2f ± %.2f | ", j->info.family,
+        mfi_buf_fmt(out, "| %s %s | %.2f GiB | CPU %s%s | %u | %s | %.2f ± %.2f | ", j->info.family,
                     j->info.weights, (double)j->info.weight_bytes / 0x1p30, j->info.isa,
-                    j->info.n_threads, name_of(&j->tests[i], name), f.ts, f.ts_dev);
+                    j->info.isa_verified ? "" : ", unverified", j->info.n_threads,
+                    name_of(&j->tests[i], name), f.ts, f.ts_dev);
         if (f.gb_s > 0)
             mfi_buf_fmt(out, "%.2f | %.0f %% |\n", f.gb_s, 100e9 * f.gb_s / j->ceiling);
         else
@@ -210,9 +211,12 @@ static void put_json_test(const job *j, test *t, mfi_buf *out)
     mfi_buf_fmt(out, ", \"model_type\": \"%s %s\", \"model_size\": %llu, ", j->info.family,
                 j->info.weights, (unsigned long long)j->info.weight_bytes);
     mfi_buf_fmt(out,
-                "\"backends\": \"CPU\", \"isa\": \"%s\", \"activations\": \"%s\", "
+                "\"backends\": \"CPU\", \"isa\": \"%s\", \"isa_verified\": %s, "
+                "\"activations\": \"%s\", \"type_k\": \"%s\", \"type_v\": \"%s\", "
                 "\"n_batch\": %u, \"n_ubatch\": %u, \"n_threads\": %u, ",
-                j->info.isa, j->info.activations, j->info.chunk, j->info.chunk, j->info.n_threads);
+                j->info.isa, j->info.isa_verified ? "true" : "false", j->info.activations,
+                j->info.cache_type_k, j->info.cache_type_v, j->info.chunk, j->info.chunk,
+                j->info.n_threads);
     mfi_buf_fmt(out,
                 "\"n_prompt\": %u, \"n_gen\": %u, \"n_depth\": 0, \"avg_ns\": %.0f, "
                 "\"stddev_ns\": %.0f, \"avg_ts\": %.6f, \"stddev_ts\": %.6f, ",

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "chat.h"
+#include "chat_state.h"
 #include "edit.h"
 #include "history.h"
 #include "signals.h"
@@ -50,6 +51,7 @@ static int help(loop *l, const char *rest)
 static int clear(loop *l, const char *rest)
 {
     (void)rest;
+    cli_chat_keep(&l->chat);
     cli_conversation_clear(&l->chat.conversation);
     cli_chat_reset(&l->chat);
     fputs("(cleared)\n", stderr);
@@ -136,6 +138,7 @@ static int load(loop *l, const char *rest)
 {
     if (!*rest)
         return cli_error(CLI_EXIT_RUNTIME, "/load needs a file");
+    cli_chat_keep(&l->chat);
     int code = cli_conversation_load(&l->chat.conversation, rest);
     if (!code)
         fprintf(stderr, "(%zu messages loaded from %s)\n", l->chat.conversation.n, rest);
@@ -309,6 +312,8 @@ static int open_chat(loop *l, const cli_args *args, cli_env_fn env)
 {
     cli_chat *chat = &l->chat;
     mf_error err = {0};
+    if (args->kv_disk && !args->kv_dir)
+        return cli_usage_error("--kv-disk says how large --kv-dir may be, which is missing");
     int code = cli_grammar_open(args, &chat->grammar);
     if (!code)
         code = cli_template_open(args, &chat->template);
@@ -323,6 +328,8 @@ static int open_chat(loop *l, const cli_args *args, cli_env_fn env)
     code = cli_choose_sampling(args, chat->engine, &chat->sampling);
     if (!code)
         code = cli_report(mf_session_open(&chat->session, chat->engine, &err), &err, CLI_OPENING);
+    if (!code && args->load)
+        code = cli_chat_load(chat, args->load);
     if (!code && args->system &&
         !cli_conversation_system(&chat->conversation, args->system, strlen(args->system)))
         code = cli_error(CLI_EXIT_ROOM, "out of memory");
@@ -347,6 +354,11 @@ int cli_chat_run(const cli_args *args, cli_env_fn env)
     if (!code) {
         cli_output_open(&l.chat.out, STDOUT_FILENO, "standard output");
         code = talk(&l);
+        cli_chat_keep(&l.chat);
+        if (args->save && !cli_signal_code()) {
+            int save_code = cli_chat_save(&l.chat, args->save);
+            code = code ? code : save_code;
+        }
         int write_code = cli_output_close(&l.chat.out);
         code = write_code ? write_code : code;
     }

@@ -1,7 +1,9 @@
 /* `moeflux convert`: quantises a model into a folder (MLX) or a GGUF file. The library writes
  * beside OUT and renames at the end. */
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "size.h"
@@ -23,6 +25,23 @@ static const char *mismatch(const cli_args *args, bool mlx)
     return NULL;
 }
 
+/* Whether the folder that a path lies in can be written to; errno if not. */
+static bool has_folder(const char *path)
+{
+    mfi_buf folder = {0};
+    size_t len = strlen(path);
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    while (len && path[len - 1] != '/')
+        len--;
+    mfi_buf_append(&folder, len ? path : ".", len ? len : 1);
+    bool ok = !folder.failed && access(folder.data, W_OK | X_OK) == 0;
+    int reason = folder.failed ? ENOMEM : errno;
+    mfi_buf_free(&folder);
+    errno = reason;
+    return ok;
+}
+
 int cli_convert(const cli_args *args)
 {
     mf_convert_options options;
@@ -38,6 +57,9 @@ int cli_convert(const cli_args *args)
         return cli_usage_error("--quant %s: %s", args->quant, wrong);
     if (lstat(args->positional[1], &st) == 0)
         return cli_error(CLI_EXIT_RUNTIME, "%s exists already", args->positional[1]);
+    if (!has_folder(args->positional[1]))
+        return cli_error(CLI_EXIT_RUNTIME, "cannot write %s: %s", args->positional[1],
+                         strerror(errno));
     if (args->group_size)
         cli_parse_u64(args->group_size, &group_size);
     if (args->dense_bits)

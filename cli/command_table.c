@@ -187,6 +187,9 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "was evaluated is not evaluated again; where that can't be helped, after /system "
                 "for instance, standard error says so. Every answer of a program has a seed of its "
                 "own: the seed, the seed plus one, and so on.\n"
+                "--save and --load go on with a conversation in another process, --kv-dir with "
+                "whatever a prompt begins with: their files hold the state, of this model and this "
+                "kind of processor only, and text that was said; only their owner may read them.\n"
                 "--jsonl: a JSON string a line in is a message, as it is; an object a line out.\n"
                 "Example:  moeflux chat -m models/pocket-dictionary",
         },
@@ -247,6 +250,24 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "llama-perplexity's will do.\n"
                 "Example:  moeflux perplexity -m bf16.gguf -f wiki.txt --kl-divergence-base "
                 "bf16.kl && moeflux perplexity -m q4.gguf --kl bf16.kl",
+        },
+    [CLI_SERVE] =
+        {
+            .name = "serve",
+            .usage = "-m MODEL [options]",
+            .summary = "answer over HTTP, in OpenAI's and Anthropic's protocols",
+            .notes =
+                "POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, "
+                "/v1/messages/count_tokens, /tokenize, /detokenize, /apply-template; GET "
+                "/v1/models, /health, /metrics, /props. docs/server.md has the details, and how "
+                "common clients are pointed here.\n"
+                "It listens on this machine only unless --host says otherwise, and encrypts "
+                "nothing: put a proxy before it where that is needed. Sampling options are what "
+                "requests get that don't say otherwise.\n"
+                "SIGTERM and SIGINT let answers end for --drain-timeout; a second signal kills. "
+                "Under systemd it takes sockets that were opened for it and tells when it is "
+                "ready.\n"
+                "Example:  moeflux serve -m models/pocket-dictionary --parallel 4",
         },
     [CLI_COMPLETION] =
         {

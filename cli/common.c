@@ -10,6 +10,8 @@
 #include "paths.h"
 #include "signals.h"
 
+#define CHAT_CHECKPOINTS 4 /* a conversation is changed near its end, if at all */
+
 static const char *command_name = ""; /* set once by main */
 static char *drives_path;             /* the same; NULL: measurements aren't kept */
 
@@ -101,6 +103,13 @@ int cli_report(mf_status status, const mf_error *err, cli_phase phase)
                      err->message[0] ? err->message : mf_status_text(status));
 }
 
+static mf_cache_type cache_type(const char *name)
+{
+    if (name && strcmp(name, "f16") == 0)
+        return MF_CACHE_F16;
+    return name && strcmp(name, "q8_0") == 0 ? MF_CACHE_Q8_0 : MF_CACHE_F32;
+}
+
 void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progress,
                         mf_engine_options *options)
 {
@@ -119,12 +128,18 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
         options->activations = MF_ACTIVATIONS_Q8;
     else if (args->activations && strcmp(args->activations, "q16") == 0)
         options->activations = MF_ACTIVATIONS_Q16;
+    options->cache_type_k = cache_type(args->cache_type_k);
+    options->cache_type_v = cache_type(args->cache_type_v);
     options->isa = args->isa;
     options->io = args->io;
     options->direct = args->direct;
     options->io_cache_path = drives_path;
     options->policy = args->policy;
     options->trace_path = args->trace;
+    options->prefix_dir = args->kv_dir;
+    options->prefix_disk_bytes = args->kv_disk;
+    bool talks = args->command == CLI_CHAT || args->command == CLI_SERVE;
+    options->n_checkpoints = talks ? CHAT_CHECKPOINTS : 0;
     options->stats_path = args->stats;
     options->grammars = cli_wants_grammar(args);
     options->progress = cli_progress_update;

@@ -42,6 +42,10 @@ int cli_grammar_open(const cli_args *args, mf_grammar **grammar)
     if (n > 1)
         return cli_usage_error("only one of --grammar, --grammar-file, --json-schema and "
                                "--json-schema-file can be given");
+    if (text && !*text)
+        return cli_usage_error("%s: an empty text is neither %s nor the name of a file",
+                               schema ? "--json-schema" : "--grammar",
+                               schema ? "a schema" : "a grammar");
     if (text && !(schema ? is_json(text) : is_gbnf(text)))
         file = text;
     mfi_buf buf = {0};

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -169,6 +170,22 @@ static bool add_bias(cli_args *args, const char *text)
     return true;
 }
 
+/* A date and a time that exist, with fractions of a second perhaps; as the library takes it. */
+static bool is_time(const char *text)
+{
+    static const char shape[] = "dddd-dd-ddTdd:dd:dd";
+    struct tm tm = {0};
+    for (size_t i = 0; i < sizeof shape - 1; i++)
+        if (shape[i] == 'd' ? text[i] < '0' || text[i] > '9'
+                            : text[i] != shape[i] && !(shape[i] == 'T' && text[i] == ' '))
+            return false;
+    const char *end =
+        strptime(text, text[10] == 'T' ? "%Y-%m-%dT%H:%M:%S" : "%Y-%m-%d %H:%M:%S", &tm);
+    struct tm same = tm;
+    timegm(&same); /* moves what is no date */
+    return end && (!*end || *end == '.') && same.tm_mday == tm.tm_mday && same.tm_sec == tm.tm_sec;
+}
+
 /* No option of this kind takes an empty text. */
 static bool add_text(cli_texts *texts, const char *text)
 {
@@ -210,11 +227,14 @@ static bool bad_value(const cli_option *option, const char *name, const char *te
     case CLI_SEED:
         return fail(message, "a whole number from -1 to 18446744073709551615");
     case CLI_BIAS:
-        return fail(message, "TOKEN_ID+BIAS or TOKEN_ID-BIAS, as in 15043-1.5");
+        return fail(message, "TOKEN_ID+BIAS or TOKEN_ID-BIAS, as in 15043-1.5, of an id below %.0f",
+                    (double)MFI_MAX_VOCAB);
     case CLI_FLAG:
         return fail(message, "one of true, 1, on, enabled, false, 0, off, disabled");
     case CLI_TEXTS:
         return fail(message, "a text of at least one byte");
+    case CLI_TIME:
+        return fail(message, "a time like 2025-03-09T14:05:07");
     case CLI_STRING:
         break;
     }
@@ -268,6 +288,11 @@ static bool store(cli_args *args, const cli_option *option, const char *name, co
         break;
     case CLI_TEXTS:
         ok = add_text((cli_texts *)(void *)at, text);
+        break;
+    case CLI_TIME:
+        ok = is_time(text);
+        if (ok)
+            *(const char **)(void *)at = text;
         break;
     }
     if (!ok)
@@ -403,4 +428,7 @@ void cli_args_free(cli_args *args)
     args->n_bias = 0;
     free(args->stop.at);
     args->stop = (cli_texts){0};
+    free(args->allow_host.at);
+    free(args->cors_origin.at);
+    args->allow_host = args->cors_origin = (cli_texts){0};
 }

@@ -24,6 +24,7 @@ typedef enum cli_command_id {
     CLI_REPLAY,
     CLI_BENCH,
     CLI_PERPLEXITY,
+    CLI_SERVE,
     CLI_PACK,
     CLI_N_COMMANDS
 } cli_command_id;
@@ -58,7 +59,8 @@ typedef enum cli_kind {
     CLI_CHOICE, /* const char *, one of `choices` */
     CLI_SEED,   /* uint64_t; -1 leaves it unset */
     CLI_BIAS,   /* one more in args->bias */
-    CLI_TEXTS   /* cli_texts: one more */
+    CLI_TEXTS,  /* cli_texts: one more */
+    CLI_TIME    /* const char *, like 2025-03-09T14:05:07 */
 } cli_kind;
 
 #define CLI_MAX_NAMES 3
@@ -80,7 +82,7 @@ typedef struct cli_option {
 
 extern const cli_option cli_options[];
 extern const size_t cli_n_options;
-#define CLI_MAX_OPTIONS     160 /* rows of the table */
+#define CLI_MAX_OPTIONS     192 /* rows of the table */
 #define CLI_MAX_REPETITIONS 1000
 
 typedef struct cli_texts {
@@ -99,20 +101,28 @@ typedef struct cli_args {
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *stats, *tensor,
         *f32;
     const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
+    const char *cache_type_k, *cache_type_v;
     const char *policy, *cache, *svg;
     const char *kl, *kl_base;
     const char *arch, *shape, *routing, *chat_template, *now, *form;
     const char *reasoning_format;
+    const char *save, *load, *kv_dir;
     const char *grammar, *grammar_file, *json_schema, *json_schema_file;
     int64_t predict, limit, ctx, threads, io_threads, chunk, layers;
     int64_t top_k, repeat_last_n;
     int64_t n_prompt, n_gen, repetitions, chunks;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    uint64_t seed, memory;
+    uint64_t seed, memory, kv_disk;
     mf_logit_bias *bias;
     size_t n_bias;
     cli_texts stop;
     int64_t logprobs;
+    /* serve */
+    const char *host, *unix_path, *api_key_file, *alias;
+    cli_texts allow_host, cors_origin;
+    int64_t port, parallel, queue, max_connections;
+    int64_t request_timeout, idle_timeout, write_timeout, ping_interval, drain_timeout;
+    uint64_t max_body;
 } cli_args;
 
 /* True if the option whose value is `member` was given on the command line or by the environment.

@@ -24,6 +24,14 @@ static void note(int signal_number)
     atomic_compare_exchange_strong(&pending, &none, signal_number);
 }
 
+static void note_and_wake(int signal_number)
+{
+    int error = errno;
+    note(signal_number);
+    (void)!write(wake[1], "", 1);
+    errno = error;
+}
+
 static void note_interactive(int signal_number)
 {
     int error = errno;
@@ -70,7 +78,7 @@ int cli_signal_code(void)
     return number ? 128 + number : 0;
 }
 
-bool cli_signals_interactive(void)
+static bool open_wake(void)
 {
     if (wake[0] < 0 && pipe(wake) != 0)
         return false;
@@ -78,6 +86,23 @@ bool cli_signals_interactive(void)
         fcntl(wake[i], F_SETFL, O_NONBLOCK);
         fcntl(wake[i], F_SETFD, FD_CLOEXEC);
     }
+    return true;
+}
+
+int cli_signals_fd(void)
+{
+    if (!open_wake())
+        return -1;
+    handle(SIGINT, note_and_wake, SA_RESETHAND);
+    handle(SIGTERM, note_and_wake, SA_RESETHAND);
+    handle(SIGHUP, note_and_wake, SA_RESETHAND);
+    return wake[0];
+}
+
+bool cli_signals_interactive(void)
+{
+    if (!open_wake())
+        return false;
     handle(SIGINT, note_interactive, 0);
     handle(SIGTERM, note_interactive, SA_RESETHAND);
     handle(SIGHUP, note_interactive, SA_RESETHAND);

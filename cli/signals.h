@@ -18,6 +18,10 @@ int cli_signal_code(void);
  * has no pipe for it. */
 bool cli_signals_interactive(void);
 
+/* A descriptor that can be read from once a signal came, for those who poll; -1 on failure. Nobody
+ * reads from it. */
+int cli_signals_fd(void);
+
 /* True if SIGINT came since the last call; it isn't pending any more then. */
 bool cli_signal_take_interrupt(void);
 

@@ -101,7 +101,7 @@ void cli_summary_print(const cli_run_facts *facts)
     cli_put_size(&out, (double)s->peak_bytes);
     mfi_buf_str(&out, " of a budget of ");
     cli_put_size(&out, (double)s->budget_bytes);
-    mfi_buf_fmt(&out, "\n[ Prompt: %.1f t/s | Generation: %.1f t/s ]\n", prompt_rate, decode_rate);
+    mfi_buf_str(&out, "\n");
     if (!out.failed)
         fputs(out.data, stderr);
     mfi_buf_free(&out);

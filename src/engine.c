@@ -8,6 +8,9 @@
 #include "grammar/matcher.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
+#include "session/prefix.h"
+
+#define PREFIX_DISK_BYTES (4 * MFI_GIB) /* where nobody says */
 
 struct mf_engine {
     mfi_catalog *catalog;
@@ -17,6 +20,9 @@ struct mf_engine {
     bool planned;
     mfi_machine machine;
     mfi_backend *backend;
+    const void *dense; /* resident weights, where the host can see them */
+    mfi_identity identity;
+    bool identified;
     mfi_engine_io reader;
     const mfi_file **files;
     mfi_expert_part *parts;
@@ -61,7 +67,9 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
                            .n_sessions = o->n_sessions,
+                           .n_checkpoints = o->n_checkpoints,
                            .activations = o->activations,
+                           .cache_type = {o->cache_type_k, o->cache_type_v},
                            .policy = asked(o->policy)};
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
@@ -70,6 +78,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (!mfi_isa_parse(o->isa, &po.isa))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
                         o->isa);
+    if (o->cache_type_k > MF_CACHE_Q8_0 || o->cache_type_v > MF_CACHE_Q8_0)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown type of the KV cache");
     if (!known_choice(o->io, "threads", "uring"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown reader '%s' (known: auto, threads, uring)",
                         o->io);
@@ -127,6 +137,7 @@ static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **sl
     mfi_backend *b = e->backend;
     void *dense, *scratch;
     MFI_TRY(b->alloc(b, MFI_MEM_DENSE, p->dense_bytes, &dense, err));
+    e->dense = dense;
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, slots, err));
     MFI_TRY(mfi_load_dense(p, e->catalog, e->reader.io, dense, o->progress, o->progress_user, err));
@@ -182,7 +193,8 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                  .trie = e->trie,
                                  .progress = o->progress,
                                  .progress_user = o->progress_user};
-    return MF_OK;
+    uint64_t disk = o->prefix_disk_bytes ? o->prefix_disk_bytes : PREFIX_DISK_BYTES;
+    return o->prefix_dir ? mfi_prefix_open(&e->host.prefix, o->prefix_dir, disk, err) : MF_OK;
 }
 
 mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, mf_error *err)
@@ -212,6 +224,7 @@ void mf_engine_close(mf_engine **engine)
     mf_engine *e = *engine;
     if (!e)
         return;
+    mfi_prefix_close(&e->host.prefix);
     mfi_forward_close(&e->forward);
     mfi_stats_log_close(&e->stats);
     mfi_imatrix_close(&e->imatrix);
@@ -254,8 +267,11 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
                         .weight_bytes = e->plan.program.dense_bytes + e->plan.expert_bytes_total,
                         .token_bytes = e->plan.token_dense_bytes + e->plan.token_expert_bytes};
     snprintf(info->family, sizeof info->family, "%s", e->model->family);
+    info->isa_verified = mfi_isa_verified(e->plan.isa);
     snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
     snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
+    snprintf(info->cache_type_k, sizeof info->cache_type_k, "%s", mfi_plan_cache_type(&e->plan, 0));
+    snprintf(info->cache_type_v, sizeof info->cache_type_v, "%s", mfi_plan_cache_type(&e->plan, 1));
     snprintf(info->reader, sizeof info->reader, "%s", e->reader.reader);
     info->direct = e->reader.direct;
     snprintf(info->policy, sizeof info->policy, "%s", e->plan.policy);
@@ -322,6 +338,16 @@ size_t mf_engine_op_times(const mf_engine *e, mf_op_time *times, size_t n_max)
 mfi_session_host *mfi_engine_session_host(mf_engine *e)
 {
     return &e->host;
+}
+
+mf_status mfi_engine_identity(mf_engine *e, const mfi_identity **id, mf_error *err)
+{
+    if (!e->identified)
+        MFI_TRY(
+            mfi_identity_make(&e->identity, e->catalog, &e->plan, e->backend->name, e->dense, err));
+    e->identified = true;
+    *id = &e->identity;
+    return MF_OK;
 }
 
 /* ---- importance matrix ---- */

@@ -39,6 +39,12 @@ typedef struct mfi_engine_io {
 mf_status mfi_engine_io_open(mfi_engine_io *out, const mfi_io_request *ask,
                              const mfi_file *const *files, uint32_t n_files, mf_error *err);
 
+/* ---- engine_identity.c ---- */
+
+/* dense: the resident weights in host memory, NULL where they are not. */
+mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const mfi_plan *plan,
+                            const char *backend, const void *dense, mf_error *err);
+
 /* ---- engine_stats.c: a line of statistics for each evaluation ---- */
 
 typedef struct mfi_stats_log mfi_stats_log;

@@ -26,7 +26,8 @@ if(Python3_FOUND AND TARGET moeflux_cli)
                "test_inspect Inspect inspect" "test_tools Tools tools" "test_tools WithModel tools_model"
                "test_texts Texts texts" "test_texts Lint texts_lint"
                "test_bench Bench bench" "test_perplexity Perplexity perplexity"
-               "test_stop Stop stop" "test_stream Stream stream")
+               "test_stop Stop stop" "test_stream Stream stream"
+               "test_chat_state State chat_state")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)
@@ -35,6 +36,20 @@ if(Python3_FOUND AND TARGET moeflux_cli)
              COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/${file}.py -v ${part})
     set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
       "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_GSAMPLE=$<TARGET_FILE:gsample>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
+  endforeach()
+endif()
+
+# The server, over its sockets.
+if(Python3_FOUND AND MF_HAVE_SERVER AND TARGET moeflux_cli)
+  foreach(item "http Requests" "http Life" "api OpenAI" "api Others" "api Company")
+    string(REPLACE " " ";" item ${item})
+    list(GET item 0 file)
+    list(GET item 1 part)
+    string(TOLOWER ${part} name)
+    add_test(NAME server_${name}
+             COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/server/test_${file}.py -v ${part})
+    set_tests_properties(server_${name} PROPERTIES TIMEOUT 600 LABELS threads ENVIRONMENT
+      "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
   endforeach()
 endif()
 
@@ -66,6 +81,11 @@ foreach(name tree_symbols tree_install)
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
   endif()
 endforeach()
+
+# The kernels for ARM under qemu: a build of its own.
+add_test(NAME kernels_arm COMMAND ${PROJECT_SOURCE_DIR}/tools/arm_kernels.sh --if-asked
+                                  ${PROJECT_BINARY_DIR}/arm)
+set_tests_properties(kernels_arm PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 3600)
 
 # For ThreadSanitizer: what has more than one thread. `ctest -L threads`
 foreach(name test_pool test_io_fake test_io_threads test_store test_identity test_reference

@@ -346,8 +346,31 @@ static void bench_products(const bench *b)
     }
 }
 
+/* n_heads heads of n_tok tokens over about 1000 positions of a cache with four such groups; the
+ * pool's bytes are values of every type. */
+static void attend(const mfi_kernels *k, const bench *b, mfi_qtype type, uint32_t n_tok,
+                   uint32_t n_heads, uint32_t dim, uint32_t dim_v)
+{
+    const size_t head = (size_t)mfi_quant_row_bytes(type, 0, dim);
+    const bool latent = dim != dim_v;
+    mfi_attn a = {.q = b->x, .out = b->y, .ldq = dim, .ldq_tok = (size_t)n_heads * dim};
+    a.ldo = dim_v;
+    a.ldo_tok = (size_t)n_heads * dim_v;
+    a.n_heads = n_heads;
+    a.n_tok = n_tok;
+    a.pos = 1000 - n_tok;
+    a.k = b->pool.base;
+    a.v = (const char *)a.k + (latent ? 0 : 4 * head);
+    a.row_bytes = latent ? head : 8 * head;
+    a.type_k = a.type_v = type;
+    a.dim = dim;
+    a.dim_v = dim_v;
+    a.scale = 0.1f;
+    k->attend(&a);
+}
+
 /* The other entries, by number. */
-#define N_OTHERS 17
+#define N_OTHERS 21
 static const char *run_other(const bench *b, const mfi_kernels *k, int which)
 {
     static uint16_t ids[8];
@@ -379,8 +402,8 @@ static const char *run_other(const bench *b, const mfi_kernels *k, int which)
         k->rope_half(y, 64, x, x + 32);
         return "rope_half 64";
     case 8:
-        k->attend(x, p, 512, p + 256, 512, 1000, 256, 256, 0.0625f, y);
-        return "attend 1000 x 256";
+        attend(k, b, MFI_KV_Q8_0, 1, 8, 128, 128);
+        return "attend 8 x 1000 x 128 q8_0";
     case 9:
         k->conv_silu(p, p + 65536, x, 8192, 4, 0, 8192, y);
         return "conv_silu 8192 x 4";
@@ -391,8 +414,8 @@ static const char *run_other(const bench *b, const mfi_kernels *k, int which)
         k->route(&(mfi_routing){.normalize = true, .scale = 1}, x, NULL, 256, 8, ids, y);
         return "route 8 of 256";
     case 12: /* what latent attention is made of, at DeepSeek-V3's sizes */
-        k->attend_shared(x, 576, 8, p, 576, p, 576, 1000, 576, 512, 0.1f, y, 512);
-        return "attend_shared 8 x 1000 x 576";
+        attend(k, b, mfi_qtype_float(MFI_Q_F32), 1, 8, 576, 512);
+        return "attend 8 x 1000 x 576";
     case 13:
     case 14:
     case 15: {
@@ -407,6 +430,18 @@ static const char *run_other(const bench *b, const mfi_kernels *k, int which)
         k->matmul_t(&w, x, 128, 1, y, 512, 0, 128);
         return names[which - 13];
     }
+    case 16:
+        attend(k, b, mfi_qtype_float(MFI_Q_F32), 1, 8, 128, 128);
+        return "attend 8 x 1000 x 128";
+    case 17:
+        attend(k, b, mfi_qtype_float(MFI_Q_F16), 1, 8, 128, 128);
+        return "attend 8 x 1000 x 128 f16";
+    case 18:
+        attend(k, b, mfi_qtype_float(MFI_Q_F32), 8, 8, 128, 128);
+        return "attend 64 x 1000 x 128";
+    case 19:
+        attend(k, b, mfi_qtype_float(MFI_Q_F32), 1, 1, 128, 128);
+        return "attend 1 x 1000 x 128";
     default: {
         mfi_mat w = {.type = {MFI_Q_MLX, 4, MFI_Q_BF16, 64},
                      .rows = 1,
@@ -509,6 +544,17 @@ static bool parse(bench *b, int argc, char **argv)
            (uint64_t)b->rows * b->cols * 4 <= b->pool_bytes;
 }
 
+/* Levels of this machine, or the others; of each, whether its kernels were ever seen to run. */
+static void print_levels(const char *which, bool here)
+{
+    printf("%s:", which);
+    for (int isa = 0; isa < MFI_N_ISA; isa++)
+        if (mfi_cpu_has((mfi_isa)isa) == here)
+            printf(" %s%s", mfi_isa_name((mfi_isa)isa),
+                   mfi_isa_verified((mfi_isa)isa) ? "" : " (unverified)");
+    printf("\n");
+}
+
 int main(int argc, char **argv)
 {
     bench b = {.rows = 2048,
@@ -531,6 +577,8 @@ int main(int argc, char **argv)
         return 1;
     }
     set_up(&b);
+    print_levels("levels here", true);
+    print_levels("levels elsewhere", false);
     print_ceilings(&b);
     bench_products(&b);
     if (b.others)

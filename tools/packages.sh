@@ -5,11 +5,11 @@
 set -eu
 
 packages="cmake ninja-build gcc pkg-config libc6-dev libpcre2-dev libutf8proc-dev libjson-c-dev libxxhash-dev
-          libcmocka-dev libedit-dev liburing-dev python3 python3-jsonschema xz-utils $*"
+          libcmocka-dev libedit-dev liburing-dev node-llhttp python3 python3-jsonschema xz-utils $*"
 
 if [ "$(uname)" = Darwin ]; then
     command -v cmake >/dev/null && command -v ninja >/dev/null && exit 0
-    echo "install: brew install cmake ninja pkg-config pcre2 utf8proc json-c xxhash cmocka libedit xz" >&2
+    echo "install: brew install cmake ninja pkg-config pcre2 utf8proc json-c xxhash llhttp cmocka libedit xz" >&2
     exit 1
 fi
 if ! command -v dpkg-query >/dev/null; then
@@ -39,7 +39,9 @@ if [ "$(id -u)" = 0 ]; then
 elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
     sudo="sudo"
 else
-    [ "$still" = " libedit-dev" ] && exit 0 # only the line editor of `chat` needs it
+    case $still in # only the line editor of `chat` and `serve` need these
+    " libedit-dev" | " node-llhttp" | " libedit-dev node-llhttp") exit 0 ;;
+    esac
     echo "missing packages; install them with:" >&2
     echo "  sudo apt-get install -y$still" >&2
     exit 1

@@ -65,7 +65,7 @@ def tracked():
         names = [n for n in out.split("\0") if n]
     except (OSError, subprocess.CalledProcessError):
         names = []
-        for folder in ("src", "include", "cli", "tests", "tools", "examples", "cmake"):
+        for folder in ("src", "include", "cli", "server", "tests", "tools", "examples", "cmake"):
             for root, _, files in os.walk(os.path.join(TOP, folder)):
                 names += [os.path.relpath(os.path.join(root, f), TOP) for f in files]
     return sorted(n for n in names if os.path.isfile(os.path.join(TOP, n)))
@@ -110,8 +110,10 @@ def check_includes(path, text, say):
                 say(path, "the layer %s isn't in the table of tools/tidy.py" % mine)
             elif layer not in EDGES[mine] and header not in EDGES[mine]:
                 say(path, "%s may not include %s" % (mine, header))
-        elif path.startswith("cli/") and layer != "base" and not beside:
+        elif path.startswith("cli/") and layer != "base" and not beside and header != "server/server.h":
             say(path, "the command line may not include %s" % header)
+        elif path.startswith("server/") and layer != "base" and not beside:
+            say(path, "the server may not include %s" % header)
         elif path.startswith("examples/"):
             say(path, "examples use the public header only, not %s" % header)
 
@@ -128,7 +130,7 @@ def check_c(path, text, say, measure):
             if m.group(1) not in BANNED_BUT.get(path, ()):
                 say(path, "line %d: %s has no place in the library" % (code.count("\n", 0, m.start()) + 1,
                                                                        m.group(1)))
-    if path.startswith(("src/", "cli/", "examples/")):
+    if path.startswith(("src/", "cli/", "server/", "examples/")):
         for name, n in functions(code):
             if n > FUNCTION_LINES:
                 measure("function %s:%s" % (path, name), n)

@@ -83,6 +83,13 @@ typedef enum mf_activations {
     MF_ACTIVATIONS_Q16 = 3 /* 16 bits in blocks of 32; types without an integer form: float */
 } mf_activations;
 
+/* How keys and values of past tokens are kept. Less than f32 is lossy: see docs/numerics.md. */
+typedef enum mf_cache_type {
+    MF_CACHE_F32 = 0,
+    MF_CACHE_F16 = 1,
+    MF_CACHE_Q8_0 = 2 /* 8 bits in blocks of 32; heads of whole blocks only */
+} mf_cache_type;
+
 typedef struct mf_engine_options {
     size_t struct_size;
     const char *model_path; /* a model folder, or a GGUF file (of a split one the first) */
@@ -93,8 +100,12 @@ typedef struct mf_engine_options {
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
     uint32_t n_sessions;    /* that can be open at once: the plan has room for them; 0: 1 */
+    uint32_t n_checkpoints; /* places of a session that mf_session_sync can go back to though layers
+                             * are recurrent or have windows; at most, the plan may have fewer */
     mf_activations activations;
-    const char *isa;        /* "c", "avx2"; NULL or "auto": the best this machine has */
+    mf_cache_type cache_type_k, cache_type_v; /* latent attention: one for both */
+    const char
+        *isa; /* "c", "avx2", "avx-vnni", "avx512", "neon", "i8mm"; NULL or "auto": the best here */
     const char *trace_path; /* write every expert choice here as JSON lines; NULL: no trace */
     const char *stats_path; /* write what each evaluation cost here as JSON lines; NULL: nowhere */
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
@@ -102,10 +113,13 @@ typedef struct mf_engine_options {
                            or "auto": measured, when there is much to read */
     const char
         *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
-    const char *io_cache_path; /* file where such measurements are kept; NULL: nowhere */
-    bool collect_imatrix;      /* evaluations sum up what mf_imatrix_write writes */
-    bool grammars;             /* sessions may generate under a grammar: the plan has room for it */
-    mf_progress_fn progress;   /* may be NULL */
+    const char *io_cache_path;  /* file where such measurements are kept; NULL: nowhere */
+    const char *prefix_dir;     /* folder for states of timelines (mf_session_keep); NULL: none. One
+                                 * engine at a time uses it; engines of any models may share it */
+    uint64_t prefix_disk_bytes; /* its files never take more; 0: 4 GiB */
+    bool collect_imatrix;       /* evaluations sum up what mf_imatrix_write writes */
+    bool grammars;           /* sessions may generate under a grammar: the plan has room for it */
+    mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_engine_options;
 
@@ -127,14 +141,16 @@ typedef struct mf_model_info {
     uint32_t ctx_model; /* positions the model was made for */
     uint32_t ctx;       /* positions a session of this engine can hold */
     uint32_t n_threads, chunk;
-    char isa[16];          /* kernels in use */
-    char activations[8];   /* the coarsest that quantised weights meet: "q8", "q16" or "f32" */
-    uint64_t weight_bytes; /* all weights: resident ones and all routed experts */
-    uint64_t token_bytes;  /* of them, what one token is multiplied with */
-    char reader[16];       /* "threads" or "uring" */
-    bool direct;           /* it reads past the page cache */
-    char policy[8];        /* "lru" or "lfu" */
+    char isa[16];        /* kernels in use */
+    char activations[8]; /* the coarsest that quantised weights meet: "q8", "q16" or "f32" */
+    char cache_type_k[8], cache_type_v[8]; /* "f32", "f16" or "q8_0" */
+    uint64_t weight_bytes;                 /* all weights: resident ones and all routed experts */
+    uint64_t token_bytes;                  /* of them, what one token is multiplied with */
+    char reader[16];                       /* "threads" or "uring" */
+    bool direct;                           /* it reads past the page cache */
+    char policy[8];                        /* "lru" or "lfu" */
     char reader_reason[160];
+    bool isa_verified; /* whoever wrote those kernels has seen them run on such a processor */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
@@ -310,6 +326,8 @@ typedef struct mf_chat_options {
     bool no_generation_prompt;        /* leave out what begins the answer */
     const char *vars_json; /* an object of further variables: tools, enable_thinking; or NULL */
     const char *now;       /* as in mf_template_render */
+    /* The messages as templates take them, a JSON array, in place of mf_chat_message; or NULL */
+    const char *messages_json;
 } mf_chat_options;
 
 /* Renders messages with a chat template; options NULL: defaults. The named special tokens are the
@@ -436,12 +454,37 @@ MF_API const int32_t *mf_session_tokens(const mf_session *session);
 
 /* Prepares the timeline for tokens[0..n_tokens), a conversation that went on or was changed: keeps
  * what both begin with and forgets the rest. Evaluates nothing: tokens[*n_kept..n_tokens) are left
- * to mf_session_eval or mf_session_generate. A model with recurrent layers can't be taken back to
- * an earlier token, so that unless the whole timeline is kept all of it is forgotten, and *n_kept
- * is 0. The last token counts as kept only if its logits are at hand. A failed session is reset.
- * MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before. */
+ * to mf_session_eval or mf_session_generate. Recurrent layers can't be taken back to an earlier
+ * token, nor windows further than a chunk or so: then the last checkpoint before the difference is
+ * what is kept (they are taken before prompts and chunks of prompts, and after the last), or
+ * nothing. The last token counts as kept only if its logits are at hand. A failed session is mended
+ * in the same way. MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before.
+ */
 MF_API mf_status mf_session_sync(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  size_t *n_kept, mf_error *err);
+
+/* Makes dst's timeline the first n_tokens of src's, another session of the engine. MF_ERR_STATE if
+ * their state is gone: see mf_session_sync. */
+MF_API mf_status mf_session_copy(mf_session *dst, const mf_session *src, size_t n_tokens,
+                                 mf_error *err);
+
+/* Snapshots: the timeline with its state in a file, so that nothing is evaluated again. A file
+ * belongs to the model and to what its bits depend on (kernels, activations), not to budget,
+ * context or chunk; any other is refused (MF_ERR_STATE), as is a damaged one (MF_ERR_FORMAT), and
+ * leaves the session as it was. Saving replaces `path` by the whole file or leaves it alone:
+ * MF_ERR_DISK_FULL before anything is written. Only its owner may read it. */
+MF_API mf_status mf_session_save(mf_session *session, const char *path, mf_error *err);
+MF_API mf_status mf_session_load(mf_session *session, const char *path, mf_error *err);
+
+/* The prefix cache: as mf_session_sync, but where another session of the engine or the folder of
+ * states (mf_engine_options.prefix_dir) has a longer beginning of the tokens, the session's
+ * timeline becomes that. Files that turn out to be damaged are removed and passed over. */
+MF_API mf_status mf_session_restore(mf_session *session, const int32_t *tokens, size_t n_tokens,
+                                    size_t *n_kept, mf_error *err);
+
+/* Offers the timeline to the folder of states, if there is one: it is written unless it is there
+ * already or larger than the folder may be, and others go that save fewer tokens a byte. */
+MF_API mf_status mf_session_keep(mf_session *session, mf_error *err);
 
 typedef struct mf_eval_outputs {
     size_t struct_size;
@@ -455,7 +498,8 @@ typedef struct mf_eval_outputs {
 } mf_eval_outputs;
 
 /* Appends tokens to the timeline and evaluates them. `outputs` may be NULL. MF_ERR_CONTEXT if they
- * don't fit, before anything is evaluated. After any other failure the session must be reset. */
+ * don't fit, before anything is evaluated. After any other failure the session must be synced or
+ * reset. */
 MF_API mf_status mf_session_eval(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  const mf_eval_outputs *outputs, mf_error *err);
 

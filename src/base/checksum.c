@@ -1,13 +1,8 @@
-/* Checksums; see checksum.h. Owns the one inclusion of libxxhash's header, compiled into this file,
- * so that nothing is linked. Called by the pack's reader and writer, a state a thread. */
+/* Checksums; see checksum.h. xxHash's own code, compiled in: nothing is linked. Any thread. */
 #include "base/checksum.h"
-
-#include <stdlib.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-#include "base/defs.h"
 
 struct mfi_checksum {
     XXH3_state_t state;
@@ -15,7 +10,7 @@ struct mfi_checksum {
 
 mfi_checksum *mfi_checksum_open(void)
 {
-    mfi_checksum *sum = aligned_alloc(64, mfi_align_up(sizeof *sum, 64));
+    mfi_checksum *sum = (mfi_checksum *)XXH3_createState(); /* which knows how to align it */
     if (sum)
         mfi_checksum_reset(sum);
     return sum;
@@ -23,13 +18,13 @@ mfi_checksum *mfi_checksum_open(void)
 
 void mfi_checksum_close(mfi_checksum **sum)
 {
-    free(*sum);
+    if (*sum)
+        XXH3_freeState(&(*sum)->state);
     *sum = NULL;
 }
 
 void mfi_checksum_reset(mfi_checksum *sum)
 {
-    XXH3_INITSTATE(&sum->state);
     XXH3_64bits_reset(&sum->state);
 }
 
@@ -41,4 +36,9 @@ void mfi_checksum_add(mfi_checksum *sum, const void *bytes, size_t len)
 uint64_t mfi_checksum_value(const mfi_checksum *sum)
 {
     return XXH3_64bits_digest(&sum->state);
+}
+
+uint64_t mfi_checksum_of(const void *bytes, size_t len)
+{
+    return XXH3_64bits(bytes, len);
 }

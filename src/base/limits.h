@@ -18,7 +18,9 @@
 #define MFI_MAX_CTX                ((uint32_t)1 << 24)
 #define MFI_MAX_CHUNK              4096
 #define MFI_MAX_THREADS            256
-#define MFI_MAX_SESSIONS           256 /* of an engine, open at one time */
+#define MFI_MAX_SESSIONS           256  /* of an engine, open at one time */
+#define MFI_MAX_CHECKPOINTS        64   /* of a session */
+#define MFI_MAX_PREFIXES           1024 /* snapshots of a prefix cache */
 #define MFI_MAX_IO_THREADS         64
 #define MFI_MAX_VOCAB              ((uint32_t)1 << 24)
 #define MFI_MAX_REPEAT_LAST_N      65536 /* tokens a sampler's window holds; -1 (all) needs none */
@@ -67,6 +69,20 @@
 #define MFI_MAX_HELD             128 /* experts that the forward pass holds or waits for at one time */
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
+
+/* Of the server; time and queue are options. */
+#define MFI_MAX_HTTP_HEAD_BYTES   ((uint32_t)64 << 10) /* request line and headers; trailers */
+#define MFI_MAX_HTTP_TARGET_BYTES 8192
+#define MFI_MAX_HTTP_HEADERS      100
+#define MFI_MAX_HTTP_EXTRA_BYTES  ((uint32_t)16 << 10) /* of all chunk extensions of a body */
+#define MFI_MAX_HTTP_AHEAD_BYTES  ((uint32_t)64 << 10) /* sent before an answer is over */
+#define MFI_MAX_HTTP_BODY_BYTES   ((uint64_t)64 << 20)
+#define MFI_MAX_HTTP_CONNECTIONS  4096
+#define MFI_MAX_HTTP_LISTENERS    16
+#define MFI_MAX_API_KEYS          1024
+#define MFI_MAX_API_KEY_BYTES     512
+#define MFI_MAX_SERVED_QUEUE      4096
+#define MFI_MAX_SERVED_CHOICES    16 /* n of one request, and prompts of one */
 
 /* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md,
  * those whose own error is ten times what the activations add. */

@@ -19,7 +19,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 
-/* Kernels use less than 32 KiB. Less than a huge page, or a system that is set to give them to
+/* Kernels use less than 48 KiB. Less than a huge page, or a system that is set to give them to
  * everybody would make every stack 2 MiB. */
 #define STACK_BYTES ((size_t)512 << 10)
 #define SPIN_NS     50000 /* about what a sleep and a wake-up cost together */

@@ -119,18 +119,6 @@ void mfi_gguf_key_u32(mfi_gguf_out *g, const char *key, uint32_t value)
     put_int(g, value, 4);
 }
 
-void mfi_gguf_key_i32(mfi_gguf_out *g, const char *key, int32_t value)
-{
-    put_key(g, key, MFI_GGUF_INT32);
-    put_int(g, (uint32_t)value, 4);
-}
-
-void mfi_gguf_key_u64(mfi_gguf_out *g, const char *key, uint64_t value)
-{
-    put_key(g, key, MFI_GGUF_UINT64);
-    put_int(g, value, 8);
-}
-
 void mfi_gguf_key_f32(mfi_gguf_out *g, const char *key, float value)
 {
     put_key(g, key, MFI_GGUF_FLOAT32);

@@ -48,8 +48,6 @@ mf_status mfi_gguf_create(mfi_gguf_out *g, const char *path, mf_error *err);
 
 /* One key each. Keys aren't checked for doubles. */
 void mfi_gguf_key_u32(mfi_gguf_out *g, const char *key, uint32_t value);
-void mfi_gguf_key_i32(mfi_gguf_out *g, const char *key, int32_t value);
-void mfi_gguf_key_u64(mfi_gguf_out *g, const char *key, uint64_t value);
 void mfi_gguf_key_f32(mfi_gguf_out *g, const char *key, float value);
 void mfi_gguf_key_bool(mfi_gguf_out *g, const char *key, bool value);
 void mfi_gguf_key_str(mfi_gguf_out *g, const char *key, const char *value);

@@ -198,6 +198,29 @@ static mf_status put_tokenizer(vocab *v)
     return MF_OK;
 }
 
+/* A template for tools makes a list of them, of names and texts. */
+static void put_templates(vocab *v)
+{
+    static const char *const templates[][2] = {{"default", "tokenizer.chat_template"},
+                                               {"tool_use", "tokenizer.chat_template.tool_use"}};
+    bool list = mfi_json_str(mfi_json_get(v->meta, templates[1][1]), NULL) != NULL, any = false;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(templates); i++) {
+        size_t len;
+        const char *text = mfi_json_str(mfi_json_get(v->meta, templates[i][1]), &len);
+        if (!text)
+            continue;
+        mfi_buf_str(&v->out, any ? ",\n    " : ",\n  \"chat_template\": ");
+        if (list && !any)
+            mfi_buf_str(&v->out, "[\n    ");
+        if (list)
+            mfi_buf_fmt(&v->out, "{\"name\": \"%s\", \"template\": ", templates[i][0]);
+        mfi_json_put_str(&v->out, text, len);
+        mfi_buf_str(&v->out, list ? "}" : "");
+        any = true;
+    }
+    mfi_buf_str(&v->out, list ? "\n  ]" : "");
+}
+
 static mf_status put_config(vocab *v)
 {
     static const char *const names[][2] = {{"bos", "bos_token"},
@@ -218,12 +241,7 @@ static mf_status put_config(vocab *v)
         mfi_buf_fmt(&v->out, ",\n  \"%s\": ", names[i][1]);
         mfi_json_put_str(&v->out, text.data, text.len);
     }
-    size_t len;
-    const char *chat = mfi_json_str(mfi_json_get(v->meta, "tokenizer.chat_template"), &len);
-    if (chat) {
-        mfi_buf_str(&v->out, ",\n  \"chat_template\": ");
-        mfi_json_put_str(&v->out, chat, len);
-    }
+    put_templates(v);
     mfi_buf_str(&v->out, "\n}\n");
     mfi_buf_free(&text);
     return status;

@@ -191,6 +191,39 @@ static bool left_recursive(left *l, bool *gone, uint32_t *rule)
 
 /* ---- the check ---- */
 
+/* A rule that is called on the way through another and can't end either; NONE if there is none. */
+static uint32_t endless_call(left *l, uint32_t rule, uint32_t stamp)
+{
+    const mf_grammar *g = l->g;
+    uint32_t n = 0;
+    meet(l, g->entry[rule], stamp, &n);
+    while (n) {
+        const mfi_state *s = &g->states[l->todo[--n]];
+        if (s->kind == MFI_STATE_CALL && g->need[g->entry[s->a]] == MFI_NEED_NEVER)
+            return s->a;
+        if (s->kind == MFI_STATE_SPLIT)
+            for (uint32_t i = 0; i < s->b; i++)
+                meet(l, g->targets[s->a + i], stamp, &n);
+        else if (s->kind != MFI_STATE_END)
+            meet(l, s->b, stamp, &n);
+    }
+    return NONE;
+}
+
+/* Why the root can't end: follows the calls that can't either. In a schema rules have names that
+ * are paths. */
+static uint32_t find_endless(left *l, const mfi_ast *ast)
+{
+    uint32_t rule = 0, named = 0;
+    memset(l->stamp, 0, l->g->n_states * sizeof *l->stamp);
+    for (uint32_t i = 0; i < l->g->n_rules && rule != NONE; i++) {
+        if (rule < ast->n_rules)
+            named = rule;
+        rule = endless_call(l, rule, i);
+    }
+    return named;
+}
+
 static mf_status fail_rule(const compiler *c, uint32_t rule, const char *why, mf_error *err)
 {
     /* Rules beyond the text's are repetitions within one of them. */
@@ -229,7 +262,7 @@ mf_status mfi_grammar_check(compiler *c, mf_error *err)
         else if (rule != NONE)
             status = fail_rule(c, rule, "is left-recursive: it calls itself before it reads", err);
         else if (g->need[g->entry[0]] == MFI_NEED_NEVER)
-            status = fail_rule(c, 0, "can never end", err);
+            status = fail_rule(c, find_endless(&l, c->ast), "can never end", err);
     }
     free(l.nullable);
     free(l.stamp);

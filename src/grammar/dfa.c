@@ -273,7 +273,7 @@ uint32_t mfi_dfa_step(mfi_dfa *d, uint32_t state, uint32_t byte_class)
     return next;
 }
 
-/* Where most bytes below 0x80 lead, and which do. */
+/* Where most bytes below 0x80 lead, which do, and which lead anywhere. */
 static void find_major(mfi_dstate *s, const uint32_t to[128])
 {
     uint32_t best = 0;
@@ -289,9 +289,12 @@ static void find_major(mfi_dstate *s, const uint32_t to[128])
             s->major = to[b];
         }
     }
-    for (uint32_t b = 0; b < 128 && best; b++)
+    for (uint32_t b = 0; b < 128 && best; b++) {
         if (to[b] == s->major)
-            s->plain.bits[b >> 6] |= (uint64_t)1 << (b & 63);
+            mfi_char_set_add(&s->plain, b);
+        if (to[b] != MFI_DFA_DEAD)
+            mfi_char_set_add(&s->live, b);
+    }
 }
 
 /* Whether bytes lo..hi and then `left` continuation bytes all lead from `state` to `to`: 1, 0, or
@@ -315,38 +318,45 @@ static uint32_t all_lead(mfi_dfa *d, uint32_t state, uint32_t lo, uint32_t hi, u
     return 1;
 }
 
-/* The same for a lead byte whose second byte is limited to lo..hi. */
-static uint32_t all_lead_by(mfi_dfa *d, uint32_t state, uint32_t lead, uint32_t lo, uint32_t hi,
-                            uint32_t left, uint32_t to)
+/* Whether all characters with that lead byte lead to `to`. Second bytes are limited after some lead
+ * bytes (Unicode's table 3-7). */
+static uint32_t lead_to(mfi_dfa *d, uint32_t state, uint32_t lead, uint32_t to)
 {
     uint32_t next = mfi_dfa_next(d, state, d->g->class_of[lead]);
-    if (next >= MFI_DFA_TANGLED)
+    uint32_t lo = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    uint32_t hi = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    if (next >= MFI_DFA_TANGLED || next == MFI_DFA_DEAD)
         return next;
-    return next == MFI_DFA_DEAD ? 0 : all_lead(d, next, lo, hi, left, to);
+    return all_lead(d, next, lo, hi, (lead >= 0xe0) + (lead >= 0xf0), to);
 }
 
-static uint32_t wide_to(mfi_dfa *d, uint32_t s, uint32_t to)
+static bool limits_second(uint32_t lead)
 {
-    uint32_t ok = all_lead(d, s, 0xc2, 0xdf, 1, to);
-    ok = ok == 1 ? all_lead_by(d, s, 0xe0, 0xa0, 0xbf, 1, to) : ok;
-    ok = ok == 1 ? all_lead(d, s, 0xe1, 0xec, 2, to) : ok;
-    ok = ok == 1 ? all_lead_by(d, s, 0xed, 0x80, 0x9f, 1, to) : ok;
-    ok = ok == 1 ? all_lead(d, s, 0xee, 0xef, 2, to) : ok;
-    ok = ok == 1 ? all_lead_by(d, s, 0xf0, 0x90, 0xbf, 2, to) : ok;
-    ok = ok == 1 ? all_lead(d, s, 0xf1, 0xf3, 3, to) : ok;
-    return ok == 1 ? all_lead_by(d, s, 0xf4, 0x80, 0x8f, 2, to) : ok;
+    return lead == 0xe0 || lead == 0xed || lead == 0xf0 || lead == 0xf4;
 }
 
-uint32_t mfi_dfa_wide(mfi_dfa *d, uint32_t state)
+uint32_t mfi_dfa_fill_wide(mfi_dfa *d, uint32_t state)
 {
     mfi_dstate *s = &d->states[state];
-    if (s->wide == MFI_WIDE_UNKNOWN) {
-        uint32_t wide = s->major ? wide_to(d, state, s->major) : 0;
-        if (wide >= MFI_DFA_TANGLED)
-            return wide;
-        s->wide = wide ? MFI_WIDE_YES : MFI_WIDE_NO;
+    const uint32_t *row = d->rows + (size_t)state * d->g->n_classes;
+    const uint8_t *class_of = d->g->class_of;
+    uint32_t plain = 0;
+    if (s->wide)
+        return 0;
+    for (uint32_t b = 0xc2; b <= 0xf4; b++) {
+        bool same = b != 0xc2 && class_of[b] == class_of[b - 1] && !limits_second(b) &&
+                    !limits_second(b - 1);
+        if (!same)
+            plain = lead_to(d, state, b, s->major);
+        if (plain >= MFI_DFA_TANGLED)
+            return plain;
+        if (plain && s->major)
+            mfi_char_set_add(&s->plain, b);
+        if (row[class_of[b]] != MFI_DFA_DEAD)
+            mfi_char_set_add(&s->live, b);
     }
-    return s->wide == MFI_WIDE_YES;
+    s->wide = true;
+    return 0;
 }
 
 /* Marks the bytes below 0x80 at which a state may begin to lead elsewhere. */

@@ -18,15 +18,14 @@ typedef struct mfi_config { /* an automaton's state that reads a byte, with its 
     uint32_t state, frame;
 } mfi_config;
 
-enum { MFI_WIDE_UNKNOWN, MFI_WIDE_YES, MFI_WIDE_NO };
-
 typedef struct mfi_dstate {
     uint32_t first, n;  /* configurations */
-    mfi_byte_set plain; /* bytes below 0x80 that lead to `major`, if the row is filled */
+    mfi_char_set live;  /* characters that lead anywhere; below 0x80 known if the row is filled */
+    mfi_char_set plain; /* those that lead to `major`, whatever follows a lead byte */
     uint32_t major;     /* where most of them lead */
     int32_t mask;       /* slot of the mask; -1: none */
     bool accepting, filled;
-    uint8_t wide; /* whether every character from U+0080 leads to `major`, too */
+    bool wide; /* lead bytes are known, too */
 } mfi_dstate;
 
 typedef struct mfi_dfa {
@@ -58,8 +57,8 @@ uint32_t mfi_dfa_start(mfi_dfa *dfa);
 uint32_t mfi_dfa_step(mfi_dfa *dfa, uint32_t state, uint32_t byte_class);
 /* Fills a state's row and what is made of it; returns 0, FULL or TANGLED. */
 uint32_t mfi_dfa_fill(mfi_dfa *dfa, uint32_t state);
-/* Of a filled state: 1 if every character from U+0080 leads to `major`, 0, or FULL or TANGLED. */
-uint32_t mfi_dfa_wide(mfi_dfa *dfa, uint32_t state);
+/* The same for lead bytes. */
+uint32_t mfi_dfa_fill_wide(mfi_dfa *dfa, uint32_t state);
 /* Forgets all but one state, and returns what it is called now (FULL if that won't help). */
 uint32_t mfi_dfa_flush(mfi_dfa *dfa, uint32_t keep);
 

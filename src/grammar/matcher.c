@@ -3,8 +3,8 @@
  *
  * The walk takes a shortcut where a grammar takes about any text, within strings: if the characters
  * at and below a node of the trie all lead from the state at hand to one and the same state, and
- * from there on again, for as many bytes as the longest token has left, then every token there is
- * allowed. */
+ * from there on again, then the tokens there are allowed up to the length at which such a step
+ * leads nowhere. */
 #include "grammar/matcher.h"
 
 #include <stdlib.h>
@@ -17,9 +17,15 @@
 #define MASKS_BYTES  ((uint64_t)4 << 20)
 #define MASKS_MIN    4
 #define MASKS_MAX    256
-#define LOOK_AHEAD   128 /* states, where each leads to another */
+#define LOOK_AHEAD   128 /* characters, where each leads to another state */
 #define N_STRETCHES  256
 #define STRETCH_WAYS 8 /* that are looked at */
+
+typedef struct place { /* of the walk */
+    uint32_t state;
+    uint32_t border;  /* the state before the last character */
+    uint32_t n_chars; /* that have begun */
+} place;
 
 struct mfi_matcher {
     mfi_dfa dfa;
@@ -27,7 +33,7 @@ struct mfi_matcher {
     const int32_t *end_ids;
     uint32_t n_end_ids;
     uint32_t current; /* state */
-    uint32_t *path;   /* [depth_max + 1] states along the walk */
+    place *path;      /* [depth_max + 1] */
     uint32_t *masks;  /* [n_slots][n_words] */
     uint32_t *owner;  /* [n_slots] state, 0: free */
     uint32_t n_words, n_slots, next_slot;
@@ -45,7 +51,7 @@ uint64_t mfi_matcher_bytes(uint32_t n_vocab)
 {
     uint32_t n_words = (n_vocab + 31) / 32;
     return mfi_dfa_bytes() + (uint64_t)n_slots(n_words) * (n_words * 4ull + 4) +
-           (MFI_MAX_TOKEN_BYTES + 1) * sizeof(uint32_t) + sizeof(mfi_matcher);
+           (MFI_MAX_TOKEN_BYTES + 1) * sizeof(place) + sizeof(mfi_matcher);
 }
 
 static mf_status fail(uint32_t what, mf_error *err)
@@ -162,45 +168,55 @@ static mfi_stretch *stretch_of(mfi_matcher *m, uint32_t state, uint32_t ret)
 /* Whether one of the ways to read the text goes on over characters of one class for as long as any
  * token at or below a node. That needs no other state, so that a text of bounded length costs no
  * more than an endless one. */
-static bool in_stretch(mfi_matcher *m, const mfi_vocab_node *node, uint32_t state)
+static bool in_stretch(mfi_matcher *m, const mfi_vocab_node *node, uint32_t state, uint32_t height)
 {
-    const mfi_below *below = &m->trie->below[node->below];
+    const mfi_char_set *below = &m->trie->below[node->below];
     const mfi_dstate *d = &m->dfa.states[state];
     for (uint32_t i = 0; i < d->n && i < STRETCH_WAYS; i++) {
         const mfi_config *c = &m->dfa.configs[d->first + i];
         mfi_stretch *s = stretch_of(m, c->state, c->frame ? m->dfa.frames[c->frame].ret : 0);
-        if (!s->run || (below->ascii.bits[0] & ~s->plain[0]) ||
-            (below->ascii.bits[1] & ~s->plain[1]) ||
-            (below->wide && !mfi_stretch_wide(m->dfa.g, s)))
+        if (!s->run)
+            continue;
+        if (below->bits[2])
+            mfi_stretch_find_wide(m->dfa.g, s);
+        if (!mfi_char_set_within(below, &s->chars))
             continue;
         /* The last bytes of a wide character are in a frame of their own. */
-        if (mfi_stretch_reaches(m->dfa.g, s,
-                                node->height < UINT8_MAX ? node->height : MFI_MAX_TOKEN_BYTES) &&
+        if (mfi_stretch_reaches(m->dfa.g, s, height) &&
             m->dfa.frames[c->frame].depth + MFI_MAX(s->need, 1u) + 1 <= MFI_MAX_GRAMMAR_DEPTH)
             return true;
     }
     return false;
 }
 
-/* Whether all tokens at and below a node are allowed after `state`: 1, 0, or FULL or TANGLED. */
-static uint32_t takes_all(mfi_matcher *m, const mfi_vocab_node *node, uint32_t state)
+/* How many characters of those at and below a node can be read after `state`, at a character's
+ * border, whichever they are, so that the tokens of as many are allowed and longer ones are not:
+ * EVERY if all, MIXED if it depends on the characters, or FULL or TANGLED. */
+#define EVERY (MFI_DFA_TANGLED - 1)
+#define MIXED (MFI_DFA_TANGLED - 2)
+static uint32_t readable(mfi_matcher *m, const mfi_vocab_node *node, uint32_t state)
 {
-    const mfi_below *below = &m->trie->below[node->below];
-    if (in_stretch(m, node, state))
-        return 1;
-    for (uint32_t i = 0; i < MFI_MIN(node->height, LOOK_AHEAD); i++) {
+    const mfi_char_set *below = &m->trie->below[node->below];
+    uint32_t height = node->height < UINT8_MAX ? node->height : MFI_MAX_TOKEN_BYTES;
+    height += (node->byte & 0xc0) == 0x80; /* the character that it is in */
+    for (uint32_t i = 0; i < MFI_MIN(height, LOOK_AHEAD); i++) {
         uint32_t wrong = mfi_dfa_fill(&m->dfa, state);
+        if (!wrong && below->bits[2])
+            wrong = mfi_dfa_fill_wide(&m->dfa, state);
         if (wrong)
             return wrong;
         const mfi_dstate *s = &m->dfa.states[state];
-        if ((below->ascii.bits[0] & ~s->plain.bits[0]) | (below->ascii.bits[1] & ~s->plain.bits[1]))
-            return 0;
-        uint32_t wide = below->wide ? mfi_dfa_wide(&m->dfa, state) : 1;
-        if (wide != 1 || s->major == state)
-            return wide;
+        if (!mfi_char_set_meets(below, &s->live))
+            return i;
+        if (i == 0 && mfi_char_set_within(below, &s->live) && in_stretch(m, node, state, height))
+            return EVERY;
+        if (!mfi_char_set_within(below, &s->plain))
+            return MIXED;
+        if (s->major == state)
+            return EVERY;
         state = s->major;
     }
-    return node->height <= LOOK_AHEAD;
+    return height <= LOOK_AHEAD ? EVERY : MIXED;
 }
 
 static void allow(uint32_t *mask, const int32_t *ids, uint32_t n)
@@ -209,33 +225,58 @@ static void allow(uint32_t *mask, const int32_t *ids, uint32_t n)
         mask[(uint32_t)ids[i] >> 5] |= 1u << (ids[i] & 31);
 }
 
+/* Allows the tokens at and below a node that have up to n characters there, behind `before`. */
+static void allow_up_to(const mfi_vocab_trie *t, uint32_t *mask, const mfi_vocab_node *node,
+                        uint32_t n, uint32_t before)
+{
+    uint32_t end = t->nodes[node->skip].first;
+    if (n == EVERY)
+        allow(mask, t->ids + node->first, end - node->first);
+    for (uint32_t i = node->first; i < end && n && n != EVERY; i++) {
+        uint32_t id = (uint32_t)t->ids[i];
+        mask[id >> 5] |= (uint32_t)(t->lengths[i] <= before + n) << (id & 31);
+    }
+}
+
+/* Goes along one byte: returns the state behind it. */
+static uint32_t step(mfi_matcher *m, const mfi_vocab_node *node, bool begins)
+{
+    const place *before = &m->path[node->depth - 1];
+    uint32_t state = mfi_dfa_next(&m->dfa, before->state, m->dfa.g->class_of[node->byte]);
+    m->path[node->depth] =
+        (place){state, begins ? before->state : before->border, before->n_chars + begins};
+    return state;
+}
+
 /* Returns 0, FULL or TANGLED. */
 static uint32_t walk(mfi_matcher *m, uint32_t *mask)
 {
     const mfi_vocab_node *nodes = m->trie->nodes;
-    const uint8_t *class_of = m->dfa.g->class_of;
-    m->path[0] = m->current;
+    m->path[0] = (place){m->current, m->current, 0};
     for (uint32_t i = 1; i < m->trie->n_nodes;) {
         const mfi_vocab_node *node = &nodes[i];
-        uint32_t before = m->path[node->depth - 1];
-        uint32_t all = node->below ? takes_all(m, node, before) : 0;
-        uint32_t next = all ? node->skip : i + 1;
-        if (all >= MFI_DFA_TANGLED)
-            return all;
-        if (!all) {
-            uint32_t state = mfi_dfa_next(&m->dfa, before, class_of[node->byte]);
-            if (state >= MFI_DFA_TANGLED)
-                return state;
-            if (state == MFI_DFA_DEAD) {
+        bool begins = (node->byte & 0xc0) != 0x80;
+        if (node->below) {
+            const place *before = &m->path[node->depth - 1];
+            uint32_t n = readable(m, node, begins ? before->state : before->border);
+            if (n >= MFI_DFA_TANGLED)
+                return n;
+            if (n != MIXED) {
+                allow_up_to(m->trie, mask, node, n, before->n_chars - !begins);
                 i = node->skip;
                 continue;
             }
-            m->path[node->depth] = state;
+        }
+        uint32_t state = step(m, node, begins);
+        if (state >= MFI_DFA_TANGLED)
+            return state;
+        if (state == MFI_DFA_DEAD) {
+            i = node->skip;
+            continue;
         }
         /* A node's own tokens end where those of the next node begin. */
-        uint32_t end = nodes[next].first;
-        allow(mask, m->trie->ids + node->first, end - node->first);
-        i = next;
+        i++;
+        allow(mask, m->trie->ids + node->first, nodes[i].first - node->first);
     }
     return 0;
 }

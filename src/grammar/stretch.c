@@ -48,24 +48,18 @@ static bool covers(const mf_grammar *g, const mfi_state *s, uint32_t lo, uint32_
     return lo > hi;
 }
 
-/* The same for one lead byte whose second byte is limited. */
-static bool covers_lead(const mf_grammar *g, const mfi_state *s, uint32_t lead, uint32_t lo,
-                        uint32_t hi, uint32_t left)
+/* Whether all characters with that lead byte are read; second bytes are limited after some. */
+static bool covers_lead(const mf_grammar *g, const mfi_state *s, uint32_t lead)
 {
+    uint32_t lo = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    uint32_t hi = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    uint32_t left = (lead >= 0xe0) + (lead >= 0xf0);
     for (uint32_t i = 0; i < s->c; i++) {
         const mfi_edge *e = &g->edges[s->a + i];
         if (e->lo <= lead && lead <= e->hi)
             return e->target && covers(g, &g->states[e->target], lo, hi, left);
     }
     return false;
-}
-
-static bool is_wide(const mf_grammar *g, const mfi_state *s)
-{
-    return covers(g, s, 0xc2, 0xdf, 1) && covers_lead(g, s, 0xe0, 0xa0, 0xbf, 1) &&
-           covers(g, s, 0xe1, 0xec, 2) && covers_lead(g, s, 0xed, 0x80, 0x9f, 1) &&
-           covers(g, s, 0xee, 0xef, 2) && covers_lead(g, s, 0xf0, 0x90, 0xbf, 2) &&
-           covers(g, s, 0xf1, 0xf3, 3) && covers_lead(g, s, 0xf4, 0x80, 0x8f, 2);
 }
 
 /* A state and where its rule returns to; 0: it isn't known, or not of interest. */
@@ -123,7 +117,7 @@ void mfi_stretch_find(const mf_grammar *g, uint32_t state, uint32_t ret, mfi_str
     for (uint32_t i = 0; i < first->c; i++) {
         const mfi_edge *e = &g->edges[first->a + i];
         for (uint32_t b = e->lo; b <= e->hi && b < 0x80 && !e->target; b++)
-            out->plain[b >> 6] |= (uint64_t)1 << (b & 63);
+            mfi_char_set_add(&out->chars, b);
     }
     out->at_state = state;
     out->at_ret = ret;
@@ -131,12 +125,12 @@ void mfi_stretch_find(const mf_grammar *g, uint32_t state, uint32_t ret, mfi_str
     out->need = g->need[state];
 }
 
-bool mfi_stretch_wide(const mf_grammar *g, mfi_stretch *s)
+void mfi_stretch_find_wide(const mf_grammar *g, mfi_stretch *s)
 {
-    if (!s->wide_known)
-        s->wide = is_wide(g, &g->states[s->state]);
-    s->wide_known = true;
-    return s->wide;
+    for (uint32_t lead = 0xc2; lead <= 0xf4 && !s->wide; lead++)
+        if (covers_lead(g, &g->states[s->state], lead))
+            mfi_char_set_add(&s->chars, lead);
+    s->wide = true;
 }
 
 bool mfi_stretch_reaches(const mf_grammar *g, mfi_stretch *s, uint32_t n)

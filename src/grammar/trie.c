@@ -41,6 +41,20 @@ static uint32_t count_nodes(const entry *entries, uint32_t n)
     return total < UINT32_MAX ? (uint32_t)total : 0;
 }
 
+/* 1 if the byte begins a character. */
+static uint32_t begins(unsigned byte)
+{
+    return (byte & 0xc0) != 0x80;
+}
+
+static uint16_t length_of(const entry *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->len; i++)
+        n += begins((unsigned char)e->bytes[i]);
+    return (uint16_t)n;
+}
+
 /* Lays the nodes out; path: the open nodes by depth. */
 static void lay_out(mfi_vocab_trie *t, const entry *entries, uint32_t n, uint32_t *path)
 {
@@ -58,6 +72,7 @@ static void lay_out(mfi_vocab_trie *t, const entry *entries, uint32_t n, uint32_
             path[++open] = at;
         }
         t->ids[i] = e->id;
+        t->lengths[i] = length_of(e);
         t->depth_max = MFI_MAX(t->depth_max, e->len);
     }
     for (uint32_t d = 0; d <= open; d++)
@@ -99,9 +114,9 @@ static int after_byte(int place, unsigned b)
 
 /* What is gathered of the nodes of one depth, all below the next node of the depth above. */
 typedef struct gathered {
-    mfi_below sum;
+    mfi_char_set sum;
     uint8_t from;   /* a bit a place: from there all of it is UTF-8 */
-    uint8_t height; /* in bytes, these nodes' own included */
+    uint8_t height; /* in characters, these nodes' own included */
 } gathered;
 
 /* Adds a node, below which `inner` was gathered, to what is gathered of its depth. */
@@ -114,41 +129,76 @@ static gathered with_node(gathered all, const gathered *inner, unsigned byte)
             from |= (uint8_t)(1u << place);
     }
     all.from &= from;
-    for (int w = 0; w < 2; w++)
-        all.sum.ascii.bits[w] |= inner->sum.ascii.bits[w];
-    if (byte < 0x80)
-        all.sum.ascii.bits[byte >> 6] |= (uint64_t)1 << (byte & 63);
-    all.sum.wide |= inner->sum.wide || byte >= 0x80;
-    all.height = MFI_MAX(all.height, (uint8_t)MFI_MIN(inner->height + 1u, 255u));
+    for (int w = 0; w < 3; w++)
+        all.sum.bits[w] |= inner->sum.bits[w];
+    if (begins(byte))
+        mfi_char_set_add(&all.sum, byte);
+    all.height = MFI_MAX(all.height, (uint8_t)MFI_MIN(inner->height + begins(byte), 255u));
     return all;
 }
 
+/* Where a node's parent ends in a character. */
+typedef struct border {
+    uint8_t place;
+    uint8_t first; /* byte of that character, or the node's own */
+} border;
+
+/* A lead byte or one below 0x80 begins anew, whatever stands before it. */
+static void find_borders(const mfi_vocab_trie *t, border *before, border *path)
+{
+    path[0] = (border){BORDER, 0};
+    for (uint32_t i = 1; i < t->n_nodes; i++) {
+        const mfi_vocab_node *node = &t->nodes[i];
+        border b = path[node->depth - 1];
+        if (begins(node->byte))
+            b = (border){BORDER, node->byte};
+        before[i] = b;
+        if (b.place != NOWHERE)
+            b.place = (uint8_t)after_byte(b.place, node->byte);
+        path[node->depth] = b;
+    }
+}
+
 /* Sums up each node with what is below it, from the end, where children come before parents. */
-static mf_status sum_up(mfi_vocab_trie *t, mf_error *err)
+static void sum_up(mfi_vocab_trie *t, const border *before, gathered *at)
 {
     static const gathered nothing = {.from = 0xff};
-    gathered *at = malloc(((size_t)t->depth_max + 2) * sizeof *at); /* by depth */
-    uint32_t n = 1;
-    for (uint32_t i = 0; i < t->n_nodes; i++)
-        n += t->nodes[i].skip - i >= BELOW_MIN_NODES;
-    t->below = calloc(n, sizeof *t->below);
     t->n_below = 1;
-    bool ok = at && t->below;
-    for (uint32_t d = 0; ok && d < t->depth_max + 2; d++)
+    for (uint32_t d = 0; d < t->depth_max + 2; d++)
         at[d] = nothing;
-    for (uint32_t i = ok ? t->n_nodes : 0; i-- > 1;) {
+    for (uint32_t i = t->n_nodes; i-- > 1;) {
         mfi_vocab_node *node = &t->nodes[i];
         gathered *inner = &at[node->depth + 1];
         gathered own = with_node(nothing, inner, node->byte);
         node->height = own.height;
-        if (node->skip - i >= BELOW_MIN_NODES && (own.from & 1u << BORDER)) {
-            node->below = t->n_below;
-            t->below[t->n_below++] = own.sum;
+        if (node->skip - i >= BELOW_MIN_NODES && before[i].place != NOWHERE &&
+            (own.from & 1u << before[i].place)) {
+            node->below = t->n_below++;
+            t->below[node->below] = own.sum;
+            mfi_char_set_add(&t->below[node->below], before[i].first);
         }
         at[node->depth] = with_node(at[node->depth], inner, node->byte);
         *inner = nothing;
     }
+}
+
+static mf_status describe(mfi_vocab_trie *t, mf_error *err)
+{
+    gathered *at = malloc(((size_t)t->depth_max + 2) * sizeof *at); /* by depth */
+    border *before = malloc(t->n_nodes * sizeof *before);
+    border *path = malloc(((size_t)t->depth_max + 1) * sizeof *path);
+    uint32_t n = 1;
+    for (uint32_t i = 0; i < t->n_nodes; i++)
+        n += t->nodes[i].skip - i >= BELOW_MIN_NODES;
+    t->below = calloc(n, sizeof *t->below);
+    bool ok = at && before && path && t->below;
+    if (ok) {
+        find_borders(t, before, path);
+        sum_up(t, before, at);
+    }
     free(at);
+    free(before);
+    free(path);
     return ok ? MF_OK : mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the vocabulary's trie");
 }
 
@@ -160,14 +210,15 @@ static mf_status build(mfi_vocab_trie *t, const entry *entries, uint32_t n, mf_e
         return mfi_fail(err, MF_ERR_LIMIT, "the vocabulary's tokens are too long for a trie");
     t->nodes = malloc(((size_t)t->n_nodes + 1) * sizeof *t->nodes);
     t->ids = malloc((n ? n : 1) * sizeof *t->ids);
+    t->lengths = malloc((n ? n : 1) * sizeof *t->lengths);
     uint32_t *path = malloc(((size_t)MFI_MAX_TOKEN_BYTES + 1) * sizeof *path);
     mf_status status = MF_OK;
-    if (t->nodes && t->ids && path)
+    if (t->nodes && t->ids && t->lengths && path)
         lay_out(t, entries, n, path);
     else
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the vocabulary's trie");
     free(path);
-    return status == MF_OK ? sum_up(t, err) : status;
+    return status == MF_OK ? describe(t, err) : status;
 }
 
 mf_status mfi_vocab_trie_open(mfi_vocab_trie **trie, const mfi_vocab_pieces *pieces, mf_error *err)
@@ -207,6 +258,7 @@ void mfi_vocab_trie_close(mfi_vocab_trie **trie)
     free(t->nodes);
     free(t->below);
     free(t->ids);
+    free(t->lengths);
     free(t);
     *trie = NULL;
 }

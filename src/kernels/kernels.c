@@ -7,6 +7,8 @@
 #include "kernels/ref/ref.h"
 #if defined(__x86_64__)
 #include "kernels/x86/x86.h"
+#elif defined(__aarch64__)
+#include "kernels/arm/arm.h"
 #endif
 
 const mfi_kernels *mfi_kernels_get(mfi_isa isa)
@@ -19,6 +21,11 @@ const mfi_kernels *mfi_kernels_get(mfi_isa isa)
         return &mfi_avxvnni_kernels;
     if (isa == MFI_ISA_AVX512)
         return &mfi_avx512_kernels;
+#elif defined(__aarch64__)
+    if (isa == MFI_ISA_NEON)
+        return &mfi_neon_kernels;
+    if (isa == MFI_ISA_I8MM)
+        return &mfi_i8mm_kernels;
 #endif
     return &mfi_ref_kernels;
 }

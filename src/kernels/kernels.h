@@ -59,6 +59,28 @@ static inline mfi_q8 mfi_q8_from(mfi_q8 x, size_t c)
     return y;
 }
 
+/* Queries that share keys and values: heads of successive tokens. Head h of token t has its query
+ * at q + t * ldq_tok + h * ldq, its output likewise. Token t stands at position pos + t and sees
+ * what is before it and itself, or the last `window` of that. */
+typedef struct mfi_attn {
+    const float *q;
+    float *out;
+    size_t ldq, ldq_tok, ldo, ldo_tok;
+    uint32_t n_heads, n_tok, pos;
+    const void *k, *v;        /* of position 0; columns of this head, whole blocks of q8_0 */
+    size_t row_bytes;         /* of a position */
+    uint32_t ring;            /* position j stands in row j % ring; 0: in row j */
+    uint32_t window;          /* 0: all that is before */
+    mfi_qtype type_k, type_v; /* f32, f16 or q8_0 */
+    uint32_t dim, dim_v;
+    float scale;
+    /* [n_heads] one more logit in each head's softmax, whose value is nothing; NULL: none */
+    const float *sinks;
+} mfi_attn;
+
+/* Rows of the KV cache: by their number as GGML has it. */
+#define MFI_KV_Q8_0 ((mfi_qtype){.kind = MFI_Q_GGML, .bits = 8})
+
 typedef struct mfi_kernels {
     mfi_isa isa;
 
@@ -113,23 +135,15 @@ typedef struct mfi_kernels {
     /* The same with pairs (2i, 2i + 1). */
     void (*rope_pairs)(float *x, uint32_t n_rot, const float *cos, const float *sin);
 
-    /* One query head over n_kv positions: out[dim_v] = sum_j softmax_j(scale * q.k_j) v_j.
-     * k_j = k + j*ldk [dim], v_j = v + j*ldv [dim_v]. Streaming softmax over blocks of
-     * MFI_ATTN_BLOCK positions from position 0 on. n_kv > 0; dim, dim_v <= MFI_ATTN_DIM_MAX. */
-    void (*attend)(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
-                   uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out);
-    /* n_q heads, ldq and ldo apart, over the same k and v, which may overlap. Of each head the bits
-     * don't depend on how many there are. */
-    void (*attend_shared)(const float *q, size_t ldq, uint32_t n_q, const float *k, size_t ldk,
-                          const float *v, size_t ldv, uint32_t n_kv, uint32_t dim, uint32_t dim_v,
-                          float scale, float *out, size_t ldo);
-
-    /* The same over rows that lie in a ring, with a sink: position j stands in row (first + j) %
-     * ring, and the softmax has one more logit, `sink`, whose value is nothing (-INFINITY: none).
-     * n_kv <= ring. Where the ring ends changes no bit. */
-    void (*attend_ring)(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
-                        uint32_t first, uint32_t n_kv, uint32_t ring, uint32_t dim, uint32_t dim_v,
-                        float scale, float sink, float *out);
+    /* out[dim_v] = sum_j softmax_j(scale * q.k_j) v_j of every query of a. Streaming softmax over
+     * the blocks of MFI_ATTN_BLOCK positions that begin at multiples of it, so that the bits of a
+     * query depend neither on the others nor on where a ring ends. dim, dim_v <= MFI_ATTN_DIM_MAX.
+     */
+    void (*attend)(const mfi_attn *a);
+    /* n floats as a row of the KV cache: f32 as they are, f16 rounded to nearest even, q8_0 with
+     * d = max|x| / 127 as a half and q = x / d rounded to nearest even, at most 127 either way (0
+     * if d is 0; d is NaN if it is not finite as a half). The same bits on every level. */
+    void (*store_row)(const float *x, uint32_t n, mfi_qtype type, void *row);
 
     /* Depthwise causal convolution with SiLU for one token: y[c] = silu(sum_j w[c*kernel + j] *
      * in_j[c]), j = 0 the oldest. `state` [kernel-1][n_ch] holds the previous inputs, oldest first;

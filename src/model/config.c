@@ -235,8 +235,37 @@ mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
     return MF_OK;
 }
 
+/* Keys that not every family reads; where one stands it must be what it is elsewhere. */
+static mf_status check_types(const mfi_config *c, mf_error *err)
+{
+    static const char *const integers[] = {"n_group", "topk_group", "sliding_window"};
+    const mfi_json *dense = mfi_config_get(c, "mlp_only_layers");
+    double number;
+    int64_t integer;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(integers); i++)
+        if (mfi_config_has(c, integers[i]) &&
+            !mfi_json_i64(mfi_config_get(c, integers[i]), &integer))
+            return mfi_fail(err, MF_ERR_FORMAT, "%s: config.json: %s is not an integer", c->path,
+                            integers[i]);
+    if (mfi_json_typeof(dense) != MFI_JSON_NULL && mfi_json_typeof(dense) != MFI_JSON_ARRAY)
+        return mfi_fail(err, MF_ERR_FORMAT, "%s: config.json: mlp_only_layers is not a list",
+                        c->path);
+    if (!mfi_config_has(c, "routed_scaling_factor"))
+        return MF_OK;
+    if (!mfi_json_f64(mfi_config_get(c, "routed_scaling_factor"), &number))
+        return mfi_fail(err, MF_ERR_FORMAT,
+                        "%s: config.json: routed_scaling_factor is not a number", c->path);
+    return number != 0 ? MF_OK
+                       : mfi_fail(err, MF_ERR_FORMAT,
+                                  "%s: config.json: routed_scaling_factor is 0: that would be a "
+                                  "model without routed experts",
+                                  c->path);
+}
+
 mf_status mfi_config_common(const mfi_config *c, mfi_shape *s, mf_error *err)
 {
+    if (!c->gguf_arch)
+        MFI_TRY(check_types(c, err));
     double eps = s->eps > 0 ? (double)s->eps : 1e-6;
     MFI_TRY(
         mfi_config_number(c, mfi_config_get(c, "rms_norm_eps"), "rms_norm_eps", 0, 1, &eps, err));

@@ -92,7 +92,7 @@ typedef struct mfi_expert_layout {
     mfi_expert_mat proj[MFI_EXPERT_PROJS];
     bool interleaved; /* GATE has twice the outputs: gate 0, up 0, gate 1, ...; there is no UP */
     uint64_t bytes;
-    uint64_t gap_bytes; /* of them, those between planes for the drive's sake */
+    uint64_t gap_bytes;        /* of them, those between planes for the drive's sake */
     uint8_t in_bits, mid_bits; /* what gate and up, and down, take: as x_bits */
 } mfi_expert_layout;
 
@@ -136,8 +136,8 @@ uint64_t mfi_map_tensor_rows(const mfi_shape *shape, mfi_row_map map, uint64_t r
 
 /* Sizes of a sequence's state in a layer; 0 where the layer keeps none. */
 typedef struct mfi_layer_state {
-    uint64_t kv_pos_bytes;    /* K and V of one position: [2][n_kv_head * head_dim]; or its latent
-                                 and rotated key: [latent_kv + n_rot] */
+    uint64_t kv_pos_bytes;    /* K and V of one position: [2][n_kv_head * head_dim] of kv_type; or
+                                 its latent and rotated key: [latent_kv + n_rot] */
     uint64_t recurrent_bytes; /* convolution rows, then the heads' matrices */
     /* Sliding windows: position p stands in row p % kv_ring, which is one chunk more than the
      * window needs, so that a chunk's keys can all be written before its attention. 0: row p. */
@@ -153,6 +153,7 @@ static inline uint32_t mfi_kv_rows(const mfi_layer_state *state, uint32_t ctx)
 typedef struct mfi_program {
     mfi_shape shape;
     uint32_t chunk, n_logit_rows; /* most tokens of a step, most head rows */
+    mfi_qtype kv_type[2];         /* of cached keys, and values: f32, f16 or q8_0 */
     mfi_op *ops;
     uint32_t n_ops, head_first; /* ops from head_first on are the head */
     uint32_t *layer_end;        /* [n_layers] index after the layer's last op */

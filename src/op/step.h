@@ -7,7 +7,7 @@
 
 /* The state of one sequence in one layer; unused pointers are NULL. */
 typedef struct mfi_layer_mem {
-    float *kv;        /* [mfi_kv_rows][2][n_kv_head * head_dim]: K, then V of a position; or
+    void *kv;         /* kv_type [mfi_kv_rows][2][n_kv_head * head_dim]: K, then V of a position; or
                          [ctx][latent_kv + n_rot] */
     float *recurrent; /* conv rows [conv_kernel-1][channels], then [v_heads][k_dim][v_dim] */
 } mfi_layer_mem;

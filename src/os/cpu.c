@@ -4,12 +4,16 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
-static const char *const names[MFI_N_ISA] = {[MFI_ISA_C] = "c",
-                                             [MFI_ISA_AVX2] = "avx2",
-                                             [MFI_ISA_AVX_VNNI] = "avx-vnni",
-                                             [MFI_ISA_AVX512] = "avx512"};
+static const char *const names[MFI_N_ISA] = {
+    [MFI_ISA_C] = "c",           [MFI_ISA_AVX2] = "avx2", [MFI_ISA_AVX_VNNI] = "avx-vnni",
+    [MFI_ISA_AVX512] = "avx512", [MFI_ISA_NEON] = "neon", [MFI_ISA_I8MM] = "i8mm"};
 
 #if defined(__x86_64__)
 /* By hand: clang 14's __builtin_cpu_supports doesn't know f16c and avxvnni. */
@@ -44,6 +48,28 @@ static bool has(mfi_isa isa)
         return false;
     }
 }
+#elif defined(__aarch64__) && defined(__linux__)
+static bool has(mfi_isa isa)
+{
+    const bool neon = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+    const bool i8mm = getauxval(AT_HWCAP2) & HWCAP2_I8MM;
+    return isa == MFI_ISA_NEON ? neon : isa == MFI_ISA_I8MM && neon && i8mm;
+}
+#elif defined(__aarch64__) && defined(__APPLE__)
+static bool feature(const char *name)
+{
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, NULL, 0) == 0 && value != 0;
+}
+
+static bool has(mfi_isa isa)
+{
+    const bool neon = feature("hw.optional.arm.FEAT_DotProd");
+    return isa == MFI_ISA_NEON
+               ? neon
+               : isa == MFI_ISA_I8MM && neon && feature("hw.optional.arm.FEAT_I8MM");
+}
 #else
 static bool has(mfi_isa isa)
 {
@@ -63,6 +89,11 @@ mfi_isa mfi_cpu_isa(void)
     while (!mfi_cpu_has(isa))
         isa--;
     return isa;
+}
+
+bool mfi_isa_verified(mfi_isa isa)
+{
+    return isa != MFI_ISA_AVX_VNNI && isa != MFI_ISA_NEON && isa != MFI_ISA_I8MM;
 }
 
 const char *mfi_isa_name(mfi_isa isa)

@@ -23,6 +23,16 @@ mf_status mfi_out_finish(mfi_out *out, mf_error *err);
 /* Closes without care for the content; closing a closed one is allowed. */
 void mfi_out_close(mfi_out *out);
 
+/* Creates a file beside `final`, named "<final>.tmp-XXXXXX", for this user only, and reserves
+ * `bytes` for it. It must be published or discarded. */
+mf_status mfi_out_beside(mfi_out *out, const char *final, uint64_t bytes, mf_error *err);
+/* Flushes what was written so far and takes it out of the page cache. */
+mf_status mfi_out_settle(mfi_out *out, mf_error *err);
+/* Flushes the file and gives it its final name, in place of what had it: whole or not at all.
+ * Closed in every case, and removed on failure. */
+mf_status mfi_out_publish(mfi_out *out, const char *final, mf_error *err);
+void mfi_out_discard(mfi_out *out); /* a closed one, too */
+
 typedef struct mfi_stage {
     char *final; /* without a trailing slash; NULL when closed */
     char *dir;   /* "<final>.tmp-XXXXXX" */

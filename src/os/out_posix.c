@@ -180,26 +180,27 @@ static int rename_new(const char *from, const char *to)
     return rename(from, to) == 0 ? 0 : errno;
 }
 
+/* Flushes the folder that a file is in, if that can be done. */
+static void sync_parent(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    mf_error ignored;
+    char *dir = !slash ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    if (dir)
+        (void)sync_folder(dir, &ignored);
+    free(dir);
+}
+
 /* Gives `from` the final name. That the name survives a power cut can't be promised if flushing its
  * folder fails, but it is there. */
-static mf_status take_name(const char *from, char *final, mf_error *err)
+static mf_status take_name(const char *from, const char *final, mf_error *err)
 {
     int e = rename_new(from, final);
     if (e == EEXIST)
         return mfi_fail(err, MF_ERR_ARGUMENT, "%s: exists already", final);
     if (e)
         return fail_errno(err, final, "rename", e);
-    char *slash = strrchr(final, '/');
-    mf_error ignored;
-    if (!slash)
-        (void)sync_folder(".", &ignored);
-    else if (slash == final)
-        (void)sync_folder("/", &ignored);
-    else {
-        *slash = 0;
-        (void)sync_folder(final, &ignored);
-        *slash = '/';
-    }
+    sync_parent(final);
     return MF_OK;
 }
 
@@ -294,4 +295,65 @@ mf_status mfi_dir_each_file(const char *path,
         status = fail_errno(err, path, "list", errno);
     closedir(dir);
     return status;
+}
+
+/* ---- files beside others ---- */
+
+mf_status mfi_out_beside(mfi_out *out, const char *final, uint64_t bytes, mf_error *err)
+{
+    size_t len = strlen(final);
+    char *path = malloc(len + sizeof ".tmp-XXXXXX");
+    if (bytes > INT64_MAX || !path) {
+        free(path);
+        return mfi_fail(err, MF_ERR_LIMIT, "%s: no memory, or %" PRIu64 " bytes are too many",
+                        final, bytes);
+    }
+    memcpy(path, final, len);
+    memcpy(path + len, ".tmp-XXXXXX", sizeof ".tmp-XXXXXX");
+    int fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0) {
+        int e = errno;
+        free(path);
+        return fail_errno(err, final, "write beside it", e);
+    }
+    *out = (mfi_out){fd, path};
+    int e = reserve(fd, bytes);
+    if (e == 0)
+        return MF_OK;
+    mfi_out_discard(out);
+    return fail_errno(err, final, "reserve space", e);
+}
+
+mf_status mfi_out_settle(mfi_out *out, mf_error *err)
+{
+    if (fsync(out->fd) != 0)
+        return fail_errno(err, out->path, "flush", errno);
+#ifdef POSIX_FADV_DONTNEED
+    posix_fadvise(out->fd, 0, 0, POSIX_FADV_DONTNEED);
+#endif
+    return MF_OK;
+}
+
+mf_status mfi_out_publish(mfi_out *out, const char *final, mf_error *err)
+{
+    mf_status status = mfi_out_settle(out, err);
+    int fd = out->fd;
+    out->fd = -1;
+    if (close(fd) != 0 && status == MF_OK)
+        status = fail_errno(err, out->path, "close", errno);
+    if (status == MF_OK && rename(out->path, final) != 0)
+        status = fail_errno(err, final, "give it its name", errno);
+    if (status != MF_OK)
+        unlink(out->path);
+    mfi_out_close(out);
+    if (status == MF_OK)
+        sync_parent(final);
+    return status;
+}
+
+void mfi_out_discard(mfi_out *out)
+{
+    if (out->path)
+        unlink(out->path);
+    mfi_out_close(out);
 }

@@ -414,6 +414,30 @@ static void place_buffers(emitter *e)
     }
 }
 
+/* The cache's types; rows of heads must be whole blocks. */
+static mf_status choose_cache(mfi_program *p, const mfi_model *model, const mf_cache_type types[2],
+                              mf_error *err)
+{
+    const mfi_shape *s = &model->shape;
+    const uint32_t cols = s->latent_kv ? mfi_dim_value(s, MFI_DIM_LATENT_KV_A) : s->head_dim;
+    bool cached = false;
+    for (uint32_t i = 0; i < s->n_layers; i++)
+        cached |= model->mixer[i] != MFI_MIXER_GDN;
+    for (int i = 0; i < 2; i++) {
+        p->kv_type[i] = types[i] == MF_CACHE_Q8_0
+                            ? (mfi_qtype){.kind = MFI_Q_GGML, .bits = 8}
+                            : mfi_qtype_float(types[i] == MF_CACHE_F16 ? MFI_Q_F16 : MFI_Q_F32);
+        if (cached && !mfi_quant_cols_ok(p->kv_type[i], cols))
+            return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                            "a q8_0 cache takes blocks of 32; this model's heads have %u elements",
+                            cols);
+    }
+    if (s->latent_kv && types[0] != types[1])
+        return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                        "latent attention caches keys and values as one: they have one type");
+    return MF_OK;
+}
+
 static void place_state(emitter *e)
 {
     const mfi_shape *s = &e->model->shape;
@@ -424,9 +448,12 @@ static void place_state(emitter *e)
             uint64_t heads = (uint64_t)s->gdn_v_heads * s->gdn_k_dim * s->gdn_v_dim;
             st->recurrent_bytes = (conv + heads) * sizeof(float);
         } else if (s->latent_kv) {
-            st->kv_pos_bytes = (uint64_t)mfi_dim_value(s, MFI_DIM_LATENT_KV_A) * sizeof(float);
+            st->kv_pos_bytes =
+                mfi_quant_row_bytes(e->p->kv_type[0], 0, mfi_dim_value(s, MFI_DIM_LATENT_KV_A));
         } else {
-            st->kv_pos_bytes = 2 * (uint64_t)mfi_dim_value(s, MFI_DIM_KV) * sizeof(float);
+            const uint64_t cols = mfi_dim_value(s, MFI_DIM_KV);
+            st->kv_pos_bytes = mfi_quant_row_bytes(e->p->kv_type[0], 0, cols) +
+                               mfi_quant_row_bytes(e->p->kv_type[1], 0, cols);
             st->window = e->model->mixer[i] == MFI_MIXER_WINDOW ? s->window : 0;
             st->kv_ring = st->window ? st->window - 1 + e->p->chunk : 0;
         }
@@ -434,7 +461,8 @@ static void place_state(emitter *e)
 }
 
 mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
-                        uint32_t n_logit_rows, mf_activations activations, mf_error *err)
+                        uint32_t n_logit_rows, mf_activations activations,
+                        const mf_cache_type cache_type[2], mf_error *err)
 {
     const mfi_shape *s = &model->shape;
     *program = (mfi_program){.shape = *s, .chunk = chunk, .n_logit_rows = n_logit_rows};
@@ -449,6 +477,8 @@ mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t c
     if (!e.index || !program->ops || !program->layer_end || !program->experts || !program->state)
         status =
             mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the program of %u layers", s->n_layers);
+    if (status == MF_OK)
+        status = choose_cache(program, model, cache_type, err);
     if (status == MF_OK)
         status = add_weights(&e, err);
     if (status == MF_OK)

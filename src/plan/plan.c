@@ -13,8 +13,8 @@
 #define PROCESS_GROWTH_BYTES MFI_MIB
 /* By which the resident process differs from run to run (measured: 0.3 MiB). */
 #define PROCESS_NOISE_BYTES (512 * MFI_KIB)
-/* Of a stack what is touched (20 KiB of kernels, 4 of the C library) and the kernel's part. */
-#define THREAD_BYTES   (48 * MFI_KIB)
+/* Of a stack what is touched (40 KiB of kernels, 4 of the C library) and the kernel's part. */
+#define THREAD_BYTES   (68 * MFI_KIB)
 #define CHUNK_AUTO_MAX 512
 #define CTX_AUTO_MAX   8192
 #define CTX_AUTO_MIN   512
@@ -118,6 +118,12 @@ const char *mfi_plan_activations(const mfi_plan *plan)
     return plan->x_bits_min == 8 ? "q8" : plan->x_bits_min == 16 ? "q16" : "f32";
 }
 
+const char *mfi_plan_cache_type(const mfi_plan *plan, int values)
+{
+    static const char *const names[] = {"f32", "f16", "q8_0"};
+    return names[plan->cache_type[values]];
+}
+
 /* ---- sizes ---- */
 
 /* State is every session's own. */
@@ -135,12 +141,13 @@ static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, 
     z->state *= n_sessions;
 }
 
+#define CHECKPOINT_PART     16  /* of what is free: so much checkpoints may take */
 #define PART_BYTES          24  /* where one plane of one matrix of an expert lies */
 #define SLOT_TABLE_BYTES    64  /* bookkeeping of a slot in store and policy */
 #define PAIR_TABLE_BYTES    8   /* forward: a (token, rank) choice, and where it stands */
 #define ROW_TABLE_BYTES     10  /* forward: a token, its sequence, and a row of the head */
 #define LAYER_TABLE_BYTES   256 /* the store's and one session's, beside the program */
-#define SESSION_LAYER_BYTES 128 /* each session's */
+#define SESSION_LAYER_BYTES 256 /* each session's */
 #define SAMPLER_TOKEN_BYTES 16
 
 static uint32_t held_max(const mfi_shape *shape, uint32_t n_slots)
@@ -203,6 +210,17 @@ static uint64_t least_bytes(const mfi_plan *plan, const mfi_model *model, const 
     return fixed_bytes(plan, m, p, &z, ctx, p->shape.top_k) + p->shape.top_k * plan->slot_stride;
 }
 
+/* What can't be had by cutting: windows, recurrent state, and the logits. */
+static uint64_t checkpoint_bytes(const mfi_program *p)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < p->shape.n_layers; i++) {
+        const mfi_layer_state *st = &p->state[i];
+        bytes += st->recurrent_bytes + (st->kv_ring ? (st->window - 1) * st->kv_pos_bytes : 0);
+    }
+    return bytes ? mfi_align_up(bytes + p->shape.n_vocab * sizeof(float), 4096) : 0;
+}
+
 static uint32_t n_experts_total(const mfi_model *model)
 {
     return mfi_model_n_routed(model) * model->shape.n_experts;
@@ -258,7 +276,8 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
     uint32_t chunk = most;
     for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
         mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations, err));
+        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations,
+                              plan->cache_type, err));
         if (chunk == least || least_bytes(plan, model, m, &plan->program, plan->ctx) <= base + room)
             break;
     }
@@ -270,6 +289,19 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
     return MF_OK;
 }
 
+/* As many as were asked for, if they take a small part of what the least of the rest leaves: each
+ * saves evaluating a prompt again, but displaces cache. */
+static void choose_checkpoints(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                               const mfi_plan_options *o)
+{
+    uint64_t base = least_bytes(plan, model, m, &plan->program, plan->ctx);
+    uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / CHECKPOINT_PART : 0;
+    plan->checkpoint_bytes = checkpoint_bytes(&plan->program);
+    if (plan->checkpoint_bytes)
+        plan->n_checkpoints =
+            (uint32_t)MFI_MIN(o->n_checkpoints, room / plan->n_sessions / plan->checkpoint_bytes);
+}
+
 /* What the tightest plan with these options takes: shortest automatic context, chunk of one, one
  * token's experts of a layer; and what opening took already. `p` has the smallest chunk. */
 static void find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
@@ -279,10 +311,11 @@ static void find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine
     plan->page_cache_bytes = page_cache_min(plan);
     uint64_t floor = least_bytes(plan, model, m, p, o->ctx ? o->ctx : ctx_least(model));
     plan->page_cache_bytes = cache;
-    /* A round number with the page cache's share and with what a process differs by from run to
-     * run, so that what is printed works when typed back in: the check leaves the difference out.
+    /* A round number with the page cache's share (a 64th of the whole) and with what a process
+     * differs by from run to run, so that what is printed works when typed back in: the check
+     * leaves the difference out.
      */
-    floor += MFI_MAX(MFI_MIN(floor / 64, MFI_PAGE_CACHE_BYTES_MAX), PROCESS_NOISE_BYTES);
+    floor += MFI_MAX(MFI_MIN(floor / 63, MFI_PAGE_CACHE_BYTES_MAX), PROCESS_NOISE_BYTES);
     floor = MFI_MAX(floor, m->open_peak_bytes);
     plan->floor_bytes = mfi_align_up(floor, MFI_MIB);
     plan->least_bytes = mfi_align_up(floor - PROCESS_NOISE_BYTES, MFI_MIB);
@@ -385,14 +418,19 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     char of[48] = "";
     if (plan->n_sessions > 1)
         snprintf(of, sizeof of, "%u sessions, each ", plan->n_sessions);
-    int n =
-        snprintf(r[MFI_PLAN_KV], sizeof *r,
-                 "%s%u positions, reserved at open, touched as the context grows", of, plan->ctx);
+    int n = snprintf(
+        r[MFI_PLAN_KV], sizeof *r,
+        "%s%u positions, keys %s, values %s; reserved at open, touched as the context grows", of,
+        plan->ctx, mfi_plan_cache_type(plan, 0), mfi_plan_cache_type(plan, 1));
     if (windows)
         snprintf(r[MFI_PLAN_KV] + n, sizeof *r - (size_t)n,
                  "; layers with a window of %u keep %u and a chunk", plan->program.shape.window,
                  plan->program.shape.window - 1);
-    snprintf(r[MFI_PLAN_STATE], sizeof *r, "%srecurrent layers: a fixed size a sequence", of);
+    n = snprintf(r[MFI_PLAN_STATE], sizeof *r, "%srecurrent layers: a fixed size a sequence", of);
+    if (plan->n_checkpoints)
+        snprintf(r[MFI_PLAN_STATE] + n, sizeof *r - (size_t)n,
+                 "; %u checkpoint%s to go back to without evaluating all again",
+                 plan->n_checkpoints, plan->n_checkpoints > 1 ? "s" : "");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
              "the program, where each expert lies, slots, sampler, the tokens of the context%s",
@@ -409,6 +447,9 @@ static mf_status check_options(const mfi_model *model, const mfi_plan_options *o
     if (o->n_sessions > MFI_MAX_SESSIONS)
         return mfi_fail(err, MF_ERR_LIMIT, "%u sessions at once: at most %u", o->n_sessions,
                         MFI_MAX_SESSIONS);
+    if (o->n_checkpoints > MFI_MAX_CHECKPOINTS)
+        return mfi_fail(err, MF_ERR_LIMIT, "%u checkpoints a session: at most %u", o->n_checkpoints,
+                        MFI_MAX_CHECKPOINTS);
     if (o->chunk && o->n_sessions > o->chunk)
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "chunk of %u: %u sessions need a pass of as many tokens", o->chunk,
@@ -434,13 +475,14 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
     plan->activations = options->activations;
+    memcpy(plan->cache_type, options->cache_type, sizeof plan->cache_type);
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
         MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
 
     uint32_t chunk_least = options->chunk ? options->chunk : plan->n_sessions;
-    MFI_TRY(
-        mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations, err));
+    MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations,
+                          plan->cache_type, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
     choose_ctx(plan, model, machine, options, &plan->program);
     find_floor(plan, model, machine, options, &plan->program);
@@ -449,18 +491,21 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     count_token_bytes(plan, model);
 
     sizes z;
+    choose_checkpoints(plan, model, machine, options);
     measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
+    z.state += (uint64_t)plan->n_sessions * plan->n_checkpoints * plan->checkpoint_bytes;
     choose_slots(plan, model, machine, &z);
     choose_policy(plan, model, options);
     fill_items(plan, machine, &z);
     plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->least_bytes;
     if (!plan->fits) {
-        return mfi_fail(
-            err, MF_ERR_BUDGET,
-            "%s: a budget of %.1f MiB can't hold it; the smallest that works with these "
-            "options is %" PRIu64 "M",
-            mfi_catalog_path(model->catalog), (double)plan->budget_bytes / (double)MFI_MIB,
-            plan->floor_bytes / MFI_MIB);
+        bool tiny = plan->budget_bytes < MFI_MIB;
+        return mfi_fail(err, MF_ERR_BUDGET,
+                        "%s: a budget of %.*f %s can't hold it; the smallest that works with these "
+                        "options is %" PRIu64 "M",
+                        mfi_catalog_path(model->catalog), tiny ? 0 : 1,
+                        (double)plan->budget_bytes / (tiny ? 1.0 : (double)MFI_MIB),
+                        tiny ? "bytes" : "MiB", plan->floor_bytes / MFI_MIB);
     }
     return MF_OK;
 }

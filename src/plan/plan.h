@@ -16,8 +16,10 @@ typedef struct mfi_plan_options {
     uint64_t memory_bytes;                        /* 0: from the machine */
     uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
     uint32_t n_logit_rows, n_sessions;            /* 0: 1 */
+    uint32_t n_checkpoints;                       /* a session, at most */
     uint64_t other_bytes; /* that the engine takes beside what is planned here */
     mf_activations activations;
+    mf_cache_type cache_type[2]; /* of keys, of values */
     mfi_isa isa;
     const char *policy; /* NULL: chosen here */
 } mfi_plan_options;
@@ -51,9 +53,12 @@ typedef struct mfi_plan {
         activations_reason[MFI_PLAN_REASON_BYTES], policy_reason[MFI_PLAN_REASON_BYTES];
     const char *policy; /* "lru" or "lfu" */
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
-    uint32_t n_sessions; /* KV, recurrent state and tables are for so many */
+    uint32_t n_checkpoints;     /* of each session; 0 where nothing is lost by cutting */
+    uint64_t checkpoint_bytes;  /* of one; 0 where nothing is */
+    uint32_t n_sessions;        /* KV, recurrent state and tables are for so many */
     mf_activations activations; /* as asked */
-    uint8_t x_bits_min;         /* of the activations that quantised weights meet: 8, 16, or 32 */
+    mf_cache_type cache_type[2];
+    uint8_t x_bits_min; /* of the activations that quantised weights meet: 8, 16, or 32 */
     mfi_isa isa;
     uint64_t slot_stride;        /* slot_bytes, page-aligned */
     uint64_t expert_bytes_total; /* all routed experts on the drive */
@@ -74,6 +79,9 @@ uint32_t mfi_plan_held_max(const mfi_plan *plan);
 /* "q8", "q16" or "f32": the coarsest form of activations that quantised weights meet. */
 const char *mfi_plan_activations(const mfi_plan *plan);
 
+/* "f32", "f16" or "q8_0": of cached keys (0), or values (1). */
+const char *mfi_plan_cache_type(const mfi_plan *plan, int values);
+
 /* As a table for people or one JSON object. */
 void mfi_plan_print(const mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
                     bool json, mfi_buf *out);
@@ -81,6 +89,7 @@ void mfi_plan_print(const mfi_plan *plan, const mfi_model *model, const mfi_mach
 /* Builds the program for a chunk size; sizes of dense, scratch and slot regions follow (emit.c).
  * What activations weights meet is chosen there, one by one. */
 mf_status mfi_plan_emit(mfi_program *program, const mfi_model *model, uint32_t chunk,
-                        uint32_t n_logit_rows, mf_activations activations, mf_error *err);
+                        uint32_t n_logit_rows, mf_activations activations,
+                        const mf_cache_type cache_type[2], mf_error *err);
 
 #endif

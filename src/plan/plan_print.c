@@ -128,6 +128,8 @@ static void print_json(const mfi_plan *plan, const mfi_model *model, const mfi_m
     put_str(out, "isa", mfi_isa_name(plan->isa));
     put_str(out, "activations", mfi_plan_activations(plan));
     put_str(out, "activations_reason", plan->activations_reason);
+    put_str(out, "cache_type_k", mfi_plan_cache_type(plan, 0));
+    put_str(out, "cache_type_v", mfi_plan_cache_type(plan, 1));
     put_str(out, "policy", plan->policy);
     put_str(out, "policy_reason", plan->policy_reason);
     mfi_buf_str(out, ",\"memory\":[");

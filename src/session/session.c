@@ -29,8 +29,11 @@ mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err
     s->recurrent = calloc(n_layers, sizeof *s->recurrent);
     s->tokens = calloc(host->plan->ctx, sizeof *s->tokens);
     s->logits = calloc(p->shape.n_vocab, sizeof *s->logits);
+    s->checkpoints = calloc(s->plan->n_checkpoints + 1, sizeof *s->checkpoints);
+    s->pieces = calloc(2 * (MFI_LAYER_PIECES * (size_t)n_layers + 1), sizeof *s->pieces);
     mf_status status = MF_OK;
-    if (!s->mem || !s->kv || !s->recurrent || !s->tokens || !s->logits)
+    if (!s->mem || !s->kv || !s->recurrent || !s->tokens || !s->logits || !s->checkpoints ||
+        !s->pieces)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a session of %u positions",
                           s->plan->ctx);
     for (uint32_t i = 0; status == MF_OK && i < n_layers; i++) {
@@ -45,6 +48,8 @@ mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err
         }
         s->mem[i] = (mfi_layer_mem){s->kv[i].base, s->recurrent[i].base};
     }
+    for (uint32_t i = 0; status == MF_OK && i < s->plan->n_checkpoints; i++)
+        status = mfi_vmem_reserve(&s->checkpoints[i].mem, (size_t)s->plan->checkpoint_bytes, err);
     s->next = host->sessions;
     host->sessions = s;
     host->n_sessions++;
@@ -73,6 +78,10 @@ void mf_session_close(mf_session **session)
         if (s->recurrent)
             mfi_vmem_release(&s->recurrent[i]);
     }
+    for (uint32_t i = 0; s->checkpoints && i < s->plan->n_checkpoints; i++)
+        mfi_vmem_release(&s->checkpoints[i].mem);
+    free(s->checkpoints);
+    free(s->pieces);
     free(s->mem);
     free(s->kv);
     free(s->recurrent);
@@ -80,54 +89,6 @@ void mf_session_close(mf_session **session)
     free(s->logits);
     free(s);
     *session = NULL;
-}
-
-void mf_session_reset(mf_session *s)
-{
-    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
-        if (s->recurrent[i].base)
-            memset(s->recurrent[i].base, 0, s->plan->program.state[i].recurrent_bytes);
-    s->length = s->longest = 0;
-    s->broken = false;
-    s->has_logits = false;
-}
-
-/* Whole KV can be cut at any position; a recurrent state holds all tokens or none. A ring has
- * written over what stood a ring's length before the furthest position, and the token at `length`
- * looks back over a window. */
-static bool can_cut(const mf_session *s, uint32_t length)
-{
-    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++) {
-        const mfi_layer_state *st = &s->plan->program.state[i];
-        uint32_t first = st->window && length >= st->window ? length - st->window + 1 : 0;
-        if (st->recurrent_bytes || (st->kv_ring && s->longest - first > st->kv_ring))
-            return false;
-    }
-    return true;
-}
-
-mf_status mf_session_sync(mf_session *s, const int32_t *tokens, size_t n_tokens, size_t *n_kept,
-                          mf_error *err)
-{
-    if (n_tokens > s->plan->ctx)
-        return mfi_fail(err, MF_ERR_CONTEXT, "%zu tokens don't fit into a context of %u", n_tokens,
-                        s->plan->ctx);
-    uint32_t same = 0;
-    while (same < s->length && same < n_tokens && s->tokens[same] == tokens[same])
-        same++;
-    if (s->broken)
-        same = 0;
-    /* Without logits after the last token, the last one has to be evaluated once more. */
-    if (same == n_tokens && same > 0 && !(s->has_logits && same == s->length))
-        same--;
-    if (same < s->length && !s->broken && can_cut(s, same)) {
-        s->length = same;
-        s->has_logits = false;
-    } else if (same < s->length || s->broken) {
-        mf_session_reset(s);
-    }
-    *n_kept = s->length;
-    return MF_OK;
 }
 
 size_t mf_session_length(const mf_session *s)
@@ -146,7 +107,7 @@ static mf_status commit_layer(mfi_vmem *kv, const mfi_layer_state *st, uint32_t 
     return mfi_vmem_commit(kv, (size_t)st->kv_pos_bytes * mfi_kv_rows(st, positions), err);
 }
 
-static mf_status commit_kv(mf_session *s, uint32_t positions, mf_error *err)
+mf_status mfi_session_commit(mf_session *s, uint32_t positions, mf_error *err)
 {
     uint32_t want = MFI_MIN((uint32_t)mfi_align_up(positions, KV_STEP), s->plan->ctx);
     for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
@@ -159,7 +120,8 @@ mf_status mfi_session_check(const mf_session *s, const int32_t *tokens, size_t n
 {
     uint32_t n_vocab = s->plan->program.shape.n_vocab;
     if (s->broken)
-        return mfi_fail(err, MF_ERR_STATE, "an evaluation failed earlier; reset the session first");
+        return mfi_fail(err, MF_ERR_STATE,
+                        "an evaluation failed earlier; sync or reset the session first");
     if (n > s->plan->ctx - s->length)
         return mfi_fail(err, MF_ERR_CONTEXT,
                         "%zu tokens don't fit: %u of %u positions are taken (a larger context: -c)",
@@ -171,11 +133,20 @@ mf_status mfi_session_check(const mf_session *s, const int32_t *tokens, size_t n
     return MF_OK;
 }
 
+/* Rings have been written up to `ahead` positions behind the last token. */
+static void written(mf_session *s, uint32_t ahead)
+{
+    const mfi_program *p = &s->plan->program;
+    uint32_t ring = p->shape.window ? p->shape.window - 1 + p->chunk : 0, end = s->length + ahead;
+    if (ring && end > ring)
+        s->oldest = MFI_MAX(s->oldest, end - ring);
+}
+
 static void append(mf_session *s, const int32_t *tokens, uint32_t n)
 {
     memcpy(s->tokens + s->length, tokens, n * sizeof *tokens);
     s->length += n;
-    s->longest = MFI_MAX(s->longest, s->length);
+    written(s, 0);
 }
 
 /* The forward pass has them until its next run, which may be another session's. */
@@ -212,6 +183,9 @@ static mf_status eval_chunks(mf_session *s, const int32_t *tokens, size_t n,
     bool tell_chunks = s->host->progress && n > s->plan->chunk;
     for (size_t at = 0; at < n;) {
         uint32_t len = (uint32_t)MFI_MIN(n - at, s->plan->chunk);
+        if (n > 1)
+            mfi_state_checkpoint(s);
+        s->has_logits = false;
         r->at = at;
         r->len = len;
         mfi_want want = all ? MFI_WANT_ALL : at + len == n ? MFI_WANT_LAST : MFI_WANT_NOTHING;
@@ -233,16 +207,20 @@ mf_status mf_session_eval(mf_session *s, const int32_t *tokens, size_t n_tokens,
     MFI_TRY(mfi_session_check(s, tokens, n_tokens, err));
     if (n_tokens == 0)
         return MF_OK;
-    MFI_TRY(commit_kv(s, s->length + (uint32_t)n_tokens, err));
-    s->has_logits = false;
+    MFI_TRY(mfi_session_commit(s, s->length + (uint32_t)n_tokens, err));
     report r = {.s = s, .n = n_tokens, .last_ns = mfi_clock_ns()};
     if (s->host->progress && n_tokens > 1)
         mfi_forward_on_layer(s->host->forward, tell, &r);
     mf_status status = eval_chunks(s, tokens, n_tokens, outputs, &r, err);
     mfi_forward_on_layer(s->host->forward, NULL, NULL);
     s->broken = status != MF_OK;
-    if (status == MF_OK)
+    s->has_logits = false;
+    if (s->broken)
+        written(s, s->plan->chunk);
+    else
         keep_logits(s, 0);
+    if (n_tokens > 1)
+        mfi_state_checkpoint(s);
     return status;
 }
 
@@ -258,10 +236,12 @@ mf_status mfi_session_pass(const mfi_part *parts, uint32_t n_parts,
     mf_status status = MF_OK;
     for (uint32_t i = 0; i < n_parts && status == MF_OK; i++) {
         mf_session *s = parts[i].session;
+        if (parts[i].mark)
+            mfi_state_checkpoint(s);
         s->has_logits = false;
         runs[i] = (mfi_run){parts[i].tokens, parts[i].n, s->length, s->mem,
                             parts[i].logits ? MFI_WANT_LAST : MFI_WANT_NOTHING};
-        status = commit_kv(s, s->length + parts[i].n, err);
+        status = mfi_session_commit(s, s->length + parts[i].n, err);
     }
     if (progress && parts[0].n > 1 && host->progress) {
         r = (report){parts[0].session, progress->at, parts[0].n, progress->n, mfi_clock_ns()};
@@ -273,8 +253,10 @@ mf_status mfi_session_pass(const mfi_part *parts, uint32_t n_parts,
     for (uint32_t i = 0, n_logits = 0; i < n_parts; i++) {
         mf_session *s = parts[i].session;
         s->broken = status != MF_OK;
-        if (s->broken)
+        if (s->broken) {
+            written(s, parts[i].n);
             continue;
+        }
         append(s, parts[i].tokens, parts[i].n);
         if (parts[i].logits)
             keep_logits(s, n_logits++);

@@ -7,6 +7,8 @@
 #include "forward/forward.h"
 #include "grammar/trie.h"
 
+typedef struct mfi_prefix_cache mfi_prefix_cache;
+
 /* What a session needs of its engine; filled by the engine, valid as long as it. */
 typedef struct mfi_session_host {
     mf_engine *engine;
@@ -19,10 +21,21 @@ typedef struct mfi_session_host {
     const mfi_vocab_trie *trie; /* NULL: the engine has no room for grammars */
     mf_progress_fn progress;
     void *progress_user;
-    mf_session *sessions; /* that are open, the last opened first */
+    mfi_prefix_cache *prefix; /* the cache on disk; NULL: none */
+    mf_session *sessions;     /* that are open, the last opened first */
     uint32_t n_sessions;
 } mfi_session_host;
 
 mfi_session_host *mfi_engine_session_host(mf_engine *engine); /* engine.c */
+
+/* What a snapshot must agree with to be of use. */
+typedef struct mfi_identity {
+    uint64_t model[2]; /* its tensors, and what is in them */
+    uint64_t numerics; /* what bits depend on beside the model */
+    char text[40];     /* the latter for people: "cpu avx2 q8 f32/f32 1-9c3e" */
+} mfi_identity;
+
+/* Made when it is first asked for, which takes a moment; engine.c. */
+mf_status mfi_engine_identity(mf_engine *engine, const mfi_identity **id, mf_error *err);
 
 #endif

@@ -19,10 +19,12 @@ static size_t prompt_left(const mf_generation *g)
     return g->o.n_prompt - g->result.n_prompt_done;
 }
 
+/* Turns and chunks of prompts are what is come back to, single tokens of an answer aren't. */
 static void add_part(pass *p, mf_generation *g, const int32_t *tokens, uint32_t n, bool logits)
 {
+    bool mark = !g->has_next || g->result.n_generated == 1;
     p->of[p->n] = g;
-    p->parts[p->n++] = (mfi_part){g->session, tokens, n, logits};
+    p->parts[p->n++] = (mfi_part){g->session, tokens, n, logits, mark};
 }
 
 /* Rows for everybody: one for each that decodes, and fair shares for prompts, which leave to later

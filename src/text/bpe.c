@@ -19,9 +19,15 @@ mf_status mfi_bpe_open(mfi_bpe *bpe, size_t n_merges, mf_error *err)
     uint64_t n_slots = (uint64_t)n_merges + n_merges / 2 + 8;
     if (n_slots >= UINT32_MAX)
         return mfi_fail(err, MF_ERR_LIMIT, "too many merges");
+    bpe->filter_bits = 6;
+    while ((uint64_t)1 << bpe->filter_bits < (uint64_t)n_merges * 8)
+        bpe->filter_bits++;
     bpe->slots = malloc(n_slots * sizeof *bpe->slots);
-    if (!bpe->slots)
+    bpe->filter = calloc((size_t)1 << (bpe->filter_bits - 6), sizeof *bpe->filter);
+    if (!bpe->slots || !bpe->filter) {
+        mfi_bpe_close(bpe);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %zu merges", n_merges);
+    }
     memset(bpe->slots, 0xff, n_slots * sizeof *bpe->slots);
     bpe->n_slots = (uint32_t)n_slots;
     return MF_OK;
@@ -30,48 +36,77 @@ mf_status mfi_bpe_open(mfi_bpe *bpe, size_t n_merges, mf_error *err)
 void mfi_bpe_close(mfi_bpe *bpe)
 {
     free(bpe->slots);
+    free(bpe->filter);
     *bpe = (mfi_bpe){0};
 }
 
 uint64_t mfi_bpe_bytes(const mfi_bpe *bpe)
 {
-    return bpe->n_slots * sizeof *bpe->slots;
+    uint64_t filter = bpe->filter ? (uint64_t)1 << (bpe->filter_bits - 3) : 0;
+    return bpe->n_slots * sizeof *bpe->slots + filter;
 }
 
-static inline uint32_t slot_of(const mfi_bpe *bpe, uint32_t left, uint32_t right)
+static inline uint64_t hash_of(uint32_t left, uint32_t right)
 {
     uint64_t h = ((uint64_t)left << 32 | right) * 0x9e3779b97f4a7c15u;
     h ^= h >> 32;
-    h *= 0xd6e8feb86659fd93u;
-    return (uint32_t)((h >> 32) * bpe->n_slots >> 32);
+    return h * 0xd6e8feb86659fd93u;
+}
+
+static inline uint32_t home_of(const mfi_bpe *bpe, uint64_t hash)
+{
+    return (uint32_t)((hash >> 32) * bpe->n_slots >> 32);
+}
+
+static inline uint64_t filter_bit(const mfi_bpe *bpe, uint64_t hash)
+{
+    return hash & (((uint64_t)1 << bpe->filter_bits) - 1);
+}
+
+static inline bool maybe(const mfi_bpe *bpe, uint64_t hash)
+{
+    uint64_t bit = filter_bit(bpe, hash);
+    return bpe->filter[bit >> 6] >> (bit & 63) & 1;
+}
+
+/* The slot of a pair, or the empty one where it belongs. */
+static inline mfi_merge *find_slot(const mfi_bpe *bpe, uint64_t hash, uint32_t left, uint32_t right)
+{
+    uint32_t i = home_of(bpe, hash);
+    while (bpe->slots[i].left != UINT32_MAX &&
+           (bpe->slots[i].left != left || bpe->slots[i].right != right))
+        i = i + 1 == bpe->n_slots ? 0 : i + 1;
+    return &bpe->slots[i];
 }
 
 void mfi_bpe_add(mfi_bpe *bpe, uint32_t left, uint32_t right, uint32_t rank, uint32_t id)
 {
-    uint32_t i = slot_of(bpe, left, right);
-    while (bpe->slots[i].left != UINT32_MAX &&
-           (bpe->slots[i].left != left || bpe->slots[i].right != right))
-        i = i + 1 == bpe->n_slots ? 0 : i + 1;
-    bpe->slots[i] = (mfi_merge){left, right, rank, id};
+    uint64_t hash = hash_of(left, right), bit = filter_bit(bpe, hash);
+    bpe->filter[bit >> 6] |= (uint64_t)1 << (bit & 63);
+    *find_slot(bpe, hash, left, right) = (mfi_merge){left, right, rank, id};
 }
 
-static inline const mfi_merge *find_merge(const mfi_bpe *bpe, uint32_t left, uint32_t right)
+/* What a merge makes, and its rank; rank NO_RANK: there is none. */
+typedef struct made {
+    uint32_t rank, id;
+} made;
+
+static inline made merge_of(const mfi_bpe *bpe, uint64_t hash, uint32_t left, uint32_t right)
 {
-    uint32_t i = slot_of(bpe, left, right);
-    for (;;) {
-        const mfi_merge *m = &bpe->slots[i];
-        if (m->left == left && m->right == right)
-            return m;
-        if (m->left == UINT32_MAX)
-            return NULL;
-        i = i + 1 == bpe->n_slots ? 0 : i + 1;
-    }
+    if (!maybe(bpe, hash))
+        return (made){NO_RANK, 0};
+    const mfi_merge *m = find_slot(bpe, hash, left, right);
+    return m->left == left ? (made){m->rank, m->id} : (made){NO_RANK, 0};
 }
 
-static inline uint32_t rank_of(const mfi_bpe *bpe, uint32_t left, uint32_t right)
+/* The hash of a pair; where its merge would be is on the way from memory, so that several take
+ * hardly longer than one. */
+static inline uint64_t ask(const mfi_bpe *bpe, uint32_t left, uint32_t right)
 {
-    const mfi_merge *m = find_merge(bpe, left, right);
-    return m ? m->rank : NO_RANK;
+    uint64_t hash = hash_of(left, right);
+    if (maybe(bpe, hash))
+        __builtin_prefetch(&bpe->slots[home_of(bpe, hash)]);
+    return hash;
 }
 
 static bool ids_reserve(mfi_ids *ids, size_t more)
@@ -105,26 +140,33 @@ bool mfi_ids_push(mfi_ids *ids, int32_t id)
 /* id: [n <= SHORT_SYMBOLS], overwritten. */
 static mf_status merge_few(const mfi_bpe *bpe, uint32_t *id, size_t n, mfi_ids *ids, mf_error *err)
 {
-    uint32_t rank[SHORT_SYMBOLS]; /* rank[i]: of the merge of i and i + 1 */
+    made next[SHORT_SYMBOLS]; /* next[i]: of i and i + 1 */
+    uint64_t hash[SHORT_SYMBOLS];
     for (size_t i = 0; i + 1 < n; i++)
-        rank[i] = rank_of(bpe, id[i], id[i + 1]);
+        hash[i] = ask(bpe, id[i], id[i + 1]);
+    for (size_t i = 0; i + 1 < n; i++)
+        next[i] = merge_of(bpe, hash[i], id[i], id[i + 1]);
     while (n > 1) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < n; i++)
-            if (rank[i] < rank[best])
+            if (next[i].rank < next[best].rank)
                 best = i;
-        if (rank[best] == NO_RANK)
+        if (next[best].rank == NO_RANK)
             break;
-        id[best] = find_merge(bpe, id[best], id[best + 1])->id;
+        id[best] = next[best].id;
         n--;
         for (size_t i = best + 1; i < n; i++) {
             id[i] = id[i + 1];
-            rank[i - 1] = rank[i];
+            next[i - 1] = next[i];
         }
         if (best + 1 < n)
-            rank[best] = rank_of(bpe, id[best], id[best + 1]);
+            hash[best] = ask(bpe, id[best], id[best + 1]);
         if (best > 0)
-            rank[best - 1] = rank_of(bpe, id[best - 1], id[best]);
+            hash[best - 1] = ask(bpe, id[best - 1], id[best]);
+        if (best + 1 < n)
+            next[best] = merge_of(bpe, hash[best], id[best], id[best + 1]);
+        if (best > 0)
+            next[best - 1] = merge_of(bpe, hash[best - 1], id[best - 1], id[best]);
     }
     if (!ids_reserve(ids, n))
         return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory while encoding");
@@ -171,7 +213,13 @@ static uint64_t heap_pop(mfi_bpe_scratch *s)
 static bool queue(const mfi_bpe *bpe, mfi_bpe_scratch *s, uint32_t i)
 {
     mfi_bpe_node *node = &s->nodes[i];
-    node->rank = node->next == NO_NODE ? NO_RANK : rank_of(bpe, node->id, s->nodes[node->next].id);
+    made next = {NO_RANK, 0};
+    if (node->next != NO_NODE) {
+        uint32_t right = s->nodes[node->next].id;
+        next = merge_of(bpe, hash_of(node->id, right), node->id, right);
+    }
+    node->rank = next.rank;
+    node->made = next.id;
     return node->rank == NO_RANK || heap_push(s, (uint64_t)node->rank << 32 | i);
 }
 
@@ -188,7 +236,7 @@ static bool merge_all(const mfi_bpe *bpe, mfi_bpe_scratch *s, uint32_t n)
         if (node->rank != (uint32_t)(top >> 32)) /* merged meanwhile; dead nodes have NO_RANK */
             continue;
         mfi_bpe_node *right = &s->nodes[node->next];
-        node->id = find_merge(bpe, node->id, right->id)->id;
+        node->id = node->made;
         right->rank = NO_RANK;
         node->next = right->next;
         if (node->next != NO_NODE)

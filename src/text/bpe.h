@@ -13,6 +13,9 @@ typedef struct mfi_merge {
 typedef struct mfi_bpe {
     int32_t byte_id[256]; /* -1: the vocabulary lacks the byte, which is then dropped */
     mfi_merge *slots;     /* open addressing, [n_slots] */
+    uint64_t *filter;     /* a bit for the hash of each merge: most pairs that are asked for are
+                           * none, and this is dense enough to stay in a core's cache */
+    uint32_t filter_bits; /* of a hash that number one of them */
     uint32_t n_slots;
 } mfi_bpe;
 
@@ -22,7 +25,8 @@ typedef struct mfi_ids {
 } mfi_ids;
 
 typedef struct mfi_bpe_node {
-    uint32_t id, rank; /* rank: of the merge with the next node, UINT32_MAX if none */
+    uint32_t id;
+    uint32_t rank, made; /* of the merge with the next node; rank UINT32_MAX: none */
     uint32_t prev, next;
 } mfi_bpe_node;
 

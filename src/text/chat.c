@@ -81,6 +81,16 @@ static mf_status put_messages(mfi_buf *vars, const mf_chat_message *messages, si
     return MF_OK;
 }
 
+static mf_status put_messages_json(mfi_buf *vars, const char *json, mf_error *err)
+{
+    MFI_TRY(mfi_json_scan(json, strlen(json), "messages", err));
+    if (mfi_json_span_type(mfi_json_root(json, strlen(json))) != MFI_JSON_ARRAY)
+        return mfi_fail(err, MF_ERR_FORMAT, "messages: not an array");
+    mfi_buf_str(vars, "\"messages\":");
+    mfi_buf_str(vars, json);
+    return MF_OK;
+}
+
 /* The caller's own variables, and null for what transformers always passes. */
 static mf_status put_others(mfi_buf *vars, const char *json, mf_error *err)
 {
@@ -117,7 +127,10 @@ static mf_status make_vars(mfi_buf *vars, const mf_chat_message *messages, size_
                            const mf_chat_options *options, const char *name, mf_error *err)
 {
     mfi_buf_str(vars, "{");
-    MFI_TRY(put_messages(vars, messages, n, name, err));
+    if (options->messages_json)
+        MFI_TRY(put_messages_json(vars, options->messages_json, err));
+    else
+        MFI_TRY(put_messages(vars, messages, n, name, err));
     mfi_buf_fmt(vars, ",\"add_generation_prompt\":%s",
                 options->no_generation_prompt ? "false" : "true");
     MFI_TRY(put_others(vars, options->vars_json, err));

@@ -115,6 +115,9 @@ static mf_status parse_primary(mfi_parser *ps, mfi_node **node)
     case MFI_TOK_NAME:
         return parse_name(ps, *node);
     case MFI_TOK_INT:
+        if (ps->tok.below)
+            return mfi_template_unsupported(ps->err, ps->tok.line, "so large a number as",
+                                            ps->tok.text, ps->tok.len);
         (*node)->value = mfi_int(ps->tok.integer);
         return mfi_parser_advance(ps);
     case MFI_TOK_FLOAT:
@@ -377,7 +380,11 @@ static mf_status parse_unary(mfi_parser *ps, bool with_filter, mfi_node **node)
         MFI_TRY(mfi_parser_node(ps, MFI_NODE_UNARY, node));
         (*node)->op = mfi_parser_at_op(ps, "-") ? MFI_OP_SUB : MFI_OP_ADD;
         MFI_TRY(mfi_parser_advance(ps));
+        bool least = ps->tok.type == MFI_TOK_INT && ps->tok.below && (*node)->op == MFI_OP_SUB;
+        ps->tok.below &= !least;
         MFI_TRY(parse_unary(ps, false, &(*node)->a));
+        if (least) /* the token has its sign already */
+            *node = (*node)->a;
         ps->depth--;
     } else {
         MFI_TRY(parse_primary(ps, node));

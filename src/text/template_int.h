@@ -246,6 +246,7 @@ typedef struct mfi_lex_token {
     size_t len;
     int64_t integer;
     double number;
+    bool below; /* `integer` is INT64_MIN, and a minus must stand before it */
 } mfi_lex_token;
 
 typedef struct mfi_lexer {

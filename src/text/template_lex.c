@@ -389,6 +389,8 @@ static const char *float_end(const mfi_lexer *lexer)
     return fraction ? p : NULL;
 }
 
+#define LEAST "9223372036854775808" /* that is one number only with a minus before it */
+
 static mf_status lex_number(mfi_lexer *lexer, mfi_lex_token *token)
 {
     static const char *const prefixes[] = {"0b", "0o", "0x"};
@@ -419,7 +421,10 @@ static mf_status lex_number(mfi_lexer *lexer, mfi_lex_token *token)
             read_digits(p, lexer->end, 10, &token->integer, &end, &too_large);
     }
     token->len = (size_t)(end - p);
-    if (too_large)
+    token->below = too_large && token->len == sizeof LEAST - 1 && memcmp(p, LEAST, token->len) == 0;
+    if (token->below)
+        token->integer = INT64_MIN;
+    else if (too_large)
         return mfi_template_unsupported(lexer->err, lexer->line, "so large a number as", p,
                                         token->len);
     lexer->p = end;

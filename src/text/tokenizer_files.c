@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "os/file.h"
+#include "os/out.h"
 #include "text/source.h"
 #include "text/spm.h"
 #include "text/tiktoken.h"
@@ -338,6 +339,10 @@ mf_status mfi_tokenizer_open_files(mf_tokenizer **tokenizer, const char *path, m
         char *slash = strrchr(dir, '/');
         *(slash ? slash + 1 : dir) = '\0'; /* the folder it lies in */
         status = open_model(tokenizer, path, dir[0] ? dir : ".", err);
+    } else if (!file && mfi_dir_exists(path)) {
+        status = mfi_fail(err, MF_ERR_FILE_MISSING,
+                          "%s: no tokenizer.json, tokenizer.model or tiktoken.model in this folder",
+                          path);
     } else {
         status = mfi_tokenizer_open_json(tokenizer, path, err);
     }

@@ -62,11 +62,10 @@ bool mfi_span_text(mfi_json_span span, mfi_buf *scratch, const char **text, size
 #define ID_MASK (((uint32_t)1 << ID_BITS) - 1)
 _Static_assert(MFI_MAX_VOCAB <= (uint32_t)1 << ID_BITS, "ids fit a slot");
 
-static uint32_t *index_slot(const mfi_vocab *vocab, const char *bytes, size_t len, uint32_t flags,
-                            uint32_t *tag)
+static uint32_t *index_slot(const mfi_vocab *vocab, uint64_t hash, const char *bytes, size_t len,
+                            uint32_t flags, uint32_t *tag)
 {
     uint32_t mask = vocab->n_index - 1;
-    uint64_t hash = mfi_hash_bytes(bytes, len);
     *tag = (uint32_t)(hash >> 56) << ID_BITS;
     for (uint32_t i = (uint32_t)hash & mask;; i = (i + 1) & mask) {
         uint32_t *slot = &vocab->index[i];
@@ -81,10 +80,18 @@ static uint32_t *index_slot(const mfi_vocab *vocab, const char *bytes, size_t le
     }
 }
 
+static uint32_t filter_bit(const mfi_vocab *vocab, uint64_t hash)
+{
+    return (uint32_t)(hash >> 24) & (vocab->n_index * 4 - 1);
+}
+
 int32_t mfi_vocab_find(const mfi_vocab *vocab, const char *bytes, size_t len, uint32_t flags)
 {
-    uint32_t tag;
-    return (int32_t)(*index_slot(vocab, bytes, len, flags, &tag) & ID_MASK) - 1;
+    uint64_t hash = mfi_hash_bytes(bytes, len);
+    uint32_t tag, bit = filter_bit(vocab, hash);
+    if (!(vocab->filter[bit / 64] >> bit % 64 & 1))
+        return -1;
+    return (int32_t)(*index_slot(vocab, hash, bytes, len, flags, &tag) & ID_MASK) - 1;
 }
 
 /* Counts the entries and finds the highest id. */
@@ -122,7 +129,10 @@ mf_status mfi_vocab_put(mfi_vocab *vocab, int64_t id, const char *text, size_t l
         len = n_bytes;
         flags = MFI_TOKEN_BYTES;
     }
-    uint32_t tag, *slot = index_slot(vocab, text, len, flags, &tag);
+    uint64_t hash = mfi_hash_bytes(text, len);
+    uint32_t tag, *slot = index_slot(vocab, hash, text, len, flags, &tag);
+    uint32_t bit = filter_bit(vocab, hash);
+    vocab->filter[bit / 64] |= (uint64_t)1 << bit % 64;
     *repeats = *slot != 0;
     *token = (mfi_token){.offset = (uint32_t)vocab->pool.len,
                          .len = (uint16_t)len,
@@ -138,7 +148,8 @@ mf_status mfi_vocab_put(mfi_vocab *vocab, int64_t id, const char *text, size_t l
 void mfi_vocab_prefer(mfi_vocab *vocab, int32_t id)
 {
     const mfi_token *token = &vocab->tokens[id];
-    uint32_t tag, *slot = index_slot(vocab, vocab->pool.data + token->offset, token->len,
+    const char *text = vocab->pool.data + token->offset;
+    uint32_t tag, *slot = index_slot(vocab, mfi_hash_bytes(text, token->len), text, token->len,
                                      token->flags & MFI_TOKEN_BYTES, &tag);
     *slot = ((uint32_t)id + 1) | tag;
 }
@@ -181,8 +192,9 @@ mf_status mfi_vocab_open_empty(mfi_vocab *vocab, mfi_vocab_form form, uint32_t n
         vocab->n_index *= 2;
     vocab->tokens = calloc(n_ids ? n_ids : 1, sizeof *vocab->tokens);
     vocab->index = calloc(vocab->n_index, sizeof *vocab->index);
+    vocab->filter = calloc(vocab->n_index / 16, sizeof *vocab->filter);
     mfi_buf_append(&vocab->pool, "", 0);
-    if (vocab->tokens && vocab->index && !vocab->pool.failed)
+    if (vocab->tokens && vocab->index && vocab->filter && !vocab->pool.failed)
         return MF_OK;
     mfi_vocab_close(vocab);
     return mfi_fail(err, MF_ERR_NO_MEMORY, "vocab: no memory for %u entries", n_entries);
@@ -209,6 +221,7 @@ void mfi_vocab_close(mfi_vocab *vocab)
     free(vocab->tokens);
     free(vocab->shown);
     free(vocab->index);
+    free(vocab->filter);
     *vocab = (mfi_vocab){0};
 }
 
@@ -216,7 +229,7 @@ uint64_t mfi_vocab_bytes(const mfi_vocab *vocab)
 {
     return vocab->pool.cap + (uint64_t)vocab->n * sizeof *vocab->tokens +
            (vocab->shown ? (uint64_t)vocab->n * sizeof *vocab->shown : 0) +
-           (uint64_t)vocab->n_index * sizeof *vocab->index;
+           (uint64_t)vocab->n_index * sizeof *vocab->index + vocab->n_index / 2;
 }
 
 /* The id the model's vocabulary has for a token written as `text`, or -1. */

@@ -37,6 +37,8 @@ typedef struct mfi_vocab {
     uint32_t n;
     uint32_t *index; /* hash of the bytes of the model's entries -> id; [n_index], a power of two */
     uint32_t n_index;
+    uint64_t *filter; /* [n_index * 4] bits: those of the entries' hashes; most texts that are
+                       * looked for are none, and this is dense enough to stay in a core's cache */
 } mfi_vocab;
 
 /* Reads the model's "vocab" object. Room is made for ids below n_min. */

@@ -43,7 +43,38 @@ class Bench(Case):
 
     def test_isa_and_activations_are_used(self):
         r, = self.rows("-p", "4", "-n", "0", "-r", "1", "--isa", "c", "--activations", "q16")
-        self.assertEqual((r["isa"], r["activations"]), ("c", "q16"))
+        self.assertEqual((r["isa"], r["activations"], r["isa_verified"]), ("c", "q16", True))
+
+    def test_every_level_can_be_asked_for(self):
+        """Capability is the machine's, policy the user's: each runs as itself, or is refused by name."""
+        ran = 0
+        for isa in ("c", "avx2", "avx-vnni", "avx512", "neon", "i8mm"):
+            p = self.cli("bench", "-m", MODEL, "--no-progress", "-p", "2", "-n", "0", "-r", "1", "-o", "json",
+                         "--isa", isa, code=(0, 3))
+            if p.returncode == 0:
+                ran += 1
+                row, = json.loads(p.stdout)
+                self.assertEqual((row["isa"], row["isa_verified"]), (isa, isa in ("c", "avx2", "avx512")))
+            else:
+                self.one_line(p, "this processor has no " + isa)
+        self.assertLess(0, ran)
+        self.usage("bench", "-m", MODEL, "--isa", "sse2", says="not one of auto|c|avx2|avx-vnni|avx512|neon|i8mm")
+
+    def test_cache_types_are_used(self):
+        r, = self.rows("-p", "4", "-n", "0", "-r", "1", "-ctk", "f16", "--cache-type-v", "q8_0")
+        self.assertEqual((r["type_k"], r["type_v"]), ("f16", "q8_0"))
+        r, = self.rows("-p", "4", "-n", "0", "-r", "1")
+        self.assertEqual((r["type_k"], r["type_v"]), ("f32", "f32"))
+
+    def test_cache_types_take_the_bytes_that_the_plan_says(self):
+        def bytes_of(*options):
+            plan = json.loads(self.cli("plan", "-m", MODEL, "--json", "-c", "4096", *options).stdout)
+            return next(item["bytes"] for item in plan["memory"] if item["item"] == "kv_bytes")
+        # Two layers of attention with two heads of 64 each; q8_0: 34 bytes for 32 elements.
+        self.assertEqual(bytes_of(), 4096 * 2 * 2 * 128 * 4)
+        self.assertEqual(bytes_of("-ctk", "f16", "-ctv", "f16"), 4096 * 2 * 2 * 128 * 2)
+        self.assertEqual(bytes_of("--cache-type-k", "q8_0"), 4096 * 2 * (4 * 34 + 128 * 4))
+        self.usage("plan", "-m", MODEL, "-ctk", "q4_0", says="one of f32|f16|q8_0")
 
     def test_table_and_csv(self):
         lines = self.bench("-p", "8", "-n", "2", "-r", "1").splitlines()

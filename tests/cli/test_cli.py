@@ -31,11 +31,11 @@ SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
-            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "pack"]
+            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "serve", "pack"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
-          "--activations", "--isa", "--io-threads", "--io", "--direct-io", "--policy", "--json", "-h", "--help"]
+          "--activations", "-ctk", "--cache-type-k", "-ctv", "--cache-type-v", "--isa", "--io-threads", "--io", "--direct-io", "--policy", "--json", "-h", "--help"]
 OPTIONS = {
     "run": ENGINE + ["-p", "--prompt", "-f", "--file", "-sys", "--system-prompt", "-n", "--predict",
                      "-s", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "--repeat-penalty",
@@ -53,7 +53,7 @@ OPTIONS = {
         "-sys", "--system-prompt", "-n", "--predict", "-s", "--seed", "--temp", "--top-k", "--top-p",
         "--min-p", "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n",
         "-l", "--logit-bias", "-r", "--stop", "--ignore-eos", "--trace", "--stats", "--no-progress", "--jsonl",
-        "--simple-io", "--no-history"],
+        "--simple-io", "--no-history", "--save", "--load", "--kv-dir", "--kv-disk"],
     "template": ["-m", "--model", "--chat-template", "-f", "--file", "--jsonl", "--keep-going", "-h",
                  "--help"],
     "families": ["--json", "-h", "--help"],
@@ -70,6 +70,12 @@ OPTIONS = {
     "perplexity": ENGINE + ["-f", "--file", "--chunks", "--kl-divergence-base", "--save-all-logits",
                             "--kl-divergence", "--kl", "--no-progress"],
 }
+OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + [
+    "--host", "--port", "--unix", "--api-key-file", "--allow-host", "--cors-origin", "-a", "--alias", "-np",
+    "--parallel", "--queue", "--max-connections", "--max-body", "--request-timeout", "--idle-timeout",
+    "--write-timeout", "--sse-ping-interval", "--drain-timeout", "--temp", "--top-k", "--top-p", "--min-p",
+    "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n", "--chat-template", "--now",
+    "--reasoning-format", "--no-progress", "--kv-dir", "--kv-disk"]
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 
 
@@ -179,8 +185,6 @@ class Usage(Case):
         self.usage("logits", "-m", "x", "--ids", "y", "-o", "z", "--hidden", "z", says="same file")
         self.usage("eval", "-m", "x", says="FILE.jsonl is missing")
         self.usage("convert", "a", says="OUT is missing")
-        self.usage("pack", "a", says="OUT is missing")
-        self.usage("pack", says="MODEL is missing")
         self.usage("convert", "a", "b", "--quant", "q4_x", says="one of mlx4")
         self.usage("convert", "a", "b", "--quant", "q4_k", says="OUT must end in .gguf")
         self.usage("convert", "a", "b.gguf", "--quant", "mlx4", says="ends in .gguf")
@@ -229,6 +233,22 @@ class Usage(Case):
     def test_closed_stdout(self):
         p = subprocess.run(["sh", "-c", '"$0" --help >&-', BIN], capture_output=True, timeout=TIMEOUT_S)
         self.assertEqual(p.returncode, 1)
+
+    def test_convert_into_no_folder(self):
+        for out in (self.path("none/a/b"), self.path("none/a")):
+            p = self.cli("convert", self.dir, out, "--quant", "mlx4", code=1)
+            self.one_line(p, "cannot write")
+
+    def test_values(self):
+        self.usage("template", "-m", self.dir, "--now", "garbage", says="a time like")
+        self.usage("template", "-m", self.dir, "--now", "2025-02-29T10:00:00", says="a time like")
+        self.usage("run", "-m", self.dir, "-p", "x", "--grammar", "", says="an empty text")
+        self.usage("run", "-m", self.dir, "-p", "x", "-j", "", says="an empty text")
+        self.usage("run", "-m", self.dir, "-p", "x", "-l", "99999999+1", says="an id below")
+
+    def test_folder_without_tokenizer(self):
+        p = self.cli("tokenize", "-m", self.dir, "-p", "x", code=3)
+        self.one_line(p, "no tokenizer.json")
 
     def test_convert_does_not_overwrite(self):
         os.mkdir(self.path("out"))
@@ -416,7 +436,8 @@ class Model(Case):
         for word in ("model ", "prompt ", "generation ", "experts ", "hits", "misses", "evictions", "read ",
                      "stalled", "memory ", "peak", "budget"):
             self.assertIn(word, err)
-        self.assertRegex(err, r"\n\[ Prompt: [\d.]+ t/s \| Generation: [\d.]+ t/s \]\n$")
+        self.assertRegex(err, r"\nprompt +\d+ tokens, [\d.]+ tokens/s\ngeneration +20 tokens, [\d.]+ tokens/s, stop: ")
+        self.assertEqual(err.count("tokens/s"), 2)
         self.assertNotIn("seed:", err)  # greedy draws none
 
     def test_seeds(self):
@@ -740,6 +761,20 @@ class Convert(Case):
         _, err = p.communicate(timeout=TIMEOUT_S)
         self.assertEqual(p.returncode, 130, err)
         self.assertEqual(os.listdir(self.dir), [])
+
+    def test_both_templates_survive(self):
+        folder, gguf, back = self.path("in"), self.path("x.gguf"), self.path("back")
+        shutil.copytree(FLOAT_MODEL, folder)
+        names = {"default": "plain", "tool_use": 'tools "{{ tools }}"\n'}
+        with open(os.path.join(folder, "tokenizer_config.json"), "w") as f:
+            json.dump({"chat_template": [{"name": n, "template": t} for n, t in names.items()]}, f)
+        for extra in ("chat_template.jinja", "additional_chat_templates"):
+            self.assertFalse(os.path.exists(os.path.join(folder, extra)))
+        self.cli("convert", folder, gguf, "--quant", "q8_0", "-t", "2")
+        self.cli("convert", gguf, back, "--quant", "mlx8", "-t", "2")
+        with open(os.path.join(back, "tokenizer_config.json")) as f:
+            there = json.load(f)["chat_template"]
+        self.assertEqual({t["name"]: t["template"] for t in there}, names)
 
     def test_converted_model_runs(self):
         out = self.path("out")

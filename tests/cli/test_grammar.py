@@ -263,7 +263,10 @@ class Keywords(unittest.TestCase):
             ({"minItems": -1}, "#/minItems: not a whole number"),
             ({"items": 5}, "a schema is an object, true or false"),
             ({"allOf": [{"type": "string"}, {"type": "integer"}]}, "can never end"),
-            (False, "can never end"),
+            (False, "# can never end"),
+            ({"type": "object", "required": ["a"], "properties": {"a": {
+                "type": "array", "minItems": 1, "items": {"allOf": [{"type": "string"}, {"type": "integer"}]}}}},
+             "#/properties/a/items can never end"),
             ({"type": "object", "properties": {"s": {"$ref": "#"}}, "required": ["s"]}, "can never end"),
         ]
         for (schema, message), got in zip(cases, sample([c[0] for c in cases]), strict=True):

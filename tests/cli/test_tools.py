@@ -49,6 +49,8 @@ class Tools(Case):
     # ---- pack ----
 
     def test_pack(self):
+        self.usage("pack", "a", says="OUT is missing")
+        self.usage("pack", says="MODEL is missing")
         source, out = self.path("m.gguf"), self.path("out")
         self.synth(source)
         self.cli("pack", source, out, "--verify", "--no-progress")

@@ -32,7 +32,7 @@ static uint64_t floor_by_hand(const mft_hand *h, const mfi_plan *plan)
     assert_in_range(small, 2 * MFI_MIB, 24 * MFI_MIB);
     uint64_t sum = h->dense_bytes + mft_kv_by_hand(h, 512, 1) + h->state_bytes +
                    top_k * mfi_align_up(h->expert_bytes, page) + small;
-    return mfi_align_up(sum + MFI_MIN(sum / 64, 64 * MFI_MIB), MFI_MIB);
+    return mfi_align_up(sum + MFI_MIN(sum / 63, 64 * MFI_MIB), MFI_MIB);
 }
 
 mf_status mft_published_plan(mfi_plan *plan, const mfi_model *model, mfi_plan_options options,

@@ -65,6 +65,7 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
                            .chunk = o->chunk,
                            .n_threads = o->n_threads,
                            .activations = o->activations,
+                           .cache_type = {o->cache_type[0], o->cache_type[1]},
                            .isa = o->isa};
     mft_ok(mfi_format_open(&r->catalog, o->folder, &err), &err);
     mft_ok(mfi_model_open(&r->model, r->catalog, &err), &err);

@@ -12,6 +12,7 @@ typedef struct mft_rig_options {
     uint32_t n_slots; /* 0: every expert */
     uint32_t chunk, n_threads, ctx;
     mf_activations activations;
+    mf_cache_type cache_type[2]; /* of keys, of values */
     mfi_isa isa;
     bool fake_io;            /* else reader threads */
     mft_io_fake_config fake; /* files are filled in */

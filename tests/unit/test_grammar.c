@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/limits.h"
 #include "base/rng.h"
 #include "grammar/matcher.h"
@@ -260,7 +261,8 @@ static void add_random_words(words *w, uint64_t seed)
 {
     static const char *const parts[] = {"a",        "b",        "\"",           "z",
                                         "1",        "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80",
-                                        "\xe2\x82", "\x82",     "\xf0\x9f",     "\xed\xa0"};
+                                        "\xe2\x82", "\x82",     "\xf0\x9f",     "\xed\xa0",
+                                        "\xc3\xbf", "\xd0\x90", "\xe4\xb8\xad"};
     mfi_rng rng = {seed};
     for (int i = 0; i < 320; i++) {
         size_t n_parts = i % 2 ? MFI_ARRAY_LEN(parts) : 8;
@@ -327,6 +329,56 @@ static void masks_agree_with_trying(void **state)
         for (uint64_t seed = 1; seed <= (MFT_SANITIZED ? 1 : 4); seed++)
             check_masks(g, trie, &w, seed);
         mf_grammar_close(&g);
+    }
+    mfi_vocab_trie_close(&trie);
+}
+
+/* Repetitions of classes between bounds, one behind or beside the other. */
+static void put_random_grammar(mfi_rng *rng, bool top, mfi_buf *out)
+{
+    static const char *const classes[] = {".",
+                                          "[^\"]",
+                                          "[a-c]",
+                                          "[a-z0-9]",
+                                          "[^a\\u20ac]",
+                                          "[\\u00e0-\\u024f\\u4e00-\\u9fff ]",
+                                          "[^\\x00-\\u00ff]",
+                                          "[b\\u0400-\\U0001ffff]"};
+    mfi_buf_str(out, top ? "root ::= " : "(");
+    for (uint64_t i = 0, n = 1 + mfi_rng_below(rng, 3); i < n; i++) {
+        uint64_t least = mfi_rng_below(rng, 4), most = least + mfi_rng_below(rng, 9);
+        if (i)
+            mfi_buf_str(out, mfi_rng_below(rng, 3) ? " " : " | ");
+        if (top && mfi_rng_below(rng, 3) == 0)
+            put_random_grammar(rng, false, out);
+        else if (mfi_rng_below(rng, 4) == 0)
+            mfi_buf_str(out, "\"ab\"");
+        else
+            mfi_buf_str(out, classes[mfi_rng_below(rng, MFI_ARRAY_LEN(classes))]);
+        mfi_buf_fmt(out, "{%d,%d}", (int)least, (int)most);
+    }
+    mfi_buf_str(out, top ? " \"!\"" : ")");
+}
+
+static void masks_of_bounded_texts_agree_with_trying(void **state)
+{
+    (void)state;
+    words w;
+    fill_words(&w, no_words);
+    add_random_words(&w, 12);
+    w.n++; /* the end token: no text */
+    mfi_vocab_trie *trie = make_trie(&w);
+    for (uint64_t seed = 1; seed <= (MFT_SANITIZED ? 4 : 60); seed++) {
+        mfi_rng rng = {seed};
+        mfi_buf text = {0};
+        put_random_grammar(&rng, true, &text);
+        mf_grammar *g = NULL;
+        mf_error err = {0};
+        if (mf_grammar_open(&g, text.data, text.len, &err) != MF_OK)
+            fail_msg("seed %llu: %s: %s", (unsigned long long)seed, text.data, err.message);
+        check_masks(g, trie, &w, seed);
+        mf_grammar_close(&g);
+        mfi_buf_free(&text);
     }
     mfi_vocab_trie_close(&trie);
 }
@@ -439,6 +491,7 @@ int main(void)
         cmocka_unit_test(errors_name_their_place),
         cmocka_unit_test(limits_are_errors),
         cmocka_unit_test(masks_agree_with_trying),
+        cmocka_unit_test(masks_of_bounded_texts_agree_with_trying),
         cmocka_unit_test(depth_is_bounded_without_a_trap),
         cmocka_unit_test(full_tables_change_nothing),
         cmocka_unit_test(ambiguity_is_bounded),

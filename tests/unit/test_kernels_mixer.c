@@ -1,4 +1,4 @@
-/* Attention, delta rule, convolution and routing of every level, against their definitions in
+/* Delta rule, convolution and routing of every level, against their definitions in
  * double precision and between guard pages. */
 #include "fake/support.h"
 
@@ -7,147 +7,6 @@
 
 #include "base/limits.h"
 #include "fake/kernel_case.h"
-
-static double weighted_dot(const float *a, const float *b, uint32_t n)
-{
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
-/* Plain softmax over all positions at once. */
-static void naive_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
-                         uint32_t n_kv, uint32_t dim, uint32_t dim_v, double scale, double *out)
-{
-    double max = -INFINITY, sum = 0;
-    memset(out, 0, dim_v * sizeof *out);
-    for (uint32_t j = 0; j < n_kv; j++)
-        max = fmax(max, scale * weighted_dot(q, k + j * ldk, dim));
-    for (uint32_t j = 0; j < n_kv; j++) {
-        double p = exp(scale * weighted_dot(q, k + j * ldk, dim) - max);
-        sum += p;
-        for (uint32_t i = 0; i < dim_v; i++)
-            out[i] += p * (double)v[j * ldv + i];
-    }
-    for (uint32_t i = 0; i < dim_v; i++)
-        out[i] /= sum;
-}
-
-static void attention(void **state)
-{
-    (void)state;
-    static const uint16_t dims[] = {1, 7, 8, 16, 17, 64, 72, 100, 128, 192, 256, 576, 1024};
-    static const uint16_t lengths[] = {1, 2, 63, 64, 65, 128, 129, 200};
-    mfi_rng rng;
-    for (uint32_t i = 0; i < 104; i++) {
-        mft_seed(&rng, i);
-        uint32_t dim = dims[i % 13], dim_v = dims[mft_below(&rng, 13)];
-        uint32_t n_kv = lengths[i % 8];
-        size_t ldk = dim + mft_below(&rng, 3), ldv = dim_v + mft_below(&rng, 3);
-        /* From even weights to one that takes all; the largest scores come late, so that what was
-         * summed must shrink. */
-        float scale = (i % 3 ? 1.0f : 20.0f) / sqrtf((float)dim);
-        float *q = mft_random_floats(&rng, dim, 1);
-        float *k = mft_random_floats(&rng, ldk * (n_kv - 1) + dim, 1);
-        float *v = mft_random_floats(&rng, ldv * (n_kv - 1) + dim_v, 1);
-        if (i % 2)
-            for (uint32_t j = 0; j < dim; j++)
-                k[(n_kv - 1) * ldk + j] = q[j] * 2;
-        double want[1024];
-        naive_attend(q, k, ldk, v, ldv, n_kv, dim, dim_v, (double)scale, want);
-        for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            float *out = mft_floats(dim_v, MFT_AT_END);
-            mft_level(level)->attend(q, k, ldk, v, ldv, n_kv, dim, dim_v, scale, out);
-            for (uint32_t j = 0; j < dim_v; j++)
-                if (!(fabs((double)out[j] - want[j]) <= 1e-4))
-                    fail_msg("level %u, dim %u, %u, n_kv %u: [%u] %g, not %g (seed %u)", level, dim,
-                             dim_v, n_kv, j, (double)out[j], want[j], i);
-        }
-        mft_guard_free();
-    }
-}
-
-/* Rows in a ring, with a sink: against the definition over rows in order, whose softmax has one
- * more logit with a value of nothing. Then the bits: the same wherever the ring ends, and without a
- * sink those of `attend`. */
-static void attention_in_a_ring(void **state)
-{
-    (void)state;
-    static const uint16_t dims[] = {1, 7, 8, 17, 64, 72, 128};
-    mfi_rng rng;
-    for (uint32_t i = 0; i < 150; i++) {
-        mft_seed(&rng, 5000 + i);
-        uint32_t dim = dims[i % 7], dim_v = dims[mft_below(&rng, 7)];
-        uint32_t n_kv = mft_between(&rng, 1, 200), ring = n_kv + mft_below(&rng, 40);
-        uint32_t first = mft_below(&rng, ring);
-        size_t ldk = dim + mft_below(&rng, 3), ldv = dim_v + mft_below(&rng, 3);
-        float scale = (i % 3 ? 1.0f : 20.0f) / sqrtf((float)dim);
-        float sink = i % 5 == 0 ? -INFINITY : (float)mft_below(&rng, 9) - 4;
-        float *q = mft_random_floats(&rng, dim, 1);
-        float *k = mft_random_floats(&rng, ldk * n_kv, 1);
-        float *v = mft_random_floats(&rng, ldv * n_kv, 1);
-        float *ring_k = mft_floats(ldk * (ring - 1) + dim, MFT_AT_END);
-        float *ring_v = mft_floats(ldv * (ring - 1) + dim_v, MFT_AT_END);
-        for (uint32_t j = 0; j < n_kv; j++) {
-            size_t row = (first + j) % ring;
-            memcpy(ring_k + row * ldk, k + j * ldk, dim * sizeof *k);
-            memcpy(ring_v + row * ldv, v + j * ldv, dim_v * sizeof *v);
-        }
-        double want[1024], rest = 0, max = -INFINITY;
-        naive_attend(q, k, ldk, v, ldv, n_kv, dim, dim_v, (double)scale, want);
-        for (uint32_t j = 0; j < n_kv; j++)
-            max = fmax(max, (double)scale * weighted_dot(q, k + j * ldk, dim));
-        for (uint32_t j = 0; j < n_kv; j++)
-            rest += exp((double)scale * weighted_dot(q, k + j * ldk, dim) - max);
-        double share = rest / (rest + exp((double)sink - max));
-        for (uint32_t level = 0; level < mft_n_levels(); level++) {
-            const mfi_kernels *kern = mft_level(level);
-            float *out = mft_floats(dim_v, MFT_AT_END), *same = mft_floats(dim_v, MFT_AT_END);
-            kern->attend_ring(q, ring_k, ldk, ring_v, ldv, first, n_kv, ring, dim, dim_v, scale,
-                              sink, out);
-            for (uint32_t j = 0; j < dim_v; j++)
-                if (!(fabs((double)out[j] - want[j] * share) <= 1e-4))
-                    fail_msg("level %u, dim %u, %u, %u rows of %u from %u, sink %g: [%u] %g, not "
-                             "%g (seed %u)",
-                             level, dim, dim_v, n_kv, ring, first, (double)sink, j, (double)out[j],
-                             want[j] * share, 5000 + i);
-            kern->attend_ring(q, k, ldk, v, ldv, 0, n_kv, n_kv, dim, dim_v, scale, sink, same);
-            assert_memory_equal(out, same, dim_v * sizeof *out);
-            kern->attend(q, k, ldk, v, ldv, n_kv, dim, dim_v, scale, same);
-            assert_true(sink != -INFINITY || memcmp(out, same, dim_v * sizeof *out) == 0);
-        }
-        mft_guard_free();
-    }
-}
-
-/* Scores far beyond what exp can take, and one that is not a number. */
-static void attention_extremes(void **state)
-{
-    (void)state;
-    for (uint32_t level = 0; level < mft_n_levels(); level++) {
-        const mfi_kernels *kern = mft_level(level);
-        float q[2] = {1, 0}, k[130][2] = {{0}}, v[130][1], out[1];
-        for (int j = 0; j < 130; j++) {
-            k[j][0] = j == 100 ? 1e30f : (float)j * -1e28f;
-            v[j][0] = (float)j;
-        }
-        kern->attend(q, k[0], 2, v[0], 1, 130, 2, 1, 1, out);
-        assert_true(out[0] == 100);
-        kern->attend(q, k[0], 2, v[0], 1, 100, 2, 1, 1, out);
-        assert_true(out[0] == 0);
-        k[70][0] = NAN;
-        kern->attend(q, k[0], 2, v[0], 1, 130, 2, 1, 1, out);
-        assert_true(isnan(out[0]));
-        /* A sink that takes all, one that gets nothing, and one that is not a number. */
-        kern->attend_ring(q, k[0], 2, v[0], 1, 1, 60, 100, 2, 1, 1, 1e30f, out);
-        assert_true(out[0] == 0);
-        kern->attend_ring(q, k[0], 2, v[0], 1, 1, 60, 100, 2, 1, 1, -3e38f, out);
-        assert_true(out[0] == 1);
-        kern->attend_ring(q, k[0], 2, v[0], 1, 1, 60, 100, 2, 1, 1, NAN, out);
-        assert_true(isnan(out[0]));
-    }
-}
 
 static void delta_rule(void **state)
 {
@@ -310,9 +169,9 @@ static void routing_extremes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(attention),          cmocka_unit_test(attention_in_a_ring),
-        cmocka_unit_test(attention_extremes), cmocka_unit_test(delta_rule),
-        cmocka_unit_test(convolution),        cmocka_unit_test(routing),
+        cmocka_unit_test(delta_rule),
+        cmocka_unit_test(convolution),
+        cmocka_unit_test(routing),
         cmocka_unit_test(routing_extremes),
     };
     return mft_run(tests);

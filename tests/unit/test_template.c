@@ -124,6 +124,8 @@ static void refusals_name_construct_and_line(void **state)
         {"{{ messages.clear() }}", "method clear", MF_ERR_UNSUPPORTED},
         {"{{ 9223372036854775807 + 1 }}", "64 bits", MF_ERR_UNSUPPORTED},
         {"{{ 99999999999999999999 }}", "so large a number", MF_ERR_UNSUPPORTED},
+        {"{{ 9223372036854775808 }}", "so large a number", MF_ERR_UNSUPPORTED},
+        {"{{ 1 - 9223372036854775808 }}", "so large a number", MF_ERR_UNSUPPORTED},
         {"\n{{ unknown.attr }}", "line 2: 'unknown' is undefined", MF_ERR_ARGUMENT},
         {"{{ messages[0].x.y }}", "'dict object' has no attribute 'x'", MF_ERR_ARGUMENT},
         {"{{ unknown() }}", "'unknown' is undefined", MF_ERR_ARGUMENT},

@@ -87,6 +87,16 @@ static inline void mfi_cpu_add_residual(const mfi_cpu *cpu, float *dst, const fl
         cpu->k->axpy(dst, cpu->p->shape.residual_scale, src, n);
 }
 
+/* Heads [h, h + n_h) that share keys, of rows [t, t + n_t) of one sequence. */
+typedef void mfi_cpu_attn_fn(const mfi_cpu_job *j, uint32_t t, uint32_t n_t, uint32_t h,
+                             uint32_t n_h);
+/* Calls fn for this worker's share of the step's queries, n_shared heads in each of n_groups. */
+void mfi_cpu_attn_deal(const mfi_cpu_job *j, uint32_t n_shared, uint32_t n_groups, uint32_t worker,
+                       uint32_t n_workers, mfi_cpu_attn_fn *fn);
+/* What they all have in common; heads' queries and outputs are so far apart, k is the cache. */
+mfi_attn mfi_cpu_attn_of(const mfi_cpu_job *j, uint32_t t, uint32_t n_t, uint32_t h, uint32_t n_h,
+                         uint32_t stride, uint32_t out_stride);
+
 /* One function an op, in cpu_ops.c, cpu_mixers.c, cpu_latent.c and cpu_experts.c. */
 typedef void mfi_cpu_op(const mfi_cpu_job *job);
 mfi_cpu_op mfi_cpu_latent_prep, mfi_cpu_latent_absorb, mfi_cpu_latent_attn, mfi_cpu_latent_expand;

@@ -10,8 +10,6 @@
 
 #include "backend/cpu/cpu_int.h"
 
-#define GROUP_MAX 8 /* heads of a token that go over the cache together */
-
 static void rotate(const mfi_cpu *cpu, float *x, const float *cosines)
 {
     uint32_t n_rot = cpu->p->shape.n_rot;
@@ -31,13 +29,13 @@ static void prep_tokens(void *ctx, uint32_t worker, uint32_t n_workers)
     mfi_pool_range(j->n_rows, 1, worker, n_workers, &begin, &end);
     for (uint32_t t = begin; t < end; t++) {
         const float *cosines = mfi_cpu_row(cpu, op->src[2], t);
-        const float *kva = mfi_cpu_row(cpu, op->src[1], t);
+        float *kva = mfi_cpu_row(cpu, op->src[1], t);
         float *q = mfi_cpu_row(cpu, op->src[0], t) + s->nope_dim;
-        float *cache =
-            mfi_step_seq(j->step, t)->mem[op->layer].kv + (size_t)mfi_step_pos(j->step, t) * width;
-        cpu->k->rmsnorm(kva, mfi_cpu_vector(cpu, op->w[0]), s->latent_eps, s->latent_kv, cache);
-        memcpy(cache + s->latent_kv, kva + s->latent_kv, s->n_rot * sizeof *cache);
-        rotate(cpu, cache + s->latent_kv, cosines);
+        uint8_t *cache = mfi_step_seq(j->step, t)->mem[op->layer].kv;
+        cache += (size_t)mfi_step_pos(j->step, t) * cpu->p->state[op->layer].kv_pos_bytes;
+        cpu->k->rmsnorm(kva, mfi_cpu_vector(cpu, op->w[0]), s->latent_eps, s->latent_kv, kva);
+        rotate(cpu, kva + s->latent_kv, cosines);
+        cpu->k->store_row(kva, width, cpu->p->kv_type[0], cache);
         for (uint32_t h = 0; h < s->n_head; h++, q += s->head_dim)
             rotate(cpu, q, cosines);
     }
@@ -76,28 +74,20 @@ void mfi_cpu_latent_absorb(const mfi_cpu_job *job)
     mfi_cpu_dispatch(job, absorb_heads, job->cpu->p->shape.n_head);
 }
 
-static uint32_t group_size(const mfi_cpu_job *j, uint32_t n_workers)
+static void attn_unit(const mfi_cpu_job *j, uint32_t t, uint32_t n_t, uint32_t h, uint32_t n_h)
 {
-    uint64_t each = ((uint64_t)j->n_rows * j->cpu->p->shape.n_head + n_workers - 1) / n_workers;
-    return (uint32_t)MFI_MIN(each, GROUP_MAX);
+    const mfi_shape *s = &j->cpu->p->shape;
+    mfi_attn a = mfi_cpu_attn_of(j, t, n_t, h, n_h, s->latent_kv + s->n_rot, s->latent_kv);
+    a.v = a.k;
+    a.dim = s->latent_kv + s->n_rot;
+    a.dim_v = s->latent_kv;
+    j->cpu->k->attend(&a);
 }
 
-/* Later tokens look back further, so units are dealt round rather than in ranges. */
 static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;
-    const mfi_cpu *cpu = j->cpu;
-    const mfi_shape *s = &cpu->p->shape;
-    uint32_t kv = s->latent_kv, width = kv + s->n_rot, size = group_size(j, n_workers);
-    uint32_t n_groups = (s->n_head + size - 1) / size;
-    for (uint32_t u = worker; u < j->n_rows * n_groups; u += n_workers) {
-        uint32_t t = u / n_groups, h = u % n_groups * size;
-        const float *cache = mfi_step_seq(j->step, t)->mem[j->op->layer].kv;
-        const float *q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * width;
-        float *out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * kv;
-        cpu->k->attend_shared(q, width, MFI_MIN(s->n_head - h, size), cache, width, cache, width,
-                              mfi_step_pos(j->step, t) + 1, width, kv, s->attn_scale, out, kv);
-    }
+    mfi_cpu_attn_deal(j, j->cpu->p->shape.n_head, 1, worker, n_workers, attn_unit);
 }
 
 void mfi_cpu_latent_attn(const mfi_cpu_job *job)

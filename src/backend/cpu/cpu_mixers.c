@@ -8,6 +8,8 @@
 
 /* ---- attention ---- */
 
+#define ATTN_QUERIES 64 /* that go over the cache together */
+
 /* A head of q (w[0]) or of k (w[1]), in place; the sines follow the cosines. */
 static void prep_head(const mfi_cpu_job *j, uint32_t weight, const float *cosines, float *x)
 {
@@ -28,19 +30,21 @@ static void prep_token(const mfi_cpu_job *j, uint32_t t)
     const mfi_cpu *cpu = j->cpu;
     const mfi_shape *s = &cpu->p->shape;
     const mfi_op *op = j->op;
+    const mfi_layer_state *st = &cpu->p->state[op->layer];
     uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
     const float *cosines = mfi_cpu_row(cpu, op->src[3], t);
     float *q = mfi_cpu_row(cpu, op->src[0], t), *key = mfi_cpu_row(cpu, op->src[1], t);
-    for (uint32_t h = 0; h < s->n_head; h++, q += stride)
-        prep_head(j, 0, cosines, q);
-    const mfi_layer_state *st = &cpu->p->state[op->layer];
     uint32_t pos = mfi_step_pos(j->step, t);
     size_t row = st->kv_ring ? pos % st->kv_ring : pos;
-    float *cache = mfi_step_seq(j->step, t)->mem[op->layer].kv + row * 2 * kvw;
-    memcpy(cache, key, kvw * sizeof *cache);
-    for (uint32_t h = 0; h < s->n_kv_head; h++, cache += hd)
-        prep_head(j, 1, cosines, cache);
-    memcpy(cache, mfi_cpu_row(cpu, op->src[2], t), kvw * sizeof *cache);
+    uint8_t *cache = mfi_step_seq(j->step, t)->mem[op->layer].kv;
+    cache += row * st->kv_pos_bytes;
+    for (uint32_t h = 0; h < s->n_head; h++, q += stride)
+        prep_head(j, 0, cosines, q);
+    for (uint32_t h = 0; h < s->n_kv_head; h++)
+        prep_head(j, 1, cosines, key + (size_t)h * hd);
+    cpu->k->store_row(key, kvw, cpu->p->kv_type[0], cache);
+    cpu->k->store_row(mfi_cpu_row(cpu, op->src[2], t), kvw, cpu->p->kv_type[1],
+                      cache + mfi_quant_row_bytes(cpu->p->kv_type[0], 0, kvw));
 }
 
 static void prep_tokens(void *ctx, uint32_t worker, uint32_t n_workers)
@@ -57,32 +61,71 @@ void mfi_cpu_attn_prep(const mfi_cpu_job *job)
     mfi_cpu_dispatch(job, prep_tokens, job->n_rows);
 }
 
-/* Later tokens look back further, so (token, head) units are dealt round rather than in ranges. */
+/* Later tokens look back further, so units are dealt round rather than in ranges. */
+void mfi_cpu_attn_deal(const mfi_cpu_job *j, uint32_t n_shared, uint32_t n_groups, uint32_t worker,
+                       uint32_t n_workers, mfi_cpu_attn_fn *fn)
+{
+    const uint64_t all = (uint64_t)j->n_rows * n_shared * n_groups;
+    const uint64_t each = MFI_MIN((all + n_workers - 1) / n_workers, (uint64_t)ATTN_QUERIES);
+    const uint32_t heads = (uint32_t)MFI_MIN(each, (uint64_t)n_shared);
+    const uint32_t tokens = (uint32_t)(each / heads);
+    uint32_t unit = 0;
+    for (uint32_t i = 0; i < j->step->n_seqs; i++) {
+        const mfi_seq *seq = &j->step->seqs[i];
+        for (uint32_t t = seq->row; t < seq->row + seq->n; t += tokens)
+            for (uint32_t g = 0; g < n_groups; g++)
+                for (uint32_t h = 0; h < n_shared; h += heads)
+                    if (unit++ % n_workers == worker)
+                        fn(j, t, MFI_MIN(seq->row + seq->n - t, tokens), g * n_shared + h,
+                           MFI_MIN(n_shared - h, heads));
+    }
+}
+
+mfi_attn mfi_cpu_attn_of(const mfi_cpu_job *j, uint32_t t, uint32_t n_t, uint32_t h, uint32_t n_h,
+                         uint32_t stride, uint32_t out_stride)
+{
+    const mfi_cpu *cpu = j->cpu;
+    const mfi_layer_state *st = &cpu->p->state[j->op->layer];
+    return (mfi_attn){.q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * stride,
+                      .out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * out_stride,
+                      .ldq = stride,
+                      .ldq_tok = cpu->p->bufs[j->op->src[0]].width,
+                      .ldo = out_stride,
+                      .ldo_tok = cpu->p->bufs[j->op->dst[0]].width,
+                      .n_heads = n_h,
+                      .n_tok = n_t,
+                      .pos = mfi_step_pos(j->step, t),
+                      .k = mfi_step_seq(j->step, t)->mem[j->op->layer].kv,
+                      .row_bytes = (size_t)st->kv_pos_bytes,
+                      .ring = st->kv_ring,
+                      .window = st->window,
+                      .type_k = cpu->p->kv_type[0],
+                      .type_v = cpu->p->kv_type[1],
+                      .scale = cpu->p->shape.attn_scale};
+}
+
+static void attn_unit(const mfi_cpu_job *j, uint32_t t, uint32_t n_t, uint32_t h, uint32_t n_h)
+{
+    const mfi_cpu *cpu = j->cpu;
+    const mfi_shape *s = &cpu->p->shape;
+    const uint32_t hd = s->head_dim, kv_head = h / (s->n_head / s->n_kv_head);
+    mfi_attn a = mfi_cpu_attn_of(j, t, n_t, h, n_h, hd * (s->attn_gate ? 2 : 1), hd);
+    a.v = (const uint8_t *)a.k + mfi_quant_row_bytes(a.type_k, 0, s->n_kv_head * hd) +
+          mfi_quant_row_bytes(a.type_v, 0, kv_head * hd);
+    a.k = (const uint8_t *)a.k + mfi_quant_row_bytes(a.type_k, 0, kv_head * hd);
+    a.dim = a.dim_v = hd;
+    a.sinks = j->op->n ? mfi_cpu_vector(cpu, j->op->w[0]) + h : NULL;
+    cpu->k->attend(&a);
+    for (uint32_t i = 0; s->attn_gate && i < n_t * n_h; i++)
+        cpu->k->sigmoid_mul(a.out + i / n_h * a.ldo_tok + i % n_h * a.ldo,
+                            a.q + i / n_h * a.ldq_tok + i % n_h * a.ldq + hd, hd);
+}
+
 static void attn_units(void *ctx, uint32_t worker, uint32_t n_workers)
 {
     const mfi_cpu_job *j = ctx;
-    const mfi_cpu *cpu = j->cpu;
-    const mfi_shape *s = &cpu->p->shape;
-    uint32_t hd = s->head_dim, stride = hd * (s->attn_gate ? 2 : 1), kvw = s->n_kv_head * hd;
-    const float *sinks = j->op->n ? mfi_cpu_vector(cpu, j->op->w[0]) : NULL;
-    const mfi_layer_state *st = &cpu->p->state[j->op->layer];
-    float scale = s->attn_scale;
-    for (uint32_t u = worker; u < j->n_rows * s->n_head; u += n_workers) {
-        uint32_t t = u / s->n_head, h = u % s->n_head;
-        uint32_t kv_head = h / (s->n_head / s->n_kv_head);
-        const float *kv = mfi_step_seq(j->step, t)->mem[j->op->layer].kv;
-        const float *q = mfi_cpu_row(cpu, j->op->src[0], t) + (size_t)h * stride;
-        float *out = mfi_cpu_row(cpu, j->op->dst[0], t) + (size_t)h * hd;
-        /* What the token sees ends with itself. */
-        uint32_t end = mfi_step_pos(j->step, t) + 1,
-                 n_kv = st->window ? MFI_MIN(end, st->window) : end;
-        uint32_t ring = st->kv_ring ? st->kv_ring : end;
-        cpu->k->attend_ring(q, kv + (size_t)kv_head * hd, 2 * (size_t)kvw,
-                            kv + kvw + (size_t)kv_head * hd, 2 * (size_t)kvw, (end - n_kv) % ring,
-                            n_kv, ring, hd, hd, scale, sinks ? sinks[h] : -INFINITY, out);
-        if (s->attn_gate)
-            cpu->k->sigmoid_mul(out, q + hd, hd);
-    }
+    const mfi_shape *s = &j->cpu->p->shape;
+    mfi_cpu_attn_deal(j, s->n_head / s->n_kv_head, s->n_kv_head, worker, n_workers, attn_unit);
 }
 
 void mfi_cpu_attn(const mfi_cpu_job *job)

@@ -1,6 +1,5 @@
-/* Products with transposed rows, and attention of several heads over one cache, in plain C: what
- * multi-head latent attention needs. Called through the kernel table on any thread; each call works
- * on one head, or on a few heads of one token. Nothing is allocated. */
+/* Products with transposed rows, in plain C: what multi-head latent attention needs. Called through
+ * the kernel table on any thread; each call works on one head. Nothing is allocated. */
 #include "kernels/ref/ref.h"
 
 #include <string.h>
@@ -27,12 +26,4 @@ void mfi_ref_matmul_t(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_t
             }
         }
     }
-}
-
-void mfi_ref_attend_shared(const float *q, size_t ldq, uint32_t n_q, const float *k, size_t ldk,
-                           const float *v, size_t ldv, uint32_t n_kv, uint32_t dim, uint32_t dim_v,
-                           float scale, float *out, size_t ldo)
-{
-    for (uint32_t i = 0; i < n_q; i++)
-        mfi_ref_attend(q + i * ldq, k, ldk, v, ldv, n_kv, dim, dim_v, scale, out + i * ldo);
 }

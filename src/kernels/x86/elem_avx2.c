@@ -153,8 +153,7 @@ void mfi_avx2_quantize_q8(const float *x, uint32_t n, const mfi_q8 *to)
     .matmul_t = mfi_avx2_matmul_t, .quantize_q8 = mfi_avx2_quantize_q8,                            \
     .get_row = mfi_ref_get_row, ELEM_ENTRIES, .silu_mul = mfi_avx2_silu_mul,                       \
     .glu_clamped = mfi_avx2_glu_clamped, .sigmoid_mul = mfi_avx2_sigmoid_mul,                      \
-    .attend = mfi_avx2_attend, .attend_shared = mfi_avx2_attend_shared,                            \
-    .attend_ring = mfi_avx2_attend_ring, .conv_silu = mfi_avx2_conv_silu,                          \
+    .attend = mfi_avx2_attend, .store_row = mfi_avx2_store_row, .conv_silu = mfi_avx2_conv_silu,   \
     .gdn_step = mfi_avx2_gdn_step, .route = mfi_ref_route
 
 const mfi_kernels mfi_avx2_kernels = {

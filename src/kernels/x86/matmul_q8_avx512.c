@@ -100,9 +100,9 @@ PANEL_INLINE void panel_store(float *p, uint32_t n, panel_f v)
     _mm512_mask_storeu_ps(p, (__mmask16)(0xffff >> (16 - n)), (__m512)v);
 }
 
-#include "kernels/x86/panel_tmpl.h"
+#include "kernels/panel_tmpl.h"
 
-#include "kernels/x86/int_tmpl.h"
+#include "kernels/int_tmpl.h"
 
 void mfi_avx512_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                           uint32_t row0, uint32_t row1)

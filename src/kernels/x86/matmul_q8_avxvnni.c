@@ -20,9 +20,9 @@ PANEL_INLINE panel_i panel_dot2(panel_i sum, uint32_t a, uint32_t b)
                                             _mm256_set1_epi32((int)b));
 }
 
-#include "kernels/x86/panel_tmpl.h"
+#include "kernels/panel_tmpl.h"
 
-#include "kernels/x86/int_tmpl.h"
+#include "kernels/int_tmpl.h"
 
 void mfi_avxvnni_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,
                            uint32_t row0, uint32_t row1)

@@ -28,16 +28,11 @@ void mfi_avx2_silu_mul(const float *gate, const float *up, uint32_t n, float *y)
 void mfi_avx2_glu_clamped(const float *gate, const float *up, float alpha, float limit, uint32_t n,
                           float *y);
 void mfi_avx2_sigmoid_mul(float *y, const float *g, uint32_t n);
-void mfi_avx2_attend(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
-                     uint32_t n_kv, uint32_t dim, uint32_t dim_v, float scale, float *out);
+void mfi_avx2_attend(const mfi_attn *a);
+void mfi_avx512_attend(const mfi_attn *a);
+void mfi_avx2_store_row(const float *x, uint32_t n, mfi_qtype type, void *row);
 void mfi_avx2_matmul_t(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                        size_t ldy, uint32_t row0, uint32_t n_rows);
-void mfi_avx2_attend_shared(const float *q, size_t ldq, uint32_t n_q, const float *k, size_t ldk,
-                            const float *v, size_t ldv, uint32_t n_kv, uint32_t dim, uint32_t dim_v,
-                            float scale, float *out, size_t ldo);
-void mfi_avx2_attend_ring(const float *q, const float *k, size_t ldk, const float *v, size_t ldv,
-                          uint32_t first, uint32_t n_kv, uint32_t ring, uint32_t dim,
-                          uint32_t dim_v, float scale, float sink, float *out);
 void mfi_avx2_conv_silu(float *state, const float *w, const float *x, uint32_t n_ch,
                         uint32_t kernel, uint32_t c0, uint32_t c1, float *y);
 void mfi_avx2_gdn_step(float *s, const float *q, const float *k, const float *v, float g,

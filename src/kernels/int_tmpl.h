@@ -1,14 +1,20 @@
 /* Products of panels (panel_tmpl.h) with 8-bit activations: the driver and the tiles of the integer
- * products, written once. The including file defines, beside what that
- * template wants,
+ * products, written once. The including file defines, beside what that template wants,
  *   panel_dot2(sum, a, b)            sum + the products of two 16-bit numbers
  *   panel_fma(a, b, sum)
  *   panel_load(p, n), panel_store(p, n, v)  the first n floats at p
  *   PANEL_TOKS                       tokens of the largest tile: 4 or 8
  *   PANEL_SIGNED                     128 if wide codes are stored less 128, else 0
+ * Where one instruction multiplies two rows with two tokens it also defines
+ *   PANEL_PAIRS
+ *   panel_join(a, b, pair)           two tokens' sums as that instruction has them
+ *   panel_part_pair(pair, dot)       and back
+ *   panel_mmla(pair, w0, w1, x0, x1) adds the products of eight columns: two words of codes, and
+ *                                    where each token's activations stand
+ *
  * Every shape of tile does the same to each output, in the order told in int_form.h. */
-#ifndef MFI_KERNELS_X86_INT_TMPL_H
-#define MFI_KERNELS_X86_INT_TMPL_H
+#ifndef MFI_KERNELS_INT_TMPL_H
+#define MFI_KERNELS_INT_TMPL_H
 
 /* Bytes of PANEL_STEP columns of a row in a plane, at most: q8_0 and MLX 8 bits. */
 #define SPARE_BYTES 288
@@ -48,6 +54,27 @@ PANEL_INLINE int32_t code_sum(const int_step *s, size_t t, uint32_t sub, const b
     return fine ? 255 * s->h[at] + s->h_lo[at] : s->h[at];
 }
 
+#ifdef PANEL_PAIRS
+/* An even number of tokens, two by two. */
+PANEL_INLINE void int_pairs(const int_step *s, const panel_u *codes, const uint32_t n_words,
+                            const uint32_t n_t, const int8_t *q, panel_i dot[])
+{
+    panel_i pair[PANEL_TOKS];
+#pragma GCC unroll 12
+    for (uint32_t t = 0; t < n_t; t += 2)
+        panel_join(dot[t], dot[t + 1], pair + t);
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < n_words; i += 2)
+#pragma GCC unroll 12
+        for (uint32_t t = 0; t < n_t; t += 2)
+            panel_mmla(pair + t, codes[i], codes[i + 1], q + t * s->cols + 4 * i,
+                       q + (t + 1) * s->cols + 4 * i);
+#pragma GCC unroll 12
+    for (uint32_t t = 0; t < n_t; t += 2)
+        panel_part_pair(pair + t, dot + t);
+}
+#endif
+
 /* Codes times one plane of the activations, less the offset's part. */
 PANEL_INLINE void int_plane(const int_step *s, const uint32_t b, const uint32_t part,
                             const tile_kind k, const int8_t *q, const int16_t *h, panel_i dot[])
@@ -60,6 +87,12 @@ PANEL_INLINE void int_plane(const int_step *s, const uint32_t b, const uint32_t 
     for (uint32_t t = 0; t < k.n_t; t++)
         if (k.corr)
             dot[t] = panel_dot2(dot[t], pair, word_at(h + t * 2 * s->n_blocks + 2 * b));
+#ifdef PANEL_PAIRS
+    if (k.n_t > 1) {
+        int_pairs(s, codes, n_words, k.n_t, q + 32 * b + 16 * part, dot);
+        return;
+    }
+#endif
 #pragma GCC unroll 8
     for (uint32_t i = 0; i < n_words; i++) {
         const panel_u w = codes[i];

@@ -11,8 +11,8 @@
  *   panel_dot4(sum, codes, x, wide)  sum + the products of four codes and four activations
  *   PANEL_FLIP                xor of bytes whose codes are wide (int_form.h)
  * What is computed is what mfi_int_unpack gives, to the bit. */
-#ifndef MFI_KERNELS_X86_PANEL_TMPL_H
-#define MFI_KERNELS_X86_PANEL_TMPL_H
+#ifndef MFI_KERNELS_PANEL_TMPL_H
+#define MFI_KERNELS_PANEL_TMPL_H
 
 #include <string.h>
 

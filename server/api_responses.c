@@ -1,0 +1,336 @@
+/* POST /v1/responses, OpenAI's newer protocol, without what needs a store: every request carries
+ * its whole conversation. Reading a request is the desk's, writing answers the engine's thread's;
+ * requests are read in responses_input.c. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "responses.h"
+#include "say.h"
+
+/* ---- items: the parts of an answer ---- */
+
+typedef enum kind { REASONING, MESSAGE, CALL } kind;
+
+static const char *const prefixes[] = {"rs", "msg", "fc"};
+
+static void put_id(const srv_job *job, kind k, uint32_t index, mfi_buf *out)
+{
+    mfi_buf_fmt(out, "\"id\":\"%s_%s%u\"", prefixes[k], job->id + strlen("resp_"), index);
+}
+
+static void put_text_part(const char *type, const mfi_buf *text, size_t from, mfi_buf *out)
+{
+    mfi_buf_fmt(out, "{\"type\":\"%s\",\"text\":", type);
+    srv_put_text(text, from, out);
+    mfi_buf_str(out,
+                strcmp(type, "output_text") == 0 ? ",\"annotations\":[],\"logprobs\":[]}" : "}");
+}
+
+/* An item with its text from `from` on; empty: as it begins. */
+static void put_item(const srv_job *job, const srv_choice *c, kind k, uint32_t index, size_t from,
+                     const srv_call *call, bool empty, mfi_buf *out)
+{
+    const char *status = empty                                       ? "in_progress"
+                         : c->done && c->finish == SRV_FINISH_LENGTH ? "incomplete"
+                                                                     : "completed";
+    mfi_buf_str(out, "{");
+    put_id(job, k, index, out);
+    if (k == REASONING) {
+        mfi_buf_str(out, ",\"type\":\"reasoning\",\"summary\":[],\"content\":[");
+        if (!empty)
+            put_text_part("reasoning_text", &c->reasoning, from, out);
+        mfi_buf_str(out, "]");
+    } else if (k == MESSAGE) {
+        mfi_buf_str(out, ",\"type\":\"message\",\"role\":\"assistant\",\"content\":[");
+        if (!empty)
+            put_text_part("output_text", &c->text, from, out);
+        mfi_buf_str(out, "]");
+    } else {
+        mfi_buf_str(out, ",\"type\":\"function_call\",\"call_id\":");
+        srv_put_text(&call->id, 0, out);
+        mfi_buf_str(out, ",\"name\":");
+        srv_put_text(&call->name, 0, out);
+        mfi_buf_str(out, ",\"arguments\":");
+        if (empty)
+            mfi_buf_str(out, "\"\"");
+        else
+            srv_put_text(&call->arguments, 0, out);
+        status = empty ? "in_progress" : "completed";
+    }
+    mfi_buf_fmt(out, ",\"status\":\"%s\"}", status);
+}
+
+/* ---- the response ---- */
+
+static void put_usage(const srv_job *job, mfi_buf *out)
+{
+    size_t prompt = srv_prompt_tokens(job), answer = srv_answer_tokens(job);
+    mfi_buf_fmt(out,
+                "\"usage\":{\"input_tokens\":%zu,\"input_tokens_details\":{\"cached_tokens\":%zu},"
+                "\"output_tokens\":%zu,\"output_tokens_details\":{\"reasoning_tokens\":%zu},"
+                "\"total_tokens\":%zu}",
+                prompt, srv_cached_tokens(job), answer, srv_reasoning_tokens(job), prompt + answer);
+}
+
+static void put_response(const srv_job *job, const char *status, const mfi_buf *items,
+                         const char *error, mfi_buf *out)
+{
+    const srv_server *server = job->server;
+    const srv_responses *r = job->protocol_data;
+    bool cut = strcmp(status, "incomplete") == 0, begun = strcmp(status, "in_progress") == 0;
+    mfi_buf_fmt(out, "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\"",
+                job->id, (long long)job->created_s, status);
+    mfi_buf_fmt(out, ",\"background\":false,\"error\":%s%s%s",
+                error ? "{\"code\":\"server_error\",\"message\":" : "null", error ? error : "",
+                error ? "}" : "");
+    mfi_buf_fmt(out, ",\"incomplete_details\":%s,\"instructions\":null,\"max_output_tokens\":",
+                cut ? "{\"reason\":\"max_output_tokens\"}" : "null");
+    if (job->max_tokens >= 0)
+        mfi_buf_fmt(out, "%lld", (long long)job->max_tokens);
+    else
+        mfi_buf_str(out, "null");
+    mfi_buf_str(out, ",\"model\":");
+    mfi_json_put_str(out, server->model, strlen(server->model));
+    mfi_buf_fmt(out,
+                ",\"output\":[%s],\"parallel_tool_calls\":true,\"previous_response_id\":null,"
+                "\"reasoning\":{\"effort\":null,\"summary\":null},\"store\":false,\"temperature\":",
+                items->data ? items->data : "");
+    mfi_json_put_f64(out, (double)job->sampling.temperature);
+    mfi_buf_str(out, ",\"text\":{\"format\":{\"type\":\"text\"}},\"tool_choice\":");
+    mfi_buf_fmt(out, "\"%s\",\"tools\":[],\"top_p\":", r->tool_choice);
+    mfi_json_put_f64(out, (double)job->sampling.top_p);
+    mfi_buf_str(out, ",\"truncation\":\"disabled\",\"user\":null,\"metadata\":{},");
+    if (begun)
+        mfi_buf_str(out, "\"usage\":null}");
+    else {
+        put_usage(job, out);
+        mfi_buf_str(out, ",");
+        srv_put_timings(job, out);
+        mfi_buf_str(out, "}");
+    }
+}
+
+/* ---- streams ---- */
+
+static void event_begin(srv_job *job, const char *name, mfi_buf *out)
+{
+    srv_responses *r = job->protocol_data;
+    mfi_buf_fmt(out, "{\"type\":\"%s\",\"sequence_number\":%llu", name,
+                (unsigned long long)r->sequence++);
+}
+
+static void event_end(srv_job *job, const char *name, mfi_buf *out)
+{
+    mfi_buf_str(out, "}");
+    srv_send(job, name, out);
+}
+
+static void send_response(srv_job *job, const char *name, const char *status, const char *error)
+{
+    const srv_responses *r = job->protocol_data;
+    mfi_buf out = {0};
+    event_begin(job, name, &out);
+    mfi_buf_str(&out, ",\"response\":");
+    put_response(job, status, &r->items, error, &out);
+    event_end(job, name, &out);
+}
+
+static void send_item(srv_job *job, srv_choice *c, const char *name, kind k, const srv_call *call,
+                      bool empty)
+{
+    srv_responses *r = job->protocol_data;
+    mfi_buf out = {0}, item = {0};
+    uint32_t index = c->n_blocks - 1;
+    put_item(job, c, k, index, c->block_from, call, empty, &item);
+    event_begin(job, name, &out);
+    mfi_buf_fmt(&out, ",\"output_index\":%u,\"item\":%s", index, item.data ? item.data : "null");
+    out.failed |= item.failed;
+    event_end(job, name, &out);
+    if (!empty) {
+        mfi_buf_str(&r->items, r->items.len ? "," : "");
+        mfi_buf_append(&r->items, item.data, item.len);
+    }
+    mfi_buf_free(&item);
+}
+
+/* ...,"item_id":...,"output_index":...,"content_index":0 */
+static void part_begin(srv_job *job, const srv_choice *c, const char *name, kind k, mfi_buf *out)
+{
+    event_begin(job, name, out);
+    mfi_buf_fmt(out, ",\"item_id\":\"%s_%s%u\",\"output_index\":%u", prefixes[k],
+                job->id + strlen("resp_"), c->n_blocks - 1, c->n_blocks - 1);
+    if (k != CALL)
+        mfi_buf_str(out, ",\"content_index\":0");
+}
+
+static const char *part_type(kind k)
+{
+    return k == MESSAGE ? "output_text" : "reasoning_text";
+}
+
+static void send_part(srv_job *job, srv_choice *c, const char *name, kind k, bool empty)
+{
+    const mfi_buf none = {0};
+    const mfi_buf *text = k == MESSAGE ? &c->text : &c->reasoning;
+    mfi_buf out = {0};
+    part_begin(job, c, name, k, &out);
+    mfi_buf_str(&out, ",\"part\":");
+    put_text_part(part_type(k), empty ? &none : text, empty ? 0 : c->block_from, &out);
+    event_end(job, name, &out);
+}
+
+static void send_text(srv_job *job, srv_choice *c, const char *name, kind k, const char *member,
+                      size_t from)
+{
+    mfi_buf out = {0};
+    part_begin(job, c, name, k, &out);
+    mfi_buf_fmt(&out, ",\"%s\":", member);
+    srv_put_text(k == MESSAGE ? &c->text : &c->reasoning, from, &out);
+    if (k == MESSAGE)
+        mfi_buf_str(&out, ",\"logprobs\":[]");
+    event_end(job, name, &out);
+}
+
+static void close_item(srv_job *job, srv_choice *c)
+{
+    if (c->open_block < 0)
+        return;
+    kind k = (kind)c->open_block;
+    send_text(job, c, k == MESSAGE ? "response.output_text.done" : "response.reasoning_text.done",
+              k, "text", c->block_from);
+    send_part(job, c, "response.content_part.done", k, false);
+    send_item(job, c, "response.output_item.done", k, NULL, false);
+    c->open_block = -1;
+}
+
+static void send_more(srv_job *job, srv_choice *c, kind k, const mfi_buf *text, size_t *sent)
+{
+    if (text->len == *sent)
+        return;
+    if (c->open_block != (int)k) {
+        close_item(job, c);
+        c->n_blocks++;
+        c->open_block = (int)k;
+        c->block_from = *sent;
+        send_item(job, c, "response.output_item.added", k, NULL, true);
+        send_part(job, c, "response.content_part.added", k, true);
+    }
+    send_text(job, c, k == MESSAGE ? "response.output_text.delta" : "response.reasoning_text.delta",
+              k, "delta", *sent);
+    *sent = text->len;
+}
+
+static void send_arguments(srv_job *job, srv_choice *c, const srv_call *call, const char *name,
+                           const char *member)
+{
+    mfi_buf out = {0};
+    part_begin(job, c, name, CALL, &out);
+    mfi_buf_fmt(&out, ",\"%s\":", member);
+    srv_put_text(&call->arguments, 0, &out);
+    if (strcmp(member, "arguments") == 0) {
+        mfi_buf_str(&out, ",\"name\":");
+        srv_put_text(&call->name, 0, &out);
+    }
+    event_end(job, name, &out);
+}
+
+static void send_call(srv_job *job, srv_choice *c, srv_call *call)
+{
+    close_item(job, c);
+    if (!call->id.len)
+        mfi_buf_fmt(&call->id, "call_%.16s%zu", job->id + strlen("resp_"), c->calls_sent);
+    c->n_blocks++;
+    send_item(job, c, "response.output_item.added", CALL, call, true);
+    send_arguments(job, c, call, "response.function_call_arguments.delta", "delta");
+    send_arguments(job, c, call, "response.function_call_arguments.done", "arguments");
+    send_item(job, c, "response.output_item.done", CALL, call, false);
+}
+
+static void delta(srv_job *job, srv_choice *c)
+{
+    if (!c->begun_sent) {
+        c->begun_sent = true;
+        send_response(job, "response.created", "in_progress", NULL);
+        send_response(job, "response.in_progress", "in_progress", NULL);
+    }
+    send_more(job, c, REASONING, &c->reasoning, &c->reasoning_sent);
+    send_more(job, c, MESSAGE, &c->text, &c->text_sent);
+    for (; c->calls_sent < c->n_calls && c->calls[c->calls_sent].whole; c->calls_sent++)
+        send_call(job, c, &c->calls[c->calls_sent]);
+}
+
+static void choice_end(srv_job *job, srv_choice *c)
+{
+    delta(job, c);
+    close_item(job, c);
+}
+
+static void end(srv_job *job)
+{
+    srv_responses *r = job->protocol_data;
+    const srv_choice *c = &job->choices[0];
+    bool cut = c->finish == SRV_FINISH_LENGTH;
+    const char *status = cut ? "incomplete" : "completed";
+    mfi_buf out = {0};
+    if (job->stream) {
+        send_response(job, cut ? "response.incomplete" : "response.completed", status, NULL);
+        srv_stream_end(job->x);
+    } else {
+        uint32_t n = 0;
+        if (c->reasoning.len)
+            put_item(job, c, REASONING, n++, 0, NULL, false, &r->items);
+        if (c->text.len || !c->n_calls) {
+            mfi_buf_str(&r->items, n ? "," : "");
+            put_item(job, c, MESSAGE, n++, 0, NULL, false, &r->items);
+        }
+        for (size_t i = 0; i < c->n_calls; i++) {
+            mfi_buf_str(&r->items, n ? "," : "");
+            put_item(job, c, CALL, n++, 0, &c->calls[i], false, &r->items);
+        }
+        put_response(job, status, &r->items, NULL, &out);
+        out.failed |= r->items.failed;
+        srv_reply_buf(job->x, 200, SRV_JSON, &out);
+    }
+}
+
+static void stream_error(srv_job *job, const char *message)
+{
+    mfi_buf text = {0};
+    mfi_json_put_str(&text, message, strlen(message));
+    send_response(job, "response.failed", "failed", text.data ? text.data : "null");
+    mfi_buf_free(&text);
+    srv_stream_end(job->x);
+}
+
+static const srv_protocol protocol = {delta, choice_end, end, stream_error};
+
+static void free_data(void *data)
+{
+    srv_responses *r = data;
+    mfi_buf_free(&r->items);
+    free(r);
+}
+
+void srv_responses_route(srv_server *server, srv_exchange *x, const mfi_json *body)
+{
+    srv_fields f = {.x = x, .body = body};
+    srv_chat chat = {0};
+    srv_job *job = srv_job_new(x, server, "resp_");
+    srv_responses *r = job ? calloc(1, sizeof *r) : NULL;
+    if (!r) {
+        srv_job_free(job);
+        srv_reply_error(x, 500, NULL, NULL, "out of memory");
+        return;
+    }
+    r->tool_choice = "auto";
+    job->protocol = &protocol;
+    job->protocol_data = r;
+    job->free_data = free_data;
+    bool ok =
+        srv_responses_read(&f, server, job, &chat, r) && srv_chat_prompt(&f, server, job, &chat);
+    srv_chat_free(&chat);
+    if (ok)
+        srv_submit(server, job);
+    else
+        srv_job_free(job);
+}

@@ -1,0 +1,57 @@
+/* Conversations of requests: from the protocols' messages and tools to a prompt. */
+#ifndef SRV_CHAT_H
+#define SRV_CHAT_H
+
+#include "fields.h"
+
+typedef enum srv_tool_choice {
+    SRV_TOOLS_AUTO,
+    SRV_TOOLS_NONE,
+    SRV_TOOLS_REQUIRED, /* some call */
+    SRV_TOOLS_NAMED     /* a call of chat.tool_name */
+} srv_tool_choice;
+
+/* What a template gets. The parts are JSON text, made by the protocols. */
+typedef struct srv_chat {
+    mfi_buf messages; /* objects, with commas between them */
+    mfi_buf tools;    /* the same: {"type":"function","function":{...}} */
+    mfi_buf vars;     /* further variables, each after a comma: ,"name":value */
+    size_t n_messages, n_tools;
+    srv_tool_choice tool_choice;
+    mfi_buf tool_name;
+    mfi_buf strict_calls, loose_calls; /* schemas of calls, with commas between them */
+    bool strict;                       /* some tool wants its schema kept to */
+    mfi_buf prefill;                   /* how the answer begins */
+    bool has_prefill;
+} srv_chat;
+
+void srv_chat_free(srv_chat *chat);
+
+/* A message whose content is given as text; what follows the content (,"tool_calls":...) comes from
+ * the caller, who closes the object with srv_chat_message_end. */
+void srv_chat_message(srv_chat *chat, const char *role, const char *content, size_t len);
+void srv_chat_message_end(srv_chat *chat);
+
+/* The text of a content: a string, or an array of parts with text. NULL member: "". Refuses what is
+ * no text. */
+bool srv_content_text(srv_fields *f, const mfi_json *content, const char *param, mfi_buf *out);
+
+/* {"id":...,"type":"function","function":{...}}; arguments: JSON text or any value. */
+void srv_put_call(mfi_buf *out, const char *id, const char *name, const mfi_json *arguments);
+
+/* A function that can be called. schema may be NULL. */
+bool srv_chat_tool(srv_fields *f, srv_chat *chat, const char *name, const char *description,
+                   const mfi_json *schema, bool strict);
+
+/* OpenAI's messages. */
+bool srv_chat_openai_messages(srv_fields *f, srv_chat *chat);
+/* reasoning_effort, chat_template_kwargs. */
+bool srv_chat_vars(srv_fields *f, srv_chat *chat, const char *effort);
+
+/* Renders and encodes into the job as its prompt, with the grammar of calls where they are forced.
+ */
+bool srv_chat_prompt(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat);
+/* The text alone, for /apply-template. */
+bool srv_chat_render(srv_fields *f, srv_server *server, srv_chat *chat, mf_rendering *rendering);
+
+#endif

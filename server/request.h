@@ -1,0 +1,64 @@
+/* One HTTP/1.x request, parsed as it arrives.
+ *
+ * llhttp reads the syntax; what it lets through and a server behind a proxy must not (folded header
+ * lines, bare newlines, several Host headers, codings other than chunked, ...) is refused here.
+ * Bounded in every part. */
+#ifndef SRV_REQUEST_H
+#define SRV_REQUEST_H
+
+#include <llhttp.h>
+
+#include "base/buf.h"
+#include "base/limits.h"
+
+typedef struct srv_header {
+    size_t name, value; /* offsets in srv_request.head, NUL-terminated; the name in lower case */
+} srv_header;
+
+typedef struct srv_request {
+    char method[16];
+    mfi_buf head; /* target, names, values */
+    srv_header headers[MFI_MAX_HTTP_HEADERS];
+    size_t n_headers;
+    mfi_buf path, query, host; /* host: of the Host header, or of an absolute target */
+    mfi_buf body;
+    bool http_1_0, keep_alive;
+} srv_request;
+
+/* The value of the header, "" if there is none; the first of several. */
+const char *srv_request_header(const srv_request *request, const char *name);
+bool srv_request_has(const srv_request *request, const char *name);
+void srv_request_free(srv_request *request);
+
+typedef enum srv_parse_state {
+    SRV_PARSE_HEAD, /* wants more; nothing has come yet if !begun */
+    SRV_PARSE_BODY,
+    SRV_PARSE_DONE,
+    SRV_PARSE_FAILED
+} srv_parse_state;
+
+typedef struct srv_parser {
+    llhttp_t http;
+    srv_request request;
+    srv_parse_state state;
+    uint64_t body_max;
+    bool begun;          /* a byte of the request has come */
+    bool wants_continue; /* the client waits for "100 Continue" */
+    int fail_status;     /* of a failed one: HTTP status and what to tell */
+    const char *fail_text;
+    /* private */
+    uint32_t head_bytes, extra_bytes;
+    char tail[3]; /* the last bytes of the head so far */
+    bool in_name, head_over;
+} srv_parser;
+
+void srv_parser_init(srv_parser *parser, uint64_t body_max);
+/* Takes bytes up to the end of the request and returns how many it took. */
+size_t srv_parser_feed(srv_parser *parser, const char *bytes, size_t len);
+/* Ready for the next request; what of the last one wasn't taken over is released. */
+void srv_parser_reset(srv_parser *parser);
+
+/* Decodes %XX into out; false for broken escapes and NUL. */
+bool srv_percent_decode(const char *text, size_t len, mfi_buf *out);
+
+#endif

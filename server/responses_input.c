@@ -1,0 +1,223 @@
+/* Requests of /v1/responses: items into messages; see responses.h. On the desk's thread. */
+#include <string.h>
+
+#include "responses.h"
+
+/* An assistant's turn, which comes as several items. */
+typedef struct turn {
+    mfi_buf text, reasoning, calls;
+    bool open;
+} turn;
+
+static const char *text_of(const mfi_buf *buf)
+{
+    return buf->data ? buf->data : "";
+}
+
+static const char *string(const mfi_json *object, const char *name)
+{
+    return mfi_json_str(mfi_json_get(object, name), NULL);
+}
+
+static void close_turn(srv_chat *chat, turn *t)
+{
+    if (t->open) {
+        srv_chat_message(chat, "assistant", text_of(&t->text), t->text.len);
+        if (t->reasoning.len) {
+            mfi_buf_str(&chat->messages, ",\"reasoning_content\":");
+            mfi_json_put_str(&chat->messages, t->reasoning.data, t->reasoning.len);
+        }
+        if (t->calls.len)
+            mfi_buf_fmt(&chat->messages, ",\"tool_calls\":[%s]", t->calls.data);
+        srv_chat_message_end(chat);
+    }
+    chat->messages.failed |= t->text.failed || t->reasoning.failed || t->calls.failed;
+    mfi_buf_free(&t->text);
+    mfi_buf_free(&t->reasoning);
+    mfi_buf_free(&t->calls);
+    *t = (turn){.open = false};
+}
+
+static bool put_message(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *item)
+{
+    const char *role = string(item, "role");
+    mfi_buf text = {0};
+    if (!role || (strcmp(role, "user") && strcmp(role, "assistant") && strcmp(role, "system") &&
+                  strcmp(role, "developer")))
+        return srv_refuse(f, "input",
+                          "input: a role is none of user, assistant, system and developer");
+    bool ok = srv_content_text(f, mfi_json_get(item, "content"), "input", &text);
+    if (ok && strcmp(role, "assistant") == 0) {
+        if (t->text.len || t->calls.len)
+            close_turn(chat, t);
+        mfi_buf_append(&t->text, text_of(&text), text.len);
+        t->open = true;
+    } else if (ok) {
+        close_turn(chat, t);
+        srv_chat_message(chat, strcmp(role, "developer") == 0 ? "system" : role, text_of(&text),
+                         text.len);
+        srv_chat_message_end(chat);
+    }
+    chat->messages.failed |= text.failed;
+    mfi_buf_free(&text);
+    return ok;
+}
+
+static bool put_result(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *item)
+{
+    const char *id = string(item, "call_id");
+    mfi_buf text = {0};
+    close_turn(chat, t);
+    bool ok = id || srv_refuse(f, "input", "input: a function_call_output has no call_id");
+    ok = ok && srv_content_text(f, mfi_json_get(item, "output"), "input", &text);
+    if (ok) {
+        srv_chat_message(chat, "tool", text_of(&text), text.len);
+        mfi_buf_str(&chat->messages, ",\"tool_call_id\":");
+        mfi_json_put_str(&chat->messages, id, strlen(id));
+        srv_chat_message_end(chat);
+    }
+    chat->messages.failed |= text.failed;
+    mfi_buf_free(&text);
+    return ok;
+}
+
+static void put_reasoning(turn *t, const mfi_json *item)
+{
+    const mfi_json *content = mfi_json_get(item, "content");
+    for (size_t i = 0; i < mfi_json_len(content); i++) {
+        const char *text = string(mfi_json_at(content, i), "text");
+        if (text)
+            mfi_buf_str(&t->reasoning, text);
+    }
+}
+
+/* Items of kinds that this server doesn't make are ignored. */
+static bool put_item(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *item)
+{
+    const char *type = string(item, "type");
+    if (!type || strcmp(type, "message") == 0)
+        return put_message(f, chat, t, item);
+    if (strcmp(type, "function_call_output") == 0)
+        return put_result(f, chat, t, item);
+    if (strcmp(type, "reasoning") == 0) {
+        if (t->text.len || t->calls.len)
+            close_turn(chat, t);
+        put_reasoning(t, item);
+    } else if (strcmp(type, "function_call") == 0) {
+        const char *id = string(item, "call_id"), *name = string(item, "name");
+        if (!name)
+            return srv_refuse(f, "input", "input: a function_call has no name");
+        mfi_buf_str(&t->calls, t->calls.len ? "," : "");
+        srv_put_call(&t->calls, id ? id : "", name, mfi_json_get(item, "arguments"));
+        t->open = true;
+    } else if (strcmp(type, "item_reference") == 0) {
+        return srv_refuse(f, "input", "input: nothing is stored that an item could refer to");
+    }
+    return true;
+}
+
+static bool take_input(srv_fields *f, srv_chat *chat)
+{
+    const mfi_json *input = mfi_json_get(f->body, "input");
+    size_t len;
+    const char *text = mfi_json_str(input, &len);
+    const char *instructions = srv_field_str(f, "instructions", NULL);
+    turn t = {.open = false};
+    bool ok = !f->refused;
+    if (instructions && *instructions) {
+        srv_chat_message(chat, "system", instructions, strlen(instructions));
+        srv_chat_message_end(chat);
+    }
+    if (text) {
+        srv_chat_message(chat, "user", text, len);
+        srv_chat_message_end(chat);
+        return ok;
+    }
+    if (!mfi_json_len(input))
+        return srv_refuse(f, "input", "input: neither a text nor a list of items");
+    for (size_t i = 0; ok && i < mfi_json_len(input); i++)
+        ok = put_item(f, chat, &t, mfi_json_at(input, i));
+    close_turn(chat, &t);
+    return ok;
+}
+
+static bool take_tool_choice(srv_fields *f, srv_chat *chat, srv_responses *r)
+{
+    const mfi_json *v = mfi_json_get(f->body, "tool_choice");
+    const char *word = mfi_json_str(v, NULL), *type = string(v, "type");
+    const char *name = string(v, "name");
+    if (word && strcmp(word, "none") == 0) {
+        chat->tool_choice = SRV_TOOLS_NONE;
+        r->tool_choice = "none";
+    } else if (word && strcmp(word, "required") == 0) {
+        chat->tool_choice = SRV_TOOLS_REQUIRED;
+        r->tool_choice = "required";
+    } else if (type && strcmp(type, "function") == 0 && name) {
+        chat->tool_choice = SRV_TOOLS_NAMED;
+        r->tool_choice = "required";
+        mfi_buf_str(&chat->tool_name, name);
+    } else if (word
+                   ? strcmp(word, "auto") != 0
+                   : mfi_json_typeof(v) != MFI_JSON_NULL && mfi_json_typeof(v) != MFI_JSON_OBJECT) {
+        return srv_refuse(f, "tool_choice",
+                          "tool_choice: none of none, auto, required and a named function");
+    }
+    return true;
+}
+
+static bool take_tools(srv_fields *f, srv_chat *chat, srv_responses *r)
+{
+    if (!take_tool_choice(f, chat, r))
+        return false;
+    const mfi_json *list = srv_field(f, "tools", MFI_JSON_ARRAY);
+    for (size_t i = 0; i < mfi_json_len(list); i++) {
+        const mfi_json *tool = mfi_json_at(list, i);
+        const char *type = string(tool, "type");
+        bool strict = false;
+        if (!type || strcmp(type, "function") != 0)
+            continue;
+        mfi_json_bool(mfi_json_get(tool, "strict"), &strict);
+        if (!srv_chat_tool(f, chat, string(tool, "name"), string(tool, "description"),
+                           mfi_json_get(tool, "parameters"), strict))
+            return false;
+    }
+    return !f->refused;
+}
+
+static bool take_format(srv_fields *f, srv_job *job)
+{
+    const mfi_json *text = srv_field(f, "text", MFI_JSON_OBJECT);
+    const mfi_json *format = mfi_json_get(text, "format");
+    const mfi_json *schema = mfi_json_get(format, "schema");
+    const char *type = string(format, "type");
+    mfi_json *any = NULL;
+    if (f->refused || !type || strcmp(type, "text") == 0)
+        return !f->refused;
+    bool object = strcmp(type, "json_object") == 0;
+    if (!object && (strcmp(type, "json_schema") != 0 || !schema))
+        return srv_refuse(f, "text",
+                          "text: its format is none of text, json_object and json_schema "
+                          "with a schema");
+    if (object && mfi_json_parse("{\"type\":\"object\"}", 17, "schema", &any, NULL) == MF_OK)
+        schema = any;
+    bool ok = srv_take_schema(f, job, schema, "text");
+    mfi_json_free(&any);
+    return ok;
+}
+
+bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat,
+                        srv_responses *r)
+{
+    const char *effort = string(mfi_json_get(f->body, "reasoning"), "effort");
+    bool background = false;
+    if (srv_field_str(f, "previous_response_id", NULL))
+        return srv_refuse(f, "previous_response_id",
+                          "nothing is stored: send the whole conversation as input");
+    if (srv_field_bool(f, "background", &background) && background)
+        return srv_refuse(f, "background", "nothing is stored: answers can't be fetched later");
+    srv_field_bool(f, "stream", &job->stream);
+    srv_field_i64(f, "max_output_tokens", 1, INT64_MAX, &job->max_tokens);
+    return !f->refused && srv_take_sampling(f, server, job) && srv_take_stop(f, job, "stop") &&
+           take_format(f, job) && take_tools(f, chat, r) && take_input(f, chat) &&
+           srv_chat_vars(f, chat, effort);
+}

@@ -1,0 +1,35 @@
+/* What answers have in common, in OpenAI's words. */
+#ifndef SRV_SAY_H
+#define SRV_SAY_H
+
+#include "server_int.h"
+
+/* Sums over the choices. */
+size_t srv_prompt_tokens(const srv_job *job);
+size_t srv_cached_tokens(const srv_job *job);
+size_t srv_answer_tokens(const srv_job *job);
+size_t srv_reasoning_tokens(const srv_job *job);
+
+/* "usage":{...} */
+void srv_put_usage(const srv_job *job, mfi_buf *out);
+/* "timings":{...},"experts":{...}: llama.cpp's, and what reading experts cost meanwhile. On the
+ * engine's thread. */
+void srv_put_timings(const srv_job *job, mfi_buf *out);
+
+/* {"token":...,"logprob":...,"bytes":[...] without the closing brace. */
+void srv_put_token_logprob(const srv_server *server, mf_token_logprob one, mfi_buf *out);
+/* The text of a token, U+FFFD for each byte of what is no whole character. */
+void srv_token_text(const srv_server *server, int32_t id, mfi_buf *out);
+
+/* The text with U+FFFD for each byte of what is no character. */
+void srv_put_valid(const char *text, size_t len, mfi_buf *out);
+
+/* A value as JSON; -9999 for minus infinity. */
+void srv_put_logprob(double logprob, mfi_buf *out);
+void srv_put_text(const mfi_buf *text, size_t from, mfi_buf *out); /* quoted */
+
+/* Sends "event: NAME\ndata: TEXT\n\n", or without an event where name is NULL, and releases text.
+ */
+void srv_send(srv_job *job, const char *event, mfi_buf *text);
+
+#endif

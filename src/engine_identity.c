@@ -1,0 +1,98 @@
+/* What a snapshot must agree with: the model and the arithmetic. Called by the engine when the
+ * first snapshot is written or read, on its thread.
+ *
+ * The model is what its files hold: names, types, places and sizes of all tensors, the resident
+ * weights byte by byte, and of the files, which the routed experts fill, samples evenly spaced: to
+ * read all of it would take as long as what a snapshot saves. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/checksum.h"
+#include "engine_int.h"
+
+/* Changes whenever the same model, options and machine give other bits than before. */
+#define NUMERICS_VERSION 1u
+
+/* What compiled this: another one's expf may round otherwise. */
+#ifdef __VERSION__
+#define COMPILER __VERSION__
+#else
+#define COMPILER "?"
+#endif
+
+#define SAMPLES      256 /* over all files */
+#define SAMPLE_BYTES 4096
+
+static void add_u64(mfi_checksum *sum, uint64_t value)
+{
+    mfi_checksum_add(sum, &value, sizeof value);
+}
+
+static void add_tensors(mfi_checksum *sum, const mfi_catalog *catalog)
+{
+    for (uint32_t i = 0; i < mfi_catalog_n_tensors(catalog); i++) {
+        const mfi_tensor *t = mfi_catalog_tensor(catalog, i);
+        const char *name = mfi_catalog_name(catalog, i);
+        char type[64];
+        mfi_quant_name(t->type, type, sizeof type);
+        mfi_checksum_add(sum, name, strlen(name) + 1);
+        mfi_checksum_add(sum, type, strlen(type) + 1);
+        for (uint32_t d = 0; d < t->n_dims; d++)
+            add_u64(sum, t->dims[d]);
+        for (uint32_t p = 0; p < mfi_quant_n_planes(t->type); p++)
+            add_u64(sum, t->offset[p]);
+    }
+}
+
+static mf_status add_samples(mfi_checksum *sum, const mfi_catalog *catalog, mf_error *err)
+{
+    unsigned char piece[SAMPLE_BYTES];
+    uint32_t n_files = mfi_catalog_n_files(catalog), n = SAMPLES / n_files + 1;
+    for (uint32_t i = 0; i < n_files; i++) {
+        const mfi_file *file = mfi_catalog_file(catalog, i);
+        add_u64(sum, file->size);
+        for (uint32_t k = 0; k < n && file->size > 0; k++) {
+            /* In the middle of each n-th part. */
+            uint64_t at = file->size / n * k + file->size / n / 2;
+            size_t len = (size_t)MFI_MIN(file->size - at, sizeof piece);
+            MFI_TRY(mfi_file_read(file, piece, len, at, err));
+            mfi_checksum_add(sum, piece, len);
+        }
+    }
+    return MF_OK;
+}
+
+static uint64_t numerics(mfi_checksum *sum, const mfi_plan *plan, const char *text)
+{
+    const mfi_program *p = &plan->program;
+    mfi_checksum_reset(sum);
+    mfi_checksum_add(sum, text, strlen(text));
+    for (uint32_t i = 0; i < p->n_weights; i++)
+        mfi_checksum_add(sum, &p->weights[i].x_bits, 1);
+    for (uint32_t i = 0; i < p->shape.n_layers; i++) {
+        mfi_checksum_add(sum, &p->experts[i].in_bits, 1);
+        mfi_checksum_add(sum, &p->experts[i].mid_bits, 1);
+    }
+    return mfi_checksum_value(sum);
+}
+
+mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const mfi_plan *plan,
+                            const char *backend, const void *dense, mf_error *err)
+{
+    mfi_checksum *sum = mfi_checksum_open();
+    if (!sum)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a checksum");
+    *id = (mfi_identity){0};
+    snprintf(id->text, sizeof id->text, "%s %s %s %s/%s %u-%04x", backend, mfi_isa_name(plan->isa),
+             mfi_plan_activations(plan), mfi_plan_cache_type(plan, 0), mfi_plan_cache_type(plan, 1),
+             NUMERICS_VERSION, (unsigned)(mfi_checksum_of(COMPILER, sizeof COMPILER) & 0xffff));
+    add_tensors(sum, catalog);
+    id->model[0] = mfi_checksum_value(sum);
+    if (dense)
+        mfi_checksum_add(sum, dense, (size_t)plan->program.dense_bytes);
+    mf_status status = add_samples(sum, catalog, err);
+    id->model[1] = mfi_checksum_value(sum);
+    id->numerics = numerics(sum, plan, id->text);
+    mfi_checksum_close(&sum);
+    return status;
+}

@@ -1,0 +1,154 @@
+"""The openai and anthropic packages against the server: every endpoint, streaming and not, with tools and back.
+Needs both packages, so it is a stage of .ci/run and no part of `make check`.
+
+  sdk.py [-v]
+"""
+import json
+
+import anthropic
+import openai
+
+import serving
+from serving import Case, Server
+
+MESSAGES = [{"role": "user", "content": "What is a lighthouse?"}]
+PARAMETERS = {"type": "object", "properties": {"word": {"enum": ["lamp", "sea"]}}, "required": ["word"],
+              "additionalProperties": False}
+TOOL = {"type": "function", "function": {"name": "look_up", "description": "Looks up.", "parameters": PARAMETERS}}
+MODEL = "pocket-dictionary"
+
+
+class Sdk(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--parallel", "2").wait_ready()
+        url = "http://127.0.0.1:%d" % cls.server.port
+        cls.openai = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+        cls.anthropic = anthropic.Anthropic(base_url=url, api_key="none", max_retries=0)
+        cls.answer = cls.server.post("/v1/chat/completions", {"messages": MESSAGES, "temperature": 0})["choices"][0][
+            "message"]["content"]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.openai.close()
+        cls.anthropic.close()
+        cls.server.stop()
+
+    def chat(self, **more):
+        return self.openai.chat.completions.create(**{"model": MODEL, "messages": MESSAGES, "temperature": 0, **more})
+
+    def message(self, **more):
+        # Its newest versions don't know temperature any more; servers do.
+        return self.anthropic.messages.create(**{"model": MODEL, "messages": MESSAGES, "max_tokens": 64,
+                                                 "extra_body": {"temperature": 0}, **more})
+
+    # ---- openai ----
+
+    def test_models(self):
+        self.assertEqual([m.id for m in self.openai.models.list()], [MODEL])
+        self.assertEqual(self.openai.models.retrieve(MODEL).object, "model")
+        self.assertEqual([m.id for m in self.anthropic.models.list()], [MODEL])
+
+    def test_chat(self):
+        reply = self.chat(logprobs=True, top_logprobs=2, seed=1, n=2)
+        self.assertEqual([c.message.content for c in reply.choices], [self.answer] * 2)
+        self.assertEqual(len(reply.choices[0].logprobs.content[0].top_logprobs), 2)
+        self.assertEqual(reply.usage.prompt_tokens_details.cached_tokens + reply.usage.prompt_tokens > 0, True)
+
+    def test_chat_stream(self):
+        chunks = list(self.chat(stream=True, stream_options={"include_usage": True}))
+        self.assertEqual("".join(c.choices[0].delta.content or "" for c in chunks if c.choices), self.answer)
+        self.assertGreater(chunks[-1].usage.completion_tokens, 5)
+        with self.openai.chat.completions.stream(model=MODEL, messages=MESSAGES, temperature=0) as stream:
+            for _ in stream:
+                pass
+            self.assertEqual(stream.get_final_completion().choices[0].message.content, self.answer)
+
+    def test_chat_format(self):
+        reply = self.chat(response_format={"type": "json_schema", "json_schema": {"name": "word", "strict": True,
+                                                                                  "schema": PARAMETERS}})
+        self.assertIn(json.loads(reply.choices[0].message.content)["word"], ("lamp", "sea"))
+
+    def test_chat_tools(self):
+        forced = {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "look_up"}}}
+        message = self.chat(**forced).choices[0].message
+        call = message.tool_calls[0]
+        self.assertIn(json.loads(call.function.arguments)["word"], ("lamp", "sea"))
+        back = MESSAGES + [message, {"role": "tool", "tool_call_id": call.id, "content": "A light."}]
+        self.assertTrue(self.chat(messages=back, max_tokens=4).choices[0].message.content)
+        with self.openai.chat.completions.stream(model=MODEL, messages=MESSAGES, temperature=0, **forced) as stream:
+            for _ in stream:
+                pass
+            final = stream.get_final_completion().choices[0]
+        self.assertEqual(final.finish_reason, "tool_calls")
+        self.assertEqual(final.message.tool_calls[0].function.arguments, call.function.arguments)
+
+    def test_completions(self):
+        reply = self.openai.completions.create(model=MODEL, prompt="A lighthouse is", max_tokens=4, echo=True, logprobs=1,
+                                               temperature=0)
+        self.assertTrue(reply.choices[0].text.startswith("A lighthouse is"))
+        self.assertIsNone(reply.choices[0].logprobs.token_logprobs[0])
+        pieces = self.openai.completions.create(model=MODEL, prompt=[[33, 34, 35]], max_tokens=4, stream=True)
+        self.assertGreater(len(list(pieces)), 1)
+
+    def test_responses(self):
+        reply = self.openai.responses.create(model=MODEL, input="What is a lighthouse?", temperature=0)
+        self.assertEqual((reply.status, reply.output_text), ("completed", self.answer))
+        with self.openai.responses.stream(model=MODEL, input="What is a lighthouse?", temperature=0) as stream:
+            kinds = [e.type for e in stream]
+            self.assertEqual(stream.get_final_response().output_text, self.answer)
+        self.assertIn("response.output_text.delta", kinds)
+
+    def test_responses_tools(self):
+        tools = [{"type": "function", "name": "look_up", "parameters": PARAMETERS, "strict": True}]
+        forced = {"model": MODEL, "tools": tools, "tool_choice": {"type": "function", "name": "look_up"}, "temperature": 0}
+        items = [{"role": "user", "content": "What is a lighthouse?"}]
+        call = self.openai.responses.create(input=items, **forced).output[0]
+        self.assertIn(json.loads(call.arguments)["word"], ("lamp", "sea"))
+        items += [call, {"type": "function_call_output", "call_id": call.call_id, "output": "A light."}]
+        reply = self.openai.responses.create(model=MODEL, input=items, max_output_tokens=4)
+        self.assertEqual(reply.status, "incomplete")
+        with self.openai.responses.stream(input=items[:1], **forced) as stream:
+            for _ in stream:
+                pass
+            self.assertEqual(stream.get_final_response().output[0].arguments, call.arguments)
+
+    def test_errors(self):
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.chat(temperature=-1)
+        self.assertEqual((caught.exception.param, caught.exception.type), ("temperature", "invalid_request_error"))
+        with self.assertRaises(openai.NotFoundError):
+            self.openai.models.retrieve("other")
+        with self.assertRaises(anthropic.BadRequestError) as caught:
+            self.message(messages=[{"role": "nobody", "content": "x"}])
+        self.assertEqual(caught.exception.body["error"]["type"], "invalid_request_error")
+        with self.assertRaises(openai.NotFoundError):
+            self.openai.embeddings.create(model=MODEL, input="x")
+
+    # ---- anthropic ----
+
+    def test_messages(self):
+        reply = self.message()
+        self.assertEqual((reply.stop_reason, reply.content[0].text), ("end_turn", self.answer))
+        self.assertEqual(self.anthropic.messages.count_tokens(model=MODEL, messages=MESSAGES).input_tokens, 15)
+        with self.anthropic.messages.stream(model=MODEL, messages=MESSAGES, max_tokens=64, extra_body={"temperature": 0}) as stream:
+            self.assertEqual("".join(stream.text_stream), self.answer)
+            self.assertEqual(stream.get_final_message().stop_reason, "end_turn")
+
+    def test_messages_tools(self):
+        forced = {"tools": [{"name": "look_up", "input_schema": PARAMETERS}],
+                  "tool_choice": {"type": "tool", "name": "look_up"}}
+        reply = self.message(**forced)
+        use = reply.content[0]
+        self.assertEqual((reply.stop_reason, use.type), ("tool_use", "tool_use"))
+        back = MESSAGES + [{"role": "assistant", "content": reply.content},
+                           {"role": "user", "content": [{"type": "tool_result", "tool_use_id": use.id, "content": "ok"}]}]
+        self.assertTrue(self.message(messages=back, max_tokens=4).content[0].text)
+        with self.anthropic.messages.stream(model=MODEL, messages=MESSAGES, max_tokens=64, extra_body={"temperature": 0},
+                                            **forced) as stream:
+            final = stream.get_final_message()
+        self.assertEqual(final.content[0].input, use.input)
+
+
+if __name__ == "__main__":
+    serving.main()
