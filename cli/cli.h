@@ -89,6 +89,7 @@ int cli_synth(const cli_args *args);
 int cli_chat_run(const cli_args *args, cli_env_fn env);
 int cli_template(const cli_args *args);
 int cli_families(const cli_args *args);
+int cli_devices(const cli_args *args);
 int cli_completion(const cli_args *args);
 int cli_trace(const cli_args *args);
 int cli_replay(const cli_args *args);

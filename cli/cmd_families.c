@@ -1,4 +1,4 @@
-/* `moeflux families` and `moeflux completion`: texts that need no model. */
+/* `moeflux families`, `moeflux devices` and `moeflux completion`: texts that need no model. */
 #include <unistd.h>
 
 #include "cli.h"
@@ -15,6 +15,16 @@ int cli_families(const cli_args *args)
     mf_error err = {0};
     cli_output_open(&out, STDOUT_FILENO, "standard output");
     mf_status status = mf_families_write(args->json, write_text, &out, &err);
+    int write_code = cli_output_close(&out);
+    return write_code ? write_code : cli_report(status, &err, CLI_RUNNING);
+}
+
+int cli_devices(const cli_args *args)
+{
+    cli_output out;
+    mf_error err = {0};
+    cli_output_open(&out, STDOUT_FILENO, "standard output");
+    mf_status status = mf_devices_write(args->json, write_text, &out, &err);
     int write_code = cli_output_close(&out);
     return write_code ? write_code : cli_report(status, &err, CLI_RUNNING);
 }

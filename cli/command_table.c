@@ -215,6 +215,12 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .usage = "[--json]",
             .summary = "list the model families, their formats and what they are held against",
         },
+    [CLI_DEVICES] =
+        {
+            .name = "devices",
+            .usage = "[--json]",
+            .summary = "list what --device can name on this machine, and why there is no more",
+        },
     [CLI_BENCH] =
         {
             .name = "bench",

@@ -131,6 +131,8 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->cache_type_k = cache_type(args->cache_type_k);
     options->cache_type_v = cache_type(args->cache_type_v);
     options->isa = args->isa;
+    options->device = args->device;
+    options->vram_bytes = args->vram;
     options->io = args->io;
     options->direct = args->direct;
     options->io_cache_path = drives_path;

@@ -101,6 +101,8 @@ static int dispatch(const cli_args *args)
         return cli_template(args);
     case CLI_FAMILIES:
         return cli_families(args);
+    case CLI_DEVICES:
+        return cli_devices(args);
     case CLI_SERVE:
         return cli_serve(args, environment);
     case CLI_COMPLETION:

@@ -15,22 +15,29 @@
 #define CHAT       (1u << CLI_CHAT)
 #define TEMPLATE   (1u << CLI_TEMPLATE)
 #define FAMILIES   (1u << CLI_FAMILIES)
+#define DEVICES    (1u << CLI_DEVICES)
 #define INSPECT    (1u << CLI_INSPECT)
 #define COMPLETION (1u << CLI_COMPLETION)
 #define TRACE      (1u << CLI_TRACE)
 #define REPLAY     (1u << CLI_REPLAY)
 #define BENCH      (1u << CLI_BENCH)
 #define PERPLEXITY (1u << CLI_PERPLEXITY)
-#define PACK       (1u << CLI_PACK)
 #define SERVE      (1u << CLI_SERVE)
+#define PACK       (1u << CLI_PACK)
 /* clang-format off */
 #define ENGINE \
     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
 /* clang-format on */
-#define ANSWERS (RUN | CHAT | TRACE)
-#define ALL     UINT32_MAX
+#define ANSWERS    (RUN | CHAT | TRACE)
+#define ALL        UINT32_MAX
 
 #define AT(member) .offset = offsetof(cli_args, member)
+#define CACHE_TYPE(short_name, name, member, text)                                                 \
+    {                                                                                              \
+        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
+            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
+            .fallback = "f32"                                                                      \
+    }
 
 #define CACHE_TYPE(short_name, name, member, text)                                                 \
     {                                                                                              \
@@ -282,7 +289,7 @@ const cli_option cli_options[] = {
      .help = "write the hidden states to OUT"},
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~(CHAT | BENCH)) | FAMILIES | INSPECT | REPLAY,
+     (ENGINE & ~(CHAT | BENCH)) | FAMILIES | DEVICES | INSPECT | REPLAY,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
@@ -481,6 +488,24 @@ const cli_option cli_options[] = {
      .help = "bound for buffers: bytes, K/M/G/T or KiB/MiB/GiB/TiB (binary), or % of the "
              "machine's memory",
      .fallback = "256M"},
+    {{"--device"},
+     CLI_STRING,
+     ENGINE & ~IMATRIX,
+     .env = true,
+     AT(device),
+     .arg = "NAME",
+     .help = "where to compute: cpu, cuda (or cuda:0, cuda:1, ...), auto (a CUDA device if there "
+             "is one); see `moeflux devices`",
+     .fallback = "cpu"},
+    {{"--vram"},
+     CLI_SIZE,
+     ENGINE & ~IMATRIX,
+     .env = true,
+     AT(vram),
+     .arg = "SIZE",
+     .help = "bound for what is taken of the device's memory: bytes, K/M/G/T or KiB/MiB/GiB/TiB "
+             "(binary), or % of the machine's memory",
+     .fallback = "what is free, less a margin"},
     {{"-t", "--threads"},
      CLI_INT,
      ENGINE,
@@ -598,7 +623,7 @@ const cli_option cli_options[] = {
      .fallback = "one a processor this process may use"},
     {{"-t", "--threads"},
      CLI_INT,
-     TEMPLATE | FAMILIES | COMPLETION | REPLAY | PACK,
+     TEMPLATE | FAMILIES | DEVICES | COMPLETION | REPLAY | PACK,
      .env = true,
      AT(threads),
      1,

@@ -23,6 +23,7 @@ typedef enum cli_command_id {
     CLI_TRACE,
     CLI_REPLAY,
     CLI_BENCH,
+    CLI_DEVICES,
     CLI_PERPLEXITY,
     CLI_SERVE,
     CLI_PACK,
@@ -102,7 +103,7 @@ typedef struct cli_args {
         *f32;
     const char *activations, *isa, *io, *direct, *quant, *group_size, *dense_bits, *imatrix;
     const char *cache_type_k, *cache_type_v;
-    const char *policy, *cache, *svg;
+    const char *policy, *cache, *svg, *device;
     const char *kl, *kl_base;
     const char *arch, *shape, *routing, *chat_template, *now, *form;
     const char *reasoning_format;
@@ -112,7 +113,7 @@ typedef struct cli_args {
     int64_t top_k, repeat_last_n;
     int64_t n_prompt, n_gen, repetitions, chunks;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    uint64_t seed, memory, kv_disk;
+    uint64_t seed, memory, kv_disk, vram;
     mf_logit_bias *bias;
     size_t n_bias;
     cli_texts stop;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 bool srv_refuse(srv_fields *f, const char *param, const char *fmt, ...)

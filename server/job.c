@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 srv_job *srv_job_new(srv_exchange *x, void *server, const char *id_prefix)

@@ -15,6 +15,10 @@
 #include "base/clock.h"
 #include "conn.h"
 
+#ifndef MSG_NOSIGNAL /* SIGPIPE is ignored as well */
+#define MSG_NOSIGNAL 0
+#endif
+
 #define SECOND_NS   ((uint64_t)1000000000)
 #define N_OWN       2                /* the wake-up pipe, the signals' pipe */
 #define ACCEPTS_MAX 64               /* at a time */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine_int.h"
+#include "experts/tier.h"
 #include "grammar/matcher.h"
 #include "kernels/kernels.h"
 #include "os/vmem.h"
@@ -30,6 +31,11 @@ struct mf_engine {
     mfi_expert_table table; /* of parts and layers */
     mfi_trace *trace;
     mfi_store *store;
+    /* With a device: the store of the host's slots, and what lies between the two. */
+    mfi_device_facts facts;
+    mfi_store *host_store;
+    mfi_io *tier;
+    mfi_expert_part *tier_parts;
     mfi_forward *forward;
     mfi_stats_log *stats; /* NULL: none is written */
     mfi_gen_config gen;
@@ -57,6 +63,12 @@ static bool known_choice(const char *choice, const char *a, const char *b)
 {
     return !asked(choice) || strcmp(choice, a) == 0 || strcmp(choice, b) == 0;
 }
+
+/* Memory that stores get. */
+typedef struct mfi_engine_memory {
+    void *slots; /* as ops see them */
+    void *tier;  /* the host's slots below a device's, or NULL */
+} mfi_engine_memory;
 
 static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
@@ -97,6 +109,16 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (o->grammars && e->tokenizer)
         MFI_TRY(mfi_engine_trie_open(&e->trie, e->tokenizer, e->model->shape.n_vocab, e->gen.eos,
                                      e->gen.n_eos, err));
+    MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
+    if (o->vram_bytes && !e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
+    if (o->prefix_dir && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
+    if (o->collect_imatrix && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
+    mfi_plan_device device = {e->facts.name, e->facts.total_bytes, e->facts.free_bytes};
+    po.device = e->backend ? &device : NULL;
+    po.vram_bytes = o->vram_bytes;
     mfi_vmem_trim_heap();
     mfi_machine_read(&e->machine);
     /* Reading headers and the tokenizer takes memory that is free again by now, but the budget
@@ -114,7 +136,7 @@ static mf_status open_io(mf_engine *e, const mf_engine_options *o, mf_error *err
 {
     const mfi_plan *plan = &e->plan;
     uint32_t n = mfi_catalog_n_files(e->catalog);
-    uint64_t slot_bytes = plan->n_slots * plan->slot_stride;
+    uint64_t slot_bytes = plan->n_slots * plan->slot_stride; /* a device's are filled as well */
     mfi_io_request ask = {.plan = plan,
                           .table = &e->table,
                           .reader = asked(o->io),
@@ -131,7 +153,8 @@ static mf_status open_io(mf_engine *e, const mf_engine_options *o, mf_error *err
     return mfi_engine_io_open(&e->reader, &ask, e->files, n, err);
 }
 
-static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **slots, mf_error *err)
+static mf_status open_memory(mfi_engine_memory *m, mf_engine *e, const mf_engine_options *o,
+                             mf_error *err)
 {
     const mfi_program *p = &e->plan.program;
     mfi_backend *b = e->backend;
@@ -139,41 +162,78 @@ static mf_status open_memory(mf_engine *e, const mf_engine_options *o, void **sl
     MFI_TRY(b->alloc(b, MFI_MEM_DENSE, p->dense_bytes, &dense, err));
     e->dense = dense;
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
-    MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, slots, err));
-    MFI_TRY(mfi_load_dense(p, e->catalog, e->reader.io, dense, o->progress, o->progress_user, err));
+    MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, &m->slots, err));
+    if (b->device) {
+        m->slots = b->device->address(b, MFI_MEM_SLOTS);
+        MFI_TRY(
+            b->alloc(b, MFI_MEM_TIER, e->plan.n_host_slots * e->plan.slot_stride, &m->tier, err));
+    }
+    MFI_TRY(
+        mfi_load_dense(p, e->catalog, e->reader.io, dense, b, o->progress, o->progress_user, err));
     return b->prepare(b, p, err);
 }
 
-static mf_status open_store(mf_engine *e, void *slots, mf_error *err)
+/* The host's slots below the device's. */
+static mf_status open_tier(mf_engine *e, void *slots, mf_error *err)
 {
+    const mfi_device_ops *device = e->backend->device;
+    mfi_mover mover = {e->backend, device->copy, device->copied};
+    uint32_t n_held = MFI_MIN(e->plan.n_host_slots, MFI_MAX_HELD);
     mfi_store_config config = {.table = e->table,
                                .slots = slots,
                                .slot_stride = e->plan.slot_stride,
-                               .n_slots = e->plan.n_slots,
+                               .n_slots = e->plan.n_host_slots,
                                .policy = mfi_policy_named(e->plan.policy),
                                .io = e->reader.io,
+                               .n_refs_max = n_held};
+    MFI_TRY(mfi_store_open(&e->host_store, &config, err));
+    MFI_TRY(mfi_tier_open(&e->tier, e->host_store, &mover, n_held, err));
+    return mfi_tier_table(&config.table, &e->table, &e->tier_parts, err);
+}
+
+static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *err)
+{
+    if (m->tier)
+        MFI_TRY(open_tier(e, m->tier, err));
+    mfi_store_config config = {.table = e->table,
+                               .slots = m->slots,
+                               .slot_stride = e->plan.slot_stride,
+                               .n_slots = e->plan.n_slots,
+                               .policy = mfi_policy_named(e->plan.policy),
+                               .io = e->tier ? e->tier : e->reader.io,
                                .trace = e->trace,
                                .n_refs_max = mfi_plan_held_max(&e->plan)};
     return mfi_store_open(&e->store, &config, err);
 }
 
+/* A device that has room for every expert gets them now; a trace wants to see each choice. */
+static mf_status settle(mf_engine *e, const mf_engine_options *o, mf_error *err)
+{
+    bool all = e->plan.n_slots == e->plan.n_experts_total;
+    if (!e->backend->device || !all || e->trace)
+        return MF_OK;
+    return mfi_forward_settle(e->forward, o->progress, o->progress_user, err);
+}
+
 static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
     const mfi_shape *s;
-    void *slots = NULL;
+    mfi_engine_memory memory = {0};
     MFI_TRY(open_to_plan(e, o, err));
     s = &e->plan.program.shape;
-    MFI_TRY(mfi_backend_cpu_open(&e->backend, e->plan.isa, e->plan.n_threads, err));
+    if (!e->backend)
+        MFI_TRY(mfi_backend_cpu_open(&e->backend, e->plan.isa, e->plan.n_threads, err));
     MFI_TRY(
         mfi_load_expert_table(e->model, &e->plan.program, &e->table, &e->parts, &e->layers, err));
     MFI_TRY(open_io(e, o, err));
-    MFI_TRY(open_memory(e, o, &slots, err));
+    MFI_TRY(open_memory(&memory, e, o, err));
     if (o->trace_path)
         MFI_TRY(mfi_trace_open(&e->trace, o->trace_path, o->model_path, s->n_layers, s->n_experts,
                                s->top_k, e->plan.expert_bytes_total / e->plan.n_experts_total,
                                err));
-    MFI_TRY(open_store(e, slots, err));
+    MFI_TRY(open_store(e, &memory, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
+    MFI_TRY(settle(e, o, err));
     if (o->stats_path) {
         mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
         MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
@@ -187,6 +247,7 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
                                  .model_path = mfi_catalog_path(e->catalog),
                                  .plan = &e->plan,
                                  .forward = e->forward,
+                                 .backend = e->backend,
                                  .tokenizer = e->tokenizer,
                                  .eos = e->gen.eos,
                                  .n_eos = e->gen.n_eos,
@@ -230,6 +291,10 @@ void mf_engine_close(mf_engine **engine)
     mfi_imatrix_close(&e->imatrix);
     mfi_vocab_trie_close(&e->trie);
     mfi_store_close(&e->store);
+    if (e->tier)
+        e->tier->close(e->tier);
+    mfi_store_close(&e->host_store);
+    free(e->tier_parts);
     mfi_trace_close(&e->trace, NULL);
     if (e->reader.io)
         e->reader.io->close(e->reader.io);
@@ -267,8 +332,10 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
                         .weight_bytes = e->plan.program.dense_bytes + e->plan.expert_bytes_total,
                         .token_bytes = e->plan.token_dense_bytes + e->plan.token_expert_bytes};
     snprintf(info->family, sizeof info->family, "%s", e->model->family);
-    info->isa_verified = mfi_isa_verified(e->plan.isa);
-    snprintf(info->isa, sizeof info->isa, "%s", mfi_isa_name(e->plan.isa));
+    snprintf(info->isa, sizeof info->isa, "%s",
+             e->backend->device ? e->backend->name : mfi_isa_name(e->plan.isa));
+    snprintf(info->device, sizeof info->device, "%s", e->plan.device);
+    info->isa_verified = e->backend->device || mfi_isa_verified(e->plan.isa);
     snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
     snprintf(info->cache_type_k, sizeof info->cache_type_k, "%s", mfi_plan_cache_type(&e->plan, 0));
     snprintf(info->cache_type_v, sizeof info->cache_type_v, "%s", mfi_plan_cache_type(&e->plan, 1));
@@ -292,13 +359,16 @@ void mf_engine_sampling(const mf_engine *e, mf_sampling *sampling)
 
 void mf_engine_stats(const mf_engine *e, mf_stats *stats)
 {
-    mfi_store_stats s;
+    mfi_store_stats s, below = {0};
     mfi_store_stats_get(e->store, &s);
+    if (e->host_store)
+        mfi_store_stats_get(e->host_store, &below);
     *stats = (mf_stats){.struct_size = sizeof *stats,
                         .expert_hits = s.hits,
                         .expert_misses = s.misses,
                         .expert_evictions = s.evictions,
-                        .expert_bytes_read = s.bytes_read,
+                        .expert_bytes_read = e->tier ? below.bytes_read : s.bytes_read,
+                        .expert_bytes_copied = e->tier ? s.bytes_read : 0,
                         .stall_ns = s.stall_ns,
                         .budget_bytes = e->plan.budget_bytes,
                         .peak_bytes = mfi_process_rss_peak(),
@@ -313,6 +383,8 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
 void mf_engine_stats_reset(mf_engine *e)
 {
     mfi_store_stats_reset(e->store);
+    if (e->host_store)
+        mfi_store_stats_reset(e->host_store);
     mfi_forward_n_tokens_reset(e->forward);
     if (e->times)
         memset(e->times, 0, e->plan.program.n_ops * sizeof *e->times);

@@ -7,9 +7,18 @@
 
 /* ---- engine_load.c: from the catalog into planned memory ---- */
 
-/* Fills the dense region (host address `dense`) with every resident weight of the program. */
+/* Fills the dense region with every resident weight of the program: at host address `dense`, or, if
+ * that is NULL, through the backend's write. */
 mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog, mfi_io *io,
-                         char *dense, mf_progress_fn progress, void *progress_user, mf_error *err);
+                         char *dense, mfi_backend *device, mf_progress_fn progress,
+                         void *progress_user, mf_error *err);
+
+/* ---- engine_device.c: where it computes ---- */
+
+/* "cpu", "auto", "cuda", "cuda:N" or NULL (the CPU). A device is opened, its facts filled in. NULL
+ * stays in *backend for the CPU, which also takes over where `auto` finds no device. */
+mf_status mfi_engine_device(const char *asked, mfi_backend **backend, mfi_device_facts *facts,
+                            mf_error *err);
 
 /* The byte ranges of every expert; *parts and *layers are allocated. */
 mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *program,

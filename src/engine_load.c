@@ -212,8 +212,35 @@ static mf_status load_weight(loader *l, const mfi_program_weight *w, char *dense
     return MF_OK;
 }
 
+/* One weight at a time through the host's memory into a device's. */
+static mf_status load_through(loader *l, const mfi_program *p, mfi_backend *device, mf_error *err)
+{
+    uint64_t largest = 0;
+    for (uint32_t i = 0; i < p->n_weights; i++)
+        largest = MFI_MAX(largest, mfi_program_weight_span(&p->weights[i]));
+    char *room = malloc((size_t)largest);
+    if (!room)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to load a weight of %" PRIu64 " bytes",
+                        largest);
+    mf_status status = MF_OK;
+    for (uint32_t i = 0; status == MF_OK && i < p->n_weights; i++) {
+        mfi_program_weight w = p->weights[i];
+        for (uint32_t k = 0; k < MFI_MAX_PLANES; k++)
+            w.offset[k] -= p->weights[i].offset[0];
+        status = load_weight(l, &w, room, err);
+        mf_status drained = drain(l, status == MF_OK ? err : NULL);
+        status = status == MF_OK ? drained : status;
+        if (status == MF_OK)
+            status = device->write(device, MFI_MEM_DENSE, p->weights[i].offset[0], room,
+                                   mfi_program_weight_span(&p->weights[i]), err);
+    }
+    free(room);
+    return status;
+}
+
 mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog, mfi_io *io,
-                         char *dense, mf_progress_fn progress, void *progress_user, mf_error *err)
+                         char *dense, mfi_backend *device, mf_progress_fn progress,
+                         void *progress_user, mf_error *err)
 {
     loader *l = calloc(1, sizeof *l);
     if (!l)
@@ -228,7 +255,9 @@ mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog,
     for (uint32_t i = 0; i < N_REQS; i++)
         l->free[i] = i;
     mf_status status = MF_OK;
-    for (uint32_t i = 0; status == MF_OK && i < program->n_weights; i++)
+    if (!dense)
+        status = load_through(l, program, device, err);
+    for (uint32_t i = 0; dense && status == MF_OK && i < program->n_weights; i++)
         status = load_weight(l, &program->weights[i], dense, err);
     mf_status drained = drain(l, status == MF_OK ? err : NULL);
     free(l);

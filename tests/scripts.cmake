@@ -27,7 +27,7 @@ if(Python3_FOUND AND TARGET moeflux_cli)
                "test_texts Texts texts" "test_texts Lint texts_lint"
                "test_bench Bench bench" "test_perplexity Perplexity perplexity"
                "test_stop Stop stop" "test_stream Stream stream"
-               "test_chat_state State chat_state")
+               "test_chat_state State chat_state" "test_devices Devices devices")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)

@@ -47,6 +47,12 @@ static double seconds_now(void)
     return (double)mfi_clock_ns() * 1e-9;
 }
 
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 /* ---- ceilings ---- */
 
 typedef struct span {
@@ -178,6 +184,25 @@ static double ops_rate(const bench *b, bool wide, bool integer)
 }
 #endif
 
+static void do_nothing(void *ctx, uint32_t worker, uint32_t n_workers)
+{
+    (void)ctx, (void)worker, (void)n_workers;
+}
+
+/* What sharing out an op costs: runs of nothing, the median and the best. */
+static void print_barrier(const bench *b)
+{
+    enum { N = 1001 };
+    static double ns[N];
+    for (int i = 0; i < N; i++) {
+        const uint64_t start = mfi_clock_ns();
+        mfi_pool_run(b->workers, do_nothing, NULL);
+        ns[i] = (double)(mfi_clock_ns() - start);
+    }
+    qsort(ns, N, sizeof *ns, by_value);
+    printf("\nbarrier of %u threads: %.0f ns, at best %.0f\n", b->n_threads, ns[N / 2], ns[0]);
+}
+
 static void print_ceilings(const bench *b)
 {
     printf("rows %u, cols %u, threads %u; read %.1f GB/s", b->rows, b->cols, b->n_threads,
@@ -259,12 +284,6 @@ static double time_product(const bench *b, const mfi_kernels *k, mfi_qtype type,
     for (uint32_t i = 0; i < 3 || seconds_now() < end; i++)
         best = MFI_MIN(best, time_once(b, k, type, bits, n_tok, i));
     return best;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* Products with one token beside reads of as many bytes: the median of the ratios of their times.
@@ -583,6 +602,8 @@ int main(int argc, char **argv)
     bench_products(&b);
     if (b.others)
         bench_others(&b);
+    if (b.others)
+        print_barrier(&b);
     mfi_pool_close(&b.workers);
     free(b.x);
     free(b.y);

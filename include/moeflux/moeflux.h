@@ -117,13 +117,20 @@ typedef struct mf_engine_options {
     const char *prefix_dir;     /* folder for states of timelines (mf_session_keep); NULL: none. One
                                  * engine at a time uses it; engines of any models may share it */
     uint64_t prefix_disk_bytes; /* its files never take more; 0: 4 GiB */
-    bool collect_imatrix;       /* evaluations sum up what mf_imatrix_write writes */
+    const char
+        *device; /* "cpu", "cuda", "cuda:N"; "auto": a CUDA device if there is one; NULL: cpu */
+    uint64_t vram_bytes;     /* bound for what is taken of the device's memory; 0: what is free */
+    bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
     bool grammars;           /* sessions may generate under a grammar: the plan has room for it */
     mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_engine_options;
 
 MF_API void mf_engine_options_default(mf_engine_options *options);
+
+/* The devices that engines can be opened on, as a table for people or one JSON object; says why
+ * where there is none. */
+MF_API mf_status mf_devices_write(bool json, mf_write_fn write, void *user, mf_error *err);
 
 /* Opens a model: reads its headers, makes the plan, allocates what the plan says, loads the
  * resident weights. MF_ERR_BUDGET carries the smallest workable budget in its message. */
@@ -141,7 +148,8 @@ typedef struct mf_model_info {
     uint32_t ctx_model; /* positions the model was made for */
     uint32_t ctx;       /* positions a session of this engine can hold */
     uint32_t n_threads, chunk;
-    char isa[16];        /* kernels in use */
+    char isa[16];        /* kernels in use: "c", "avx2", ...; "cuda" */
+    char device[96];     /* the device's name; empty: the CPU computes */
     char activations[8]; /* the coarsest that quantised weights meet: "q8", "q16" or "f32" */
     char cache_type_k[8], cache_type_v[8]; /* "f32", "f16" or "q8_0" */
     uint64_t weight_bytes;                 /* all weights: resident ones and all routed experts */
@@ -163,6 +171,7 @@ typedef struct mf_stats {
     size_t struct_size;
     uint64_t expert_hits, expert_misses, expert_evictions;
     uint64_t expert_bytes_read;        /* asked of the operating system for experts */
+    uint64_t expert_bytes_copied;      /* to the device's memory */
     uint64_t stall_ns;                 /* time that compute waited for experts */
     uint64_t budget_bytes, peak_bytes; /* peak: highest resident set of this process */
     uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */

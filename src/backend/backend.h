@@ -9,13 +9,35 @@
 typedef enum mfi_mem_kind {
     MFI_MEM_DENSE,   /* resident weights */
     MFI_MEM_SCRATCH, /* activation buffers */
-    MFI_MEM_SLOTS    /* cached experts */
+    MFI_MEM_SLOTS,   /* cached experts */
+    MFI_MEM_TIER,    /* devices: the host's memory that experts are copied from */
+    MFI_N_MEM_KINDS
 } mfi_mem_kind;
 
 typedef struct mfi_backend mfi_backend;
 
-struct mfi_backend {  /* first member of every implementation */
-    const char *name; /* "cpu" */
+/* What a backend with memory of its own has in addition. */
+typedef struct mfi_device_ops {
+    /* Address of a kind's memory as ops see it (mfi_expert_work.data lies there). */
+    void *(*address)(mfi_backend *b, mfi_mem_kind kind);
+    /* State of a sequence (mfi_layer_mem), zeroed. */
+    mf_status (*state_alloc)(mfi_backend *b, uint64_t bytes, void **mem, mf_error *err);
+    mf_status (*state_clear)(mfi_backend *b, void *mem, uint64_t bytes, mf_error *err);
+    void (*state_free)(mfi_backend *b, void *mem);
+    /* Starts a copy out of MFI_MEM_TIER, behind all ops submitted so far, since they may read what
+     * it overwrites. Copies end in order; *ticket counts them from 1. */
+    mf_status (*copy)(void *b, void *dst, const void *src, uint64_t len, uint64_t *ticket,
+                      mf_error *err);
+    /* How many copies have ended; waits until `ticket` has. 0: waits for none. */
+    mf_status (*copied)(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *err);
+    /* Where every expert is, [n_layers][n_experts], once and for good: spans may then run over
+     * routers without a stop, with no pairs and no work in the step. */
+    mf_status (*bind_experts)(mfi_backend *b, const uint64_t *slots, mf_error *err);
+} mfi_device_ops;
+
+struct mfi_backend {              /* first member of every implementation */
+    const char *name;             /* "cpu", "cuda" */
+    const mfi_device_ops *device; /* NULL: computes in the host's memory */
 
     /* Memory of a kind, once each. What the host may write to (CPU: all of it) is returned in
      * *host, else NULL and `write` copies. */
@@ -43,5 +65,20 @@ struct mfi_backend {  /* first member of every implementation */
 /* The CPU: kernels of one ISA level on a pool of workers. */
 mf_status mfi_backend_cpu_open(mfi_backend **backend, mfi_isa isa, uint32_t n_threads,
                                mf_error *err);
+
+/* A CUDA device, by the module that is opened at run time (docs/cuda.md). `index` counts the
+ * driver's devices. MF_ERR_UNSUPPORTED: no module, no driver, or too old a device; MF_ERR_DEVICE:
+ * it doesn't answer. */
+typedef struct mfi_device_facts {
+    char name[96];
+    uint32_t index, n_devices;
+    uint32_t cc_major, cc_minor; /* compute capability */
+    uint64_t total_bytes, free_bytes;
+} mfi_device_facts;
+
+mf_status mfi_backend_cuda_open(mfi_backend **backend, uint32_t index, mfi_device_facts *facts,
+                                mf_error *err);
+/* Facts of one device without opening it; n_devices is right even where index is beyond. */
+mf_status mfi_backend_cuda_facts(uint32_t index, mfi_device_facts *facts, mf_error *err);
 
 #endif

@@ -22,6 +22,7 @@
 #define MFI_MAX_CHECKPOINTS        64   /* of a session */
 #define MFI_MAX_PREFIXES           1024 /* snapshots of a prefix cache */
 #define MFI_MAX_IO_THREADS         64
+#define MFI_MAX_DEVICES            64
 #define MFI_MAX_VOCAB              ((uint32_t)1 << 24)
 #define MFI_MAX_REPEAT_LAST_N      65536 /* tokens a sampler's window holds; -1 (all) needs none */
 #define MFI_MAX_JSON_DEPTH         256

@@ -411,6 +411,11 @@ void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const
     mfi_trace_choice(store->config.trace, store->config.table.model_layer[layer], pos, ids, hit, n);
 }
 
+void mfi_store_count_hits(mfi_store *store, uint64_t n)
+{
+    store->stats.hits += n;
+}
+
 void mfi_store_stats_get(const mfi_store *store, mfi_store_stats *stats)
 {
     *stats = store->stats;

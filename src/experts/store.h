@@ -102,6 +102,8 @@ typedef struct mfi_store_stats {
     uint64_t stale_completions; /* dropped: their slot had moved on */
     uint32_t n_ready;           /* slots that hold an expert now */
 } mfi_store_stats;
+/* Hits that never came here: a device that has every expert looks them up itself. */
+void mfi_store_count_hits(mfi_store *store, uint64_t n);
 void mfi_store_stats_get(const mfi_store *store, mfi_store_stats *stats);
 void mfi_store_stats_reset(mfi_store *store);
 

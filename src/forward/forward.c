@@ -19,6 +19,7 @@ struct mfi_forward {
     mfi_backend *backend;
     mfi_store *store;
     uint32_t n_held_max; /* references at one time */
+    bool settled;        /* the device has every expert and looks them up itself */
     /* of one layer of one step */
     mfi_pair *pairs;         /* [chunk * top_k] grouped by expert */
     uint32_t *pair_of;       /* [chunk][top_k] */
@@ -289,10 +290,30 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
     return status;
 }
 
+/* The same without stops: nothing is ever missing. */
+static mf_status run_settled(mfi_forward *f, uint32_t first, uint32_t end, mfi_step *step,
+                             mf_error *err)
+{
+    uint32_t n_routed = 0, layer = 0;
+    for (uint32_t i = first; i < end; i++) {
+        n_routed += f->p->ops[i].code == MFI_OP_EXPERTS;
+        layer = f->p->ops[i].layer;
+    }
+    if (first == end)
+        return MF_OK;
+    MFI_TRY(run_ops(f, first, end - first, step, err));
+    mfi_store_count_hits(f->store, (uint64_t)n_routed * step->n_tok * f->p->shape.top_k);
+    if (f->tick && !f->tick(f->tick_user, layer + 1))
+        return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", layer);
+    return MF_OK;
+}
+
 /* Runs ops [first, end), stopping at every router. */
 static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step *step,
                           mf_error *err)
 {
+    if (f->settled)
+        return run_settled(f, first, end, step, err);
     uint32_t start = first;
     for (uint32_t i = first; i < end; i++) {
         if (f->p->ops[i].code != MFI_OP_ROUTE)
@@ -312,6 +333,53 @@ static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step
     if (start < end)
         MFI_TRY(run_ops(f, start, end - start, step, err));
     return MF_OK;
+}
+
+/* Where each expert of a layer is, read if it isn't there yet. */
+static mf_status settle_layer(mfi_forward *f, uint32_t layer, uint64_t *slots, mf_error *err)
+{
+    uint32_t n_experts = f->p->shape.n_experts;
+    mf_status status = MF_OK;
+    for (uint32_t e = 0, n; status == MF_OK && e < n_experts; e += n) {
+        n = MFI_MIN(n_experts - e, f->n_held_max);
+        for (uint32_t i = 0; i < n; i++)
+            f->wanted[i] = (uint16_t)(e + i);
+        MFI_TRY(mfi_store_acquire(f->store, layer, f->wanted, n, f->refs, err));
+        for (uint32_t i = 0; status == MF_OK && i < n; i++) {
+            if (!f->refs[i].ready)
+                status = mfi_store_wait(f->store, &f->refs[i], 1, err);
+            if (status == MF_OK)
+                slots[e + i] = (uint64_t)(uintptr_t)mfi_store_data(f->store, &f->refs[i]);
+        }
+        mfi_store_release(f->store, f->refs, n);
+    }
+    return status;
+}
+
+mf_status mfi_forward_settle(mfi_forward *f, mf_progress_fn progress, void *user, mf_error *err)
+{
+    const mfi_program *p = f->p;
+    size_t n = (size_t)p->shape.n_layers * p->shape.n_experts;
+    MFI_ASSERT(f->backend->device && f->plan->n_slots == f->plan->n_experts_total);
+    uint64_t *slots = calloc(n, sizeof *slots);
+    if (!slots)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the places of %zu experts", n);
+    mf_status status = MF_OK;
+    uint64_t done = 0;
+    for (uint32_t layer = 0; status == MF_OK && layer < p->shape.n_layers; layer++) {
+        if (p->experts[layer].bytes == 0)
+            continue;
+        status = settle_layer(f, layer, slots + (size_t)layer * p->shape.n_experts, err);
+        done += p->shape.n_experts * f->plan->slot_stride;
+        if (status == MF_OK && progress &&
+            !progress(user, "loading", "bytes", done, f->plan->n_slots * f->plan->slot_stride))
+            status = mfi_fail(err, MF_ERR_CANCELLED, "cancelled while experts were loaded");
+    }
+    if (status == MF_OK)
+        status = f->backend->device->bind_experts(f->backend, slots, err);
+    free(slots);
+    f->settled = status == MF_OK;
+    return status;
 }
 
 /* ---- outputs ---- */

@@ -60,16 +60,16 @@ PANEL_INLINE void int_pairs(const int_step *s, const panel_u *codes, const uint3
                             const uint32_t n_t, const int8_t *q, panel_i dot[])
 {
     panel_i pair[PANEL_TOKS];
-#pragma GCC unroll 12
+    MFI_UNROLL(12)
     for (uint32_t t = 0; t < n_t; t += 2)
         panel_join(dot[t], dot[t + 1], pair + t);
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (uint32_t i = 0; i < n_words; i += 2)
-#pragma GCC unroll 12
-        for (uint32_t t = 0; t < n_t; t += 2)
-            panel_mmla(pair + t, codes[i], codes[i + 1], q + t * s->cols + 4 * i,
-                       q + (t + 1) * s->cols + 4 * i);
-#pragma GCC unroll 12
+        MFI_UNROLL(12)
+    for (uint32_t t = 0; t < n_t; t += 2)
+        panel_mmla(pair + t, codes[i], codes[i + 1], q + t * s->cols + 4 * i,
+                   q + (t + 1) * s->cols + 4 * i);
+    MFI_UNROLL(12)
     for (uint32_t t = 0; t < n_t; t += 2)
         panel_part_pair(pair + t, dot + t);
 }
@@ -83,7 +83,7 @@ PANEL_INLINE void int_plane(const int_step *s, const uint32_t b, const uint32_t 
     const uint32_t n_words = k.halves ? 4 : 8;
     const uint16_t minus = (uint16_t)-s->offset;
     const uint32_t pair = k.halves ? (uint32_t)minus << 16 * part : minus * 0x10001u;
-#pragma GCC unroll 12
+    MFI_UNROLL(12)
     for (uint32_t t = 0; t < k.n_t; t++)
         if (k.corr)
             dot[t] = panel_dot2(dot[t], pair, word_at(h + t * 2 * s->n_blocks + 2 * b));
@@ -93,10 +93,10 @@ PANEL_INLINE void int_plane(const int_step *s, const uint32_t b, const uint32_t 
         return;
     }
 #endif
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (uint32_t i = 0; i < n_words; i++) {
         const panel_u w = codes[i];
-#pragma GCC unroll 12
+        MFI_UNROLL(12)
         for (uint32_t t = 0; t < k.n_t; t++)
             dot[t] = panel_dot4(dot[t], w, word_at(q + t * s->cols + 32 * b + 16 * part + 4 * i),
                                 k.wide);
@@ -110,17 +110,17 @@ PANEL_INLINE void int_block(const int_step *s, const uint32_t b, const uint32_t 
     const uint32_t sub = k.halves ? 2 * b + part : b;
     const float *d = s->d + tok * s->n_blocks + b, *sums = s->s + tok * s->n_blocks + b;
     panel_i dot[PANEL_TOKS];
-#pragma GCC unroll 12
+    MFI_UNROLL(12)
     for (uint32_t t = 0; t < k.n_t; t++)
         dot[t] = (panel_i){0};
     int_plane(s, b, part, k, s->q + tok * s->cols, s->h + tok * 2 * s->n_blocks, dot);
     if (k.fine) {
-#pragma GCC unroll 12
+        MFI_UNROLL(12)
         for (uint32_t t = 0; t < k.n_t; t++)
             dot[t] = (dot[t] << 8) - dot[t];
         int_plane(s, b, part, k, s->lo + tok * s->cols, s->h_lo + tok * 2 * s->n_blocks, dot);
     }
-#pragma GCC unroll 12
+    MFI_UNROLL(12)
     for (uint32_t t = 0; t < k.n_t; t++) {
         const float dx = d[t * s->n_blocks];
         acc[t] =
@@ -138,7 +138,7 @@ PANEL_INLINE void int_tile(const int_step *s, uint32_t tok, const tile_kind k)
 {
     float *y = s->y + tok * s->ldy;
     panel_f acc[PANEL_TOKS];
-#pragma GCC unroll 12
+    MFI_UNROLL(12)
     for (uint32_t t = 0; t < k.n_t; t++)
         acc[t] = s->first ? (panel_f){0} : panel_load(y + t * s->ldy, s->n_rows);
     for (uint32_t b = 0; b < s->step_blocks; b++) {
@@ -146,7 +146,7 @@ PANEL_INLINE void int_tile(const int_step *s, uint32_t tok, const tile_kind k)
         if (k.halves)
             int_block(s, b, 1, k, tok, acc);
     }
-#pragma GCC unroll 12
+    MFI_UNROLL(12)
     for (uint32_t t = 0; t < k.n_t; t++)
         panel_store(y + t * s->ldy, s->n_rows, acc[t]);
 }
@@ -156,7 +156,7 @@ PANEL_INLINE panel_f int_one(const int_step *s, panel_f acc, const tile_kind k)
 {
     const uint16_t minus = (uint16_t)-s->offset;
     const uint32_t n_sub = k.halves ? 16 : 8;
-#pragma GCC unroll 16
+    MFI_UNROLL(16)
     for (uint32_t i = 0; i < n_sub; i++) {
         const uint32_t b = k.halves ? i / 2 : i;
         const uint32_t pair = k.halves ? (uint32_t)minus << 16 * (i % 2) : minus * 0x10001u;

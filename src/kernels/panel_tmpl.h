@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "quant/int_form.h"
+#include "kernels/unroll.h"
 #include "kernels/walk.h"
 #include "quant/ggml_decode.h"
 
@@ -65,7 +66,9 @@ PANEL_INLINE panel_f signed_byte_at(panel_u v, int k)
 
 #define EACH_ROW(load)                                                                             \
     panel_u v;                                                                                     \
-    _Pragma("GCC unroll 16") for (int r = 0; r < PANEL_ROWS; r++, p += stride) v[r] = (load);      \
+    MFI_UNROLL(16)                                                                                 \
+    for (int r = 0; r < PANEL_ROWS; r++, p += stride)                                              \
+        v[r] = (load);                                                                             \
     return v
 
 /* The 8, 16 or 32 bits at p + row * stride. */
@@ -107,7 +110,7 @@ PANEL_INLINE void nibbles(const uint8_t *p, size_t stride, panel_u codes[8])
 {
     panel_u v[4];
     panel_slab(p, stride, v);
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (int j = 0; j < 4; j++) {
         codes[j] = v[j] & BYTES(15);
         codes[4 + j] = v[j] >> 4 & BYTES(15);
@@ -116,7 +119,7 @@ PANEL_INLINE void nibbles(const uint8_t *p, size_t stride, panel_u codes[8])
 
 PANEL_INLINE void put8(const sink *to, const uint32_t b, const panel_u codes[8])
 {
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (uint32_t j = 0; j < 8; j++)
         put(to, 8 * b + j, codes[j]);
 }
@@ -127,7 +130,7 @@ PANEL_INLINE void put_looked_up(const sink *to, const uint32_t b, const int8_t t
     int8_t moved[16];
     for (int i = 0; i < 16; i++)
         moved[i] = (int8_t)(table[i] + (int)offset);
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (uint32_t j = 0; j < 8; j++)
         put(to, 8 * b + j, panel_lookup(moved, codes[j]));
 }
@@ -153,7 +156,7 @@ PANEL_INLINE void panel_q4_1(const uint8_t *p, size_t stride, const uint32_t b, 
 
 PANEL_INLINE void fifth_bits(panel_u bits, panel_u codes[8])
 {
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (int j = 0; j < 8; j++)
         codes[j] |= ((bits >> 4 * j & 15) * 0x00204081u & BYTES(1)) << 4;
 }
@@ -182,7 +185,7 @@ PANEL_INLINE void panel_q8_0(const uint8_t *p, size_t stride, const uint32_t b, 
     panel_u codes[8];
     panel_slab(p + 2, stride, codes);
     panel_slab(p + 18, stride, codes + 4);
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (int j = 0; j < 8; j++)
         codes[j] ^= BYTES(0x80) ^ PANEL_FLIP;
     put8(to, b, codes);
@@ -223,7 +226,7 @@ PANEL_INLINE void six_bit_scales(const panel_u v[4], panel *out)
     const panel_u scale[2] = {v[1] & BYTES(63), (v[3] & BYTES(15)) | (v[1] >> 6 & BYTES(3)) << 4};
     const panel_u min[2] = {v[2] & BYTES(63), (v[3] >> 4 & BYTES(15)) | (v[2] >> 6 & BYTES(3))
                                                                             << 4};
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (int s = 0; s < 8; s++) {
         out->scale[s] = d * byte_at(scale[s / 4], s % 4);
         out->min[s] = dmin * byte_at(min[s / 4], s % 4);
@@ -235,11 +238,11 @@ PANEL_INLINE void panel_q4_k(const uint8_t *p, size_t stride, const sink *to)
     panel_u v[4];
     panel_slab(p, stride, v);
     six_bit_scales(v, to->out);
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (uint32_t i = 0; i < 8; i++) { /* 16 bytes: 16 columns, and 16 that are 32 further */
         const uint32_t at = i / 2 * 16 + i % 2 * 4;
         panel_slab(p + 16 + 16 * i, stride, v);
-#pragma GCC unroll 4
+        MFI_UNROLL(4)
         for (uint32_t j = 0; j < 4; j++) {
             put(to, at + j, v[j] & BYTES(15));
             put(to, at + 8 + j, v[j] >> 4 & BYTES(15));
@@ -254,11 +257,11 @@ PANEL_INLINE void panel_q5_k(const uint8_t *p, size_t stride, const sink *to)
     six_bit_scales(v, to->out);
     panel_slab(p + 16, stride, high);
     panel_slab(p + 32, stride, high + 4);
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (uint32_t i = 0; i < 8; i++) {
         const uint32_t at = i / 2 * 16 + i % 2 * 4, s = i / 2 * 2;
         panel_slab(p + 48 + 16 * i, stride, v);
-#pragma GCC unroll 4
+        MFI_UNROLL(4)
         for (uint32_t j = 0; j < 4; j++) {
             panel_u bits = high[i % 2 * 4 + j] >> s;
             put(to, at + j, (v[j] & BYTES(15)) | (bits & BYTES(1)) << 4);
@@ -272,17 +275,17 @@ PANEL_INLINE void panel_q6_k(const uint8_t *p, size_t stride, const sink *to)
     const panel_f d = panel_half(column16(p + 208, stride));
     panel_u v[4], high[4];
     panel_slab(p + 192, stride, v);
-#pragma GCC unroll 16
+    MFI_UNROLL(16)
     for (int s = 0; s < 16; s++)
         to->out->scale[s] = d * signed_byte_at(v[s / 4], s % 4);
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (uint32_t i = 0; i < 4; i++) { /* 16 columns of each 32 of 128 */
         panel_slab(p + 128 + 16 * i, stride, high);
-#pragma GCC unroll 2
+        MFI_UNROLL(2)
         for (uint32_t h = 0; h < 2; h++) {
             const uint32_t at = i / 2 * 32 + i % 2 * 4 + 8 * h;
             panel_slab(p + i / 2 * 64 + h * 32 + i % 2 * 16, stride, v);
-#pragma GCC unroll 4
+            MFI_UNROLL(4)
             for (uint32_t j = 0; j < 4; j++) {
                 panel_u bits = high[j] >> 2 * h;
                 put(to, at + j, (v[j] & BYTES(15)) | (bits & BYTES(3)) << 4);
@@ -301,12 +304,12 @@ PANEL_INLINE void two_bits(const uint8_t *p, size_t stride, const uint8_t *third
         panel_slab(third, stride, bits[0]);
         panel_slab(third + 16, stride, bits[1]);
     }
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (uint32_t i = 0; i < 4; i++) {
         panel_slab(p + 16 * i, stride, v);
-#pragma GCC unroll 4
+        MFI_UNROLL(4)
         for (uint32_t k = 0; k < 4; k++) {
-#pragma GCC unroll 4
+            MFI_UNROLL(4)
             for (uint32_t j = 0; j < 4; j++) {
                 panel_u code = v[j] >> 2 * k & BYTES(3);
                 if (third)
@@ -323,7 +326,7 @@ PANEL_INLINE void panel_q2_k(const uint8_t *p, size_t stride, const sink *to)
     const panel_f d = panel_half(head & 0xffff), dmin = -panel_half(head >> 16);
     panel_u v[4];
     panel_slab(p, stride, v);
-#pragma GCC unroll 16
+    MFI_UNROLL(16)
     for (int s = 0; s < 16; s++) {
         to->out->scale[s] = d * byte_at(v[s / 4] & BYTES(15), s % 4);
         to->out->min[s] = dmin * byte_at(v[s / 4] >> 4 & BYTES(15), s % 4);
@@ -336,7 +339,7 @@ PANEL_INLINE void panel_q3_k(const uint8_t *p, size_t stride, const sink *to)
     const panel_f d = panel_half(column16(p + 108, stride));
     panel_u v[4];
     panel_slab(p + 92, stride, v); /* scales in v[1], v[2], v[3] */
-#pragma GCC unroll 16
+    MFI_UNROLL(16)
     for (int s = 0; s < 16; s++) {
         panel_u low = v[1 + s / 4 % 2] >> s / 8 * 4 & BYTES(15);
         panel_u sc = low | (v[3] >> s / 4 * 2 & BYTES(3)) << 4;
@@ -349,7 +352,7 @@ PANEL_INLINE void panel_iq4_xs(const uint8_t *p, size_t stride, const sink *to)
 {
     const panel_u head = column32(p, stride), low = column32(p + 4, stride);
     const panel_f d = panel_half(head & 0xffff);
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (uint32_t s = 0; s < 8; s++) {
         panel_u sc = (low >> 4 * s & 15) | (head >> (16 + 2 * s) & 3) << 4, codes[8];
         to->out->scale[s] = d * __builtin_convertvector((panel_i)sc - 32, panel_f);
@@ -371,7 +374,7 @@ PANEL_INLINE void ordered_nibbles(panel_plane at, panel_u codes[8])
 {
     panel_u v[4];
     panel_slab(at.p, at.stride, v);
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (int j = 0; j < 4; j++)
         panel_pairs(v[j], &codes[2 * j], &codes[2 * j + 1]);
 }
@@ -380,7 +383,7 @@ PANEL_INLINE void panel_mxfp4_planes(const panel_plane at[2], const uint32_t n_b
                                      const sink *to)
 {
     const panel_f nan = as_floats((panel_u){0} + 0x7fc00000u);
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (uint32_t b = 0; b < n_blocks; b++) {
         const panel_plane from = {at[0].p + 16 * b, at[0].stride};
         panel_u e = column8(at[1].p + b, at[1].stride), codes[8];
@@ -427,7 +430,7 @@ PANEL_INLINE void mlx_codes(const uint32_t bits, panel_plane at, const sink *to)
 {
     panel_u v[12];
     uint32_t loaded = 0; /* words, all of them still in v at their number modulo 12 */
-#pragma GCC unroll 64
+    MFI_UNROLL(64)
     for (uint32_t i = 0; i < 64; i++) {
         const uint32_t bit = 4 * bits * i, w = bit / 32, shift = bit % 32;
         const bool two = shift + 4 * bits > 32;
@@ -442,7 +445,7 @@ PANEL_INLINE void mlx_codes(const uint32_t bits, panel_plane at, const sink *to)
 
 PANEL_INLINE void mlx4_codes(panel_plane at, const sink *to)
 {
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (uint32_t b = 0; b < 8; b++) {
         panel_u codes[8];
         ordered_nibbles(at, codes);
@@ -491,18 +494,20 @@ typedef void panel_fn(const panel_part *part, const panel_plane at[3], const int
         if (lo) {                                                                                  \
             to.lo = lo;                                                                            \
             body_##name(part, at, 8, &to);                                                         \
-            _Pragma("GCC unroll 16") for (int i = 0; i < ((is_halves) ? 16 : 8); i++)              \
+            MFI_UNROLL(16)                                                                         \
+            for (int i = 0; i < ((is_halves) ? 16 : 8); i++)                                       \
                 out->dot_lo[i] = dot_lo[i];                                                        \
         } else {                                                                                   \
             to.lo = NULL;                                                                          \
             body_##name(part, at, 8, &to);                                                         \
         }                                                                                          \
-        _Pragma("GCC unroll 16") for (int i = 0; i < ((is_halves) ? 16 : 8); i++) out->dot[i] =    \
-            dot[i];                                                                                \
+        MFI_UNROLL(16)                                                                             \
+        for (int i = 0; i < ((is_halves) ? 16 : 8); i++)                                           \
+            out->dot[i] = dot[i];                                                                  \
     }
 #define PANEL_OF_32(name, n_bytes, is_wide)                                                        \
     PANEL_OF(name, false, is_wide,                                                                 \
-             _Pragma("GCC unroll 8") for (uint32_t b = 0; b < n; b++)                              \
+             MFI_UNROLL(8) for (uint32_t b = 0; b < n; b++)                                        \
                  panel_##name(at[0].p + (size_t)b * (n_bytes), at[0].stride, b, to))
 #define PANEL_OF_256(name, is_halves, is_wide)                                                     \
     PANEL_OF(name, is_halves, is_wide, panel_##name(at[0].p, at[0].stride, to))

@@ -21,3 +21,13 @@ void mfi_program_free(mfi_program *program)
     free(program->state);
     *program = (mfi_program){0};
 }
+
+uint64_t mfi_program_weight_span(const mfi_program_weight *w)
+{
+    uint64_t end = w->offset[0];
+    for (uint32_t p = 0; p < mfi_quant_n_planes(w->type); p++) {
+        uint64_t at = w->offset[p] + mfi_quant_plane_bytes(w->type, p, w->rows, w->cols);
+        end = MFI_MAX(end, at);
+    }
+    return end - w->offset[0];
+}

@@ -153,6 +153,7 @@ static inline uint32_t mfi_kv_rows(const mfi_layer_state *state, uint32_t ctx)
 typedef struct mfi_program {
     mfi_shape shape;
     uint32_t chunk, n_logit_rows; /* most tokens of a step, most head rows */
+    uint32_t ctx;                 /* positions that a sequence may have */
     mfi_qtype kv_type[2];         /* of cached keys, and values: f32, f16 or q8_0 */
     mfi_op *ops;
     uint32_t n_ops, head_first; /* ops from head_first on are the head */
@@ -167,6 +168,9 @@ typedef struct mfi_program {
 } mfi_program;
 
 void mfi_program_free(mfi_program *program);
+
+/* Bytes of the dense region from a weight's first plane to the end of its last. */
+uint64_t mfi_program_weight_span(const mfi_program_weight *weight);
 
 /* The first layer with routed experts: its layout speaks for all where one is shown. */
 uint32_t mfi_program_expert_layer(const mfi_program *program);

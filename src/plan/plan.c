@@ -1,6 +1,6 @@
 /* Making the plan; see plan.h. Pure: the same inputs give the same plan, and nothing but the plan's
  * own tables is allocated. */
-#include "plan/plan.h"
+#include "plan/plan_int.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,9 +19,7 @@
 #define CTX_AUTO_MAX   8192
 #define CTX_AUTO_MIN   512
 
-typedef struct sizes { /* of one candidate (ctx, chunk) */
-    uint64_t kv, state, scratch;
-} sizes;
+typedef mfi_plan_sizes sizes; /* of one candidate (ctx, chunk) */
 
 static const char *mib(uint64_t bytes, char *text, size_t cap)
 {
@@ -99,6 +97,8 @@ static void explain_activations(mfi_plan *plan)
     char *reason = plan->activations_reason;
     if (!quantised)
         snprintf(reason, MFI_PLAN_REASON_BYTES, "float weights meet float activations");
+    else if (plan->device[0])
+        snprintf(reason, MFI_PLAN_REASON_BYTES, "devices multiply with float activations");
     else if (plan->activations != MF_ACTIVATIONS_AUTO)
         snprintf(reason, MFI_PLAN_REASON_BYTES, "as asked");
     else if (plan->x_bits_min == 8)
@@ -127,8 +127,8 @@ const char *mfi_plan_cache_type(const mfi_plan *plan, int values)
 /* ---- sizes ---- */
 
 /* State is every session's own. */
-static void measure(const mfi_model *model, const mfi_program *p, uint32_t ctx, uint32_t n_sessions,
-                    sizes *z)
+void mfi_plan_measure(const mfi_model *model, const mfi_program *p, uint32_t ctx,
+                      uint32_t n_sessions, sizes *z)
 {
     *z = (sizes){.scratch = p->scratch_bytes};
     for (uint32_t i = 0; i < model->shape.n_layers; i++) {
@@ -175,8 +175,8 @@ static uint64_t session_bytes(const mfi_program *p, uint32_t ctx)
            (uint64_t)p->shape.n_vocab * (SAMPLER_TOKEN_BYTES + sizeof(float));
 }
 
-static uint64_t table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slots,
-                            uint32_t n_sessions)
+uint64_t mfi_plan_table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slots,
+                              uint32_t n_sessions)
 {
     const mfi_shape *s = &p->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
@@ -187,7 +187,7 @@ static uint64_t table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slots
            n_sessions * session_bytes(p, ctx) + 64 * MFI_KIB;
 }
 
-static uint64_t process_bytes(const mfi_plan *plan, const mfi_machine *m)
+uint64_t mfi_plan_process_bytes(const mfi_plan *plan, const mfi_machine *m)
 {
     return m->rss_bytes + PROCESS_GROWTH_BYTES +
            (uint64_t)(plan->n_threads + plan->n_io_threads) * THREAD_BYTES;
@@ -197,8 +197,9 @@ static uint64_t process_bytes(const mfi_plan *plan, const mfi_machine *m)
 static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
                             const sizes *z, uint32_t ctx, uint32_t n_slots)
 {
-    return process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv + z->state +
-           z->scratch + plan->other_bytes + table_bytes(p, ctx, n_slots, plan->n_sessions);
+    return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv +
+           z->state + z->scratch + plan->other_bytes +
+           mfi_plan_table_bytes(p, ctx, n_slots, plan->n_sessions);
 }
 
 /* The least that a plan with this context and program takes. */
@@ -206,7 +207,7 @@ static uint64_t least_bytes(const mfi_plan *plan, const mfi_model *model, const 
                             const mfi_program *p, uint32_t ctx)
 {
     sizes z;
-    measure(model, p, ctx, plan->n_sessions, &z);
+    mfi_plan_measure(model, p, ctx, plan->n_sessions, &z);
     return fixed_bytes(plan, m, p, &z, ctx, p->shape.top_k) + p->shape.top_k * plan->slot_stride;
 }
 
@@ -395,14 +396,14 @@ static void count_token_bytes(mfi_plan *plan, const mfi_model *model)
 static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
 {
     uint64_t *b = plan->bytes;
-    b[MFI_PLAN_PROCESS] = process_bytes(plan, m);
+    b[MFI_PLAN_PROCESS] = mfi_plan_process_bytes(plan, m);
     b[MFI_PLAN_CACHE] = plan->page_cache_bytes;
     b[MFI_PLAN_DENSE] = plan->program.dense_bytes;
     b[MFI_PLAN_KV] = z->kv;
     b[MFI_PLAN_STATE] = z->state;
     b[MFI_PLAN_SCRATCH] = z->scratch;
-    b[MFI_PLAN_TABLES] =
-        plan->other_bytes + table_bytes(&plan->program, plan->ctx, plan->n_slots, plan->n_sessions);
+    b[MFI_PLAN_TABLES] = plan->other_bytes + mfi_plan_table_bytes(&plan->program, plan->ctx,
+                                                                  plan->n_slots, plan->n_sessions);
     b[MFI_PLAN_SLOTS] = plan->n_slots * plan->slot_stride;
     char(*r)[MFI_PLAN_REASON_BYTES] = plan->reason;
     snprintf(r[MFI_PLAN_PROCESS], sizeof *r,
@@ -474,7 +475,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     uint32_t n_logit_rows = MFI_MAX(options->n_logit_rows, plan->n_sessions);
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
-    plan->activations = options->activations;
+    plan->activations = options->device ? MF_ACTIVATIONS_F32 : options->activations;
     memcpy(plan->cache_type, options->cache_type, sizeof plan->cache_type);
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
@@ -484,15 +485,23 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations,
                           plan->cache_type, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
+    if (options->device) {
+        MFI_TRY(mfi_plan_for_device(plan, model, machine, options, n_logit_rows, err));
+        explain_activations(plan);
+        count_token_bytes(plan, model);
+        choose_policy(plan, model, options);
+        return MF_OK;
+    }
     choose_ctx(plan, model, machine, options, &plan->program);
     find_floor(plan, model, machine, options, &plan->program);
     MFI_TRY(choose_chunk(plan, model, machine, options, n_logit_rows, err));
     explain_activations(plan);
     count_token_bytes(plan, model);
 
+    plan->program.ctx = plan->ctx;
     sizes z;
     choose_checkpoints(plan, model, machine, options);
-    measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
+    mfi_plan_measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
     z.state += (uint64_t)plan->n_sessions * plan->n_checkpoints * plan->checkpoint_bytes;
     choose_slots(plan, model, machine, &z);
     choose_policy(plan, model, options);

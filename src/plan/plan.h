@@ -12,6 +12,12 @@
 #include "os/cpu.h"
 #include "os/machine.h"
 
+/* A device that computes with memory of its own. */
+typedef struct mfi_plan_device {
+    const char *name;
+    uint64_t total_bytes, free_bytes;
+} mfi_plan_device;
+
 typedef struct mfi_plan_options {
     uint64_t memory_bytes;                        /* 0: from the machine */
     uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
@@ -21,7 +27,9 @@ typedef struct mfi_plan_options {
     mf_activations activations;
     mf_cache_type cache_type[2]; /* of keys, of values */
     mfi_isa isa;
-    const char *policy; /* NULL: chosen here */
+    const char *policy;            /* NULL: chosen here */
+    const mfi_plan_device *device; /* NULL: the host computes */
+    uint64_t vram_bytes;           /* of the device; 0: chosen here */
 } mfi_plan_options;
 
 /* Lines of the budget, in the order they are printed. */
@@ -33,7 +41,7 @@ typedef enum mfi_plan_item {
     MFI_PLAN_STATE, /* recurrent */
     MFI_PLAN_SCRATCH,
     MFI_PLAN_TABLES, /* store, sampler, expert table */
-    MFI_PLAN_SLOTS,  /* cached experts */
+    MFI_PLAN_SLOTS,  /* cached experts; with a device, those that it copies from */
     MFI_PLAN_N_ITEMS
 } mfi_plan_item;
 
@@ -65,6 +73,12 @@ typedef struct mfi_plan {
     uint64_t token_dense_bytes;  /* resident weight bytes that a token multiplies */
     uint64_t token_expert_bytes; /* routed expert bytes of a token: one token's working set */
     uint64_t page_cache_bytes;
+    /* With a device `bytes` counts what the host holds, vram what the device does (the same lines),
+     * and n_slots are the device's. */
+    char device[96]; /* "": none */
+    uint64_t vram_budget_bytes, vram_floor_bytes, vram[MFI_PLAN_N_ITEMS];
+    char vram_reason[MFI_PLAN_REASON_BYTES], vram_slots_reason[MFI_PLAN_REASON_BYTES];
+    uint32_t n_host_slots;
 } mfi_plan;
 
 /* MF_ERR_BUDGET (with the floor in the message) leaves *plan filled for printing, without being

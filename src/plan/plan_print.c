@@ -37,6 +37,28 @@ static uint64_t uniform_miss_bytes(const mfi_plan *plan)
     return (uint64_t)((double)plan->token_expert_bytes * share);
 }
 
+static uint64_t total_vram(const mfi_plan *plan)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < MFI_PLAN_N_ITEMS; i++)
+        total += plan->vram[i];
+    return total;
+}
+
+static void print_device(const mfi_plan *plan, mfi_buf *out)
+{
+    mfi_buf_fmt(out, "\ndevice       %s; %.1f MiB of its memory (%s), at least %.1f\n\n",
+                plan->device, to_mib(plan->vram_budget_bytes), plan->vram_reason,
+                to_mib(plan->vram_floor_bytes));
+    for (uint32_t i = 0; i < MFI_PLAN_N_ITEMS; i++)
+        if (plan->vram[i])
+            mfi_buf_fmt(out, "%-16s %12.1f  %s\n",
+                        i == MFI_PLAN_PROCESS ? "driver, lists" : item_names[i],
+                        to_mib(plan->vram[i]), i == MFI_PLAN_SLOTS ? plan->vram_slots_reason : "");
+    mfi_buf_fmt(out, "%-16s %12.1f  of %.1f\n", "total", to_mib(total_vram(plan)),
+                to_mib(plan->vram_budget_bytes));
+}
+
 static void print_table(const mfi_plan *plan, const mfi_model *model, mfi_buf *out)
 {
     const mfi_shape *s = &model->shape;
@@ -66,6 +88,8 @@ static void print_table(const mfi_plan *plan, const mfi_model *model, mfi_buf *o
                     plan->reason[i]);
     mfi_buf_fmt(out, "%-16s %12.1f  of %.1f\n", "total", to_mib(total_bytes(plan)),
                 to_mib(plan->budget_bytes));
+    if (plan->device[0])
+        print_device(plan, out);
     mfi_buf_fmt(out,
                 "\na token multiplies %.2f MiB of resident weights and %.2f MiB of experts (%.1f "
                 "MiB on the drive in all)\n",
@@ -78,7 +102,10 @@ static void print_table(const mfi_plan *plan, const mfi_model *model, mfi_buf *o
                 to_mib(uniform_miss_bytes(plan)),
                 (double)(plan->token_dense_bytes + plan->token_expert_bytes) / 1e6,
                 (double)uniform_miss_bytes(plan) / 1e6);
-    if (!plan->fits)
+    if (!plan->fits && plan->device[0] && plan->n_slots < s->top_k)
+        mfi_buf_fmt(out, "\nDOES NOT FIT: give at least --vram %" PRIu64 "M\n",
+                    plan->vram_floor_bytes / MFI_MIB);
+    else if (!plan->fits)
         mfi_buf_fmt(out, "\nDOES NOT FIT: give at least --memory %" PRIu64 "M\n",
                     plan->floor_bytes / MFI_MIB);
 }
@@ -140,6 +167,13 @@ static void print_json(const mfi_plan *plan, const mfi_model *model, const mfi_m
         mfi_buf_str(out, "}");
     }
     mfi_buf_str(out, "]");
+    if (plan->device[0]) {
+        put_str(out, "device", plan->device);
+        put_u64(out, "vram_budget_bytes", plan->vram_budget_bytes);
+        put_u64(out, "vram_floor_bytes", plan->vram_floor_bytes);
+        put_u64(out, "vram_total_bytes", total_vram(plan));
+        put_u64(out, "host_slots", plan->n_host_slots);
+    }
     put_u64(out, "slots", plan->n_slots);
     put_u64(out, "slot_bytes", plan->slot_stride);
     put_u64(out, "experts_total", plan->n_experts_total);

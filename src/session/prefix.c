@@ -324,6 +324,8 @@ mf_status mf_session_restore(mf_session *s, const int32_t *tokens, size_t n_toke
     if (n_tokens > s->plan->ctx)
         return mfi_fail(err, MF_ERR_CONTEXT, "%zu tokens don't fit into a context of %u", n_tokens,
                         s->plan->ctx);
+    if (s->host->backend->device) /* only what this session has itself */
+        return mf_session_sync(s, tokens, n_tokens, n_kept, err);
     do {
         look_in_memory(s, tokens, n_tokens, &best);
         MFI_TRY(look_on_disk(s, tokens, n_tokens, &best, err));

@@ -10,6 +10,45 @@
 #define KV_STEP 256        /* positions committed at a time */
 #define TICK_NS 100000000u /* between two reports of progress */
 
+/* State of one layer: reserved where the host computes, all there on a device. */
+static mf_status open_layer(mf_session *s, uint32_t i, mf_error *err)
+{
+    const mfi_layer_state *st = &s->plan->program.state[i];
+    const mfi_device_ops *device = s->host->backend->device;
+    uint64_t kv_bytes = st->kv_pos_bytes * mfi_kv_rows(st, s->plan->ctx);
+    if (device) {
+        void *kv = NULL, *recurrent = NULL;
+        mf_status status = MF_OK;
+        if (kv_bytes)
+            status = device->state_alloc(s->host->backend, kv_bytes, &kv, err);
+        if (status == MF_OK && st->recurrent_bytes)
+            status = device->state_alloc(s->host->backend, st->recurrent_bytes, &recurrent, err);
+        s->mem[i] = (mfi_layer_mem){kv, recurrent};
+        return status;
+    }
+    if (kv_bytes)
+        MFI_TRY(mfi_vmem_reserve(&s->kv[i], (size_t)kv_bytes, err));
+    if (st->recurrent_bytes) {
+        MFI_TRY(mfi_vmem_reserve(&s->recurrent[i], (size_t)st->recurrent_bytes, err));
+        MFI_TRY(mfi_vmem_commit(&s->recurrent[i], (size_t)st->recurrent_bytes, err));
+    }
+    s->mem[i] = (mfi_layer_mem){s->kv[i].base, s->recurrent[i].base};
+    return MF_OK;
+}
+
+static void close_layer(mf_session *s, uint32_t i)
+{
+    const mfi_device_ops *device = s->host->backend->device;
+    if (device && s->mem) {
+        device->state_free(s->host->backend, s->mem[i].kv);
+        device->state_free(s->host->backend, s->mem[i].recurrent);
+    }
+    if (s->kv)
+        mfi_vmem_release(&s->kv[i]);
+    if (s->recurrent)
+        mfi_vmem_release(&s->recurrent[i]);
+}
+
 mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err)
 {
     mfi_session_host *host = mfi_engine_session_host(engine);
@@ -36,18 +75,8 @@ mf_status mf_session_open(mf_session **session, mf_engine *engine, mf_error *err
         !s->pieces)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a session of %u positions",
                           s->plan->ctx);
-    for (uint32_t i = 0; status == MF_OK && i < n_layers; i++) {
-        const mfi_layer_state *st = &p->state[i];
-        if (st->kv_pos_bytes)
-            status = mfi_vmem_reserve(
-                &s->kv[i], (size_t)st->kv_pos_bytes * mfi_kv_rows(st, s->plan->ctx), err);
-        if (status == MF_OK && st->recurrent_bytes) {
-            status = mfi_vmem_reserve(&s->recurrent[i], (size_t)st->recurrent_bytes, err);
-            if (status == MF_OK)
-                status = mfi_vmem_commit(&s->recurrent[i], (size_t)st->recurrent_bytes, err);
-        }
-        s->mem[i] = (mfi_layer_mem){s->kv[i].base, s->recurrent[i].base};
-    }
+    for (uint32_t i = 0; status == MF_OK && i < n_layers; i++)
+        status = open_layer(s, i, err);
     for (uint32_t i = 0; status == MF_OK && i < s->plan->n_checkpoints; i++)
         status = mfi_vmem_reserve(&s->checkpoints[i].mem, (size_t)s->plan->checkpoint_bytes, err);
     s->next = host->sessions;
@@ -72,12 +101,8 @@ void mf_session_close(mf_session **session)
         link = &(*link)->next;
     *link = s->next;
     s->host->n_sessions--;
-    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++) {
-        if (s->kv)
-            mfi_vmem_release(&s->kv[i]);
-        if (s->recurrent)
-            mfi_vmem_release(&s->recurrent[i]);
-    }
+    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
+        close_layer(s, i);
     for (uint32_t i = 0; s->checkpoints && i < s->plan->n_checkpoints; i++)
         mfi_vmem_release(&s->checkpoints[i].mem);
     free(s->checkpoints);

@@ -15,6 +15,7 @@ typedef struct mfi_session_host {
     const char *model_path; /* for messages */
     const mfi_plan *plan;
     mfi_forward *forward;
+    mfi_backend *backend;
     const mf_tokenizer *tokenizer; /* may be NULL */
     const int32_t *eos;            /* ids that end an answer */
     uint32_t n_eos;

@@ -297,6 +297,7 @@ mf_status mfi_snapshot_read(mf_session *s, const mfi_file *file, const mfi_snaps
 
 mf_status mf_session_save(mf_session *s, const char *path, mf_error *err)
 {
+    MFI_TRY(mfi_state_on_host(s, err));
     if (s->broken || s->length == 0)
         return mfi_fail(err, MF_ERR_STATE, "%s: the session has nothing to save", path);
     return mfi_snapshot_write(s, s->length, NULL, path, err);
@@ -306,6 +307,7 @@ mf_status mf_session_load(mf_session *s, const char *path, mf_error *err)
 {
     mfi_file file;
     mfi_snapshot head;
+    MFI_TRY(mfi_state_on_host(s, err));
     if (s->generating)
         return mfi_fail(err, MF_ERR_STATE, "%s: the session has an answer under way", path);
     MFI_TRY(mfi_snapshot_open(&file, &head, path, err));

@@ -143,10 +143,18 @@ static uint32_t oldest_at(const mf_session *s, uint32_t n)
 
 void mf_session_reset(mf_session *s)
 {
-    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++)
-        if (s->recurrent[i].base)
-            memset(s->recurrent[i].base, 0, s->plan->program.state[i].recurrent_bytes);
+    const mfi_device_ops *device = s->host->backend->device;
+    bool lost = false;
+    for (uint32_t i = 0; i < s->plan->program.shape.n_layers; i++) {
+        uint64_t bytes = s->plan->program.state[i].recurrent_bytes;
+        if (bytes && !device)
+            memset(s->mem[i].recurrent, 0, bytes);
+        else if (bytes)
+            lost |=
+                device->state_clear(s->host->backend, s->mem[i].recurrent, bytes, NULL) != MF_OK;
+    }
     set_length(s, 0, false);
+    s->broken = lost; /* nothing will work on that device again */
     s->oldest = 0;
     forget_checkpoints(s, 0);
 }
@@ -235,6 +243,13 @@ void mfi_state_checkpoint(mf_session *s)
 
 /* ---- copies ---- */
 
+mf_status mfi_state_on_host(const mf_session *s, mf_error *err)
+{
+    if (s->host->backend->device)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "a timeline on a device can't be copied or kept");
+    return MF_OK;
+}
+
 mf_status mfi_state_begin(mf_session *s, uint32_t n, mf_error *err)
 {
     MFI_TRY(mfi_session_commit(s, n, err));
@@ -253,6 +268,7 @@ mf_status mfi_state_copy(mf_session *dst, const mf_session *src, uint32_t n,
                          const mfi_checkpoint *c, mf_error *err)
 {
     const mfi_state_parts all = {.kv = true, .logits = true};
+    MFI_TRY(mfi_state_on_host(dst, err));
     MFI_TRY(mfi_state_begin(dst, n, err));
     uint32_t n_src = mfi_state_list(src, c, n, all, dst->pieces);
     uint32_t n_dst = mfi_state_list(dst, NULL, n, all, dst->pieces + n_src);

@@ -31,7 +31,8 @@ SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
-            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "serve", "pack"]
+            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "serve", "devices",
+            "pack"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -64,18 +65,14 @@ OPTIONS = {
               "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
     "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--stats", "--no-progress"],
     "replay": ["--cache", "--policy", "--svg", "--json", "-t", "--threads", "-h", "--help"],
-    "bench": [o for o in ENGINE if o not in ("-c", "--ctx-size", "--json")] + [
-        "-p", "--n-prompt", "-n", "--n-gen", "-r", "--repetitions", "-o", "--output", "--ops",
-        "--no-progress"],
-    "perplexity": ENGINE + ["-f", "--file", "--chunks", "--kl-divergence-base", "--save-all-logits",
-                            "--kl-divergence", "--kl", "--no-progress"],
+    "bench": "-m --model -t --memory --isa -p --n-prompt -n --n-gen -r --repetitions -o --output --ops".split(),
+    "perplexity": ENGINE + "-f --chunks --kl-divergence-base --save-all-logits --kl-divergence --kl".split(),
 }
-OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + [
-    "--host", "--port", "--unix", "--api-key-file", "--allow-host", "--cors-origin", "-a", "--alias", "-np",
-    "--parallel", "--queue", "--max-connections", "--max-body", "--request-timeout", "--idle-timeout",
-    "--write-timeout", "--sse-ping-interval", "--drain-timeout", "--temp", "--top-k", "--top-p", "--min-p",
-    "--repeat-penalty", "--presence-penalty", "--frequency-penalty", "--repeat-last-n", "--chat-template", "--now",
-    "--reasoning-format", "--no-progress", "--kv-dir", "--kv-disk"]
+OPTIONS["serve"] = [o for o in ENGINE if o != "--json"] + """--host --port --unix --api-key-file --allow-host
+    --cors-origin -a --alias -np --parallel --queue --max-connections --max-body --request-timeout --idle-timeout
+    --write-timeout --sse-ping-interval --drain-timeout --temp --top-k --top-p --min-p --repeat-penalty
+    --presence-penalty --frequency-penalty --repeat-last-n --chat-template --now --reasoning-format --no-progress
+    --kv-dir --kv-disk""".split()
 OPTIONS["trace"] = [o for o in OPTIONS["run"] if o != "--trace"] + ["-o", "--output"]
 
 
@@ -236,8 +233,7 @@ class Usage(Case):
 
     def test_convert_into_no_folder(self):
         for out in (self.path("none/a/b"), self.path("none/a")):
-            p = self.cli("convert", self.dir, out, "--quant", "mlx4", code=1)
-            self.one_line(p, "cannot write")
+            self.one_line(self.cli("convert", self.dir, out, "--quant", "mlx4", code=1), "cannot write")
 
     def test_values(self):
         self.usage("template", "-m", self.dir, "--now", "garbage", says="a time like")
@@ -247,8 +243,7 @@ class Usage(Case):
         self.usage("run", "-m", self.dir, "-p", "x", "-l", "99999999+1", says="an id below")
 
     def test_folder_without_tokenizer(self):
-        p = self.cli("tokenize", "-m", self.dir, "-p", "x", code=3)
-        self.one_line(p, "no tokenizer.json")
+        self.one_line(self.cli("tokenize", "-m", self.dir, "-p", "x", code=3), "no tokenizer.json")
 
     def test_convert_does_not_overwrite(self):
         os.mkdir(self.path("out"))

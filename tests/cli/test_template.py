@@ -76,7 +76,8 @@ class Own(Case):
         p = self.render(source, {}, args=("--now", "2025-03-09T14:05:07"))
         self.assertEqual(json.loads(p.stdout), want)
         self.assertEqual(self.texts(source, {"now": "2025-03-09T14:05:07"}), [want])
-        self.one_line(self.render(source, {}, code=1, args=("--now", "2025-02-30T00:00:00")), "2025-02-30")
+        self.usage("template", "--chat-template", self.write("t.jinja", source), "--now", "2025-02-30T00:00:00",
+                   says="2025-02-30")
         today = self.texts("{{ strftime_now('%Y-%m-%d') }}", {})[0]
         self.assertRegex(today, r"^\d{4}-\d\d-\d\d$")
 

@@ -84,7 +84,7 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
     mft_ok(mfi_io_threads_open(&loading, r->files, mfi_catalog_n_files(r->catalog),
                                &(mfi_io_options){1, MFI_MIB, false}, &err),
            &err);
-    mft_ok(mfi_load_dense(p, r->catalog, loading, dense, NULL, NULL, &err), &err);
+    mft_ok(mfi_load_dense(p, r->catalog, loading, dense, NULL, NULL, NULL, &err), &err);
     loading->close(loading);
     mft_ok(b->prepare(b, p, &err), &err);
     mfi_store_config config = {.slots = slots,

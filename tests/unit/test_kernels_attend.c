@@ -9,6 +9,8 @@
 
 #include "fake/kernel_case.h"
 
+#define N_CASES (MFT_SANITIZED ? 9 : 60)
+
 typedef struct attn_case {
     mfi_attn a;
     mfi_qtype type, type_v;
@@ -169,7 +171,7 @@ static void attention(void **state)
 {
     (void)state;
     mfi_rng rng;
-    for (uint32_t i = 0; i < 60; i++) {
+    for (uint32_t i = 0; i < N_CASES; i++) {
         mft_seed(&rng, i);
         check_case(&rng, i, false);
     }
@@ -179,7 +181,7 @@ static void windows_and_rings(void **state)
 {
     (void)state;
     mfi_rng rng;
-    for (uint32_t i = 0; i < 60; i++) {
+    for (uint32_t i = 0; i < N_CASES; i++) {
         mft_seed(&rng, 5000 + i);
         check_case(&rng, i, true);
     }
@@ -190,7 +192,7 @@ static void where_a_ring_ends(void **state)
 {
     (void)state;
     mfi_rng rng;
-    for (uint32_t i = 0; i < 30; i++) {
+    for (uint32_t i = 0; i < N_CASES / 2; i++) {
         mft_seed(&rng, 6000 + i);
         attn_case c = make_case(&rng, i, true), plain = c;
         if (!c.a.ring)

@@ -452,13 +452,36 @@ static void weights_are_exact(void **state)
     }
 }
 
+/* Float weights: what is summed in which order is the same on the x86 levels. */
+static void levels_agree_on_floats(void **state)
+{
+    (void)state;
+    mfi_rng rng;
+    for (uint32_t i = 0; i < 120; i++) {
+        mft_seed(&rng, 9000 + i);
+        const uint32_t rows = mft_between(&rng, 1, 40), cols = mft_between(&rng, 1, 150);
+        const uint32_t n_tok = mft_between(&rng, 1, 11);
+        const mfi_mat w = mft_random_mat(&rng, mft_type(i % 3), rows, cols, 0.05f);
+        const float *x = mft_random_floats(&rng, (size_t)n_tok * cols, 1);
+        const size_t n_y = (size_t)n_tok * rows;
+        const float *first = NULL;
+        for (uint32_t level = 1; level < mft_n_levels(); level++) {
+            float *y = mft_floats(n_y, MFT_AT_END);
+            mft_level(level)->matmul_f32(&w, x, cols, n_tok, y, rows, 0, rows);
+            first = first ? first : y;
+            assert_memory_equal(y, first, n_y * sizeof *y);
+        }
+        mft_guard_free();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products),          cmocka_unit_test(extreme_scales),
         cmocka_unit_test(integer_sums),      cmocka_unit_test(q8_blocks),
         cmocka_unit_test(nan_spreads),       cmocka_unit_test(rows_are_decoded),
-        cmocka_unit_test(weights_are_exact),
+        cmocka_unit_test(weights_are_exact), cmocka_unit_test(levels_agree_on_floats),
     };
     return mft_run(tests);
 }

@@ -45,7 +45,7 @@ ALWAYS_INLINE void score_tile(attn_group *g, uint32_t i, uint32_t at, uint32_t c
 {
     const float *q[ATTN_TILE], *k = g->piece + at;
     attn_f acc[ATTN_TILE][2];
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (int t = 0; t < n_q; t++) {
         float *p = g->p[i + (uint32_t)t] + at;
         q[t] = g->q[i + (uint32_t)t] + c;
@@ -54,14 +54,14 @@ ALWAYS_INLINE void score_tile(attn_group *g, uint32_t i, uint32_t at, uint32_t c
     }
     for (uint32_t d = 0; d < n; d++, k += MFI_ATTN_BLOCK) {
         const attn_f lo = attn_load(k), hi = attn_load(k + ATTN_LANES);
-#pragma GCC unroll 8
+        MFI_UNROLL(8)
         for (int t = 0; t < n_q; t++) {
             const attn_f x = attn_set1(q[t][d]);
             acc[t][0] = attn_fma(x, lo, acc[t][0]);
             acc[t][1] = attn_fma(x, hi, acc[t][1]);
         }
     }
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (int t = 0; t < n_q; t++) {
         float *p = g->p[i + (uint32_t)t] + at;
         attn_store(p, acc[t][0]);
@@ -124,31 +124,31 @@ ALWAYS_INLINE void value_tile(attn_group *g, uint32_t i, const attn_run *run, ui
 {
     attn_f acc[ATTN_TILE][2];
     const float *v = g->piece + run->low * KV_PIECE + at, *p = g->p[i];
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (int t = 0; t < n_q; t++) {
         const attn_f shrink = attn_set1(g->shrink[i + (uint32_t)t]);
         const float *out = g->out[i + (uint32_t)t] + c + at;
-#pragma GCC unroll 2
+        MFI_UNROLL(2)
         for (int k = 0; k < n_v; k++)
             acc[t][k] = (whole ? attn_load(out + k * ATTN_LANES) : attn_load_n(out, n)) * shrink;
     }
     for (uint32_t j = run->low; j < run->high; j++, v += KV_PIECE) {
         attn_f value[2];
-#pragma GCC unroll 2
+        MFI_UNROLL(2)
         for (int k = 0; k < n_v; k++)
             value[k] = attn_load(v + k * ATTN_LANES);
-#pragma GCC unroll 8
+        MFI_UNROLL(8)
         for (int t = 0; t < n_q; t++) {
             const attn_f weight = attn_set1(p[t * MFI_ATTN_BLOCK + (int)j]);
-#pragma GCC unroll 2
+            MFI_UNROLL(2)
             for (int k = 0; k < n_v; k++)
                 acc[t][k] = attn_fma(weight, value[k], acc[t][k]);
         }
     }
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (int t = 0; t < n_q; t++) {
         float *out = g->out[i + (uint32_t)t] + c + at;
-#pragma GCC unroll 2
+        MFI_UNROLL(2)
         for (int k = 0; k < n_v; k++) {
             if (whole)
                 attn_store(out + k * ATTN_LANES, acc[t][k]);

@@ -5,7 +5,7 @@
 
 const mfi_kernels mfi_avx512_kernels = {
     .isa = MFI_ISA_AVX512,
-    .matmul_f32 = mfi_avx2_matmul_f32,
+    .matmul_f32 = mfi_avx512_matmul_f32,
     .matmul_cols = mfi_avx2_matmul_cols,
     .matmul_t = mfi_avx2_matmul_t,
     .matmul_q8 = mfi_avx512_matmul_q8,

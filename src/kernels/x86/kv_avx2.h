@@ -72,19 +72,19 @@ ALWAYS_INLINE __m256 kv_load(const uint8_t *row, uint32_t c, uint32_t n, const m
 ALWAYS_INLINE void transpose8(__m256 v[8])
 {
     __m256 a[8], b[8];
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (int i = 0; i < 8; i += 2) {
         a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
         a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
     }
-#pragma GCC unroll 2
+    MFI_UNROLL(2)
     for (int i = 0; i < 8; i += 4) {
         b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
         b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
         b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
         b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
     }
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (int i = 0; i < 4; i++) {
         v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
         v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
@@ -109,7 +109,6 @@ ALWAYS_INLINE void kv_widen(const uint8_t *row, uint32_t c, uint32_t n, float *t
                             const mfi_qkind kind)
 {
     uint32_t d = 0;
-#pragma GCC unroll 4
     for (; n - d >= 8; d += 8)
         _mm256_store_ps(to + d, kv_load(row, c + d, 8, kind));
     if (d < n)
@@ -133,11 +132,11 @@ ALWAYS_INLINE void kv_keys_of(const kv_block *b, const mfi_attn *a, uint32_t c, 
         }
         for (uint32_t d = 0; d < n; d += 8) {
             __m256 v[8];
-#pragma GCC unroll 8
+            MFI_UNROLL(8)
             for (int r = 0; r < 8; r++)
                 v[r] = _mm256_load_ps(rows[r] + d);
             transpose8(v);
-#pragma GCC unroll 8
+            MFI_UNROLL(8)
             for (uint32_t i = 0; i < 8; i++) /* KV_PIECE columns have room */
                 _mm256_store_ps(to + (d + i) * MFI_ATTN_BLOCK + j, v[i]);
         }

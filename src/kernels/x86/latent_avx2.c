@@ -16,16 +16,16 @@ ALWAYS_INLINE void add_rows(const float *block, uint32_t n_rows, const float *x,
                             bool begin, const int n_vec)
 {
     __m256 acc[8];
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (int i = 0; i < n_vec; i++)
         acc[i] = begin ? _mm256_setzero_ps() : _mm256_loadu_ps(y + 8 * i);
     for (uint32_t r = 0; r < n_rows; r++) {
         __m256 a = _mm256_broadcast_ss(x + r);
-#pragma GCC unroll 8
+        MFI_UNROLL(8)
         for (int i = 0; i < n_vec; i++)
             acc[i] = _mm256_fmadd_ps(a, _mm256_loadu_ps(block + r * MFI_WALK_COLS + 8 * i), acc[i]);
     }
-#pragma GCC unroll 8
+    MFI_UNROLL(8)
     for (int i = 0; i < n_vec; i++)
         _mm256_storeu_ps(y + 8 * i, acc[i]);
 }

@@ -49,18 +49,18 @@ ALWAYS_INLINE void dot(const float *w, const float *const x[], uint32_t n, const
                        lanes16 acc[])
 {
     lanes16 sum[4];
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (uint32_t t = 0; t < n_t; t++)
         sum[t] = acc[t];
     for (uint32_t c = 0; c < n; c += 16) {
         const __m256 lo = _mm256_loadu_ps(w + c), hi = _mm256_loadu_ps(w + c + 8);
-#pragma GCC unroll 4
+        MFI_UNROLL(4)
         for (uint32_t t = 0; t < n_t; t++) {
             sum[t].lo = _mm256_fmadd_ps(lo, _mm256_loadu_ps(x[t] + c), sum[t].lo);
             sum[t].hi = _mm256_fmadd_ps(hi, _mm256_loadu_ps(x[t] + c + 8), sum[t].hi);
         }
     }
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (uint32_t t = 0; t < n_t; t++)
         acc[t] = sum[t];
 }

@@ -42,7 +42,7 @@ ALWAYS_INLINE void add_weighted(const char *w, size_t row_bytes, mfi_qtype type,
         factor[r] = _mm256_set1_ps(x[r]);
     for (; n - c >= 8; c += 8) {
         __m256 sum = _mm256_loadu_ps(y + c);
-#pragma GCC unroll 4
+        MFI_UNROLL(4)
         for (uint32_t r = 0; r < n_rows; r++)
             sum = _mm256_fmadd_ps(load8(w + r * row_bytes + c * element, kind), factor[r], sum);
         _mm256_storeu_ps(y + c, sum);

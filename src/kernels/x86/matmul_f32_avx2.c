@@ -42,18 +42,18 @@ ALWAYS_INLINE void float_tile(const tile_args *a, uint32_t row, uint32_t tok, co
     const float *x = a->x + tok * a->ldx;
     __m256 acc[4][4][2];
 
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (uint32_t r = 0; r < n_r; r++)
-#pragma GCC unroll 4
-        for (uint32_t t = 0; t < n_t; t++)
-            acc[r][t][0] = acc[r][t][1] = _mm256_setzero_ps();
+        MFI_UNROLL(4)
+    for (uint32_t t = 0; t < n_t; t++)
+        acc[r][t][0] = acc[r][t][1] = _mm256_setzero_ps();
     uint32_t c = 0;
     for (; cols - c >= 16; c += 16) {
-#pragma GCC unroll 4
+        MFI_UNROLL(4)
         for (uint32_t r = 0; r < n_r; r++) {
             __m256 lo = load_weights(kind, w + r * row_bytes, c);
             __m256 hi = load_weights(kind, w + r * row_bytes, c + 8);
-#pragma GCC unroll 4
+            MFI_UNROLL(4)
             for (uint32_t t = 0; t < n_t; t++) {
                 const float *in = x + t * a->ldx + c;
                 acc[r][t][0] = _mm256_fmadd_ps(lo, _mm256_loadu_ps(in), acc[r][t][0]);
@@ -61,14 +61,14 @@ ALWAYS_INLINE void float_tile(const tile_args *a, uint32_t row, uint32_t tok, co
             }
         }
     }
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (uint32_t r = 0; r < n_r; r++)
-#pragma GCC unroll 4
-        for (uint32_t t = 0; t < n_t; t++) {
-            if (c < cols)
-                float_tail(kind, w + r * row_bytes, x + t * a->ldx, c, cols - c, acc[r][t]);
-            a->y[(tok + t) * a->ldy + row + r] = add_lanes16(acc[r][t][0], acc[r][t][1]);
-        }
+        MFI_UNROLL(4)
+    for (uint32_t t = 0; t < n_t; t++) {
+        if (c < cols)
+            float_tail(kind, w + r * row_bytes, x + t * a->ldx, c, cols - c, acc[r][t]);
+        a->y[(tok + t) * a->ldy + row + r] = add_lanes16(acc[r][t][0], acc[r][t][1]);
+    }
 }
 
 /* Where octet k of 32 codes is loaded from with 8 bytes, which must not reach beyond the 4 * bits
@@ -121,24 +121,24 @@ ALWAYS_INLINE void mlx_tile(const tile_args *a, uint32_t row, uint32_t tok, cons
     float scale[4][TILE_BLOCKS], bias[4][TILE_BLOCKS];
     __m256 acc[4][4][2];
 
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (uint32_t r = 0; r < n_r; r++)
-#pragma GCC unroll 4
-        for (uint32_t t = 0; t < n_t; t++)
-            acc[r][t][0] = acc[r][t][1] = _mm256_setzero_ps();
+        MFI_UNROLL(4)
+    for (uint32_t t = 0; t < n_t; t++)
+        acc[r][t][0] = acc[r][t][1] = _mm256_setzero_ps();
     for (uint32_t b0 = 0; b0 < n_blocks; b0 += TILE_BLOCKS) {
         const uint32_t n_b = MFI_MIN(n_blocks - b0, TILE_BLOCKS);
         tile_load_scales(a->w, row, n_r, b0, n_b, scale, bias);
         for (uint32_t b = 0; b < n_b; b++, w += 4 * bits, x += 32) {
-#pragma GCC unroll 4
+            MFI_UNROLL(4)
             for (uint32_t r = 0; r < n_r; r++) {
                 const __m256 s = _mm256_broadcast_ss(&scale[r][b]);
                 const __m256 o = _mm256_broadcast_ss(&bias[r][b]);
                 _mm_prefetch((const char *)w + (n_r + r) * row_bytes, _MM_HINT_T0);
-#pragma GCC unroll 4
+                MFI_UNROLL(4)
                 for (int k = 0; k < 4; k++) {
                     __m256 v = _mm256_fmadd_ps(load_codes(bits, w + r * row_bytes, k), s, o);
-#pragma GCC unroll 4
+                    MFI_UNROLL(4)
                     for (uint32_t t = 0; t < n_t; t++)
                         acc[r][t][k & 1] = _mm256_fmadd_ps(
                             v, _mm256_loadu_ps(x + t * a->ldx + 8 * k), acc[r][t][k & 1]);
@@ -146,11 +146,11 @@ ALWAYS_INLINE void mlx_tile(const tile_args *a, uint32_t row, uint32_t tok, cons
             }
         }
     }
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (uint32_t r = 0; r < n_r; r++)
-#pragma GCC unroll 4
-        for (uint32_t t = 0; t < n_t; t++)
-            a->y[(tok + t) * a->ldy + row + r] = add_lanes16(acc[r][t][0], acc[r][t][1]);
+        MFI_UNROLL(4)
+    for (uint32_t t = 0; t < n_t; t++)
+        a->y[(tok + t) * a->ldy + row + r] = add_lanes16(acc[r][t][0], acc[r][t][1]);
 }
 
 TILE_SET(f32_tiles, float_tile, MFI_Q_F32);

@@ -34,7 +34,7 @@ void mfi_avx2_conv_silu(float *state, const float *w, const float *x, uint32_t n
     for (; kernel == 4 && c1 - c >= 8; c += 8) {
         __m256 taps[4], sum = _mm256_setzero_ps();
         load_taps4(w + (size_t)c * 4, taps);
-#pragma GCC unroll 4
+        MFI_UNROLL(4)
         for (uint32_t j = 0; j < 4; j++) {
             __m256 in = _mm256_loadu_ps((j < 3 ? state + (size_t)j * n_ch : x) + c);
             if (j > 0)
@@ -69,23 +69,23 @@ ALWAYS_INLINE void gdn_columns(float *s, const float *q, const float *k, const f
 #define STORE(p, v) (whole ? _mm256_storeu_ps(p, v) : _mm256_maskstore_ps(p, mask, v))
     const __m256 decay = _mm256_set1_ps(g);
     __m256 delta[4], sum[4];
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (int j = 0; j < n_vec; j++)
         delta[j] = sum[j] = _mm256_setzero_ps();
     for (uint32_t i = 0; i < dk; i++) {
         const float *row = s + (size_t)i * dv;
         __m256 ki = _mm256_set1_ps(k[i]);
-#pragma GCC unroll 4
+        MFI_UNROLL(4)
         for (int j = 0; j < n_vec; j++)
             delta[j] = _mm256_fmadd_ps(_mm256_mul_ps(LOAD(row + 8 * j), decay), ki, delta[j]);
     }
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (int j = 0; j < n_vec; j++)
         delta[j] = _mm256_mul_ps(_mm256_set1_ps(beta), _mm256_sub_ps(LOAD(v + 8 * j), delta[j]));
     for (uint32_t i = 0; i < dk; i++) {
         float *row = s + (size_t)i * dv;
         __m256 ki = _mm256_set1_ps(k[i]), qi = _mm256_set1_ps(q[i]);
-#pragma GCC unroll 4
+        MFI_UNROLL(4)
         for (int j = 0; j < n_vec; j++) {
             __m256 next = _mm256_mul_ps(LOAD(row + 8 * j), decay);
             next = _mm256_fmadd_ps(ki, delta[j], next);
@@ -93,7 +93,7 @@ ALWAYS_INLINE void gdn_columns(float *s, const float *q, const float *k, const f
             sum[j] = _mm256_fmadd_ps(next, qi, sum[j]);
         }
     }
-#pragma GCC unroll 4
+    MFI_UNROLL(4)
     for (int j = 0; j < n_vec; j++)
         STORE(out + 8 * j, sum[j]);
 #undef LOAD

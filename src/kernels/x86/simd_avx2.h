@@ -5,6 +5,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kernels/unroll.h"
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* Mask of the first n lanes; n may be 8 or more. */

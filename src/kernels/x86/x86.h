@@ -7,6 +7,8 @@
 
 void mfi_avx2_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                          size_t ldy, uint32_t row0, uint32_t row1);
+void mfi_avx512_matmul_f32(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
+                           size_t ldy, uint32_t row0, uint32_t row1);
 void mfi_avx2_matmul_cols(const mfi_mat *w, const float *x, size_t ldx, uint32_t n_tok, float *y,
                           size_t ldy, uint32_t col0, uint32_t col1);
 void mfi_avx2_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,

@@ -1,0 +1,85 @@
+/* The CUDA backend's inside, shared by its C files only. */
+#ifndef MFI_BACKEND_CUDA_INT_H
+#define MFI_BACKEND_CUDA_INT_H
+
+#include "backend/backend.h"
+#include "backend/cuda/cuda_kernels.h"
+
+#define MFI_CUDA_EVENTS 512 /* copies under way at one time */
+
+/* A span of ops recorded for single tokens. */
+typedef struct mfi_cuda_graph {
+    cudaGraphExec_t exec;
+    uint32_t n, n_blocks; /* ops; blocks of positions that attention covers */
+    uint64_t generation;  /* of the sequence's memory that it was recorded for */
+} mfi_cuda_graph;
+
+typedef struct mfi_cuda {
+    mfi_backend base;
+    int device;
+    cudaStream_t stream, copy_stream;
+    char *mem[MFI_N_MEM_KINDS];
+    uint64_t mem_bytes[MFI_N_MEM_KINDS];
+    const mfi_program *p;
+    mfi_cuda_mat *mats; /* [n_weights] */
+    double *freq;       /* device, [n_rot / 2] */
+    /* device: what differs from step to step */
+    uint32_t *pos;       /* [chunk] of rows */
+    uint32_t *head_rows; /* [n_logit_rows] */
+    int32_t *tokens;     /* [chunk] */
+    mfi_cuda_item *items;
+    uint32_t *x_row, *pair_of;
+    float *partial;  /* of attention, for MFI_CUDA_ATTN_SPLIT_TOK tokens */
+    uint64_t *slots; /* [n_layers][n_experts], or NULL: work comes with the step */
+    uint32_t n_items_max, n_blocks_max;
+    uint32_t *known_pos, *known_heads; /* host: what pos and head_rows have */
+    uint32_t n_known_pos, n_known_heads;
+    /* host, pinned */
+    char *mirror;                   /* of the buffers that can be looked at */
+    uint64_t mirror_at[MFI_N_BUFS]; /* 1 + offset, or 0 */
+    mfi_cuda_item *host_items;
+    uint32_t *host_rows;           /* [chunk * top_k] of x_row, then pair_of */
+    mfi_cuda_graph *graphs;        /* [n_ops] by first op */
+    mfi_layer_mem *layers;         /* [n_layers] of the last run, */
+    uint64_t generation;           /* counted up when they change */
+    uint32_t n_blocks;             /* of this run's attention */
+    uint32_t last_rows, last_head; /* rows of the last run */
+    /* copies */
+    cudaEvent_t events[MFI_CUDA_EVENTS], submitted;
+    cudaEvent_t lists; /* host_items and host_rows have been copied */
+    uint64_t n_started, n_ended, n_runs, n_runs_seen;
+} mfi_cuda;
+
+#define MFI_CUDA_TRY(call)                                                                         \
+    do {                                                                                           \
+        cudaError_t mfi_cuda_error_ = (call);                                                      \
+        if (mfi_cuda_error_ != cudaSuccess)                                                        \
+            return mfi_cuda_fail(err, mfi_cuda_error_, #call);                                     \
+    } while (0)
+
+mf_status mfi_cuda_fail(mf_error *err, cudaError_t error, const char *what);
+
+static inline float *mfi_cuda_row(const mfi_cuda *c, uint32_t buf)
+{
+    return (float *)(c->mem[MFI_MEM_SCRATCH] + c->p->bufs[buf].offset);
+}
+
+/* cuda_ops.c: queues one op. */
+mf_status mfi_cuda_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_error *err);
+mfi_cuda_mat mfi_cuda_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols);
+
+/* cuda_experts.c: takes a step's lists; queues EXPERTS. */
+mf_status mfi_cuda_take_work(mfi_cuda *c, const mfi_step *step, uint32_t *n_items, mf_error *err);
+mf_status mfi_cuda_experts(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_error *err);
+/* Items of the last level of tiles for n_tok tokens. */
+uint32_t mfi_cuda_n_items(const mfi_cuda *c, uint32_t n_tok);
+bool mfi_cuda_small_tiles(const mfi_cuda *c, uint32_t n_tok);
+
+/* cuda_memory.c: memory and copies. */
+extern const mfi_device_ops mfi_cuda_device_ops;
+mf_status mfi_cuda_alloc(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void **host,
+                         mf_error *err);
+mf_status mfi_cuda_write(mfi_backend *b, mfi_mem_kind kind, uint64_t offset, const void *src,
+                         uint64_t len, mf_error *err);
+
+#endif

@@ -1,0 +1,205 @@
+/* Routing on the device: a warp a token chooses, a block groups the choices by expert. Called by
+ * the backend's thread; only queues work. */
+#include <math_constants.h>
+
+#include "backend/cuda/cuda_kernels.h"
+#include "backend/cuda/reduce.cuh"
+
+enum { SOFTMAX, SIGMOID, SOFTMAX_CHOSEN }; /* routing.h's mfi_score */
+
+#define MAX_GROUPS 64
+#define MAX_TOP_K  64
+
+#define TAKEN 0xffffffffu /* bits of a value that isn't in the choice any more */
+
+/* The largest of what is left by value, of equal ones the first. Marks it. */
+static __device__ uint32_t take_best(float *value, uint32_t n)
+{
+    float best = -CUDART_INF_F;
+    uint32_t at = UINT32_MAX, lane = threadIdx.x;
+    for (uint32_t i = lane; i < n; i += 32) {
+        float v = value[i];
+        if (__float_as_uint(v) != TAKEN && (at == UINT32_MAX || v > best)) {
+            best = v;
+            at = i;
+        }
+    }
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) {
+        float other = __shfl_xor_sync(0xffffffff, best, d);
+        uint32_t other_at = __shfl_xor_sync(0xffffffff, at, d);
+        if (other_at != UINT32_MAX &&
+            (at == UINT32_MAX || other > best || (other == best && other_at < at))) {
+            best = other;
+            at = other_at;
+        }
+    }
+    __syncwarp();
+    if (lane == 0)
+        value[at] = __uint_as_float(TAKEN);
+    __syncwarp();
+    return at;
+}
+
+/* Takes experts of all but the best groups out of the choice. */
+static __device__ void keep_groups(const mfi_cuda_route &r, float *value, float *groups)
+{
+    uint32_t size = r.n / r.n_groups;
+    for (uint32_t g = threadIdx.x; g < r.n_groups; g += 32) {
+        float first = -CUDART_INF_F, second = -CUDART_INF_F;
+        for (uint32_t i = g * size; i < (g + 1) * size; i++) {
+            float v = value[i];
+            second = v > first ? first : v > second ? v : second;
+            first = v > first ? v : first;
+        }
+        groups[g] = r.group_best > 1 && size > 1 ? first + second : first;
+    }
+    __syncwarp();
+    for (uint32_t k = 0; k < r.n_groups_used; k++)
+        take_best(groups, r.n_groups);
+    for (uint32_t i = threadIdx.x; i < r.n; i += 32)
+        if (__float_as_uint(groups[i / size]) != TAKEN)
+            value[i] = __uint_as_float(TAKEN);
+    __syncwarp();
+}
+
+/* Softmax of n values in shared memory, in place. */
+static __device__ void softmax(float *v, uint32_t n)
+{
+    float max = -CUDART_INF_F, sum = 0;
+    for (uint32_t i = threadIdx.x; i < n; i += 32)
+        max = fmaxf(max, v[i]);
+    max = warp_max(max);
+    for (uint32_t i = threadIdx.x; i < n; i += 32) {
+        v[i] = expf(v[i] - max);
+        sum += v[i];
+    }
+    sum = warp_sum(sum);
+    for (uint32_t i = threadIdx.x; i < n; i += 32)
+        v[i] /= sum;
+    __syncwarp();
+}
+
+/* What EXPERTS works on for a single token: a pair a rank, in order. */
+static __device__ void list_items(const mfi_cuda_route &r, const uint16_t *ids)
+{
+    for (uint32_t k = threadIdx.x; k < r.top_k; k += 32) {
+        mfi_cuda_item item = {(const uint8_t *)r.slots[ids[k]], k, 1};
+        r.items[k] = item;
+        r.x_row[k] = 0;
+        r.pair_of[k] = k;
+    }
+}
+
+static __global__ void __launch_bounds__(32) choose(mfi_cuda_route r)
+{
+    extern __shared__ float room[];
+    __shared__ float groups[MAX_GROUPS], chosen[MAX_TOP_K];
+    __shared__ uint16_t ids[MAX_TOP_K];
+    float *score = room, *value = room + r.n;
+    const float *logits = r.logits + (size_t)blockIdx.x * r.ld;
+    uint32_t lane = threadIdx.x;
+    for (uint32_t i = lane; i < r.n; i += 32)
+        score[i] = r.score == SIGMOID ? 1 / (1 + expf(-logits[i])) : logits[i];
+    __syncwarp();
+    if (r.score == SOFTMAX)
+        softmax(score, r.n);
+    for (uint32_t i = lane; i < r.n; i += 32) {
+        float v = r.correction ? score[i] + r.correction[i] : score[i];
+        value[i] = isnan(v) ? -CUDART_INF_F : v;
+    }
+    __syncwarp();
+    if (r.n_groups > 1)
+        keep_groups(r, value, groups);
+    for (uint32_t k = 0; k < r.top_k; k++) {
+        uint32_t best = take_best(value, r.n);
+        if (lane == 0) {
+            ids[k] = (uint16_t)best;
+            chosen[k] = score[best];
+        }
+    }
+    __syncwarp();
+    if (r.score == SOFTMAX_CHOSEN)
+        softmax(chosen, r.top_k);
+    float sum = r.score == SIGMOID ? 1e-20f : 0; /* all sigmoids can vanish */
+    for (uint32_t k = 0; k < r.top_k; k++)
+        sum += chosen[k];
+    for (uint32_t k = lane; k < r.top_k; k += 32) {
+        r.ids[(size_t)blockIdx.x * r.top_k + k] = ids[k];
+        r.weights[(size_t)blockIdx.x * r.ldw + k] =
+            (r.normalize ? chosen[k] / sum : chosen[k]) * r.scale;
+    }
+    if (r.slots && r.items)
+        list_items(r, ids);
+}
+
+cudaError_t mfi_cuda_route_run(const mfi_cuda_route *r, cudaStream_t s)
+{
+    choose<<<r->n_tok, 32, 2 * r->n * sizeof(float), s>>>(*r);
+    return cudaGetLastError();
+}
+
+/* ---- grouping ---- */
+
+#define GROUP_THREADS 1024
+
+/* One block. A thread has experts of its own: it counts their pairs, and writes them in order of
+ * tokens; sums over experts are prefix sums in between. */
+static __global__ void __launch_bounds__(GROUP_THREADS)
+    group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, uint32_t n_experts, uint32_t tile,
+          const uint64_t *slots, mfi_cuda_item *items, uint32_t n_items, uint32_t *x_row,
+          uint32_t *pair_of)
+{
+    extern __shared__ uint32_t count[]; /* [n_experts], then [n_experts + 1] pairs, tiles before */
+    uint32_t *pairs = count + n_experts, *tiles = pairs + n_experts + 1, n = n_tok * top_k;
+    for (uint32_t e = threadIdx.x; e < n_experts; e += blockDim.x)
+        count[e] = 0;
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+        atomicAdd(&count[ids[i]], 1);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        uint32_t p = 0, t = 0;
+        for (uint32_t e = 0; e < n_experts; e++) {
+            pairs[e] = p;
+            tiles[e] = t;
+            p += count[e];
+            t += (count[e] + tile - 1) / tile;
+        }
+        pairs[n_experts] = p;
+        tiles[n_experts] = t;
+    }
+    __syncthreads();
+    for (uint32_t i = tiles[n_experts] + threadIdx.x; i < n_items; i += blockDim.x)
+        items[i].n = 0;
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    for (uint32_t e = warp; e < n_experts; e += blockDim.x / 32) {
+        uint32_t at = pairs[e];
+        for (uint32_t t = lane; t * tile < count[e]; t += 32) {
+            mfi_cuda_item item = {(const uint8_t *)slots[e], at + t * tile,
+                                  min(count[e] - t * tile, tile)};
+            items[tiles[e] + t] = item;
+        }
+        for (uint32_t base = 0; base < n && at < pairs[e + 1]; base += 32) {
+            uint32_t i = base + lane;
+            bool mine = i < n && ids[i] == e;
+            uint32_t mask = __ballot_sync(0xffffffff, mine);
+            if (mine) {
+                uint32_t p = at + __popc(mask & ((1u << lane) - 1));
+                x_row[p] = i / top_k;
+                pair_of[i] = p;
+            }
+            at += __popc(mask);
+        }
+    }
+}
+
+cudaError_t mfi_cuda_group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, uint32_t n_experts,
+                           uint32_t tile, const uint64_t *slots, mfi_cuda_item *items,
+                           uint32_t n_items, uint32_t *x_row, uint32_t *pair_of, cudaStream_t s)
+{
+    size_t room = (3 * (size_t)n_experts + 2) * sizeof(uint32_t);
+    group<<<1, GROUP_THREADS, room, s>>>(ids, n_tok, top_k, n_experts, tile, slots, items, n_items,
+                                         x_row, pair_of);
+    return cudaGetLastError();
+}

@@ -1,0 +1,198 @@
+/* The plan where a device computes: what lies in its memory, and what the host keeps beside it.
+ * Pure, as the rest of the plan; see plan.h.
+ *
+ * The device has weights, KV, state, scratch and expert slots; what it has no room for is copied
+ * from slots of the host's, which take the budget that is left there, and those are filled from the
+ * drive. Where every expert fits the device, the host keeps only as many slots as loading needs. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "plan/plan_int.h"
+
+/* Code, stacks and graphs of the driver's. Measured: 150 MiB with the graphs of 94 layers. */
+#define DRIVER_BYTES   (256 * MFI_MIB)
+#define FREE_MARGIN    32              /* this part of what is free stays free, */
+#define FREE_BYTES_MIN (256 * MFI_MIB) /* and so much at least */
+#define CHUNK_AUTO_MAX 2048
+#define CTX_AUTO_MAX   8192
+#define LOADING_SLOTS  32u /* reads under way while all experts are loaded */
+#define HOST_SLOTS_MIN 4u
+
+/* The device's memory but for slots. */
+static uint64_t device_bytes(const mfi_plan *plan, const mfi_program *p, const mfi_plan_sizes *z,
+                             uint64_t *kernels)
+{
+    const mfi_shape *s = &p->shape;
+    uint64_t pairs = (uint64_t)p->chunk * s->top_k, blocks = plan->ctx / 64 + 2;
+    uint64_t dim_v = MFI_MAX(s->latent_kv, s->head_dim);
+    *kernels = pairs * 32 + (uint64_t)s->n_layers * s->n_experts * 8 + /* lists of work */
+               MFI_MIN(p->chunk, 4) * s->n_head * blocks * (dim_v + 2) * sizeof(float) +
+               DRIVER_BYTES;
+    return p->dense_bytes + z->kv + z->state + z->scratch + *kernels;
+}
+
+/* What of buffers the host looks at, and the largest weight while it is loaded. */
+static uint64_t staging_bytes(const mfi_program *p)
+{
+    uint64_t mirrors = 0, largest = 0;
+    static const uint8_t seen[] = {MFI_BUF_IDS, MFI_BUF_RES, MFI_BUF_HN, MFI_BUF_LOGITS};
+    for (size_t i = 0; i < MFI_ARRAY_LEN(seen); i++)
+        mirrors += (uint64_t)p->bufs[seen[i]].rows * p->bufs[seen[i]].width * sizeof(float);
+    for (uint32_t i = 0; i < p->n_weights; i++)
+        largest = MFI_MAX(largest, mfi_program_weight_span(&p->weights[i]));
+    return mirrors + largest + (uint64_t)p->chunk * p->shape.top_k * 32;
+}
+
+static uint64_t host_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
+                           uint32_t n_slots)
+{
+    /* Two stores keep books. */
+    return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + plan->other_bytes +
+           mfi_plan_table_bytes(p, plan->ctx, n_slots + plan->n_slots, plan->n_sessions) +
+           (uint64_t)p->shape.n_layers * p->shape.n_experts * 40 + staging_bytes(p);
+}
+
+static mf_status choose_vram(mfi_plan *plan, const mfi_plan_options *o, mf_error *err)
+{
+    const mfi_plan_device *d = o->device;
+    uint64_t margin = MFI_MAX(d->free_bytes / FREE_MARGIN, FREE_BYTES_MIN);
+    plan->vram_budget_bytes = d->free_bytes > margin ? d->free_bytes - margin : 0;
+    snprintf(plan->vram_reason, sizeof plan->vram_reason, "what is free (%.1f MiB), less a margin",
+             (double)d->free_bytes / (double)MFI_MIB);
+    if (!o->vram_bytes)
+        return MF_OK;
+    if (o->vram_bytes > d->free_bytes)
+        return mfi_fail(err, MF_ERR_BUDGET, "%s has %.1f MiB free of %.1f; --vram asks for %.1f",
+                        d->name, (double)d->free_bytes / (double)MFI_MIB,
+                        (double)d->total_bytes / (double)MFI_MIB,
+                        (double)o->vram_bytes / (double)MFI_MIB);
+    plan->vram_budget_bytes = o->vram_bytes;
+    snprintf(plan->vram_reason, sizeof plan->vram_reason, "as asked");
+    return MF_OK;
+}
+
+/* The longest chunk whose scratch leaves seven eighths of what is free after the rest. */
+static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o,
+                              uint32_t n_logit_rows, mf_error *err)
+{
+    mfi_plan_sizes z;
+    uint64_t kernels;
+    mfi_plan_measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
+    uint64_t base = device_bytes(plan, &plan->program, &z, &kernels);
+    uint64_t room = plan->vram_budget_bytes > base ? (plan->vram_budget_bytes - base) / 8 : 0;
+    uint32_t least = plan->n_sessions;
+    uint32_t most = o->chunk ? o->chunk : MFI_MAX(MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), least);
+    uint32_t chunk = most;
+    for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
+        mfi_program_free(&plan->program);
+        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations,
+                              plan->cache_type, err));
+        mfi_plan_measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
+        if (chunk == least || device_bytes(plan, &plan->program, &z, &kernels) <= base + room)
+            break;
+    }
+    plan->chunk = chunk;
+    plan->program.ctx = plan->ctx;
+    snprintf(plan->chunk_reason, sizeof plan->chunk_reason, "%s",
+             o->chunk        ? "as asked"
+             : chunk == most ? "longer gains little"
+                             : "scratch kept to an eighth of what is free on the device");
+    return MF_OK;
+}
+
+static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machine *m)
+{
+    uint32_t total = plan->n_experts_total;
+    mfi_plan_sizes z;
+    uint64_t kernels;
+    mfi_plan_measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
+    uint64_t fixed = device_bytes(plan, &plan->program, &z, &kernels);
+    uint64_t room = plan->vram_budget_bytes > fixed ? plan->vram_budget_bytes - fixed : 0;
+    plan->n_slots = (uint32_t)MFI_MIN(room / plan->slot_stride, total);
+    plan->vram_floor_bytes = mfi_align_up(fixed + model->shape.top_k * plan->slot_stride, MFI_MIB);
+    bool all = plan->n_slots == total;
+    uint32_t most = all ? MFI_MIN(LOADING_SLOTS, total) : total;
+    uint64_t least = host_bytes(plan, m, &plan->program, 0);
+    room = plan->budget_bytes > least ? plan->budget_bytes - least : 0;
+    plan->n_host_slots = (uint32_t)MFI_MIN(room / plan->slot_stride, most);
+    while (plan->n_host_slots > 0 && host_bytes(plan, m, &plan->program, plan->n_host_slots) +
+                                             plan->n_host_slots * plan->slot_stride >
+                                         plan->budget_bytes)
+        plan->n_host_slots--;
+    uint64_t floor =
+        host_bytes(plan, m, &plan->program, HOST_SLOTS_MIN) + HOST_SLOTS_MIN * plan->slot_stride;
+    plan->floor_bytes = mfi_align_up(MFI_MAX(floor, m->open_peak_bytes), MFI_MIB);
+    plan->least_bytes = plan->floor_bytes;
+    plan->vram[MFI_PLAN_PROCESS] = kernels;
+    plan->vram[MFI_PLAN_DENSE] = plan->program.dense_bytes;
+    plan->vram[MFI_PLAN_KV] = z.kv;
+    plan->vram[MFI_PLAN_STATE] = z.state;
+    plan->vram[MFI_PLAN_SCRATCH] = z.scratch;
+    plan->vram[MFI_PLAN_SLOTS] = plan->n_slots * plan->slot_stride;
+    snprintf(plan->vram_slots_reason, MFI_PLAN_REASON_BYTES,
+             all ? "all %u experts: read at open, looked up by the device itself"
+                 : "%u of %u experts: all the room that is left",
+             all ? total : plan->n_slots, total);
+}
+
+static void fill_items(mfi_plan *plan, const mfi_machine *m)
+{
+    uint64_t *b = plan->bytes;
+    char(*r)[MFI_PLAN_REASON_BYTES] = plan->reason;
+    uint64_t slots = plan->n_host_slots * plan->slot_stride;
+    b[MFI_PLAN_PROCESS] = mfi_plan_process_bytes(plan, m);
+    b[MFI_PLAN_CACHE] = plan->page_cache_bytes;
+    b[MFI_PLAN_SCRATCH] = staging_bytes(&plan->program);
+    b[MFI_PLAN_TABLES] = host_bytes(plan, m, &plan->program, plan->n_host_slots) -
+                         b[MFI_PLAN_PROCESS] - b[MFI_PLAN_CACHE] - b[MFI_PLAN_SCRATCH];
+    b[MFI_PLAN_SLOTS] = slots;
+    snprintf(r[MFI_PLAN_PROCESS], sizeof *r,
+             "resident now %.1f MiB (code, the driver, tokenizer, catalog) and room for stacks",
+             (double)m->rss_bytes / (double)MFI_MIB);
+    snprintf(r[MFI_PLAN_CACHE], sizeof *r, "what our own reads hold while they last");
+    for (uint32_t i = MFI_PLAN_DENSE; i <= MFI_PLAN_STATE; i++)
+        snprintf(r[i], sizeof *r, "on the device");
+    snprintf(r[MFI_PLAN_SCRATCH], sizeof *r,
+             "pinned: what the host looks at; and one weight while it is loaded");
+    snprintf(r[MFI_PLAN_TABLES], sizeof *r,
+             "the program, where each expert lies, slots, sampler, the tokens of the context");
+    snprintf(r[MFI_PLAN_SLOTS], sizeof *r, "pinned: %u experts that the device copies from%s",
+             plan->n_host_slots,
+             plan->n_slots == plan->n_experts_total ? "; enough to load them all" : "");
+}
+
+mf_status mfi_plan_for_device(mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
+                              const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
+{
+    const char *path = mfi_catalog_path(model->catalog);
+    snprintf(plan->device, sizeof plan->device, "%s", o->device->name);
+    if (o->activations != MF_ACTIVATIONS_AUTO && o->activations != MF_ACTIVATIONS_F32)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "a device multiplies with float activations; q8 and q16 are the CPU's");
+    if (o->cache_type[0] != MF_CACHE_F32 || o->cache_type[1] != MF_CACHE_F32)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "a device's KV cache is f32; other types are the CPU's");
+    MFI_TRY(choose_vram(plan, o, err));
+    plan->ctx = o->ctx ? o->ctx : MFI_MIN(model->ctx_model, CTX_AUTO_MAX);
+    snprintf(plan->ctx_reason, sizeof plan->ctx_reason,
+             o->ctx ? "as asked" : "the model was made for %u; -c sets it", model->ctx_model);
+    MFI_TRY(choose_chunk(plan, model, o, n_logit_rows, err));
+    choose_slots(plan, model, machine);
+    fill_items(plan, machine);
+    uint32_t least = MFI_MIN(HOST_SLOTS_MIN, plan->n_experts_total);
+    plan->fits = plan->n_slots >= model->shape.top_k && plan->n_host_slots >= least;
+    if (plan->n_slots < model->shape.top_k)
+        return mfi_fail(err, MF_ERR_BUDGET,
+                        "%s: %.1f MiB of %s can't hold it; the least that works with these options "
+                        "is --vram %" PRIu64 "M",
+                        path, (double)plan->vram_budget_bytes / (double)MFI_MIB, o->device->name,
+                        plan->vram_floor_bytes / MFI_MIB);
+    if (!plan->fits)
+        return mfi_fail(err, MF_ERR_BUDGET,
+                        "%s: a budget of %.1f MiB can't hold it beside the device; the smallest "
+                        "that works with these options is %" PRIu64 "M",
+                        path, (double)plan->budget_bytes / (double)MFI_MIB,
+                        plan->floor_bytes / MFI_MIB);
+    return MF_OK;
+}

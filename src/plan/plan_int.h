@@ -1,0 +1,24 @@
+/* What the files of the plan share. */
+#ifndef MFI_PLAN_INT_H
+#define MFI_PLAN_INT_H
+
+#include "plan/plan.h"
+
+/* Bytes of a sequence's KV and recurrent state, for all sessions, and of scratch. */
+typedef struct mfi_plan_sizes {
+    uint64_t kv, state, scratch;
+} mfi_plan_sizes;
+
+void mfi_plan_measure(const mfi_model *model, const mfi_program *p, uint32_t ctx,
+                      uint32_t n_sessions, mfi_plan_sizes *z);
+uint64_t mfi_plan_table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slots,
+                              uint32_t n_sessions);
+uint64_t mfi_plan_process_bytes(const mfi_plan *plan, const mfi_machine *m);
+
+/* Everything from the context on, for a device: the budget, threads and the smallest program are
+ * there. */
+mf_status mfi_plan_for_device(mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
+                              const mfi_plan_options *options, uint32_t n_logit_rows,
+                              mf_error *err);
+
+#endif
