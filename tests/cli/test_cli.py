@@ -59,6 +59,7 @@ OPTIONS = {
                  "--help"],
     "families": ["--json", "-h", "--help"],
     "completion": ["-h", "--help"],
+    "devices": ["-t", "--threads", "-h", "--help"],
     "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
     "pack": ["--verify", "-t", "--threads", "--no-progress", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
