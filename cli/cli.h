@@ -82,6 +82,7 @@ int cli_tokenize(const cli_args *args);
 int cli_plan(const cli_args *args);
 int cli_eval(const cli_args *args);
 int cli_convert(const cli_args *args);
+int cli_pack(const cli_args *args);
 int cli_inspect(const cli_args *args);
 int cli_imatrix(const cli_args *args);
 int cli_synth(const cli_args *args);

@@ -119,6 +119,22 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .positional = {"IN", "OUT"},
             .n_required = 2,
         },
+    [CLI_PACK] =
+        {
+            .name = "pack",
+            .usage = "MODEL OUT [--verify], or --verify PACK",
+            .summary =
+                "write a model with each expert in one piece, with checksums; check such a one",
+            .notes =
+                "OUT is a folder that every command takes as a model, with the same answers to the "
+                "bit; it must not exist. It holds what MODEL holds: weights as they are stored, "
+                "tokenizer, chat templates. Nothing is quantised. When interrupted, OUT.part stays "
+                "behind and the same command goes on there. With --verify everything in a pack is "
+                "read and held against its checksums.\n"
+                "Example:  moeflux pack models/pocket-dictionary pocket.pack --verify",
+            .positional = {"MODEL", "OUT"},
+            .n_required = 1,
+        },
     [CLI_IMATRIX] =
         {
             .name = "imatrix",

@@ -83,6 +83,8 @@ static int dispatch(const cli_args *args)
         return cli_eval(args);
     case CLI_CONVERT:
         return cli_convert(args);
+    case CLI_PACK:
+        return cli_pack(args);
     case CLI_INSPECT:
         return cli_inspect(args);
     case CLI_BENCH:

@@ -23,6 +23,7 @@
 #define BENCH      (1u << CLI_BENCH)
 #define PERPLEXITY (1u << CLI_PERPLEXITY)
 #define SERVE      (1u << CLI_SERVE)
+#define PACK       (1u << CLI_PACK)
 /* clang-format off */
 #define ENGINE \
     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
@@ -273,7 +274,8 @@ const cli_option cli_options[] = {
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
      CLI_FLAG,
-     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH | PERPLEXITY | SERVE,
+     RUN | LOGITS | EVAL | CONVERT | IMATRIX | SYNTH | CHAT | TRACE | BENCH | PERPLEXITY | SERVE |
+         PACK,
      .env = true,
      AT(no_progress),
      .help = "no progress on standard error"},
@@ -379,6 +381,11 @@ const cli_option cli_options[] = {
      .arg = "N",
      .help = "bits of everything but routed experts: 2, 3, 4, 5, 6, 8",
      .fallback = "as --quant"},
+    {{"--verify"},
+     CLI_FLAG,
+     PACK,
+     AT(verify),
+     .help = "read the pack and hold it against its checksums, after writing it if OUT is given"},
 
     /* ---- synthetic models ---- */
     TEXT("--arch", SYNTH, arch, "ARCH",
@@ -583,7 +590,7 @@ const cli_option cli_options[] = {
      .fallback = "one a processor this process may use"},
     {{"-t", "--threads"},
      CLI_INT,
-     TEMPLATE | FAMILIES | DEVICES | COMPLETION | REPLAY,
+     TEMPLATE | FAMILIES | DEVICES | COMPLETION | REPLAY | PACK,
      .env = true,
      AT(threads),
      1,

@@ -26,6 +26,7 @@ typedef enum cli_command_id {
     CLI_DEVICES,
     CLI_PERPLEXITY,
     CLI_SERVE,
+    CLI_PACK,
     CLI_N_COMMANDS
 } cli_command_id;
 
@@ -97,7 +98,7 @@ typedef struct cli_args {
     size_t n_positional;
     bool help, version, raw, json, jsonl, special, ignore_eos, no_progress;
     bool keep_going, simple_io, no_history;
-    bool kl_divergence, ops;
+    bool kl_divergence, ops, verify;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *stats, *tensor,
         *f32;
     const char *activations, *isa, *io, *direct, *hints, *mirror, *quant, *group_size, *dense_bits,

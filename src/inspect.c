@@ -226,6 +226,8 @@ static void json_tensor(report *r, uint32_t id)
     mfi_buf_fmt(out, "],\"bytes\":%" PRIu64, tensor_bytes(t));
     if (r->model)
         mfi_buf_fmt(out, ",\"role\":\"%s\"", bucket_names[r->buckets[id]]);
+    if (t->stride)
+        mfi_buf_fmt(out, ",\"stride\":%" PRIu64, t->stride);
     mfi_buf_str(out, ",\"planes\":[");
     for (uint32_t i = 0; i < mfi_quant_n_planes(t->type); i++)
         mfi_buf_fmt(out, "%s{\"file\":%d,\"offset\":%" PRIu64 ",\"bytes\":%" PRIu64 "}",

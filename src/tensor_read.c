@@ -38,10 +38,12 @@ static mf_status read_raw(piece_reader *p, uint64_t row, uint64_t n_rows, uint64
     for (uint32_t i = 0; i < mfi_quant_n_planes(type); i++) {
         uint64_t row_bytes = mfi_quant_row_bytes(type, i, p->cols);
         uint64_t first = plane_row(p, i, row), last = plane_row(p, i, row + n_rows - 1);
-        uint64_t begin = first * row_bytes + mfi_quant_row_bytes(type, i, col);
+        uint64_t begin =
+            mfi_tensor_extent(p->tensor, i, first * mfi_quant_rows_per_row(type, i), 0).offset +
+            mfi_quant_row_bytes(type, i, col);
         uint64_t len = (last - first) * row_bytes + mfi_quant_row_bytes(type, i, n);
         MFI_TRY(mfi_file_read(mfi_catalog_file(p->catalog, p->tensor->file[i]), p->raw[i], len,
-                              p->tensor->offset[i] + begin, p->err));
+                              begin, p->err));
     }
     return MF_OK;
 }
@@ -85,8 +87,10 @@ static mf_status read_all(piece_reader *p)
     uint64_t n_rows = p->cols ? PIECE_ELEMENTS / p->cols : 0;
     if (p->rows == 0 || p->cols == 0)
         return MF_OK;
-    for (uint64_t row = 0; n_rows > 0 && row < p->rows; row += n_rows)
-        MFI_TRY(read_piece(p, row, MFI_MIN(n_rows, p->rows - row), 0, p->cols));
+    for (uint64_t row = 0, n; n_rows > 0 && row < p->rows; row += n) {
+        n = MFI_MIN(n_rows, mfi_tensor_run(p->tensor, row));
+        MFI_TRY(read_piece(p, row, n, 0, p->cols));
+    }
     for (uint64_t row = 0; n_rows == 0 && row < p->rows; row++)
         for (uint64_t col = 0; col < p->cols; col += PIECE_ELEMENTS)
             MFI_TRY(read_piece(p, row, 1, col, MFI_MIN(PIECE_ELEMENTS, p->cols - col)));

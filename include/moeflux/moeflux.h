@@ -636,6 +636,29 @@ MF_API void mf_convert_options_default(mf_convert_options *options);
  * through `progress`. */
 MF_API mf_status mf_convert(const mf_convert_options *options, mf_error *err);
 
+/* ---- packs ---------------------------------------------------------------------------------- */
+
+typedef struct mf_pack_options {
+    size_t struct_size;
+    const char *in_path;     /* a model in any form that can be read */
+    const char *out_path;    /* the folder to make; must not exist */
+    mf_progress_fn progress; /* may be NULL */
+    void *progress_user;
+} mf_pack_options;
+
+MF_API void mf_pack_options_default(mf_pack_options *options);
+
+/* Writes a model as a pack: a folder that is opened like any other model and gives the same bits,
+ * with each expert as one aligned record and a checksum of everything. Written in out_path with
+ * ".part" behind it, which becomes out_path at the end and stays when interrupted: the next call
+ * goes on there. */
+MF_API mf_status mf_pack(const mf_pack_options *options, mf_error *err);
+
+/* Reads all of a pack and compares checksums. MF_ERR_FORMAT names the first damaged place by layer
+ * and expert, tensor or file, with its offset, and says how many more there are. */
+MF_API mf_status mf_pack_verify(const char *path, mf_progress_fn progress, void *progress_user,
+                                mf_error *err);
+
 /* ---- synthetic models ----------------------------------------------------------------------- */
 
 typedef enum mf_routing {

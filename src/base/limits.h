@@ -30,7 +30,9 @@
 #define MFI_MAX_CONFIG_BYTES       ((uint64_t)64 << 20) /* of config.json */
 #define MFI_MAX_GGUF_KEYS          65536
 #define MFI_MAX_GGUF_KEY_BYTES     65535
-#define MFI_MAX_GGUF_NAME_BYTES    512 /* of a tensor */
+#define MFI_MAX_GGUF_NAME_BYTES    512  /* of a tensor */
+#define MFI_MAX_PACK_NAME_BYTES    4096 /* of a tensor or a file */
+#define MFI_MAX_PACK_HEADER_BYTES  ((uint64_t)1 << 30)
 #define MFI_MAX_GGUF_ARRAY         4096 /* elements in the metadata tree; longer ones stay in the file */
 #define MFI_MAX_GGUF_ELEMENTS      ((uint64_t)1 << 20)  /* that the tree holds of all arrays */
 #define MFI_MAX_GGUF_META_BYTES    ((uint64_t)32 << 20) /* of the tree's text */

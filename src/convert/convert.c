@@ -136,7 +136,7 @@ static mf_status run(job *j, const mf_convert_options *o, uint64_t shard_bytes, 
     MFI_TRY(mfi_cv_encoder_open(&j->encoder, &j->plan.gp, j->model, j->pool, NULL,
                                 o->memory_bytes ? o->memory_bytes : MEMORY_BYTES_DEFAULT, err));
     MFI_TRY(mfi_stage_open(&j->stage, o->out_path, err));
-    j->progress = (mfi_cv_progress){o->progress, o->progress_user, 0, j->plan.gp.in_bytes, 0};
+    j->progress = (mfi_cv_progress){o->progress, o->progress_user, 0, j->plan.gp.in_bytes, 0, NULL};
     MFI_TRY(mfi_cv_advance(&j->progress, 0, err));
     MFI_TRY(write_sidecars(j, o, err));
     for (uint32_t s = 0; s < j->plan.n_shards; s++)

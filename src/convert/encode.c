@@ -62,8 +62,8 @@ mf_status mfi_cv_advance(mfi_cv_progress *p, uint64_t bytes, mf_error *err)
     if (p->last_ns && now - p->last_ns < PROGRESS_NS && p->done < p->total)
         return MF_OK;
     p->last_ns = now;
-    if (!p->fn(p->user, "converting", "bytes", p->done, p->total))
-        return mfi_fail(err, MF_ERR_CANCELLED, "conversion cancelled");
+    if (!p->fn(p->user, p->what ? p->what : "converting", "bytes", p->done, p->total))
+        return mfi_fail(err, MF_ERR_CANCELLED, "%s cancelled", p->what ? p->what : "conversion");
     return MF_OK;
 }
 
@@ -261,8 +261,11 @@ static mf_status read_run(mfi_cv_encoder *g, const mfi_tensor *t, uint32_t part,
         uint32_t per = mfi_quant_rows_per_row(t->type, p), first = row / per;
         uint64_t n_stored = (row + n - 1) / per - first + 1; /* never more than n */
         unsigned char *dst = g->in_planes[p] + filled * in_row_bytes(g, g->t, p);
+        uint64_t at = t->offset[p] + first * bytes; /* rows of vectors are single elements here */
+        if (t->stride)
+            at = mfi_tensor_extent(t, p, (uint64_t)first * per, 0).offset;
         MFI_TRY(mfi_file_read(mfi_catalog_file(g->model->catalog, t->file[p]), dst,
-                              n_stored * bytes, t->offset[p] + first * bytes, err));
+                              n_stored * bytes, at, err));
         for (uint32_t r = 0; r < n; r++)
             g->rows[filled + r].planes[p] = dst + ((row + r) / per - first) * bytes;
     }

@@ -11,6 +11,7 @@ typedef struct mfi_cv_progress {
     mf_progress_fn fn; /* may be NULL */
     void *user;
     uint64_t done, total, last_ns;
+    const char *what; /* NULL: "converting" */
 } mfi_cv_progress;
 
 /* Counts `bytes` more; calls back at most five times a second, and at the end. MF_ERR_CANCELLED. */

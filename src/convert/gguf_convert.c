@@ -87,7 +87,7 @@ static mf_status run(job *j, const mf_convert_options *o, const mfi_gp_target *t
     MFI_TRY(mfi_cv_encoder_open(&j->encoder, &j->plan, j->model, j->pool,
                                 o->imatrix_path ? &j->imatrix : NULL,
                                 o->memory_bytes ? o->memory_bytes : MEMORY_BYTES_DEFAULT, err));
-    mfi_cv_progress progress = {o->progress, o->progress_user, 0, j->plan.in_bytes, 0};
+    mfi_cv_progress progress = {o->progress, o->progress_user, 0, j->plan.in_bytes, 0, NULL};
     MFI_TRY(mfi_cv_advance(&progress, 0, err));
     MFI_TRY(lay_out(j, o, target, err));
     MFI_TRY(check_output(j, err));

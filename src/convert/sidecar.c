@@ -288,6 +288,17 @@ static mf_status copy_templates(copier *c, mf_error *err)
     return status;
 }
 
+mf_status mfi_cv_copy_file(const char *in_path, const char *out_path, const char *name,
+                           mf_error *err)
+{
+    copier c = {in_path, out_path, malloc(COPY_BYTES)};
+    if (!c.buffer)
+        return no_memory(err, in_path, name);
+    mf_status status = copy_any(&c, name, err);
+    free(c.buffer);
+    return status;
+}
+
 mf_status mfi_cv_copy_files(const char *in_path, const char *out_path, mf_error *err)
 {
     copier c = {in_path, out_path, malloc(COPY_BYTES)};

@@ -392,14 +392,43 @@ uint64_t mfi_tensor_bytes(const mfi_tensor *tensor, uint32_t plane)
                                  mfi_tensor_cols(tensor));
 }
 
+/* Rows of a slice of the first dimension, if these lie apart; else all. */
+static uint64_t rows_together(const mfi_tensor *tensor)
+{
+    uint64_t rows = mfi_tensor_rows(tensor);
+    return tensor->stride ? rows / tensor->dims[0] : rows;
+}
+
+uint64_t mfi_tensor_span(const mfi_tensor *tensor, uint32_t plane)
+{
+    if (!tensor->stride)
+        return mfi_tensor_bytes(tensor, plane);
+    return (tensor->dims[0] - 1) * tensor->stride + mfi_quant_plane_bytes(tensor->type, plane,
+                                                                          rows_together(tensor),
+                                                                          mfi_tensor_cols(tensor));
+}
+
+uint64_t mfi_tensor_run(const mfi_tensor *tensor, uint64_t row)
+{
+    uint64_t together = rows_together(tensor);
+    return together ? together - row % together : 0;
+}
+
 mfi_extent mfi_tensor_extent(const mfi_tensor *tensor, uint32_t plane, uint64_t row,
                              uint64_t n_rows)
 {
-    uint64_t rows = mfi_tensor_rows(tensor);
+    uint64_t rows = mfi_tensor_rows(tensor), at = 0;
     MFI_ASSERT(row <= rows && n_rows <= rows - row);
+    if (tensor->stride) {
+        uint64_t together = rows_together(tensor);
+        at = row / together * tensor->stride;
+        row %= together;
+        rows = together;
+        MFI_ASSERT(n_rows <= rows - row);
+    }
     uint64_t row_bytes = mfi_quant_row_bytes(tensor->type, plane, mfi_tensor_cols(tensor));
     uint64_t per = mfi_quant_rows_per_row(tensor->type, plane);
     MFI_ASSERT(row % per == 0 && (n_rows % per == 0 || row + n_rows == rows));
-    return (mfi_extent){tensor->file[plane], tensor->offset[plane] + row / per * row_bytes,
+    return (mfi_extent){tensor->file[plane], tensor->offset[plane] + at + row / per * row_bytes,
                         (n_rows + per - 1) / per * row_bytes};
 }

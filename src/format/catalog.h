@@ -2,7 +2,8 @@
  *
  * It knows bytes, not experts: logical tensors with an element type, dimensions (outermost first,
  * as Hugging Face writes them) and 1 to 3 planes, each a byte range of one file. A byte range for
- * any leading index follows by arithmetic, since the planes are row-major. Every range was checked
+ * any leading index follows by arithmetic, since the planes are row-major (in packs with a stride
+ * between slices). Every range was checked
  * against its file's size at open. Immutable after open; any thread may read. */
 #ifndef MFI_FORMAT_CATALOG_H
 #define MFI_FORMAT_CATALOG_H
@@ -19,8 +20,10 @@ typedef struct mfi_extent {
 
 typedef struct mfi_tensor {
     uint64_t offset[MFI_MAX_PLANES]; /* from the start of the file */
-    uint32_t dims[MFI_MAX_DIMS];     /* elements, also where the file counts packed words */
-    uint32_t name;                   /* offset into the name pool: mfi_catalog_name */
+    uint64_t stride; /* bytes from a slice of the first dimension to the next, in every plane; 0:
+                        they follow each other */
+    uint32_t dims[MFI_MAX_DIMS]; /* elements, also where the file counts packed words */
+    uint32_t name;               /* offset into the name pool: mfi_catalog_name */
     uint16_t file[MFI_MAX_PLANES];
     mfi_qtype type;
     uint8_t n_dims;
@@ -62,8 +65,13 @@ uint64_t mfi_tensor_rows(const mfi_tensor *tensor);
 uint64_t mfi_tensor_cols(const mfi_tensor *tensor);
 uint64_t mfi_tensor_bytes(const mfi_tensor *tensor, uint32_t plane);
 
+/* From the first byte of a plane to its last: more than its bytes where slices lie apart. */
+uint64_t mfi_tensor_span(const mfi_tensor *tensor, uint32_t plane);
+/* Rows from `row` on that lie together: to the end of the tensor, or of the slice. */
+uint64_t mfi_tensor_run(const mfi_tensor *tensor, uint64_t row);
+
 /* The bytes of rows [row, row + n_rows) of a plane (rows as mfi_tensor_rows counts them). Asserts
- * that they lie inside the tensor. */
+ * that they lie inside the tensor, and together. */
 mfi_extent mfi_tensor_extent(const mfi_tensor *tensor, uint32_t plane, uint64_t row,
                              uint64_t n_rows);
 

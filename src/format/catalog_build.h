@@ -72,6 +72,8 @@ mf_status mfi_shards_add(mfi_catalog *catalog, const char *dir, const char *inde
 /* Adds the tensors and the metadata of a GGUF file and of the shards that belong to it (gguf.c);
  * with meta_only the first file's metadata alone. */
 mf_status mfi_gguf_add(mfi_catalog *catalog, const char *path, bool meta_only, mf_error *err);
+/* Adds the tensors of a pack's weights (pack.c). */
+mf_status mfi_pack_add(mfi_catalog *catalog, const char *path, mf_error *err);
 /* True if a name ends in "-NNNNN-of-NNNNN.gguf"; *no counts from 1. */
 bool mfi_gguf_shard_name(const char *name, uint32_t *no, uint32_t *n);
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "format/catalog_build.h"
+#include "format/pack.h"
 #include "os/out.h"
 
 #define WANTED "moeflux opens GGUF files and folders with config.json and safetensors files"
@@ -53,7 +54,7 @@ static mf_status open_file(mfi_catalog **catalog, const char *path, bool meta_on
     MFI_TRY(sniff(path, &gguf, err));
     if (gguf)
         return open_gguf(catalog, path, path, meta_only, err);
-    if (ends_with(path, ".safetensors"))
+    if (ends_with(path, ".safetensors") || ends_with(path, ".mfpack"))
         return mfi_fail(err, MF_ERR_UNSUPPORTED,
                         "%s: a file; give the folder that it lies in: " WANTED, path);
     return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: a file; " WANTED, path);
@@ -164,6 +165,31 @@ static bool holds(const char *dir, const char *name)
     return there;
 }
 
+/* A pack's description is that of its source: a GGUF file without tensors, or config.json. */
+static mf_status open_pack(mfi_catalog **catalog, const char *path, mf_error *err)
+{
+    bool gguf;
+    MFI_TRY(open_gguf_folder(catalog, path, true, &gguf, err));
+    if (!gguf)
+        MFI_TRY(mfi_catalog_new(catalog, path, err));
+    char *file = mfi_path_join(path, MFI_PACK_FILE);
+    mf_status status = file ? mfi_pack_add(*catalog, file, err)
+                            : mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
+    free(file);
+    if (status == MF_OK && mfi_catalog_n_tensors(*catalog) == 0)
+        status = mfi_fail(err, MF_ERR_EMPTY_MANIFEST, "%s: holds no tensors", path);
+    if (status == MF_OK)
+        mfi_catalog_finish(*catalog);
+    else
+        mfi_catalog_close(catalog);
+    return status;
+}
+
+bool mfi_format_is_pack(const char *path)
+{
+    return holds(path, MFI_PACK_FILE);
+}
+
 static bool holds_safetensors(const char *path)
 {
     return holds(path, "config.json") &&
@@ -178,6 +204,8 @@ mf_status mfi_format_open(mfi_catalog **catalog, const char *path, mf_error *err
         return mfi_fail(err, MF_ERR_FILE_MISSING, "%s: no such file or folder", path);
     if (!S_ISDIR(st.st_mode))
         return open_file(catalog, path, false, err);
+    if (mfi_format_is_pack(path))
+        return open_pack(catalog, path, err);
     bool found = false;
     if (!holds_safetensors(path)) /* a GGUF folder may have a config.json for other programs */
         MFI_TRY(open_gguf_folder(catalog, path, false, &found, err));

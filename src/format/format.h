@@ -8,7 +8,8 @@
  *   - a folder with config.json and safetensors: model.safetensors, or shards with
  *     model.safetensors.index.json; float or MLX-quantised
  *   - a GGUF file (version 2 or 3), the first of a split model's for all of them, or a folder with
- *     one GGUF model in it and no safetensors. mfi_catalog_meta is set then, and config is NULL.
+ *     one GGUF model in it and no safetensors. mfi_catalog_meta is set then, and config is NULL
+ *   - a folder with a pack (pack.h), with meta or config as what it was made from.
  * Failures:
  *   missing file, missing shard       MF_ERR_FILE_MISSING
  *   header malformed, overlapping or
@@ -31,5 +32,7 @@ mf_status mfi_format_open(mfi_catalog **catalog, const char *path, mf_error *err
 mf_status mfi_format_open_meta(mfi_catalog **catalog, const char *path, mf_error *err);
 /* True if mfi_format_open would take the path for GGUF. */
 bool mfi_format_is_gguf(const char *path);
+/* True if it is a folder with a pack. */
+bool mfi_format_is_pack(const char *path);
 
 #endif

@@ -174,14 +174,26 @@ static mf_status add_file(mfi_catalog *catalog, const char *path, bool meta_only
     s.r = malloc(sizeof *s.r);
     if (!s.r)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
-    s.r->file = mfi_catalog_file(catalog, s.file);
-    s.r->err = err;
-    s.r->at = s.r->buf_at = 0;
-    s.r->n_buf = 0;
+    mfi_gguf_reader_begin(s.r, mfi_catalog_file(catalog, s.file), err);
     s.meta.arrays = s.file == 0 ? catalog : NULL;
     mf_status status = read_shard(&s, meta_only);
     *meta = s.meta.tree;
     mfi_buf_free(&s.name);
+    free(s.r);
+    return status;
+}
+
+mf_status mfi_gguf_meta_end(const mfi_file *file, uint64_t *end, mf_error *err)
+{
+    shard s = {.r = malloc(sizeof *s.r)};
+    if (!s.r)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", file->path);
+    mfi_gguf_reader_begin(s.r, file, err);
+    mf_status status = read_counts(&s);
+    if (status == MF_OK)
+        status = mfi_gguf_meta_read(s.r, s.n_kv, &s.meta);
+    *end = s.r->at;
+    mfi_json_free(&s.meta.tree);
     free(s.r);
     return status;
 }

@@ -22,6 +22,14 @@ static const struct {
     [MFI_GGUF_FLOAT64] = {"float64", 8},
 };
 
+void mfi_gguf_reader_begin(mfi_gguf_reader *r, const mfi_file *file, mf_error *err)
+{
+    r->file = file;
+    r->err = err;
+    r->at = r->buf_at = 0;
+    r->n_buf = 0;
+}
+
 uint32_t mfi_gguf_type_bytes(uint32_t type)
 {
     return type < MFI_GGUF_N_TYPES ? types[type].n_bytes : 0;

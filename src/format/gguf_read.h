@@ -1,5 +1,5 @@
-/* Reading a GGUF file's header front to back, for format/ only (but for the type numbers, which the
- * converter's writer shares). Every failure names the file and
+/* Reading the header of a GGUF file or of a pack front to back, for format/ and the writers of
+ * these files. Every failure names the file and
  * the byte offset at which what is wrong begins. */
 #ifndef MFI_FORMAT_GGUF_READ_H
 #define MFI_FORMAT_GGUF_READ_H
@@ -36,6 +36,9 @@ typedef struct mfi_gguf_reader {
     uint8_t buf[MFI_GGUF_BUFFER_BYTES];
 } mfi_gguf_reader;
 
+/* A reader of the file from its first byte on. */
+void mfi_gguf_reader_begin(mfi_gguf_reader *r, const mfi_file *file, mf_error *err);
+
 /* Fails with "FILE: offset AT: ...". */
 mf_status mfi_gguf_fail(const mfi_gguf_reader *r, mf_status status, uint64_t at, const char *fmt,
                         ...) MFI_PRINTF(4, 5);
@@ -58,6 +61,9 @@ mf_status mfi_gguf_name(mfi_gguf_reader *r, uint64_t max, mfi_buf *out);
 /* Bytes of a value of fixed size; 0 for strings, arrays and unknown types. */
 uint32_t mfi_gguf_type_bytes(uint32_t type);
 const char *mfi_gguf_type_name(uint32_t type);
+
+/* Where the metadata of a GGUF file ends (gguf.c). */
+mf_status mfi_gguf_meta_end(const mfi_file *file, uint64_t *end, mf_error *err);
 
 /* A value of fixed size: integers of either sign, floats and bools. */
 typedef struct mfi_gguf_number {

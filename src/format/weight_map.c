@@ -73,7 +73,7 @@ static bool find_ends(const mf_weight_map *map, mfi_extent *first, mfi_extent *l
         for (uint32_t plane = 0; plane < mfi_quant_n_planes(tensor->type); plane++) {
             if (tensor->file[plane] != map->file)
                 continue;
-            mfi_extent at = {map->file, tensor->offset[plane], mfi_tensor_bytes(tensor, plane)};
+            mfi_extent at = {map->file, tensor->offset[plane], mfi_tensor_span(tensor, plane)};
             if (!found || at.offset < first->offset)
                 *first = at;
             if (!found || at.offset >= last->offset)
@@ -254,7 +254,7 @@ mf_status mf_weight_buf_offset(const mf_weight_buf *buf, const char *name, uint3
     if (plane >= mfi_quant_n_planes(tensor->type) || tensor->file[plane] != map->file)
         return mfi_fail(err, MF_ERR_TENSOR_MISSING,
                         "%s: plane %" PRIu32 " of tensor %.200s is not in it", path, plane, name);
-    uint64_t n = mfi_tensor_bytes(tensor, plane);
+    uint64_t n = mfi_tensor_span(tensor, plane);
     /* By address, since that is what the device was given. */
     uintptr_t address = (uintptr_t)map->base + tensor->offset[plane], base = (uintptr_t)buf->base;
     if (address < base || address - base > buf->len || n > buf->len - (address - base))

@@ -49,6 +49,17 @@ mf_status mfi_stage_commit_file(mfi_stage *stage, const char *name, mf_error *er
  * and frees the names. */
 void mfi_stage_close(mfi_stage *stage);
 
+/* The same for an output that is taken up again: the folder "<final>.part", which may be there from
+ * an earlier try with what that wrote (resume_posix.c). */
+mf_status mfi_stage_resume(mfi_stage *stage, const char *final, mf_error *err);
+/* Frees the names and leaves the folder for the next try. */
+void mfi_stage_leave(mfi_stage *stage);
+/* Removes a file, or an empty folder, of it; that there is none is no failure. */
+mf_status mfi_stage_remove(const mfi_stage *stage, const char *name, mf_error *err);
+/* Opens a file for writing that may be there already, for this process alone: MF_ERR_STATE if
+ * another one has it. */
+mf_status mfi_out_resume(mfi_out *out, const char *path, mf_error *err);
+
 /* Makes a folder that must not exist. */
 mf_status mfi_dir_create(const char *path, mf_error *err);
 bool mfi_dir_exists(const char *path);

@@ -31,7 +31,8 @@ SANITIZED = bool(os.environ.get("MOEFLUX_SANITIZED"))
 TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
-            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "serve", "devices"]
+            "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "serve", "devices",
+            "pack"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -58,7 +59,9 @@ OPTIONS = {
                  "--help"],
     "families": ["--json", "-h", "--help"],
     "completion": ["-h", "--help"],
+    "devices": ["-t", "--threads", "-h", "--help"],
     "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
+    "pack": ["--verify", "-t", "--threads", "--no-progress", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
               "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
     "imatrix": ENGINE + ["-f", "--file", "-o", "--output", "--stats", "--mirror", "--no-progress"],

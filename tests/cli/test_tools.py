@@ -46,6 +46,32 @@ class Tools(Case):
         for args in (("families", "-t", "3"), ("completion", "bash", "--threads", "3")):
             self.assertEqual(self.cli(*args).stdout, self.cli(*args[:-2]).stdout)
 
+    # ---- pack ----
+
+    def test_pack(self):
+        self.usage("pack", "a", says="OUT is missing")
+        self.usage("pack", says="MODEL is missing")
+        source, out = self.path("m.gguf"), self.path("out")
+        self.synth(source)
+        self.cli("pack", source, out, "--verify", "--no-progress")
+        self.assertEqual(sorted(os.listdir(out)), ["metadata.gguf", "model.mfpack"])
+        with open(self.path("ids"), "w", encoding="ascii") as f:
+            f.write("1 5 9 200 7")
+        for model, name in ((source, "a"), (out, "b")):
+            self.cli("logits", "-m", model, "--ids", self.path("ids"), "-o", self.path(name), "--no-progress")
+        with open(self.path("a"), "rb") as a, open(self.path("b"), "rb") as b:
+            self.assertEqual(a.read(), b.read())
+        self.assertEqual(self.cli("tokenize", "-m", source, "-p", "a word").stdout,
+                         self.cli("tokenize", "-m", out, "-p", "a word").stdout)
+        self.cli("pack", "--verify", out, "--no-progress")
+        weights = os.path.join(out, "model.mfpack")
+        with open(weights, "r+b") as f:
+            f.seek(-1, os.SEEK_END)
+            f.truncate()
+        p = self.cli("pack", "--verify", out, "--no-progress", code=3)
+        self.assertIn(b"model.mfpack: offset 24", p.stderr)
+        self.assertIn(b"exists already", self.cli("pack", source, out, "--no-progress", code=1).stderr)
+
     # ---- synth ----
 
     def synth(self, out, *args, shape="tiny", code=0):
