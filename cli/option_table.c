@@ -50,13 +50,6 @@
                                      .arg = "WHEN", .help = help_, .fallback = "auto"              \
     }
 
-#define CACHE_TYPE(short_name, name, member, text)                                                 \
-    {                                                                                              \
-        {short_name, name}, CLI_CHOICE, ENGINE,                                                    \
-            .env = true, AT(member), .choices = "f32|f16|q8_0", .arg = "TYPE", .help = text,       \
-            .fallback = "f32"                                                                      \
-    }
-
 const cli_option cli_options[] = {
     /* ---- model and input ---- */
     {{"-m", "--model"},
