@@ -30,7 +30,8 @@ static uint64_t floor_by_hand(const mft_hand *h, const mfi_plan *plan)
     uint64_t small = plan->bytes[MFI_PLAN_PROCESS] + plan->bytes[MFI_PLAN_SCRATCH] +
                      plan->bytes[MFI_PLAN_TABLES] + cache;
     assert_in_range(small, 2 * MFI_MIB, 24 * MFI_MIB);
-    uint64_t sum = h->dense_bytes + mft_kv_by_hand(h, 512, 1) + h->state_bytes +
+    uint64_t gaps = plan->program.dense_gap_bytes; /* beside the weights, for the drive's sake */
+    uint64_t sum = h->dense_bytes + gaps + mft_kv_by_hand(h, 512, 1) + h->state_bytes +
                    top_k * mfi_align_up(h->expert_bytes, page) + small;
     return mfi_align_up(sum + MFI_MIN(sum / 63, 64 * MFI_MIB), MFI_MIB);
 }
