@@ -144,30 +144,10 @@ static void end(srv_job *job)
         put_choice(job, &job->choices[i], 0, finish_name(&job->choices[i]), &out);
     }
     mfi_buf_str(&out, "],");
-    srv_put_usage(job, &out);
-    mfi_buf_str(&out, ",");
-    srv_put_timings(job, &out);
-    mfi_buf_str(&out, "}");
-    if (!job->stream) {
-        srv_reply_buf(job->x, 200, SRV_JSON, &out);
-        return;
-    }
-    if (job->include_usage)
-        srv_send(job, NULL, &out);
-    mfi_buf_free(&out);
-    srv_stream_write(job->x, "data: [DONE]\n\n", 14);
-    srv_stream_end(job->x);
+    srv_openai_end(job, &out);
 }
 
-static void stream_error(srv_job *job, const char *message)
-{
-    mfi_buf out = {0};
-    srv_put_error(&out, SRV_OPENAI, 500, NULL, NULL, message, job->x->id);
-    srv_send(job, NULL, &out);
-    srv_stream_end(job->x);
-}
-
-static const srv_protocol protocol = {delta, choice_end, end, stream_error};
+static const srv_protocol protocol = {delta, choice_end, end, srv_openai_stream_error};
 
 /* ---- requests ---- */
 

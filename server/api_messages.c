@@ -221,30 +221,16 @@ static bool is(const mfi_json *block, const char *type)
     return have && strcmp(have, type) == 0;
 }
 
-static const char *text_of(const mfi_buf *buf)
-{
-    return buf->data ? buf->data : "";
-}
-
 /* The results of calls are messages of their own, before what the user says. */
 static bool put_results(srv_fields *f, srv_chat *chat, const mfi_json *content)
 {
     for (size_t i = 0; i < mfi_json_len(content); i++) {
         const mfi_json *block = mfi_json_at(content, i);
         const char *id = mfi_json_str(mfi_json_get(block, "tool_use_id"), NULL);
-        mfi_buf text = {0};
         if (!is(block, "tool_result"))
             continue;
-        bool ok = id || srv_refuse(f, "messages", "messages: a tool_result has no tool_use_id");
-        ok = ok && srv_content_text(f, mfi_json_get(block, "content"), "messages", &text);
-        if (ok) {
-            srv_chat_message(chat, "tool", text_of(&text), text.len);
-            mfi_buf_str(&chat->messages, ",\"tool_call_id\":");
-            mfi_json_put_str(&chat->messages, id, strlen(id));
-            srv_chat_message_end(chat);
-        }
-        chat->messages.failed |= text.failed;
-        mfi_buf_free(&text);
+        bool ok = id ? srv_chat_tool_result(f, chat, id, mfi_json_get(block, "content"), "messages")
+                     : srv_refuse(f, "messages", "messages: a tool_result has no tool_use_id");
         if (!ok)
             return false;
     }
@@ -281,7 +267,7 @@ static bool put_parts(srv_chat *chat, const char *role, const parts *p, bool had
 {
     if (had_results && !p->has_text)
         return true;
-    srv_chat_message(chat, role, text_of(&p->text), p->text.len);
+    srv_chat_message(chat, role, srv_text_of(&p->text), p->text.len);
     if (p->thinking.len) {
         mfi_buf_str(&chat->messages, ",\"reasoning_content\":");
         srv_put_text(&p->thinking, 0, &chat->messages);
@@ -313,7 +299,7 @@ static bool put_message(srv_fields *f, srv_chat *chat, const mfi_json *message, 
     p.has_text |= text != NULL;
     if (ok && last && strcmp(role, "assistant") == 0 && !p.calls.len) {
         chat->has_prefill = true; /* the answer goes on with it */
-        mfi_buf_append(&chat->prefill, text_of(&p.text), p.text.len);
+        mfi_buf_append(&chat->prefill, srv_text_of(&p.text), p.text.len);
     } else if (ok) {
         put_parts(chat, role, &p, chat->n_messages > before);
     }

@@ -12,11 +12,6 @@ void srv_chat_free(srv_chat *chat)
         mfi_buf_free(bufs[i]);
 }
 
-static const char *text_of(const mfi_buf *buf)
-{
-    return buf->data ? buf->data : "";
-}
-
 /* ---- messages ---- */
 
 void srv_chat_message(srv_chat *chat, const char *role, const char *content, size_t len)
@@ -132,7 +127,7 @@ static bool put_message(srv_fields *f, srv_chat *chat, const mfi_json *message)
         role = "tool";
     bool ok = srv_content_text(f, mfi_json_get(message, "content"), "messages", &text);
     if (ok) {
-        srv_chat_message(chat, role, text_of(&text), text.len);
+        srv_chat_message(chat, role, srv_text_of(&text), text.len);
         put_optional(chat, message, "name", "name");
         put_optional(chat, message, "tool_call_id", "tool_call_id");
         const char *reasoning =
@@ -140,6 +135,22 @@ static bool put_message(srv_fields *f, srv_chat *chat, const mfi_json *message)
         put_optional(chat, message, reasoning, "reasoning_content");
         if (mfi_json_len(calls))
             ok = put_calls(f, chat, calls);
+        srv_chat_message_end(chat);
+    }
+    chat->messages.failed |= text.failed;
+    mfi_buf_free(&text);
+    return ok;
+}
+
+bool srv_chat_tool_result(srv_fields *f, srv_chat *chat, const char *id, const mfi_json *content,
+                          const char *param)
+{
+    mfi_buf text = {0};
+    bool ok = srv_content_text(f, content, param, &text);
+    if (ok) {
+        srv_chat_message(chat, "tool", srv_text_of(&text), text.len);
+        mfi_buf_str(&chat->messages, ",\"tool_call_id\":");
+        mfi_json_put_str(&chat->messages, id, strlen(id));
         srv_chat_message_end(chat);
     }
     chat->messages.failed |= text.failed;
@@ -231,7 +242,7 @@ bool srv_chat_tool(srv_fields *f, srv_chat *chat, const char *name, const char *
     mfi_buf_str(out, "}}");
     bool wanted =
         chat->tool_choice == SRV_TOOLS_REQUIRED ||
-        (chat->tool_choice == SRV_TOOLS_NAMED && strcmp(name, text_of(&chat->tool_name)) == 0);
+        (chat->tool_choice == SRV_TOOLS_NAMED && strcmp(name, srv_text_of(&chat->tool_name)) == 0);
     if (wanted) {
         chat->strict |= strict;
         put_call_schema(&chat->strict_calls, name, schema);
@@ -251,7 +262,7 @@ static bool force_calls(srv_fields *f, srv_job *job, const srv_chat *chat)
         return srv_refuse(f, "tool_choice", "tool_choice: there is no such tool to call");
     for (size_t i = 0; i < (chat->strict ? 1u : 2u) && status != MF_OK; i++) {
         mfi_buf text = {0};
-        mfi_buf_fmt(&text, "{\"anyOf\":[%s]}", text_of(schemas[i]));
+        mfi_buf_fmt(&text, "{\"anyOf\":[%s]}", srv_text_of(schemas[i]));
         if (!text.failed)
             status = mf_grammar_open_json_schema(&job->grammar, text.data, text.len, &err);
         mfi_buf_free(&text);
@@ -270,13 +281,13 @@ bool srv_chat_render(srv_fields *f, srv_server *server, srv_chat *chat, mf_rende
     mf_error err = {0};
     bool tools = chat->n_tools && chat->tool_choice != SRV_TOOLS_NONE;
     mfi_buf_str(&messages, "[");
-    mfi_buf_append(&messages, text_of(&chat->messages), chat->messages.len);
+    mfi_buf_append(&messages, srv_text_of(&chat->messages), chat->messages.len);
     mfi_buf_str(&messages, "]");
     mfi_buf_fmt(&vars, "{\"tools\":%s", tools ? "[" : "null");
     if (tools)
         mfi_buf_append(&vars, chat->tools.data, chat->tools.len);
     mfi_buf_str(&vars, tools ? "]" : "");
-    mfi_buf_append(&vars, text_of(&chat->vars), chat->vars.len);
+    mfi_buf_append(&vars, srv_text_of(&chat->vars), chat->vars.len);
     mfi_buf_str(&vars, "}");
     const mf_chat_options options = {.struct_size = sizeof options,
                                      .chat_template = server->chat_template,
@@ -329,8 +340,9 @@ static bool encode(srv_fields *f, srv_server *server, srv_job *job, const srv_ch
     if (ok) {
         if (r->n_spans)
             memcpy(spans, r->spans, r->n_spans * sizeof *spans);
-        spans[r->n_spans] = (mf_text_span){text_of(&tail), tail.len, false};
-        spans[r->n_spans + 1] = (mf_text_span){text_of(&chat->prefill), chat->prefill.len, true};
+        spans[r->n_spans] = (mf_text_span){srv_text_of(&tail), tail.len, false};
+        spans[r->n_spans + 1] =
+            (mf_text_span){srv_text_of(&chat->prefill), chat->prefill.len, true};
         mf_status status = mf_tokenizer_encode_spans(server->tokenizer, spans, r->n_spans + 2,
                                                      false, &ids, &n, &err);
         ok = status == MF_OK && srv_add_prompt_tokens(f, server, job, ids, n, "messages");

@@ -27,6 +27,12 @@ typedef struct srv_chat {
 
 void srv_chat_free(srv_chat *chat);
 
+/* What was put into a buffer that may be empty. */
+static inline const char *srv_text_of(const mfi_buf *buf)
+{
+    return buf->data ? buf->data : "";
+}
+
 /* A message whose content is given as text; what follows the content (,"tool_calls":...) comes from
  * the caller, who closes the object with srv_chat_message_end. */
 void srv_chat_message(srv_chat *chat, const char *role, const char *content, size_t len);
@@ -35,6 +41,10 @@ void srv_chat_message_end(srv_chat *chat);
 /* The text of a content: a string, or an array of parts with text. NULL member: "". Refuses what is
  * no text. */
 bool srv_content_text(srv_fields *f, const mfi_json *content, const char *param, mfi_buf *out);
+
+/* The result of the call with this id, a message of its own; content as in srv_content_text. */
+bool srv_chat_tool_result(srv_fields *f, srv_chat *chat, const char *id, const mfi_json *content,
+                          const char *param);
 
 /* {"id":...,"type":"function","function":{...}}; arguments: JSON text or any value. */
 void srv_put_call(mfi_buf *out, const char *id, const char *name, const mfi_json *arguments);

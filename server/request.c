@@ -66,16 +66,19 @@ static int on_url(llhttp_t *http, const char *at, size_t len)
     return 0;
 }
 
-/* Trailers come here as well; they are counted and forgotten. */
+/* Trailers are counted and forgotten. */
+static int pass_trailer(srv_parser *p, size_t len)
+{
+    p->extra_bytes += (uint32_t)len;
+    return p->extra_bytes > MFI_MAX_HTTP_EXTRA_BYTES ? fail(p, 431, "trailers are too long") : 0;
+}
+
 static int on_field(llhttp_t *http, const char *at, size_t len)
 {
     srv_parser *p = http->data;
     srv_request *r = &p->request;
-    if (p->head_over) {
-        p->extra_bytes += (uint32_t)len;
-        return p->extra_bytes > MFI_MAX_HTTP_EXTRA_BYTES ? fail(p, 431, "trailers are too long")
-                                                         : 0;
-    }
+    if (p->head_over)
+        return pass_trailer(p, len);
     if (!p->in_name) {
         if (r->n_headers == MFI_MAX_HTTP_HEADERS)
             return fail(p, 431, "too many headers");
@@ -108,11 +111,8 @@ static int on_value(llhttp_t *http, const char *at, size_t len)
 {
     srv_parser *p = http->data;
     srv_request *r = &p->request;
-    if (p->head_over) {
-        p->extra_bytes += (uint32_t)len;
-        return p->extra_bytes > MFI_MAX_HTTP_EXTRA_BYTES ? fail(p, 431, "trailers are too long")
-                                                         : 0;
-    }
+    if (p->head_over)
+        return pass_trailer(p, len);
     for (size_t i = 0; i < len; i++)
         if (((unsigned char)at[i] < ' ' && at[i] != '\t') || at[i] == 0x7f)
             return fail(p, 400, "a header holds a control character");

@@ -9,11 +9,6 @@ typedef struct turn {
     bool open;
 } turn;
 
-static const char *text_of(const mfi_buf *buf)
-{
-    return buf->data ? buf->data : "";
-}
-
 static const char *string(const mfi_json *object, const char *name)
 {
     return mfi_json_str(mfi_json_get(object, name), NULL);
@@ -22,7 +17,7 @@ static const char *string(const mfi_json *object, const char *name)
 static void close_turn(srv_chat *chat, turn *t)
 {
     if (t->open) {
-        srv_chat_message(chat, "assistant", text_of(&t->text), t->text.len);
+        srv_chat_message(chat, "assistant", srv_text_of(&t->text), t->text.len);
         if (t->reasoning.len) {
             mfi_buf_str(&chat->messages, ",\"reasoning_content\":");
             mfi_json_put_str(&chat->messages, t->reasoning.data, t->reasoning.len);
@@ -50,11 +45,11 @@ static bool put_message(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *
     if (ok && strcmp(role, "assistant") == 0) {
         if (t->text.len || t->calls.len)
             close_turn(chat, t);
-        mfi_buf_append(&t->text, text_of(&text), text.len);
+        mfi_buf_append(&t->text, srv_text_of(&text), text.len);
         t->open = true;
     } else if (ok) {
         close_turn(chat, t);
-        srv_chat_message(chat, strcmp(role, "developer") == 0 ? "system" : role, text_of(&text),
+        srv_chat_message(chat, strcmp(role, "developer") == 0 ? "system" : role, srv_text_of(&text),
                          text.len);
         srv_chat_message_end(chat);
     }
@@ -66,19 +61,9 @@ static bool put_message(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *
 static bool put_result(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *item)
 {
     const char *id = string(item, "call_id");
-    mfi_buf text = {0};
     close_turn(chat, t);
-    bool ok = id || srv_refuse(f, "input", "input: a function_call_output has no call_id");
-    ok = ok && srv_content_text(f, mfi_json_get(item, "output"), "input", &text);
-    if (ok) {
-        srv_chat_message(chat, "tool", text_of(&text), text.len);
-        mfi_buf_str(&chat->messages, ",\"tool_call_id\":");
-        mfi_json_put_str(&chat->messages, id, strlen(id));
-        srv_chat_message_end(chat);
-    }
-    chat->messages.failed |= text.failed;
-    mfi_buf_free(&text);
-    return ok;
+    return id ? srv_chat_tool_result(f, chat, id, mfi_json_get(item, "output"), "input")
+              : srv_refuse(f, "input", "input: a function_call_output has no call_id");
 }
 
 static void put_reasoning(turn *t, const mfi_json *item)

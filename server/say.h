@@ -32,4 +32,10 @@ void srv_put_text(const mfi_buf *text, size_t from, mfi_buf *out); /* quoted */
  */
 void srv_send(srv_job *job, const char *event, mfi_buf *text);
 
+/* Ends an answer whose object is open behind a comma: usage and timings close it. It is the reply,
+ * or the stream's last chunk where that was asked for. Releases out. */
+void srv_openai_end(srv_job *job, mfi_buf *out);
+/* A protocol's stream_error. */
+void srv_openai_stream_error(srv_job *job, const char *message);
+
 #endif

@@ -20,11 +20,10 @@ static bool ends_with(const char *name, const char *suffix)
     return n >= s && strcmp(name + n - s, suffix) == 0;
 }
 
-static mf_status open_gguf(mfi_catalog **catalog, const char *path, const char *file,
-                           bool meta_only, mf_error *err)
+/* Takes a catalog that was filled, or failed to be. */
+static mf_status finish(mfi_catalog **catalog, const char *path, bool meta_only, mf_status status,
+                        mf_error *err)
 {
-    MFI_TRY(mfi_catalog_new_bare(catalog, path, err));
-    mf_status status = mfi_gguf_add(*catalog, file, meta_only, err);
     if (status == MF_OK && !meta_only && mfi_catalog_n_tensors(*catalog) == 0)
         status = mfi_fail(err, MF_ERR_EMPTY_MANIFEST, "%s: holds no tensors", path);
     if (status == MF_OK)
@@ -32,6 +31,14 @@ static mf_status open_gguf(mfi_catalog **catalog, const char *path, const char *
     else
         mfi_catalog_close(catalog);
     return status;
+}
+
+static mf_status open_gguf(mfi_catalog **catalog, const char *path, const char *file,
+                           bool meta_only, mf_error *err)
+{
+    MFI_TRY(mfi_catalog_new_bare(catalog, path, err));
+    mf_status status = mfi_gguf_add(*catalog, file, meta_only, err);
+    return finish(catalog, path, meta_only, status, err);
 }
 
 /* A file that isn't called so may still be GGUF. */
@@ -176,13 +183,7 @@ static mf_status open_pack(mfi_catalog **catalog, const char *path, mf_error *er
     mf_status status = file ? mfi_pack_add(*catalog, file, err)
                             : mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", path);
     free(file);
-    if (status == MF_OK && mfi_catalog_n_tensors(*catalog) == 0)
-        status = mfi_fail(err, MF_ERR_EMPTY_MANIFEST, "%s: holds no tensors", path);
-    if (status == MF_OK)
-        mfi_catalog_finish(*catalog);
-    else
-        mfi_catalog_close(catalog);
-    return status;
+    return finish(catalog, path, false, status, err);
 }
 
 bool mfi_format_is_pack(const char *path)
