@@ -90,6 +90,7 @@ static int streams(char **argv)
     bool same = strcmp(argv[9], "same") == 0;
     mf_session *sessions[STREAMS_MAX] = {0};
     mf_generation *g[STREAMS_MAX] = {0};
+    int32_t *prompts[STREAMS_MAX] = {0};
     if (n == 0 || n > STREAMS_MAX)
         return 2;
     mf_engine *engine =
@@ -97,7 +98,7 @@ static int streams(char **argv)
     for (uint32_t i = 0; i < n; i++) {
         mf_generate_options o;
         mf_generate_options_default(&o);
-        o.prompt = random_ids(engine, same ? 1 : i + 1, n_prompt);
+        o.prompt = prompts[i] = random_ids(engine, same ? 1 : i + 1, n_prompt);
         o.n_prompt = n_prompt;
         o.max_tokens = 2 * n_tokens; /* those that came first go on while others begin */
         o.ignore_eos = true;
@@ -125,6 +126,7 @@ static int streams(char **argv)
     for (uint32_t i = 0; i < n; i++) {
         mf_generation_end(&g[i]);
         mf_session_close(&sessions[i]);
+        free(prompts[i]);
     }
     mf_engine_close(&engine);
     return n_running == n ? 0 : 1;

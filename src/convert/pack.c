@@ -93,7 +93,8 @@ static mf_status list_files(job *j, mf_error *err)
     if (mfi_dir_exists(templates))
         status = mfi_dir_each_file(templates, list_file, j, err);
     free(templates);
-    qsort(j->beside, j->n_beside, sizeof *j->beside, by_name);
+    if (j->n_beside > 0)
+        qsort(j->beside, j->n_beside, sizeof *j->beside, by_name);
     return status;
 }
 
