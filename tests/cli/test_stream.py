@@ -63,8 +63,9 @@ class Stream(Case):
                 self.assertLessEqual(x["hint_bytes"], x["bytes_read"])
             read = sum(x["hint_bytes"] for x in lines)
             # Auto wants a drive that was measured, and this model is too small for that.
-            self.assertEqual(read > 0, hints == "on" and bool(SMALL))
-            if read:
+            if SMALL or hints != "on":  # else what is read at first may or may not be foreseen
+                self.assertEqual(read > 0, hints == "on")
+            if SMALL and read:
                 self.assertGreater(sum(x["hints_useful"] + x["hints_late"] for x in lines), 20)
         self.assertEqual(answers, answers[:1] * 3)
         self.cli("run", "-m", MODEL, "-p", "x", "--hints", "maybe", code=2)
