@@ -27,7 +27,11 @@ int cli_chat_save(cli_chat *chat, const char *path)
     char *state = state_path(path);
     if (!state)
         return cli_error(CLI_EXIT_ROOM, "out of memory");
-    code = cli_report(mf_session_save(chat->session, state, &err), &err, CLI_RUNNING);
+    mf_status status = mf_session_save(chat->session, state, &err);
+    if (status == MF_ERR_UNSUPPORTED) /* on a device */
+        fprintf(stderr, "(%s; the conversation alone is saved)\n", err.message);
+    else
+        code = cli_report(status, &err, CLI_RUNNING);
     free(state);
     return code;
 }

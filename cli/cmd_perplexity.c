@@ -41,6 +41,18 @@ typedef struct job {
 
 /* ---- the tokens ---- */
 
+/* Nothing, with what is put around it: what goes before it is the whole, or its beginning. */
+static int take_prefix(job *j)
+{
+    mf_error err = {0};
+    const mf_tokenizer *tokenizer = mf_engine_tokenizer(j->engine);
+    mf_status status = MF_OK;
+    if (tokenizer)
+        status = mf_tokenizer_encode(tokenizer, "", 0, true, &j->prefix, &j->n_prefix, &err);
+    j->n_prefix = MFI_MIN(j->n_prefix, 1u);
+    return cli_report(status, &err, CLI_RUNNING);
+}
+
 static int encode_text(job *j)
 {
     mf_error err = {0};
@@ -54,14 +66,10 @@ static int encode_text(job *j)
     mf_status status = MF_OK;
     if (!code)
         status = mf_tokenizer_encode(tokenizer, text.data, text.len, false, &plain, &n_plain, &err);
-    /* Nothing, with what is put around it: what goes before it is the whole, or its beginning. */
-    if (!code && status == MF_OK)
-        status = mf_tokenizer_encode(tokenizer, "", 0, true, &j->prefix, &j->n_prefix, &err);
     mfi_buf_free(&text);
     if (!code)
         code = cli_report(status, &err, CLI_RUNNING);
     if (!code) {
-        j->n_prefix = MFI_MIN(j->n_prefix, 1u);
         j->n_ids = j->n_prefix + n_plain;
         j->ids = malloc((j->n_ids + 1) * sizeof *j->ids);
         if (!j->ids)
@@ -72,6 +80,11 @@ static int encode_text(job *j)
     if (!code && n_plain)
         memcpy(j->ids + j->n_prefix, plain, n_plain * sizeof *plain);
     mf_free(plain);
+    for (size_t i = 0; !code && i < j->n_ids; i++)
+        if ((uint32_t)j->ids[i] >= j->info.n_vocab)
+            code = cli_error(CLI_EXIT_MODEL,
+                             "token %zu of the text is %d; the model has ids from 0 to %u", i,
+                             j->ids[i], j->info.n_vocab - 1);
     return code;
 }
 
@@ -88,7 +101,9 @@ static int check_text(const job *j)
 /* Which windows there are, of which tokens. */
 static int take_tokens(job *j)
 {
-    int code = j->args->file || !j->compare ? encode_text(j) : CLI_EXIT_OK;
+    int code = take_prefix(j);
+    if (!code && (j->args->file || !j->compare))
+        code = encode_text(j);
     if (code)
         return code;
     if (j->compare) {

@@ -85,6 +85,8 @@ static bool encode_text(srv_fields *f, srv_server *server, const char *param, bo
     const char *text = srv_field_str(f, param, &len);
     if (!text)
         return srv_refuse(f, param, "%s: a text is needed", param);
+    if (srv_too_long(server, len))
+        return srv_refuse_context(f, server, len / server->longest_token);
     if (mf_tokenizer_encode(server->tokenizer, text, len, special, ids, n, &err) != MF_OK)
         return srv_refuse(f, param, "%s", err.message);
     return true;
@@ -137,6 +139,11 @@ void srv_detokenize(srv_server *server, srv_exchange *x, const mfi_json *body)
         }
         const char *piece = mf_tokenizer_piece(server->tokenizer, (int32_t)id, true, &len);
         mfi_buf_append(&text, piece, len);
+        if (text.len > server->options->max_body_bytes) {
+            srv_refuse(&f, "tokens", "tokens: their text is longer than a request's may be");
+            mfi_buf_free(&text);
+            return;
+        }
     }
     srv_put_valid(text.data ? text.data : "", text.len, &valid);
     mfi_buf_str(&out, "{\"content\":");

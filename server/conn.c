@@ -74,8 +74,14 @@ static void send_out(srv_conn *c, uint64_t now_ns)
         ssize_t n = send(c->fd, c->out.data + c->out_at, c->out.len - c->out_at, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            if (c->out_at > c->out.len / 2) { /* what was sent goes; moves less than that */
+                c->out.len -= c->out_at;
+                memmove(c->out.data, c->out.data + c->out_at, c->out.len);
+                c->out_at = 0;
+            }
             return;
+        }
         if (n <= 0) {
             c->state = SRV_CONN_CLOSED;
             return;
@@ -83,6 +89,8 @@ static void send_out(srv_conn *c, uint64_t now_ns)
         c->out_at += (size_t)n;
         c->wrote_ns = now_ns;
     }
+    if (c->out.cap > 4 * OUT_HIGH_BYTES)
+        mfi_buf_free(&c->out);
     c->out.len = c->out_at = 0;
     c->wrote_ns = now_ns;
     if (c->state == SRV_CONN_LINGERING)
@@ -187,12 +195,17 @@ static void linger(srv_conn *c, uint64_t now_ns)
         shutdown(c->fd, SHUT_WR);
 }
 
+static srv_dialect dialect_of(const srv_request *r)
+{
+    return r->path.data && strstr(r->path.data, "/messages") ? SRV_ANTHROPIC : SRV_OPENAI;
+}
+
 /* Answers what can't be read on; nothing is read after it. */
 static void refuse(srv_conn *c, int status, const char *text, uint64_t now_ns)
 {
     mfi_buf body = {0};
     srv_exchange empty = {.status = status, .content_type = SRV_JSON, .id = "none"};
-    srv_put_error(&body, SRV_OPENAI, status, NULL, NULL, text, empty.id);
+    srv_put_error(&body, dialect_of(&c->parser.request), status, NULL, NULL, text, empty.id);
     c->keep_alive = false;
     empty.out = body;
     put_head(c, &empty);
@@ -202,9 +215,18 @@ static void refuse(srv_conn *c, int status, const char *text, uint64_t now_ns)
     send_out(c, now_ns);
 }
 
-static srv_dialect dialect_of(const srv_request *r)
+/* Before a body is waited for: who may not ask sends none. */
+static void check_head(srv_loop *loop, srv_conn *c, uint64_t now_ns)
 {
-    return r->path.data && strstr(r->path.data, "/messages") ? SRV_ANTHROPIC : SRV_OPENAI;
+    const srv_request *r = &c->parser.request;
+    const char *why = NULL, *cors = NULL;
+    c->checked = true;
+    int status = r->path.failed || r->host.failed
+                     ? 503
+                     : srv_access_check(loop->options, r, c->local, loop->open_path(r->path.data),
+                                        &why, &cors);
+    if (status)
+        refuse(c, status, why ? why : "out of memory", now_ns);
 }
 
 /* The request is whole: hands it over. */
@@ -252,8 +274,10 @@ static size_t feed(srv_loop *loop, srv_conn *c, const char *bytes, size_t len, u
         at += n;
         if (!begun && c->parser.begun) {
             c->since_ns = now_ns;
-            c->continued = false;
+            c->continued = c->checked = false;
         }
+        if (c->parser.state == SRV_PARSE_BODY && !c->checked)
+            check_head(loop, c, now_ns);
         if (c->parser.state == SRV_PARSE_FAILED)
             refuse(c, c->parser.fail_status, c->parser.fail_text, now_ns);
         else if (c->parser.state == SRV_PARSE_DONE)
@@ -387,6 +411,10 @@ uint64_t srv_conn_tick(srv_loop *loop, srv_conn *c, uint64_t now_ns)
             c->state = SRV_CONN_CLOSED;
         break;
     case SRV_CONN_ANSWERING:
+        if (atomic_load(&c->x->gone)) { /* its answer couldn't be made */
+            c->state = SRV_CONN_CLOSED;
+            break;
+        }
         due = c->wrote_ns + o->ping_s * SECOND_NS;
         if (now_ns >= due) {
             ping(c, now_ns);

@@ -20,7 +20,7 @@ typedef struct srv_conn {
     mfi_buf out;   /* bytes to send, from out_at on */
     size_t out_at;
     srv_exchange *x; /* NULL unless answering */
-    bool head_sent, keep_alive, head_only, continued;
+    bool head_sent, keep_alive, head_only, continued, checked;
     uint64_t since_ns; /* of the state, or of the request's first byte */
     uint64_t wrote_ns; /* when something was last sent, or there was nothing to send */
 } srv_conn;

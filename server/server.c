@@ -66,12 +66,8 @@ static bool on_progress(void *user, const char *what, const char *unit, uint64_t
     const mf_engine_options *o = &server->options->engine;
     if (!atomic_load(&server->ready))
         return !o->progress || o->progress(o->progress_user, what, unit, done, total);
-    for (uint32_t i = 0; i < server->options->parallel; i++) {
-        const srv_choice *c = server->worker.busy[i];
-        if (c && c->generation && atomic_load(&c->job->x->gone))
-            return false; /* told only while it is alone */
-    }
-    return true;
+    const srv_choice *c = server->worker.alone;
+    return !c || !atomic_load(&c->job->x->gone);
 }
 
 static void name_model(srv_server *server)

@@ -9,11 +9,12 @@
 
 /* The engine's thread's: who is answered and who waits. */
 typedef struct srv_worker {
-    mf_session **sessions; /* [n_slots] */
-    srv_choice **busy;     /* [n_slots]; NULL: free */
-    uint64_t *used;        /* [n_slots] when it was last taken, counted */
-    mf_generation **list;  /* [n_slots] scratch */
-    bool *unkept;          /* [n_slots] the prefix cache on disk hasn't seen its timeline */
+    mf_session **sessions;   /* [n_slots] */
+    srv_choice **busy;       /* [n_slots]; NULL: free */
+    uint64_t *used;          /* [n_slots] when it was last taken, counted */
+    mf_generation **list;    /* [n_slots] scratch */
+    const srv_choice *alone; /* whose prompt a pass is for; NULL: several */
+    bool *unkept;            /* [n_slots] the prefix cache on disk hasn't seen its timeline */
     uint64_t n_taken;
     pthread_mutex_t lock; /* for what follows */
     pthread_cond_t wake;

@@ -157,9 +157,12 @@ static bool find_slot(const srv_server *server, const srv_choice *c, uint32_t *s
     const srv_worker *w = &server->worker;
     size_t best = 0;
     bool found = false;
+    uint32_t empty = UINT32_MAX;
     for (uint32_t i = 0; i < server->options->parallel; i++) {
         if (w->busy[i])
             continue;
+        if (mf_session_length(w->sessions[i]) == 0)
+            empty = i;
         size_t n = common(w->sessions[i], c->ids, c->n_ids);
         if (!found || n > best || (n == best && w->used[i] < w->used[*slot])) {
             best = n;
@@ -167,6 +170,9 @@ static bool find_slot(const srv_server *server, const srv_choice *c, uint32_t *s
             found = true;
         }
     }
+    /* A session stays with its conversation: a beginning that both share is copied. */
+    if (found && empty != UINT32_MAX && best < mf_session_length(w->sessions[*slot]) / 2)
+        *slot = empty;
     return found;
 }
 
@@ -248,7 +254,9 @@ static void advance_echo(srv_server *server, srv_choice *c)
     mf_session *session = server->worker.sessions[c->slot];
     mf_error err = {0};
     bool done = false;
+    server->worker.alone = c;
     mf_status status = srv_echo_step(server, c, session, &done, &err);
+    server->worker.alone = NULL;
     if (status == MF_OK && done && c->job->max_tokens == 0) {
         c->result.stop = MF_STOP_LENGTH;
         srv_choice_end(c);
@@ -305,8 +313,7 @@ static void finish_done(srv_server *server)
                 job_failed(c->job, MF_ERR_NO_MEMORY, "out of memory");
         } else if (status != MF_OK) {
             choice_failed(c, status, &err);
-            mf_generation_end(&c->generation);
-            mf_session_reset(w->sessions[i]);
+            mf_generation_end(&c->generation); /* the next prompt mends the session */
         }
         free_slot(server, i);
     }
@@ -333,7 +340,11 @@ static void pass(srv_server *server, size_t n)
     srv_worker *w = &server->worker;
     mf_error err = {0};
     size_t n_running;
+    for (uint32_t i = 0; n == 1 && i < server->options->parallel; i++)
+        if (w->busy[i] && w->busy[i]->generation == w->list[0])
+            w->alone = w->busy[i];
     mf_status status = mf_engine_step(server->engine, w->list, n, &n_running, &err);
+    w->alone = NULL;
     for (uint32_t i = 0; status != MF_OK && i < server->options->parallel; i++)
         if (w->busy[i] && w->busy[i]->generation) { /* none of them can go on */
             choice_failed(w->busy[i], status, &err);
@@ -363,7 +374,7 @@ static bool wait_for_work(srv_server *server, bool some_paused)
 {
     srv_worker *w = &server->worker;
     pthread_mutex_lock(&w->lock);
-    if (some_paused && !w->first) {
+    if (some_paused) { /* nobody can go on; who comes wakes it */
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += PAUSE_WAIT_MS * 1000000;

@@ -455,12 +455,14 @@ void mf_engine_stats_reset(mf_engine *e)
     e->judged = (mfi_store_stats){0};
     mfi_forward_n_tokens_reset(e->forward);
     if (e->times)
-        memset(e->times, 0, e->plan.program.n_ops * sizeof *e->times);
+        memset(e->times, 0,
+               (e->plan.program.n_ops + e->plan.program.n_hint_ops) * sizeof *e->times);
 }
 
 mf_status mf_engine_time_ops(mf_engine *e, bool on, mf_error *err)
 {
-    mfi_op_time *times = on ? calloc(e->plan.program.n_ops, sizeof *times) : NULL;
+    size_t n = (size_t)e->plan.program.n_ops + e->plan.program.n_hint_ops;
+    mfi_op_time *times = on ? calloc(n, sizeof *times) : NULL;
     if (on && !times)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the times of %u ops",
                         e->plan.program.n_ops);

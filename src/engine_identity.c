@@ -62,11 +62,55 @@ static mf_status add_samples(mfi_checksum *sum, const mfi_catalog *catalog, mf_e
     return MF_OK;
 }
 
+/* Hyper-parameters, which may come from a file that has no tensors. */
+static void add_shape(mfi_checksum *sum, const mfi_program *p)
+{
+    const mfi_shape *s = &p->shape;
+    const mfi_rope *r = &s->rope;
+    const double all[] = {s->eps,
+                          s->n_head,
+                          s->n_kv_head,
+                          s->head_dim,
+                          s->n_rot,
+                          r->kind,
+                          r->theta,
+                          r->factor,
+                          r->original_ctx,
+                          r->beta_fast,
+                          r->beta_slow,
+                          r->exact,
+                          r->attn_factor,
+                          r->mscale_all_dim,
+                          s->attn_gate,
+                          s->attn_scale,
+                          s->embed_scale,
+                          s->residual_scale,
+                          s->logit_scale,
+                          s->latent_eps,
+                          s->rope_pairs,
+                          s->gdn_tiled,
+                          s->top_k,
+                          s->routing.score,
+                          s->routing.n_groups,
+                          s->routing.n_groups_used,
+                          s->routing.group_best,
+                          s->routing.normalize,
+                          s->routing.scale,
+                          s->glu,
+                          s->glu_alpha,
+                          s->glu_limit,
+                          s->window};
+    mfi_checksum_add(sum, all, sizeof all);
+    for (uint32_t i = 0; i < s->n_layers; i++)
+        add_u64(sum, p->state[i].window);
+}
+
 static uint64_t numerics(mfi_checksum *sum, const mfi_plan *plan, const char *text)
 {
     const mfi_program *p = &plan->program;
     mfi_checksum_reset(sum);
     mfi_checksum_add(sum, text, strlen(text));
+    add_shape(sum, p);
     for (uint32_t i = 0; i < p->n_weights; i++)
         mfi_checksum_add(sum, &p->weights[i].x_bits, 1);
     for (uint32_t i = 0; i < p->shape.n_layers; i++) {

@@ -256,6 +256,7 @@ static bool moves_columns(const mfi_gp_tensor *t)
 static mf_status read_run(mfi_cv_encoder *g, const mfi_tensor *t, uint32_t part, uint32_t row,
                           uint32_t n, uint32_t filled, mf_error *err)
 {
+    MFI_ASSERT(!t->stride || n <= mfi_tensor_run(t, row));
     for (uint32_t p = 0; p < mfi_quant_n_planes(t->type); p++) {
         uint64_t bytes = mfi_quant_row_bytes(t->type, p, mfi_gp_in_cols(g->t));
         uint32_t per = mfi_quant_rows_per_row(t->type, p), first = row / per;
@@ -457,7 +458,10 @@ static mf_status gather(mfi_cv_encoder *g, uint32_t s, mfi_cv_progress *progress
     uint64_t in_bytes = mfi_quant_row_bytes(g->in[0]->type, 0, t->in_cols);
     for (g->first_in = 0; g->first_in < t->in_rows; g->first_in += g->n_rows) {
         g->n_rows = MFI_MIN(g->block, t->in_rows - g->first_in);
-        MFI_TRY(read_run(g, g->in[0], 0, slice_row(g, s) + g->first_in, g->n_rows, 0, err));
+        uint32_t row = slice_row(g, s) + g->first_in;
+        if (g->in[0]->stride) /* slices of a pack lie apart */
+            g->n_rows = (uint32_t)MFI_MIN(g->n_rows, mfi_tensor_run(g->in[0], row));
+        MFI_TRY(read_run(g, g->in[0], 0, row, g->n_rows, 0, err));
         mfi_pool_run(g->pool, scatter_rows, g);
         MFI_TRY(mfi_cv_advance(progress, g->n_rows * in_bytes, err));
     }

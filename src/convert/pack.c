@@ -378,8 +378,12 @@ static mf_status run(job *j, const mf_pack_options *o, mf_error *err)
     MFI_TRY(mfi_cv_advance(&j->progress, 0, err));
     MFI_TRY(write_weights(j, err));
     MFI_TRY(check_both(j, err));
-    MFI_TRY(mfi_stage_remove(&j->stage, JOURNAL, err));
-    return mfi_stage_commit(&j->stage, err);
+    MFI_TRY(mfi_stage_commit(&j->stage, err));
+    char *path = mfi_path_join(j->stage.final, JOURNAL); /* it is the lock: until it has its name */
+    if (path)
+        (void)remove(path);
+    free(path);
+    return MF_OK;
 }
 
 void mf_pack_options_default(mf_pack_options *options)

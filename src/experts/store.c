@@ -404,6 +404,12 @@ void mfi_store_hint(mfi_store *store, uint32_t layer, const uint16_t *experts, u
     collect(store, NULL);
     while (store->n_hints > 0)
         drop_hint(store, store->n_hints - 1);
+    /* What is listed and there already is not to make room for the rest. */
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t s = store->slot_of[expert_key(store, layer, experts[i])];
+        if (s != NONE)
+            store->slots[s].n_pins++;
+    }
     for (uint32_t i = 0; i < n; i++) {
         uint32_t key = expert_key(store, layer, experts[i]);
         if (store->slot_of[key] != NONE)
@@ -415,6 +421,11 @@ void mfi_store_hint(mfi_store *store, uint32_t layer, const uint16_t *experts, u
         store->slots[s].state = SLOT_HINTED;
         store->slots[s].hint = true;
         store->hints[store->n_hints++] = s;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t s = store->slot_of[expert_key(store, layer, experts[i])];
+        if (s != NONE && !store->slots[s].hint)
+            store->slots[s].n_pins--;
     }
     pump(store);
 }

@@ -10,7 +10,8 @@
  * ranges, memory for the slots, a reader and a policy.
  *
  * Hints: experts that may be wanted soon are read ahead, into slots that are kept empty for them
- * and that the policy doesn't know, so that no hint evicts anything. Their reads begin only while
+ * and that the policy doesn't know. A wrong hint costs the cache nothing; a right one becomes
+ * cached, and the next one takes what a miss would have taken. Their reads begin only while
  * no demand read is under way, a few at a time; what turns out not to be wanted is dropped. A
  * reference to a hinted expert takes the load over and counts as a miss: the cache didn't have it.
  *

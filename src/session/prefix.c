@@ -291,8 +291,10 @@ static mf_status read_entry(mf_session *s, uint32_t i, uint32_t n, mf_error *err
     mfi_snapshot head;
     const mfi_checkpoint *at;
     char *path = path_of(c, c->list[i].number);
-    if (!path)
+    if (!path) {
+        c->list[i].n_tokens = 0; /* never chosen again; its bytes still count */
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", c->dir);
+    }
     mf_status status = mfi_snapshot_open(&file, &head, path, err);
     if (status == MF_OK) {
         status = mfi_snapshot_fits(&head, s->host->engine, path, err);
@@ -307,8 +309,8 @@ static mf_status read_entry(mf_session *s, uint32_t i, uint32_t n, mf_error *err
         c->list[i].used_ns = ++c->last_used;
         set_value(c, &c->list[i]);
         mfi_file_touch(path);
-    } else {
-        (void)remove_entry(c, i);
+    } else if (status == MF_ERR_NO_MEMORY || !remove_entry(c, i)) {
+        c->list[i].n_tokens = 0;
     }
     free(path);
     return status;
@@ -371,7 +373,8 @@ static mf_status keep(mf_session *s, uint32_t n, const mfi_checkpoint *at, mf_er
     uint64_t bytes = mfi_snapshot_bytes(s, n, has_logits);
     if (bytes > c->max_bytes || has_entry(s, id, n))
         return MF_OK;
-    remove_shorter(s, id, n);
+    if (c->bytes > c->max_bytes - bytes) /* else when the longer one is there */
+        remove_shorter(s, id, n);
     if (!make_room(c, bytes))
         return mfi_fail(err, MF_ERR_IO, "%s: can't remove snapshots", c->dir);
     entry e = {.number = c->next_number,
@@ -390,7 +393,9 @@ static mf_status keep(mf_session *s, uint32_t n, const mfi_checkpoint *at, mf_er
         return status;
     c->next_number++;
     set_value(c, &e);
-    return add_entry(c, &e, err);
+    MFI_TRY(add_entry(c, &e, err));
+    remove_shorter(s, id, n);
+    return MF_OK;
 }
 
 mf_status mf_session_keep(mf_session *s, mf_error *err)

@@ -76,22 +76,6 @@ class Bench(Case):
         self.assertEqual(bytes_of("--cache-type-k", "q8_0"), 4096 * 2 * (4 * 34 + 128 * 4))
         self.usage("plan", "-m", MODEL, "-ctk", "q4_0", says="one of f32|f16|q8_0")
 
-    def test_cache_types_are_used(self):
-        r, = self.rows("-p", "4", "-n", "0", "-r", "1", "-ctk", "f16", "--cache-type-v", "q8_0")
-        self.assertEqual((r["type_k"], r["type_v"]), ("f16", "q8_0"))
-        r, = self.rows("-p", "4", "-n", "0", "-r", "1")
-        self.assertEqual((r["type_k"], r["type_v"]), ("f32", "f32"))
-
-    def test_cache_types_take_the_bytes_that_the_plan_says(self):
-        def bytes_of(*options):
-            plan = json.loads(self.cli("plan", "-m", MODEL, "--json", "-c", "4096", *options).stdout)
-            return next(item["bytes"] for item in plan["memory"] if item["item"] == "kv_bytes")
-        # Two layers of attention with two heads of 64 each; q8_0: 34 bytes for 32 elements.
-        self.assertEqual(bytes_of(), 4096 * 2 * 2 * 128 * 4)
-        self.assertEqual(bytes_of("-ctk", "f16", "-ctv", "f16"), 4096 * 2 * 2 * 128 * 2)
-        self.assertEqual(bytes_of("--cache-type-k", "q8_0"), 4096 * 2 * (4 * 34 + 128 * 4))
-        self.usage("plan", "-m", MODEL, "-ctk", "q4_0", says="one of f32|f16|q8_0")
-
     def test_table_and_csv(self):
         lines = self.bench("-p", "8", "-n", "2", "-r", "1").splitlines()
         self.assertEqual(len(lines), 4)
@@ -128,6 +112,14 @@ class Bench(Case):
         weights = sum(o["bytes"] for o in decode["ops"]
                       if o["op"].startswith(("matmul", "experts", "embed"))) / 12
         self.assertAlmostEqual(weights, decode["token_bytes"], delta=0.05 * decode["token_bytes"])
+
+    def test_ops_of_hints(self):
+        """Looking ahead is among the ops, where it is on."""
+        for hints in ("off", "on"):
+            for r in self.rows("-p", "8", "-n", "4", "-r", "1", "--memory", "20M", "--ops", "--hints", hints):
+                self.assertEqual(sum(o["ns"] for o in r["ops"]) + r["ops_stall_ns"] + r["ops_other_ns"],
+                                 r["ops_total_ns"])
+                self.assertEqual(any("hints" in o["op"] for o in r["ops"]), hints == "on", r["ops"])
 
     def test_ops_as_tables(self):
         options = ("-p", "8", "-n", "2", "-r", "1", "--ops")

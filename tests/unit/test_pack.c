@@ -2,6 +2,7 @@
  * piece an expert; damage is found and named; interrupted ones go on; foreign bytes are refused. */
 #include "fake/evaluate.h"
 #include "fake/gguf_files.h"
+#include "fake/oss_model.h"
 #include "fake/model_files.h"
 #include "fake/support.h"
 #include "fake/tiny_model.h"
@@ -147,6 +148,14 @@ static void test_other_readers(void **state)
     free(b.bytes);
     mfi_catalog_close(&catalog);
     char want[512];
+    snprintf(want, sizeof want, "%s", converted(source, "f32"));
+    mft_same_file(converted(packed, "f32"), want);
+
+    /* Biases lie in the experts' records as well. */
+    mft_oss oss;
+    mft_oss_default(&oss);
+    snprintf(source, sizeof source, "%s", mft_oss_write(&oss));
+    snprintf(packed, sizeof packed, "%s", pack(source));
     snprintf(want, sizeof want, "%s", converted(source, "f32"));
     mft_same_file(converted(packed, "f32"), want);
 }
