@@ -77,6 +77,7 @@ def main():
     benchlib.add_arguments(ap, "throughput.json")
     ap.add_argument("float_model")
     ap.add_argument("--kbench", default=os.path.join(benchlib.TOP, "build", "tests", "kbench"))
+    ap.add_argument("--no-kernels", action="store_true", help="leave kbench out, which takes minutes")
     ap.add_argument("--runs", type=int, default=7)
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--wait", type=float, default=5, help="seconds to wait for a quiet machine")
@@ -101,7 +102,7 @@ def main():
     benchlib.record(args, "tokens a second, and the speed of the kernels",
                     f"raw prompt of {PROMPT_TOKENS} tokens, then {DECODE_TOKENS}, greedy, context 512, "
                     f"{args.threads} threads, warm page cache, median of {args.runs}, cases taking turns",
-                    cases=results, kernels=kernels(args))
+                    cases=results, kernels=None if args.no_kernels else kernels(args))
 
 
 if __name__ == "__main__":
