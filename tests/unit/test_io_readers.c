@@ -358,12 +358,13 @@ static void foreign_pages_stay(void **state)
         io->stats(io, &stats);
         io->close(io);
         assert_memory_equal(dst, f.bytes[0] + LEN / 8, LEN / 2);
-        /* Border pages of pieces may go; nothing may come. */
+        /* Border pages of pieces may go, and some by themselves where memory is short: by far less
+         * than the 3 MiB of ours that were read. Of the missing MiB nothing may come. */
         uint64_t borders = k == 0 ? 0 : LEN / 2 / (MFI_MIB / 2) * 2 * page;
-        uint64_t after = resident_bytes(&f, 0);
-        assert_true(after <= before && after >= before - borders);
+        uint64_t after = resident_bytes(&f, 0), slack = LEN / 16;
+        assert_true(after <= before + slack && after + borders + slack >= before);
         if (k == 1 && stats.direct_bytes == 0) /* the missing part, and borders */
-            assert_true(stats.dropped_bytes >= LEN / 8 && stats.dropped_bytes <= LEN / 8 + borders);
+            assert_in_range(stats.dropped_bytes, LEN / 8, LEN / 8 + borders + slack);
     }
     free(dst);
     free_files(&f, 1);
