@@ -7,6 +7,7 @@
 #include <math_constants.h>
 
 #include "backend/cuda/cuda_kernels.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/reduce.cuh"
 
 #define QUERIES 8
@@ -41,6 +42,8 @@ static __device__ void prep_head(const mfi_cuda_prep &p, const float *w, const f
 
 static __global__ void prep(mfi_cuda_prep p)
 {
+    begin_wait();
+    begin_next();
     uint32_t t = blockIdx.y, h = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     uint32_t lane = threadIdx.x % 32, kvw = p.n_kv_head * p.head_dim;
     const float *cosines = p.rope + (size_t)t * p.ldr;
@@ -63,8 +66,7 @@ static __global__ void prep(mfi_cuda_prep p)
 
 cudaError_t mfi_cuda_attn_prep(const mfi_cuda_prep *p, cudaStream_t s)
 {
-    prep<<<dim3((p->n_head + p->n_kv_head + 3) / 4, p->n_tok), 128, 0, s>>>(*p);
-    return cudaGetLastError();
+    return start_early(prep, dim3((p->n_head + p->n_kv_head + 3) / 4, p->n_tok), 128, 0, s, *p);
 }
 
 static __device__ void rotate(const mfi_cuda_latent &l, const float *cosines, float *x)
@@ -80,6 +82,8 @@ static __device__ void rotate(const mfi_cuda_latent &l, const float *cosines, fl
 
 static __global__ void latent_prep(mfi_cuda_latent l)
 {
+    begin_wait();
+    begin_next();
     uint32_t t = blockIdx.y, h = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     uint32_t lane = threadIdx.x % 32;
     const float *cosines = l.rope + (size_t)t * l.ldr;
@@ -104,8 +108,7 @@ static __global__ void latent_prep(mfi_cuda_latent l)
 
 cudaError_t mfi_cuda_latent_prep(const mfi_cuda_latent *l, cudaStream_t s)
 {
-    latent_prep<<<dim3((l->n_head + 4) / 4, l->n_tok), 128, 0, s>>>(*l);
-    return cudaGetLastError();
+    return start_early(latent_prep, dim3((l->n_head + 4) / 4, l->n_tok), 128, 0, s, *l);
 }
 
 static __global__ void latent_tail(const float *q, uint32_t ldq, uint32_t head_dim, uint32_t nope,
@@ -247,8 +250,8 @@ static __device__ __forceinline__ void merge(float m, float *max, float *old, fl
     *max = top;
 }
 
-static __device__ void finish(const mfi_cuda_attn &a, uint32_t t, uint32_t h, uint32_t c,
-                              float sum, float v)
+static __device__ void finish(const mfi_cuda_attn &a, uint32_t t, uint32_t h, uint32_t c, float sum,
+                              float v)
 {
     v = v / sum;
     if (a.gated) {
@@ -286,6 +289,8 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_part(
 {
     extern __shared__ float4 room[];
     __shared__ float p[QUERIES][BLOCK], max[QUERIES], sum[QUERIES];
+    begin_wait();
+    begin_next();
     queries q = queries_of(a);
     uint32_t last = *a.pos + token_of(a, q, q.n - 1);
     uint32_t block = first_block(a, *a.pos + token_of(a, q, 0)) + blockIdx.z;
@@ -317,6 +322,8 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_part(
 
 static __global__ void __launch_bounds__(THREADS) attend_merge(mfi_cuda_attn a)
 {
+    begin_wait();
+    begin_next();
     uint32_t h = blockIdx.x, t = blockIdx.y, last = *a.pos + t;
     uint32_t n = last / BLOCK + 1 - first_block(a, last);
     const float *from = a.partial + ((size_t)t * a.n_head + h) * a.n_blocks_max * (a.dim_v + 2);
@@ -384,9 +391,10 @@ template <int DV> static cudaError_t start(const mfi_cuda_attn *a, cudaStream_t 
         return cudaGetLastError();
     }
     grid.z = a->n_blocks_max;
-    attend_part<DV><<<grid, THREADS, room, s>>>(*a);
-    attend_merge<<<dim3(a->n_head, a->n_tok), THREADS, 0, s>>>(*a);
-    return cudaGetLastError();
+    cudaError_t e = start_early(attend_part<DV>, grid, THREADS, room, s, *a);
+    if (e != cudaSuccess)
+        return e;
+    return start_early(attend_merge, dim3(a->n_head, a->n_tok), THREADS, 0, s, *a);
 }
 
 cudaError_t mfi_cuda_attn_run(const mfi_cuda_attn *a, cudaStream_t s)
