@@ -19,6 +19,10 @@ struct code_scales {
     float s[2], min;
 };
 
+struct code_row { /* of a matrix: where it begins in each plane */
+    const uint8_t *p[3];
+};
+
 /* a * b + c of pairs of bf16; here always exact. */
 MFI_DEV uint32_t fma_pair(uint32_t a, uint32_t b, uint32_t c)
 {
@@ -76,37 +80,49 @@ MFI_DEV float half_bits(uint32_t v)
 
 /* ---- K types ---- */
 
+/* Scales and minima of four blocks, a byte each; of q4_K and q5_K, whose blocks are aligned to 16.
+ */
 struct code_k_scales {
-    uint2 head, scales; /* head: d, dmin, scales 0-3; scales: the others */
+    uint32_t d, s, min;
 };
 
-MFI_DEV code_scales k_scales(const code_k_scales &k, uint32_t seg, int b)
+MFI_DEV code_k_scales k_head(uint4 head, uint32_t seg)
 {
-    uint32_t first = k.head.y >> 8 * b, second = k.scales.x >> 8 * b, third = k.scales.y >> 8 * b;
+    code_k_scales k;
     bool low = seg % 2 == 0;
-    uint32_t s = low ? first & 63 : (third & 15) | (first >> 2 & 48);
-    uint32_t m = low ? second & 63 : (third >> 4 & 15) | (second >> 2 & 48);
+    k.d = head.x;
+    k.s = low ? head.y & 0x3f3f3f3f : (head.w & 0x0f0f0f0f) | (head.y >> 2 & 0x30303030);
+    k.min = low ? head.z & 0x3f3f3f3f : (head.w >> 4 & 0x0f0f0f0f) | (head.z >> 2 & 0x30303030);
+    return k;
+}
+
+/* Byte b as a float. */
+MFI_DEV float byte_float(uint32_t v, int b)
+{
+    return __uint_as_float(__byte_perm(v, 0x4b000000, 0x7440 + b)) - 8388608.0f;
+}
+
+MFI_DEV code_scales k_scales(const code_k_scales &k, int b)
+{
     code_scales out;
-    out.s[0] = out.s[1] = small_float(s) * half_bits(k.head.x);
-    out.min = -(small_float(m) * half_bits(k.head.x >> 16));
+    out.s[0] = out.s[1] = byte_float(k.s, b) * half_bits(k.d);
+    out.min = -(byte_float(k.min, b) * half_bits(k.d >> 16));
     return out;
 }
 
 struct code_q4_k {
     static const bool whole = true, fours = false, halves = false, has_min = true;
     struct raw_t {
-        code_k_scales k;
+        uint4 head;
         uint2 q[2];
     };
-    MFI_DEV void load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t seg,
-                      raw_t *raw)
+    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *b = p[0] + row * m.row_bytes[0] + (uint64_t)(seg / 2) * 144;
+        const uint8_t *b = at.p[0] + (uint64_t)(seg / 2) * 144;
         const uint8_t *q = b + 16 + seg % 2 * 64 + threadIdx.x % 4 * 8;
-        raw->k.head = ld64(b);
-        raw->k.scales = ld64(b + 8);
-        raw->q[0] = ld64(q);
-        raw->q[1] = ld64(q + 32);
+        raw->head = *(const uint4 *)b;
+        raw->q[0] = *(const uint2 *)q;
+        raw->q[1] = *(const uint2 *)(q + 32);
     }
     MFI_DEV void codes(const raw_t &raw, int b, uint32_t r[4])
     {
@@ -115,28 +131,26 @@ struct code_q4_k {
     }
     MFI_DEV code_scales scales(const raw_t &raw, uint32_t seg, int b)
     {
-        return k_scales(raw.k, seg, b);
+        return k_scales(k_head(raw.head, seg), b);
     }
 };
 
 struct code_q5_k {
     static const bool whole = true, fours = false, halves = false, has_min = true;
     struct raw_t {
-        code_k_scales k;
+        uint4 head;
         uint2 q[2], h;
     };
-    MFI_DEV void load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t seg,
-                      raw_t *raw)
+    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *b = p[0] + row * m.row_bytes[0] + (uint64_t)(seg / 2) * 176;
+        const uint8_t *b = at.p[0] + (uint64_t)(seg / 2) * 176;
         const uint8_t *q = b + 48 + seg % 2 * 64 + threadIdx.x % 4 * 8;
-        raw->k.head = ld64(b);
-        raw->k.scales = ld64(b + 8);
-        raw->h = ld64(b + 16 + threadIdx.x % 4 * 8);
+        raw->head = *(const uint4 *)b;
+        raw->h = *(const uint2 *)(b + 16 + threadIdx.x % 4 * 8);
         raw->h.x >>= seg % 2 * 4;
         raw->h.y >>= seg % 2 * 4;
-        raw->q[0] = ld64(q);
-        raw->q[1] = ld64(q + 32);
+        raw->q[0] = *(const uint2 *)q;
+        raw->q[1] = *(const uint2 *)(q + 32);
     }
     MFI_DEV void codes(const raw_t &raw, int b, uint32_t r[4])
     {
@@ -147,7 +161,7 @@ struct code_q5_k {
     }
     MFI_DEV code_scales scales(const raw_t &raw, uint32_t seg, int b)
     {
-        return k_scales(raw.k, seg, b);
+        return k_scales(k_head(raw.head, seg), b);
     }
 };
 
@@ -157,10 +171,9 @@ struct code_q6_k {
         uint32_t low[2][2], high[2]; /* [blocks b and b + 2][half], [half] */
         uint32_t scales[2], d;       /* two scales a block */
     };
-    MFI_DEV void load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t seg,
-                      raw_t *raw)
+    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *b = p[0] + row * m.row_bytes[0] + (uint64_t)(seg / 2) * 210;
+        const uint8_t *b = at.p[0] + (uint64_t)(seg / 2) * 210;
         const uint8_t *low = b + seg % 2 * 64 + threadIdx.x % 4 * 4;
         const uint8_t *high = b + 128 + seg % 2 * 32 + threadIdx.x % 4 * 4;
         const uint8_t *scale = b + 192 + seg % 2 * 8;
@@ -202,10 +215,9 @@ template <int BITS, bool MIN> struct code_legacy {
     struct raw_t {
         uint32_t q[4], h[4], d[4];
     };
-    MFI_DEV void load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t seg,
-                      raw_t *raw)
+    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *b = p[0] + row * m.row_bytes[0] + (uint64_t)seg * 4 * bytes;
+        const uint8_t *b = at.p[0] + (uint64_t)seg * 4 * bytes;
         EACH_BLOCK(i)
         {
             bool there = seg * CODE_SEG + i * 32 < m.cols;
@@ -243,10 +255,9 @@ struct code_q8_0 {
         uint2 q[4];
         uint32_t d[4];
     };
-    MFI_DEV void load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t seg,
-                      raw_t *raw)
+    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *b = p[0] + row * m.row_bytes[0] + (uint64_t)seg * 4 * 34;
+        const uint8_t *b = at.p[0] + (uint64_t)seg * 4 * 34;
         EACH_BLOCK(i)
         {
             const uint8_t *q = b + 2 + threadIdx.x % 4 * 8;
@@ -292,10 +303,9 @@ struct code_mxfp4_block {
     struct raw_t {
         uint32_t q[4], e;
     };
-    MFI_DEV void load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t seg,
-                      raw_t *raw)
+    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *b = p[0] + row * m.row_bytes[0] + (uint64_t)seg * 4 * 17;
+        const uint8_t *b = at.p[0] + (uint64_t)seg * 4 * 17;
         raw->e = 0;
         EACH_BLOCK(i)
         {
@@ -332,11 +342,10 @@ struct code_mxfp4 {
     struct raw_t {
         uint32_t q[4], e;
     };
-    MFI_DEV void load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t seg,
-                      raw_t *raw)
+    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *q = p[0] + row * m.row_bytes[0] + seg * 64 + threadIdx.x % 4 * 4;
-        const uint8_t *e = p[1] + row * m.row_bytes[1] + seg * 4;
+        const uint8_t *q = at.p[0] + seg * 64 + threadIdx.x % 4 * 4;
+        const uint8_t *e = at.p[1] + seg * 4;
         raw->e = 0;
         EACH_BLOCK(i)
         {
@@ -370,10 +379,9 @@ template <int BITS> struct code_mlx {
         uint32_t q[4][BITS / 4];
         float s[4], min[4];
     };
-    MFI_DEV void load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t seg,
-                      raw_t *raw)
+    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *q = p[0] + row * m.row_bytes[0] + (seg * 16 + threadIdx.x % 4) * BITS;
+        const uint8_t *q = at.p[0] + (seg * 16 + threadIdx.x % 4) * BITS;
         EACH_BLOCK(i)
         {
             uint32_t col = seg * CODE_SEG + i * 32, g = col / m.type.group;
@@ -381,8 +389,8 @@ template <int BITS> struct code_mlx {
 #pragma unroll
             for (int k = 0; k < BITS / 4; k++)
                 raw->q[i][k] = there ? ((const uint32_t *)(q + 4 * i * BITS))[k] : 0;
-            raw->s[i] = there ? load_float(m.type.scale, p[1] + row * m.row_bytes[1], g) : 0;
-            raw->min[i] = there ? load_float(m.type.scale, p[2] + row * m.row_bytes[2], g) : 0;
+            raw->s[i] = there ? load_float(m.type.scale, at.p[1], g) : 0;
+            raw->min[i] = there ? load_float(m.type.scale, at.p[2], g) : 0;
         }
     }
     MFI_DEV void codes(const raw_t &raw, int b, uint32_t r[4])

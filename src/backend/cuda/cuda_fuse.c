@@ -13,11 +13,14 @@ static uint32_t width(const mfi_cuda *c, uint32_t buf)
     return c->p->bufs[buf].width;
 }
 
-static bool all_codes(const mfi_cuda *c, const mfi_op *op)
+static bool all_codes(const mfi_cuda *c, const mfi_op *op, uint32_t src)
 {
     for (uint32_t i = 0; i < op->n; i++) {
-        const mfi_cuda_mat *m = &c->mats[op->w[i]];
-        if (!mfi_cuda_takes_codes(m->type, m->cols))
+        mfi_cuda_mm mm = {.n_mats = 1,
+                          .mat = {c->mats[op->w[i]]},
+                          .x = mfi_cuda_row(c, src),
+                          .ldx = width(c, src)};
+        if (!mfi_cuda_takes_codes(&mm))
             return false;
     }
     return op->n > 0;
@@ -66,19 +69,22 @@ uint32_t mfi_cuda_fuse(mfi_cuda *c, const mfi_op *op, uint32_t n, const mfi_step
     *e = cudaSuccess;
     if (step->n_tok != 1 || n < 2)
         return 0;
+    if (op[0].code == MFI_OP_ATTN_PREP && op[1].code == MFI_OP_ATTN &&
+        op[0].src[0] == op[1].src[0] && mfi_cuda_attn_op(c, op, step, e))
+        return 2;
     bool normed = norms_into(c, &op[0], &op[1]);
     if (n >= 3 && normed && routes(c, &op[1], &op[2])) {
         *e = route(c, op);
         return 3;
     }
-    if (normed && all_codes(c, &op[1])) {
+    if (normed && all_codes(c, &op[1], op[0].src[0]) && all_codes(c, &op[1], op[1].src[0])) {
         mfi_cuda_mm first = {0};
         add_norm(c, op, &first);
         *e = mfi_cuda_matmul_op(c, &op[1], &first);
         return 2;
     }
     if (op[0].code == MFI_OP_MATMUL && op[0].n == 1 && op[1].code == MFI_OP_ADD && !op[0].head &&
-        op[1].src[0] == op[0].dst[0] && all_codes(c, &op[0])) {
+        op[1].src[0] == op[0].dst[0] && all_codes(c, &op[0], op[0].src[0])) {
         mfi_cuda_mm first = {.res = mfi_cuda_row(c, op[1].dst[0]),
                              .ld_res = width(c, op[1].dst[0]),
                              .res_factor = c->p->shape.residual_scale};

@@ -72,6 +72,8 @@ mfi_cuda_route mfi_cuda_route_of(const mfi_cuda *c, const mfi_op *op, uint32_t n
 mfi_cuda_combine mfi_cuda_combine_of(const mfi_cuda *c, const mfi_op *op, uint32_t n);
 /* MATMUL of a single token with what its first product does beside. */
 cudaError_t mfi_cuda_matmul_op(mfi_cuda *c, const mfi_op *op, const mfi_cuda_mm *with);
+/* ATTN_PREP and the ATTN behind it, of a single token, if they go together. */
+bool mfi_cuda_attn_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, cudaError_t *e);
 mfi_cuda_mat mfi_cuda_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols);
 
 /* cuda_experts.c: takes a step's lists; queues EXPERTS. */

@@ -83,11 +83,10 @@ typedef struct mfi_cuda_mm {
     float *res; /* or NULL */
     uint32_t ld_res;
     float res_factor;
-    bool single; /* set on the way */
 } mfi_cuda_mm;
 
-/* Whether products with weights of this type and shape can norm x and add to a residual stream. */
-bool mfi_cuda_takes_codes(mfi_cuda_type type, uint32_t cols);
+/* Whether this product of a single token can norm x and add to a residual stream. */
+bool mfi_cuda_takes_codes(const mfi_cuda_mm *mm);
 
 cudaError_t mfi_cuda_matmul(const mfi_cuda_mm *mm, cudaStream_t s);
 /* By family of types; matmul picks one. */
@@ -200,6 +199,11 @@ typedef struct mfi_cuda_attn {
 #define MFI_CUDA_ATTN_BLOCK     64
 #define MFI_CUDA_ATTN_SPLIT_TOK 4 /* up to so many tokens, blocks of positions run side by side */
 cudaError_t mfi_cuda_attn_run(const mfi_cuda_attn *a, cudaStream_t s);
+/* Joins what blocks of positions have left in partial. */
+cudaError_t mfi_cuda_attn_merge(const mfi_cuda_attn *a, cudaStream_t s);
+/* A single token's attn_prep and attn_run, of what attn_one_fits takes. */
+bool mfi_cuda_attn_one_fits(const mfi_cuda_attn *a);
+cudaError_t mfi_cuda_attn_one(const mfi_cuda_attn *a, const mfi_cuda_prep *p, cudaStream_t s);
 
 typedef struct mfi_cuda_gdn {
     const float *qkv, *z, *b, *a; /* rows of ld* */

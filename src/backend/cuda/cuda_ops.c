@@ -154,31 +154,36 @@ static cudaError_t glu(const job *j)
 
 /* ---- mixers ---- */
 
-static cudaError_t attn_prep(const job *j)
+static mfi_cuda_prep prep_of(const job *j)
 {
     const mfi_op *op = j->op;
-    mfi_cuda_prep p = {.q = row(j, op->src[0]),
-                       .k = row(j, op->src[1]),
-                       .v = row(j, op->src[2]),
-                       .rope = row(j, op->src[3]),
-                       .ldq = width(j, op->src[0]),
-                       .ldk = width(j, op->src[1]),
-                       .ldv = width(j, op->src[2]),
-                       .ldr = width(j, op->src[3]),
-                       .q_stride = j->s->head_dim * (j->s->attn_gate ? 2 : 1),
-                       .q_norm = vector(j, op->w[0]),
-                       .k_norm = vector(j, op->w[1]),
-                       .eps = j->s->eps,
-                       .n_head = j->s->n_head,
-                       .n_kv_head = j->s->n_kv_head,
-                       .head_dim = j->s->head_dim,
-                       .n_rot = j->s->n_rot,
-                       .n_tok = j->n,
-                       .ring = j->c->p->state[op->layer].kv_ring,
-                       .unrotated = op->n & MFI_PREP_UNROTATED,
-                       .norm_after = op->n & MFI_PREP_NORM_AFTER,
-                       .kv = j->seq->mem[op->layer].kv,
-                       .pos = positions(j)};
+    return (mfi_cuda_prep){.q = row(j, op->src[0]),
+                           .k = row(j, op->src[1]),
+                           .v = row(j, op->src[2]),
+                           .rope = row(j, op->src[3]),
+                           .ldq = width(j, op->src[0]),
+                           .ldk = width(j, op->src[1]),
+                           .ldv = width(j, op->src[2]),
+                           .ldr = width(j, op->src[3]),
+                           .q_stride = j->s->head_dim * (j->s->attn_gate ? 2 : 1),
+                           .q_norm = vector(j, op->w[0]),
+                           .k_norm = vector(j, op->w[1]),
+                           .eps = j->s->eps,
+                           .n_head = j->s->n_head,
+                           .n_kv_head = j->s->n_kv_head,
+                           .head_dim = j->s->head_dim,
+                           .n_rot = j->s->n_rot,
+                           .n_tok = j->n,
+                           .ring = j->c->p->state[op->layer].kv_ring,
+                           .unrotated = op->n & MFI_PREP_UNROTATED,
+                           .norm_after = op->n & MFI_PREP_NORM_AFTER,
+                           .kv = j->seq->mem[op->layer].kv,
+                           .pos = positions(j)};
+}
+
+static cudaError_t attn_prep(const job *j)
+{
+    mfi_cuda_prep p = prep_of(j);
     return mfi_cuda_attn_prep(&p, j->c->stream);
 }
 
@@ -193,7 +198,7 @@ static void split_blocks(const job *j, mfi_cuda_attn *a)
                                   a->window / MFI_CUDA_ATTN_BLOCK + 3); /* both ends, and tokens */
 }
 
-static cudaError_t attn(const job *j)
+static mfi_cuda_attn attn_of(const job *j)
 {
     const mfi_op *op = j->op;
     const mfi_layer_state *st = &j->c->p->state[op->layer];
@@ -220,7 +225,25 @@ static cudaError_t attn(const job *j)
                        .pos = positions(j),
                        .n_tok = j->n};
     split_blocks(j, &a);
+    return a;
+}
+
+static cudaError_t attn(const job *j)
+{
+    mfi_cuda_attn a = attn_of(j);
     return mfi_cuda_attn_run(&a, j->c->stream);
+}
+
+bool mfi_cuda_attn_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, cudaError_t *e)
+{
+    job j = {c, &op[1], step, &c->p->shape, 1, &step->seqs[0]};
+    mfi_cuda_attn a = attn_of(&j);
+    if (!mfi_cuda_attn_one_fits(&a))
+        return false;
+    j.op = op;
+    mfi_cuda_prep p = prep_of(&j);
+    *e = mfi_cuda_attn_one(&a, &p, c->stream);
+    return true;
 }
 
 static cudaError_t gdn_conv(const job *j)

@@ -12,11 +12,22 @@ cudaError_t mfi_cuda_matmul_any(const mfi_cuda_mm *mm, cudaStream_t s)
 /* Which source has the kernels of a type. */
 enum family { FLOATS, K_TYPES, PACKED, LEGACY, OTHERS };
 
-static family family_of(mfi_cuda_type type, uint32_t cols)
+/* Kernels for codes load in sixteens of bytes; everything is aligned so but in odd files. */
+static bool aligned(const mfi_cuda_mm *mm)
 {
+    uint32_t n = mm->glu ? 2 : mm->n_mats;
+    uintptr_t all = (uintptr_t)mm->x | mm->ldx * 4 | mm->head_x * 4;
+    for (uint32_t i = 0; i < n; i++)
+        all |= mm->mat[i].type.kind == MFI_CUDA_GGML ? (uintptr_t)mm->mat[i].plane[0] : 0;
+    return (all & 15) == 0;
+}
+
+static family family_of(const mfi_cuda_mm *mm)
+{
+    mfi_cuda_type type = mm->mat[0].type;
     if (type.kind <= MFI_CUDA_BF16)
         return FLOATS;
-    if (cols % 32 != 0)
+    if (mm->mat[0].cols % 32 != 0 || !aligned(mm))
         return OTHERS;
     if (type.kind == MFI_CUDA_MXFP4)
         return PACKED;
@@ -42,9 +53,9 @@ static family family_of(mfi_cuda_type type, uint32_t cols)
     }
 }
 
-bool mfi_cuda_takes_codes(mfi_cuda_type type, uint32_t cols)
+bool mfi_cuda_takes_codes(const mfi_cuda_mm *mm)
 {
-    family f = family_of(type, cols);
+    family f = family_of(mm);
     return f != FLOATS && f != OTHERS;
 }
 
@@ -60,7 +71,7 @@ static bool few_rows(const mfi_cuda_mm *mm)
 
 cudaError_t mfi_cuda_matmul(const mfi_cuda_mm *mm, cudaStream_t s)
 {
-    switch (family_of(mm->mat[0].type, mm->mat[0].cols)) {
+    switch (family_of(mm)) {
     case FLOATS:
         return few_rows(mm) ? mfi_cuda_matmul_rows(mm, s) : mfi_cuda_matmul_float(mm, s);
     case K_TYPES:
@@ -79,12 +90,12 @@ cudaError_t mfi_cuda_matmul(const mfi_cuda_mm *mm, cudaStream_t s)
 bool mfi_cuda_down_fits(const mfi_cuda_mm *mm, uint32_t top_k)
 {
     uint64_t room = (uint64_t)mm->mat[0].cols * top_k * 7;
-    return mfi_cuda_takes_codes(mm->mat[0].type, mm->mat[0].cols) && room <= DOWN_ROOM_MAX;
+    return mfi_cuda_takes_codes(mm) && room <= DOWN_ROOM_MAX;
 }
 
 cudaError_t mfi_cuda_down(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, cudaStream_t s)
 {
-    switch (family_of(mm->mat[0].type, mm->mat[0].cols)) {
+    switch (family_of(mm)) {
     case K_TYPES:
         return mfi_cuda_down_k(mm, c, s);
     case PACKED:

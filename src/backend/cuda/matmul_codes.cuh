@@ -22,6 +22,15 @@
 #define CODE_ROUND_8 8  /* and for eight */
 #define CODE_STAGE   2  /* blocks a stage, for many */
 
+#define ROOM_FREE (48u << 10) /* shared memory that needn't be asked for */
+
+template <class K> static cudaError_t code_allow(K kernel, uint32_t room)
+{
+    if (room <= ROOM_FREE)
+        return cudaSuccess;
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)room);
+}
+
 MFI_DEV void mma_pairs(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                        uint32_t b1)
 {
@@ -83,7 +92,7 @@ MFI_DEV void code_split(const code_x &to, uint32_t block, uint32_t quad, uint32_
 
 /* Adds 32 columns: rows g (a) and g + 8 (b) by eight tokens, of which this thread has 2t, 2t + 1.
  */
-template <class C>
+template <class C, bool ONE>
 MFI_DEV void code_block(const uint32_t a[4], const uint32_t b[4], const code_scales &sa,
                         const code_scales &sb, const uint4 x[3], float x0, float x1, float sum[4])
 {
@@ -99,28 +108,34 @@ MFI_DEV void code_block(const uint32_t a[4], const uint32_t b[4], const code_sca
 #pragma unroll
     for (int h = 0; h < (C::halves ? 2 : 1); h++) {
         sum[0] = fmaf(sa.s[h], c[h][0], sum[0]);
-        sum[1] = fmaf(sa.s[h], c[h][1], sum[1]);
         sum[2] = fmaf(sb.s[h], c[h][2], sum[2]);
+        if (ONE)
+            continue;
+        sum[1] = fmaf(sa.s[h], c[h][1], sum[1]);
         sum[3] = fmaf(sb.s[h], c[h][3], sum[3]);
     }
-    if (C::has_min) {
-        sum[0] = fmaf(sa.min, x0, sum[0]);
-        sum[1] = fmaf(sa.min, x1, sum[1]);
-        sum[2] = fmaf(sb.min, x0, sum[2]);
-        sum[3] = fmaf(sb.min, x1, sum[3]);
-    }
+    if (!C::has_min)
+        return;
+    sum[0] = fmaf(sa.min, x0, sum[0]);
+    sum[2] = fmaf(sb.min, x0, sum[2]);
+    if (ONE)
+        return;
+    sum[1] = fmaf(sa.min, x1, sum[1]);
+    sum[3] = fmaf(sb.min, x1, sum[3]);
 }
 
 template <class C> struct code_rows {
     typename C::raw_t a, b;
 };
 
-/* One segment of 16 rows by the tokens at x, whose first block of the segment is `block`. */
-template <class C>
+/* One segment of 16 rows by the n tokens at x, whose first block of the segment is `block`. What is
+ * summed for tokens beyond them is nobody's. */
+template <class C, bool ONE>
 MFI_DEV void code_segment(const code_rows<C> &rows, uint32_t seg, uint32_t cols, const code_x &x,
                           uint32_t block, uint32_t n, float sum[4])
 {
-    uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    uint32_t t = threadIdx.x % 4, g = ONE ? 0 : min(threadIdx.x % 32 / 4, n - 1);
+    uint32_t t0 = ONE ? 0 : min(2 * t, n - 1), t1 = ONE ? 0 : min(2 * t + 1, n - 1);
 #pragma unroll
     for (int i = 0; i < 4; i++)
         sum[i] = 0;
@@ -134,55 +149,71 @@ MFI_DEV void code_segment(const code_rows<C> &rows, uint32_t seg, uint32_t cols,
         C::codes(rows.b, b, c);
 #pragma unroll
         for (int part = 0; part < 3; part++)
-            v[part] = g < n ? x.parts[(((block + b) * 3 + part) * x.n + g) * 4 + t]
-                            : make_uint4(0, 0, 0, 0);
+            v[part] = x.parts[(((block + b) * 3 + part) * x.n + g) * 4 + t];
         float x0 = 0, x1 = 0;
         if (C::has_min) {
-            x0 = 2 * t < n ? x.sums[(block + b) * x.n + 2 * t] : 0;
-            x1 = 2 * t + 1 < n ? x.sums[(block + b) * x.n + 2 * t + 1] : 0;
+            x0 = x.sums[(block + b) * x.n + t0];
+            x1 = x.sums[(block + b) * x.n + t1];
         }
-        code_block<C>(a, c, C::scales(rows.a, seg, b), C::scales(rows.b, seg, b), v, x0, x1, sum);
+        code_block<C, ONE>(a, c, C::scales(rows.a, seg, b), C::scales(rows.b, seg, b), v, x0, x1,
+                           sum);
     }
 }
 
 /* ---- few tokens ---- */
 
-/* Splits a round's columns of all tokens; with a norm, its products, which one block keeps. */
+/* Splits a round's columns of all tokens. */
 template <bool FOURS>
 MFI_DEV void code_take(const mfi_cuda_mm &mm, const mm_place &at, uint32_t first_block,
-                       uint32_t n_blocks, float factor, const code_x &x)
+                       uint32_t n_blocks, const code_x &x)
 {
     uint32_t per = n_blocks * 8, total = per * at.n;
-    bool keep = mm.norm && blockIdx.x == 0 && blockIdx.y == 0;
     for (uint32_t base = 0; base < total; base += blockDim.x) {
         uint32_t i = base + threadIdx.x, token = i / per, quad = i % per;
         float4 v = make_float4(0, 0, 0, 0);
-        if (i < total) {
-            uint32_t col = first_block * 32 + quad * 4;
-            v = load_x4(mm_x_row(mm, at, token) + col);
-            if (mm.norm) {
-                float4 w = load_x4(mm.norm + col);
-                v = make_float4(v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z,
-                                v.w * factor * w.w);
-                if (keep) {
-                    float *to = mm.norm_out + col;
-                    to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
-                }
-            }
-        }
+        if (i < total)
+            v = *(const float4 *)(mm_x_row(mm, at, token) + first_block * 32 + quad * 4);
         code_split<FOURS>(x, quad / 8, quad % 8, token, v, i < total);
     }
 }
 
-template <class C>
-MFI_DEV void code_load(const mfi_cuda_mm &mm, const mm_place &at, uint32_t k, uint32_t seg,
-                       uint32_t row_a, uint32_t row_b, code_rows<C> *rows)
+/* Where the two rows of a thread are, in matrix k. */
+struct code_pair_of_rows {
+    code_row a, b;
+};
+
+MFI_DEV code_pair_of_rows code_find(const mfi_cuda_mat &m, const uint8_t *data, uint32_t row_a,
+                                    uint32_t row_b)
 {
-    const mfi_cuda_mat &m = mm.mat[at.m + k];
     const uint8_t *p[3];
-    mm_planes(m, at.data, p);
-    C::load(m, p, row_a, seg, &rows->a);
-    C::load(m, p, row_b, seg, &rows->b);
+    code_pair_of_rows at;
+    mm_planes(m, data, p);
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+        at.a.p[i] = p[i] + row_a * m.row_bytes[i];
+        at.b.p[i] = p[i] + row_b * m.row_bytes[i];
+    }
+    return at;
+}
+
+/* Of two matrices' rows those of the second, or not; in registers. */
+template <int NM> MFI_DEV code_pair_of_rows code_pick(const code_pair_of_rows at[NM], bool second)
+{
+    code_pair_of_rows of = at[0];
+#pragma unroll
+    for (int i = 0; i < 3 && NM == 2; i++) {
+        of.a.p[i] = second ? at[NM - 1].a.p[i] : of.a.p[i];
+        of.b.p[i] = second ? at[NM - 1].b.p[i] : of.b.p[i];
+    }
+    return of;
+}
+
+template <class C>
+MFI_DEV void code_load(const mfi_cuda_mat &m, const code_pair_of_rows &at, uint32_t seg,
+                       code_rows<C> *rows)
+{
+    C::load(m, at.a, seg, &rows->a);
+    C::load(m, at.b, seg, &rows->b);
 }
 
 /* Writes what the sums of an output come to. */
@@ -203,95 +234,100 @@ MFI_DEV void code_finish(const mfi_cuda_mm &mm, const mm_place &at, uint32_t row
 
 /* Shared memory: x of a round, then the sums of its segments, [matrix][segment][row][token]. */
 struct code_room {
-    uint32_t round, n, parts, sums, bytes; /* segments; tokens; offsets of what follows x */
+    uint32_t round, sums, segs, bytes; /* segments; offsets */
 };
 
-static __host__ __device__ __forceinline__ code_room code_room_of(uint32_t cols, uint32_t n_tok,
-                                                                  uint32_t n_mats)
+template <bool ONE>
+static __host__ __device__ __forceinline__ code_room code_room_of(uint32_t cols, uint32_t n_mats)
 {
+    const uint32_t n = ONE ? 1 : MFI_CUDA_TILE_SMALL;
     code_room r;
     uint32_t n_seg = (cols + CODE_SEG - 1) / CODE_SEG;
-    r.n = n_tok == 1 ? 1 : MFI_CUDA_TILE_SMALL;
-    r.round = n_tok == 1 ? CODE_ROUND : CODE_ROUND_8;
+    r.round = ONE ? CODE_ROUND : CODE_ROUND_8;
     r.round = n_seg < r.round ? n_seg : r.round;
-    r.parts = r.round * CODE_BLOCKS * 3 * r.n * 64;
-    r.sums = r.parts + r.round * CODE_BLOCKS * r.n * 4;
-    r.bytes = r.sums + n_mats * r.round * MM_ROWS * r.n * 4;
+    r.sums = r.round * CODE_BLOCKS * 3 * n * 64;
+    r.segs = r.sums + r.round * CODE_BLOCKS * n * 4;
+    r.bytes = r.segs + n_mats * r.round * MM_ROWS * n * 4;
     return r;
+}
+
+/* Keeps a segment's sums. */
+template <bool ONE> MFI_DEV void code_keep(float *to, const float s[4])
+{
+    uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    if (ONE && t == 0) {
+        to[g] = s[0];
+        to[g + 8] = s[2];
+    }
+    if (!ONE) {
+        *(float2 *)(to + g * 8 + 2 * t) = make_float2(s[0], s[1]);
+        *(float2 *)(to + (g + 8) * 8 + 2 * t) = make_float2(s[2], s[3]);
+    }
+}
+
+/* The segments of a round dealt out to warps. The first is in rows already. */
+template <class C, int NM, bool ONE>
+MFI_DEV void code_round(const mfi_cuda_mm &mm, uint32_t m, const code_pair_of_rows at[NM],
+                        uint32_t base, uint32_t n, uint32_t n_tok, const code_x &x, float *part,
+                        code_rows<C> *rows)
+{
+    const uint32_t size = MM_ROWS * (ONE ? 1 : MFI_CUDA_TILE_SMALL);
+    uint32_t cols = mm.mat[0].cols;
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x / 32; i < n * NM; i += CODE_WARPS) {
+        code_rows<C> next;
+        uint32_t k = i + CODE_WARPS;
+        if (k < n * NM)
+            code_load<C>(mm.mat[m], code_pick<NM>(at, k >= n),
+                         base + (NM == 2 && k >= n ? k - n : k), &next);
+        float s[4];
+        uint32_t seg = NM == 2 && i >= n ? i - n : i;
+        code_segment<C, ONE>(*rows, base + seg, cols, x, seg * CODE_BLOCKS, n_tok, s);
+        code_keep<ONE>(part + i * size, s);
+        *rows = next;
+    }
 }
 
 template <class C, int NM>
 __global__ void __launch_bounds__(CODE_THREADS, 2) code_few(const __grid_constant__ mfi_cuda_mm mm)
 {
     extern __shared__ uint4 room[];
-    __shared__ float norm_room[32];
     mm_place at;
-    if (mm.items)
-        begin_wait();
-    bool any = mm_find(mm, MM_ROWS, MFI_CUDA_TILE_SMALL, &at);
-    uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    uint32_t cols = mm.mat[0].cols, n_seg = (cols + CODE_SEG - 1) / CODE_SEG;
-    code_room r = code_room_of(cols, mm.single ? 1 : 2, NM);
-    code_x x = {room, (float *)((char *)room + r.parts), r.n};
-    float *part = (float *)((char *)room + r.sums), sum[NM], factor = 1;
-    /* Rows beyond the matrix are its last one once more; their outputs go nowhere. */
-    uint32_t row_a = any ? min(at.row0 + g, at.row_end - 1) : 0;
-    uint32_t row_b = any ? min(at.row0 + g + 8, at.row_end - 1) : 0;
-    code_rows<C> rows[2];
-    uint32_t n = min(n_seg, r.round);
-    if (any) {
-#pragma unroll
-        for (int k = 0; k < 2; k++)
-            if (warp + k * CODE_WARPS < n * NM)
-                code_load<C>(mm, at, (warp + k * CODE_WARPS) / n, (warp + k * CODE_WARPS) % n,
-                             row_a, row_b, &rows[k]);
-    }
-    if (!mm.items)
-        begin_wait();
+    begin_wait();
     begin_next();
-    if (!any)
+    if (!mm_find(mm, MM_ROWS, MFI_CUDA_TILE_SMALL, &at, blockIdx.x))
         return;
-    if (mm.norm)
-        factor = norm_factor(mm_x_row(mm, at, 0), cols, mm.norm_eps, norm_room);
+    const uint32_t width = MFI_CUDA_TILE_SMALL;
+    uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4;
+    uint32_t cols = mm.mat[0].cols, n_seg = (cols + CODE_SEG - 1) / CODE_SEG;
+    code_room r = code_room_of<false>(cols, NM);
+    code_x x = {room, (float *)((char *)room + r.sums), width};
+    float *part = (float *)((char *)room + r.segs), sum[NM];
+    /* Rows beyond the matrix are its last one once more; their outputs go nowhere. */
+    code_pair_of_rows rows_at[NM];
 #pragma unroll
-    for (int k = 0; k < NM; k++)
+    for (int k = 0; k < NM; k++) {
+        rows_at[k] = code_find(mm.mat[at.m + k], at.data, min(at.row0 + g, at.row_end - 1),
+                               min(at.row0 + g + 8, at.row_end - 1));
         sum[k] = 0;
-    uint32_t row = threadIdx.x / r.n, token = threadIdx.x % r.n; /* of the output to add up */
+    }
+    uint32_t row = threadIdx.x / width, token = threadIdx.x % width; /* of the output to add up */
     for (uint32_t base = 0; base < n_seg; base += r.round) {
-        n = min(n_seg - base, r.round);
+        uint32_t n = min(n_seg - base, r.round);
         uint32_t blocks = min(n * CODE_BLOCKS, cols / 32 - base * CODE_BLOCKS);
-        code_take<C::fours>(mm, at, base * CODE_BLOCKS, blocks, factor, x);
+        code_rows<C> rows;
+        if (warp < n * NM)
+            code_load<C>(mm.mat[at.m], code_pick<NM>(rows_at, warp >= n),
+                         base + (NM == 2 && warp >= n ? warp - n : warp), &rows);
+        code_take<C::fours>(mm, at, base * CODE_BLOCKS, blocks, x);
         __syncthreads();
-        for (uint32_t i = warp; i < n * NM; i += 2 * CODE_WARPS) {
-#pragma unroll
-            for (int k = 0; k < 2; k++) {
-                uint32_t now = i + k * CODE_WARPS, next = now + 2 * CODE_WARPS;
-                if (now >= n * NM)
-                    break;
-                float s[4];
-                code_segment<C>(rows[k], base + now % n, cols, x, now % n * CODE_BLOCKS, at.n, s);
-                if (next < n * NM)
-                    code_load<C>(mm, at, next / n, base + next % n, row_a, row_b, &rows[k]);
-                float *to = part + now * MM_ROWS * r.n;
-#pragma unroll
-                for (int j = 0; j < 4; j++)
-                    if (2 * t + j % 2 < r.n)
-                        to[(g + j / 2 * 8) * r.n + 2 * t + j % 2] = s[j];
-            }
-        }
-        uint32_t left = n_seg - base - n, after = min(left, r.round);
-#pragma unroll
-        for (int k = 0; k < 2; k++) { /* the next round's first */
-            uint32_t i = warp + k * CODE_WARPS;
-            if (i < after * NM)
-                code_load<C>(mm, at, i / after, base + n + i % after, row_a, row_b, &rows[k]);
-        }
+        code_round<C, NM, false>(mm, at.m, rows_at, base, n, at.n, x, part, &rows);
         __syncthreads();
         if (row < MM_ROWS && token < at.n)
 #pragma unroll
             for (int k = 0; k < NM; k++)
                 for (uint32_t s = 0; s < n; s++)
-                    sum[k] += part[((k * n + s) * MM_ROWS + row) * r.n + token];
+                    sum[k] += part[((k * n + s) * MM_ROWS + row) * width + token];
         __syncthreads();
     }
     if (row < MM_ROWS && at.row0 + row < at.row_end && token < at.n)
@@ -321,7 +357,7 @@ MFI_DEV void stage_fetch(const float *const *xs, uint32_t n, uint32_t cols, uint
     col += threadIdx.x % (CODE_STAGE * 8) * 4;
 #pragma unroll
     for (int i = 0; i < STAGE_LOADS; i++)
-        st->v[i] = stage_token(i) < n && col < cols ? load_x4(xs[stage_token(i)] + col)
+        st->v[i] = stage_token(i) < n && col < cols ? *(const float4 *)(xs[stage_token(i)] + col)
                                                     : make_float4(0, 0, 0, 0);
 }
 
@@ -353,7 +389,7 @@ MFI_DEV void stage_block(const code_rows<C> &rows, uint32_t seg, int b, const co
         float2 s = make_float2(0, 0);
         if (C::has_min)
             s = *(const float2 *)(x.sums + block * MFI_CUDA_TILE + i * 8 + 2 * t);
-        code_block<C>(a, c, sa, sb, v, s.x, s.y, sum[i]);
+        code_block<C, false>(a, c, sa, sb, v, s.x, s.y, sum[i]);
     }
 }
 
@@ -365,7 +401,8 @@ MFI_DEV void code_walk(const mfi_cuda_mm &mm, const mm_place &at, uint32_t k,
     uint32_t g = threadIdx.x % 32 / 4, cols = mm.mat[0].cols;
     uint32_t row = at.row0 + threadIdx.x / 32 * MM_ROWS + g,
              n_seg = (cols + CODE_SEG - 1) / CODE_SEG;
-    uint32_t row_a = min(row, at.row_end - 1), row_b = min(row + 8, at.row_end - 1);
+    code_pair_of_rows rows_at = code_find(mm.mat[at.m + k], at.data, min(row, at.row_end - 1),
+                                          min(row + 8, at.row_end - 1));
     code_x x[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -380,7 +417,7 @@ MFI_DEV void code_walk(const mfi_cuda_mm &mm, const mm_place &at, uint32_t k,
 #pragma unroll
         for (int i = 0; i < 4; i++)
             tot[n][i] = 0;
-    code_load<C>(mm, at, k, 0, row_a, row_b, &coming);
+    code_load<C>(mm.mat[at.m], rows_at, 0, &coming);
     stage_fetch(xs, at.n, cols, 0, &st);
     __syncthreads();
     stage_store<C::fours>(st, x[0]);
@@ -394,7 +431,7 @@ MFI_DEV void code_walk(const mfi_cuda_mm &mm, const mm_place &at, uint32_t k,
                 sum[n][i] = 0;
         rows = coming;
         if (seg + 1 < n_seg)
-            code_load<C>(mm, at, k, seg + 1, row_a, row_b, &coming);
+            code_load<C>(mm.mat[at.m], rows_at, seg + 1, &coming);
 #pragma unroll
         for (int h = 0; h < CODE_BLOCKS / CODE_STAGE; h++) { /* stages of a segment */
             uint32_t col = seg * CODE_SEG + h * CODE_STAGE * 32;
@@ -420,7 +457,7 @@ __global__ void __launch_bounds__(CODE_THREADS) code_many(const __grid_constant_
     extern __shared__ uint4 room[];
     __shared__ const float *xs[MFI_CUDA_TILE];
     mm_place at;
-    if (!mm_find(mm, MM_ROWS * CODE_WARPS, MFI_CUDA_TILE, &at))
+    if (!mm_find(mm, MM_ROWS * CODE_WARPS, MFI_CUDA_TILE, &at, blockIdx.x))
         return;
     uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     if (threadIdx.x < at.n)
@@ -447,52 +484,6 @@ __global__ void __launch_bounds__(CODE_THREADS) code_many(const __grid_constant_
             code_finish<NM>(mm, at, in_tile, token, sum);
         }
     }
-}
-
-/* ---- starting ---- */
-
-#define ROOM_FREE (48u << 10) /* shared memory that needn't be asked for */
-
-template <class K> static cudaError_t code_allow(K kernel, uint32_t room)
-{
-    if (room <= ROOM_FREE)
-        return cudaSuccess;
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)room);
-}
-
-template <class C, int NM>
-static cudaError_t code_start_as(mfi_cuda_mm *mm, bool few, dim3 grid, cudaStream_t s)
-{
-    if (!few) {
-        cudaError_t e = code_allow(code_many<C, NM>, 2 * STAGE_BYTES);
-        if (e != cudaSuccess)
-            return e;
-        code_many<C, NM><<<grid, CODE_THREADS, 2 * STAGE_BYTES, s>>>(*mm);
-        return cudaGetLastError();
-    }
-    mm->single = mm->n_tok == 1;
-    uint32_t room = code_room_of(mm->mat[0].cols, mm->n_tok, NM).bytes;
-    cudaError_t e = code_allow(code_few<C, NM>, room);
-    if (e != cudaSuccess)
-        return e;
-    return start_early(code_few<C, NM>, grid, CODE_THREADS, room, s, *mm);
-}
-
-/* Columns come in blocks of 32 here. */
-template <class C> static cudaError_t code_start(const mfi_cuda_mm *given, cudaStream_t s)
-{
-    mfi_cuda_mm mm = *given;
-    bool few = mm.items ? mm.small_tiles : mm.n_tok <= MFI_CUDA_TILE_SMALL * 2;
-    uint32_t step = few ? MM_ROWS : MM_ROWS * CODE_WARPS;
-    uint32_t tok = few ? MFI_CUDA_TILE_SMALL : MFI_CUDA_TILE, tiles = 0;
-    for (uint32_t m = 0; m < (mm.glu ? 1 : mm.n_mats); m++) {
-        uint32_t head_rows = mm.head_rows ? mm.head_rows : mm.mat[m].rows;
-        tiles += (head_rows + step - 1) / step * (mm.mat[m].rows / head_rows);
-    }
-    dim3 grid(tiles, mm.items ? mm.n_items : (mm.n_tok + tok - 1) / tok);
-    if (grid.x == 0 || grid.y == 0)
-        return cudaSuccess;
-    return mm.glu ? code_start_as<C, 2>(&mm, few, grid, s) : code_start_as<C, 1>(&mm, few, grid, s);
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* Products with q4_K, q5_K and q6_K weights. Called by the backend's thread; only queues work. */
-#include "backend/cuda/matmul_down.cuh"
+#include "backend/cuda/matmul_one.cuh"
 
 cudaError_t mfi_cuda_matmul_k(const mfi_cuda_mm *mm, cudaStream_t s)
 {

@@ -1,6 +1,6 @@
 /* Products with q4_0, q4_1, q5_0 and q5_1 weights. Called by the backend's thread; only queues
  * work. */
-#include "backend/cuda/matmul_down.cuh"
+#include "backend/cuda/matmul_one.cuh"
 
 cudaError_t mfi_cuda_matmul_legacy(const mfi_cuda_mm *mm, cudaStream_t s)
 {

@@ -1,6 +1,6 @@
 /* Products with q8_0, MLX's 4 and 8 bits, and MXFP4. Called by the backend's thread; only queues
  * work. */
-#include "backend/cuda/matmul_down.cuh"
+#include "backend/cuda/matmul_one.cuh"
 
 #define MXFP4_BLOCKS 39 /* GGML's number */
 

@@ -46,7 +46,7 @@ static __device__ __forceinline__ float norm_factor(const float *x, uint32_t n, 
                                                     float *room)
 {
     float sq = 0;
-#pragma unroll 4
+#pragma unroll 2
     for (uint32_t i = threadIdx.x * 4; i + 3 < n; i += NORM_THREADS * 4) {
         float4 v = load_x4(x + i);
         sq = fmaf(v.x, v.x, sq);

@@ -93,6 +93,41 @@ static __device__ void list_items(const mfi_cuda_route &r, const uint16_t *ids)
     }
 }
 
+#define LANE_EXPERTS 8 /* that a lane keeps in registers */
+
+/* Bits whose order as integers is that of numbers; none is 0. */
+static __device__ __forceinline__ uint32_t ordered(float v)
+{
+    uint32_t b = __float_as_uint(v + 0.0f); /* one zero */
+    return b & 0x80000000 ? ~b : b | 0x80000000;
+}
+
+/* The top_k best of n values, none of them NaN, as take_best has them. */
+static __device__ void take_all(const float *value, uint32_t n, uint32_t top_k, uint16_t *ids)
+{
+    uint32_t key[LANE_EXPERTS], lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < LANE_EXPERTS; i++)
+        key[i] = lane + 32 * i < n ? ordered(value[lane + 32 * i]) : 0;
+    for (uint32_t k = 0; k < top_k; k++) {
+        uint32_t most = 0, at = UINT32_MAX;
+#pragma unroll
+        for (int i = 0; i < LANE_EXPERTS; i++)
+            most = max(most, key[i]);
+        most = __reduce_max_sync(0xffffffff, most);
+#pragma unroll
+        for (int i = LANE_EXPERTS - 1; i >= 0; i--)
+            at = key[i] == most ? lane + 32 * i : at;
+        at = __reduce_min_sync(0xffffffff, at);
+#pragma unroll
+        for (int i = 0; i < LANE_EXPERTS; i++)
+            key[i] = lane + 32 * i == at ? 0 : key[i];
+        if (lane == 0)
+            ids[k] = (uint16_t)at;
+    }
+    __syncwarp();
+}
+
 /* A warp's choice for token t; `room` has two floats an expert. */
 static __device__ void choose_for(const mfi_cuda_route &r, uint32_t t, float *room)
 {
@@ -113,13 +148,18 @@ static __device__ void choose_for(const mfi_cuda_route &r, uint32_t t, float *ro
     __syncwarp();
     if (r.n_groups > 1)
         keep_groups(r, value, groups);
-    for (uint32_t k = 0; k < r.top_k; k++) {
-        uint32_t best = take_best(value, r.n);
-        if (lane == 0) {
-            ids[k] = (uint16_t)best;
-            chosen[k] = score[best];
+    if (r.n_groups <= 1 && r.n <= 32 * LANE_EXPERTS) {
+        take_all(value, r.n, r.top_k, ids);
+    } else {
+        for (uint32_t k = 0; k < r.top_k; k++) {
+            uint32_t best = take_best(value, r.n);
+            if (lane == 0)
+                ids[k] = (uint16_t)best;
         }
+        __syncwarp();
     }
+    for (uint32_t k = lane; k < r.top_k; k += 32)
+        chosen[k] = score[ids[k]];
     __syncwarp();
     if (r.score == SOFTMAX_CHOSEN)
         softmax(chosen, r.top_k);
