@@ -5,6 +5,10 @@
  * block. Pairs are columns (0, 2), (1, 3), (4, 6), (5, 7) of the eight, since masks give them so.
  * Layouts: src/quant.
  *
+ * Of some types codes are left as the bits they are: bf16 far below the normal ones, 2^-133 times
+ * the code, which the matrix units take as any other. Those are `tiny`: x comes times 2^64, and
+ * scales times 2^69.
+ *
  * A type has `whole` (columns come in 256s), `fours`, `halves` (a scale for each half of a block,
  * only by fours), `has_min`; raw_t with load(), which fetches a segment of 128 columns of a row,
  * and codes() and scales() of its block b: w = scale * code + min. */
@@ -14,6 +18,9 @@
 #include "backend/cuda/decode.cuh"
 
 #define CODE_SEG 128
+
+#define TINY_X     0x1p64f
+#define TINY_SCALE 0x1p69f
 
 struct code_scales {
     float s[2], min;
@@ -50,6 +57,27 @@ template <int OFF> MFI_DEV void code_nibbles(uint32_t v, uint32_t r[2]) /* low o
 {
     r[0] = code_pair<OFF>(v & 0x000f000f);
     r[1] = code_pair<OFF>(v >> 8 & 0x000f000f);
+}
+
+/* The low nibbles of four bytes, or sixteen times the high ones, as tiny codes; and whole bytes. */
+MFI_DEV void tiny_nibbles(uint32_t v, bool high, uint32_t r[2])
+{
+    const uint32_t mask = high ? 0x00f000f0 : 0x000f000f;
+    r[0] = v & mask;
+    r[1] = v >> 8 & mask;
+}
+
+MFI_DEV void tiny_bytes(uint32_t v, uint32_t r[2])
+{
+    r[0] = v & 0x00ff00ff;
+    r[1] = v >> 8 & 0x00ff00ff;
+}
+
+/* v[b] without an index that is known too late. */
+template <class T> MFI_DEV T of_four(const T v[4], int b)
+{
+    T low = b & 1 ? v[1] : v[0], high = b & 1 ? v[3] : v[2];
+    return b & 2 ? high : low;
 }
 
 /* Signed bytes: seven bits, less 128 where the eighth is set. */
@@ -102,16 +130,16 @@ MFI_DEV float byte_float(uint32_t v, int b)
     return __uint_as_float(__byte_perm(v, 0x4b000000, 0x7440 + b)) - 8388608.0f;
 }
 
-MFI_DEV code_scales k_scales(const code_k_scales &k, int b)
+MFI_DEV code_scales k_scales(const code_k_scales &k, int b, float unit)
 {
     code_scales out;
-    out.s[0] = out.s[1] = byte_float(k.s, b) * half_bits(k.d);
+    out.s[0] = out.s[1] = byte_float(k.s, b) * (half_bits(k.d) * unit);
     out.min = -(byte_float(k.min, b) * half_bits(k.d >> 16));
     return out;
 }
 
 struct code_q4_k {
-    static const bool whole = true, fours = false, halves = false, has_min = true;
+    static const bool whole = true, fours = false, halves = false, has_min = true, tiny = true;
     struct raw_t {
         uint4 head;
         uint2 q[2];
@@ -120,23 +148,24 @@ struct code_q4_k {
     {
         const uint8_t *b = at.p[0] + (uint64_t)(seg / 2) * 144;
         const uint8_t *q = b + 16 + seg % 2 * 64 + threadIdx.x % 4 * 8;
-        raw->head = *(const uint4 *)b;
-        raw->q[0] = *(const uint2 *)q;
-        raw->q[1] = *(const uint2 *)(q + 32);
+        raw->head = __ldg((const uint4 *)b);
+        raw->q[0] = __ldg((const uint2 *)q);
+        raw->q[1] = __ldg((const uint2 *)(q + 32));
     }
     MFI_DEV void codes(const raw_t &raw, int b, uint32_t r[4])
     {
-        code_nibbles<0>(raw.q[b / 2].x >> b % 2 * 4, r);
-        code_nibbles<0>(raw.q[b / 2].y >> b % 2 * 4, r + 2);
+        uint2 q = raw.q[b / 2];
+        tiny_nibbles(q.x, b % 2, r);
+        tiny_nibbles(q.y, b % 2, r + 2);
     }
     MFI_DEV code_scales scales(const raw_t &raw, uint32_t seg, int b)
     {
-        return k_scales(k_head(raw.head, seg), b);
+        return k_scales(k_head(raw.head, seg), b, b % 2 ? TINY_SCALE / 16 : TINY_SCALE);
     }
 };
 
 struct code_q5_k {
-    static const bool whole = true, fours = false, halves = false, has_min = true;
+    static const bool whole = true, fours = false, halves = false, has_min = true, tiny = true;
     struct raw_t {
         uint4 head;
         uint2 q[2], h;
@@ -145,28 +174,28 @@ struct code_q5_k {
     {
         const uint8_t *b = at.p[0] + (uint64_t)(seg / 2) * 176;
         const uint8_t *q = b + 48 + seg % 2 * 64 + threadIdx.x % 4 * 8;
-        raw->head = *(const uint4 *)b;
-        raw->h = *(const uint2 *)(b + 16 + threadIdx.x % 4 * 8);
+        raw->head = __ldg((const uint4 *)b);
+        raw->h = __ldg((const uint2 *)(b + 16 + threadIdx.x % 4 * 8));
         raw->h.x >>= seg % 2 * 4;
         raw->h.y >>= seg % 2 * 4;
-        raw->q[0] = *(const uint2 *)q;
-        raw->q[1] = *(const uint2 *)(q + 32);
+        raw->q[0] = __ldg((const uint2 *)q);
+        raw->q[1] = __ldg((const uint2 *)(q + 32));
     }
     MFI_DEV void codes(const raw_t &raw, int b, uint32_t r[4])
     {
         uint32_t lo = raw.q[b / 2].x >> b % 2 * 4 & 0x0f0f0f0f;
         uint32_t hi = raw.q[b / 2].y >> b % 2 * 4 & 0x0f0f0f0f;
-        code_bytes<0>(lo | (raw.h.x >> b & 0x01010101) << 4, r);
-        code_bytes<0>(hi | (raw.h.y >> b & 0x01010101) << 4, r + 2);
+        tiny_bytes(lo | (raw.h.x >> b & 0x01010101) << 4, r);
+        tiny_bytes(hi | (raw.h.y >> b & 0x01010101) << 4, r + 2);
     }
     MFI_DEV code_scales scales(const raw_t &raw, uint32_t seg, int b)
     {
-        return k_scales(k_head(raw.head, seg), b);
+        return k_scales(k_head(raw.head, seg), b, TINY_SCALE);
     }
 };
 
 struct code_q6_k {
-    static const bool whole = true, fours = true, halves = true, has_min = false;
+    static const bool whole = true, fours = true, halves = true, has_min = false, tiny = false;
     struct raw_t {
         uint32_t low[2][2], high[2]; /* [blocks b and b + 2][half], [half] */
         uint32_t scales[2], d;       /* two scales a block */
@@ -196,7 +225,7 @@ struct code_q6_k {
     }
     MFI_DEV code_scales scales(const raw_t &raw, uint32_t seg, int b)
     {
-        uint32_t two = raw.scales[b / 2] >> b % 2 * 16;
+        uint32_t two = (b & 2 ? raw.scales[1] : raw.scales[0]) >> b % 2 * 16;
         float d = half_bits(raw.d);
         code_scales out;
         out.s[0] = d * (float)(int8_t)two;
@@ -210,7 +239,7 @@ struct code_q6_k {
 
 /* q4_0, q4_1, q5_0, q5_1: elements i and i + 16 of a block share a byte. */
 template <int BITS, bool MIN> struct code_legacy {
-    static const bool whole = false, fours = true, halves = false, has_min = MIN;
+    static const bool whole = false, fours = true, halves = false, has_min = MIN, tiny = false;
     static const int bytes = 2 + 2 * MIN + 4 * (BITS == 5) + 16;
     struct raw_t {
         uint32_t q[4], h[4], d[4];
@@ -243,14 +272,15 @@ template <int BITS, bool MIN> struct code_legacy {
     MFI_DEV code_scales scales(const raw_t &raw, uint32_t seg, int b)
     {
         code_scales out;
-        out.s[0] = out.s[1] = half_bits(raw.d[b]);
-        out.min = MIN ? half_bits(raw.d[b] >> 16) : 0;
+        uint32_t d = of_four(raw.d, b);
+        out.s[0] = out.s[1] = half_bits(d);
+        out.min = MIN ? half_bits(d >> 16) : 0;
         return out;
     }
 };
 
 struct code_q8_0 {
-    static const bool whole = false, fours = false, halves = false, has_min = false;
+    static const bool whole = false, fours = false, halves = false, has_min = false, tiny = false;
     struct raw_t {
         uint2 q[4];
         uint32_t d[4];
@@ -275,7 +305,7 @@ struct code_q8_0 {
     MFI_DEV code_scales scales(const raw_t &raw, uint32_t seg, int b)
     {
         code_scales out;
-        out.s[0] = out.s[1] = half_bits(raw.d[b]);
+        out.s[0] = out.s[1] = half_bits(of_four(raw.d, b));
         out.min = 0;
         return out;
     }
@@ -299,7 +329,7 @@ MFI_DEV void code_e2m1(uint32_t v, uint32_t r[2])
 
 /* GGML's blocks of 17 bytes, at any address. */
 struct code_mxfp4_block {
-    static const bool whole = false, fours = true, halves = false, has_min = false;
+    static const bool whole = false, fours = true, halves = false, has_min = false, tiny = false;
     struct raw_t {
         uint32_t q[4], e;
     };
@@ -338,7 +368,7 @@ MFI_DEV void code_spread(uint32_t v, uint32_t *first, uint32_t *second)
 
 /* Two planes, codes in order. */
 struct code_mxfp4 {
-    static const bool whole = false, fours = false, halves = false, has_min = false;
+    static const bool whole = false, fours = false, halves = false, has_min = false, tiny = false;
     struct raw_t {
         uint32_t q[4], e;
     };
@@ -374,7 +404,7 @@ struct code_mxfp4 {
 /* ---- MLX ---- */
 
 template <int BITS> struct code_mlx {
-    static const bool whole = false, fours = false, halves = false, has_min = true;
+    static const bool whole = false, fours = false, halves = false, has_min = true, tiny = true;
     struct raw_t {
         uint32_t q[4][BITS / 4];
         float s[4], min[4];
@@ -395,23 +425,23 @@ template <int BITS> struct code_mlx {
     }
     MFI_DEV void codes(const raw_t &raw, int b, uint32_t r[4])
     {
-        if (BITS == 8) { /* as signed ones; scales() puts back what is off */
-            code_signed(raw.q[b][0] ^ 0x80808080, r);
-            code_signed(raw.q[b][BITS / 4 - 1] ^ 0x80808080, r + 2);
+        if (BITS == 8) {
+            tiny_bytes(raw.q[b][0], r);
+            tiny_bytes(raw.q[b][BITS / 4 - 1], r + 2);
             return;
         }
         uint32_t first, second;
         code_spread(raw.q[b][0], &first, &second);
-        r[0] = code_pair<0>(first & 0x000f000f);
-        r[1] = code_pair<0>(first >> 4 & 0x000f000f);
-        r[2] = code_pair<0>(second & 0x000f000f);
-        r[3] = code_pair<0>(second >> 4 & 0x000f000f);
+        r[0] = first & 0x000f000f;
+        r[1] = first >> 4 & 0x000f000f;
+        r[2] = second & 0x000f000f;
+        r[3] = second >> 4 & 0x000f000f;
     }
     MFI_DEV code_scales scales(const raw_t &raw, uint32_t seg, int b)
     {
         code_scales out;
-        out.s[0] = out.s[1] = raw.s[b];
-        out.min = BITS == 8 ? fmaf(128.0f, raw.s[b], raw.min[b]) : raw.min[b];
+        out.s[0] = out.s[1] = of_four(raw.s, b) * TINY_SCALE;
+        out.min = of_four(raw.min, b);
         return out;
     }
 };

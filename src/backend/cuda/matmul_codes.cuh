@@ -65,7 +65,7 @@ MFI_DEV void code_rest(uint32_t pair, float *even, float *odd)
 }
 
 /* Columns 4 * quad .. of block `block`: eight neighbouring threads have a block's. */
-template <bool FOURS>
+template <class C>
 MFI_DEV void code_split(const code_x &to, uint32_t block, uint32_t quad, uint32_t token, float4 v,
                         bool there)
 {
@@ -77,7 +77,9 @@ MFI_DEV void code_split(const code_x &to, uint32_t block, uint32_t quad, uint32_
         return;
     if (quad == 0)
         to.sums[block * to.n + token] = sum;
-    uint32_t t = FOURS ? quad % 4 : quad / 2, half = FOURS ? quad / 4 : quad % 2;
+    uint32_t t = C::fours ? quad % 4 : quad / 2, half = C::fours ? quad / 4 : quad % 2;
+    if (C::tiny)
+        v = make_float4(v.x * TINY_X, v.y * TINY_X, v.z * TINY_X, v.w * TINY_X);
 #pragma unroll
     for (int part = 0; part < 3; part++) {
         uint2 r = make_uint2(code_bf16_pair(v.x, v.z), code_bf16_pair(v.y, v.w));
@@ -90,13 +92,11 @@ MFI_DEV void code_split(const code_x &to, uint32_t block, uint32_t quad, uint32_
 
 /* ---- a block ---- */
 
-/* Adds 32 columns: rows g (a) and g + 8 (b) by eight tokens, of which this thread has 2t, 2t + 1.
- */
-template <class C, bool ONE>
-MFI_DEV void code_block(const uint32_t a[4], const uint32_t b[4], const code_scales &sa,
-                        const code_scales &sb, const uint4 x[3], float x0, float x1, float sum[4])
+/* Products of 32 columns, all of them in c[0], or those of halves in each. */
+template <class C>
+MFI_DEV void code_products(const uint32_t a[4], const uint32_t b[4], const uint4 x[3],
+                           float c[2][4])
 {
-    float c[2][4];
 #pragma unroll
     for (int i = 0; i < 4; i++)
         c[0][i] = c[1][i] = 0;
@@ -105,23 +105,27 @@ MFI_DEV void code_block(const uint32_t a[4], const uint32_t b[4], const code_sca
         mma_pairs(c[0], a[0], b[0], a[1], b[1], x[part].x, x[part].y);
         mma_pairs(c[C::halves], a[2], b[2], a[3], b[3], x[part].z, x[part].w);
     }
+}
+
+/* A scaled block. */
+template <class C> MFI_DEV float code_scaled(const code_scales &s, float p0, float p1, float x)
+{
+    if (C::halves)
+        return fmaf(s.s[1], p1, s.s[0] * p0);
+    return C::has_min ? fmaf(s.s[0], p0, s.min * x) : s.s[0] * p0;
+}
+
+/* Adds 32 columns: rows g (a) and g + 8 (b) by eight tokens, of which this thread has 2t, 2t + 1.
+ */
+template <class C>
+MFI_DEV void code_block(const uint32_t a[4], const uint32_t b[4], const code_scales &sa,
+                        const code_scales &sb, const uint4 x[3], float x0, float x1, float sum[4])
+{
+    float c[2][4];
+    code_products<C>(a, b, x, c);
 #pragma unroll
-    for (int h = 0; h < (C::halves ? 2 : 1); h++) {
-        sum[0] = fmaf(sa.s[h], c[h][0], sum[0]);
-        sum[2] = fmaf(sb.s[h], c[h][2], sum[2]);
-        if (ONE)
-            continue;
-        sum[1] = fmaf(sa.s[h], c[h][1], sum[1]);
-        sum[3] = fmaf(sb.s[h], c[h][3], sum[3]);
-    }
-    if (!C::has_min)
-        return;
-    sum[0] = fmaf(sa.min, x0, sum[0]);
-    sum[2] = fmaf(sb.min, x0, sum[2]);
-    if (ONE)
-        return;
-    sum[1] = fmaf(sa.min, x1, sum[1]);
-    sum[3] = fmaf(sb.min, x1, sum[3]);
+    for (int i = 0; i < 4; i++)
+        sum[i] += code_scaled<C>(i < 2 ? sa : sb, c[0][i], c[1][i], i % 2 ? x1 : x0);
 }
 
 template <class C> struct code_rows {
@@ -130,12 +134,12 @@ template <class C> struct code_rows {
 
 /* One segment of 16 rows by the n tokens at x, whose first block of the segment is `block`. What is
  * summed for tokens beyond them is nobody's. */
-template <class C, bool ONE>
+template <class C>
 MFI_DEV void code_segment(const code_rows<C> &rows, uint32_t seg, uint32_t cols, const code_x &x,
                           uint32_t block, uint32_t n, float sum[4])
 {
-    uint32_t t = threadIdx.x % 4, g = ONE ? 0 : min(threadIdx.x % 32 / 4, n - 1);
-    uint32_t t0 = ONE ? 0 : min(2 * t, n - 1), t1 = ONE ? 0 : min(2 * t + 1, n - 1);
+    uint32_t t = threadIdx.x % 4, g = min(threadIdx.x % 32 / 4, n - 1);
+    uint32_t t0 = min(2 * t, n - 1), t1 = min(2 * t + 1, n - 1);
 #pragma unroll
     for (int i = 0; i < 4; i++)
         sum[i] = 0;
@@ -155,15 +159,59 @@ MFI_DEV void code_segment(const code_rows<C> &rows, uint32_t seg, uint32_t cols,
             x0 = x.sums[(block + b) * x.n + t0];
             x1 = x.sums[(block + b) * x.n + t1];
         }
-        code_block<C, ONE>(a, c, C::scales(rows.a, seg, b), C::scales(rows.b, seg, b), v, x0, x1,
-                           sum);
+        code_block<C>(a, c, C::scales(rows.a, seg, b), C::scales(rows.b, seg, b), v, x0, x1, sum);
+    }
+}
+
+/* The same of a single token, which stands in all eight columns of the products: so each thread of
+ * four has all blocks' sums, and scales one of them. */
+template <class C>
+MFI_DEV void code_segment_one(const code_rows<C> &rows, uint32_t seg, uint32_t cols,
+                              const code_x &x, uint32_t block, float sum[4])
+{
+    const uint32_t t = threadIdx.x % 4;
+    const uint4 *at = x.parts + block * 12 + t;
+    float p[2][2][CODE_BLOCKS]; /* [row][half] */
+#pragma unroll
+    for (int b = 0; b < CODE_BLOCKS; b++) {
+        float c[2][4];
+        uint32_t a[4], d[4];
+        uint4 v[3];
+        if (C::whole || seg * CODE_SEG + b * 32 < cols) {
+            C::codes(rows.a, b, a);
+            C::codes(rows.b, b, d);
+#pragma unroll
+            for (int part = 0; part < 3; part++)
+                v[part] = at[b * 12 + part * 4];
+            code_products<C>(a, d, v, c);
+        }
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            p[0][h][b] = c[h][0];
+            p[1][h][b] = c[h][2];
+        }
+    }
+    bool there = C::whole || seg * CODE_SEG + t * 32 < cols;
+    float xs = C::has_min && there ? x.sums[block + t] : 0;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float u = code_scaled<C>(C::scales(r ? rows.b : rows.a, seg, (int)t), of_four(p[r][0], t),
+                                 of_four(p[r][1], t), xs);
+        float all = 0.0f + u; /* in thread 0 of four */
+#pragma unroll
+        for (int b = 1; b < CODE_BLOCKS; b++) {
+            float other = __shfl_down_sync(0xffffffff, u, b, 4);
+            if (C::whole || seg * CODE_SEG + b * 32 < cols)
+                all += other;
+        }
+        sum[2 * r] = all;
     }
 }
 
 /* ---- few tokens ---- */
 
 /* Splits a round's columns of all tokens. */
-template <bool FOURS>
+template <class C>
 MFI_DEV void code_take(const mfi_cuda_mm &mm, const mm_place &at, uint32_t first_block,
                        uint32_t n_blocks, const code_x &x)
 {
@@ -173,7 +221,7 @@ MFI_DEV void code_take(const mfi_cuda_mm &mm, const mm_place &at, uint32_t first
         float4 v = make_float4(0, 0, 0, 0);
         if (i < total)
             v = *(const float4 *)(mm_x_row(mm, at, token) + first_block * 32 + quad * 4);
-        code_split<FOURS>(x, quad / 8, quad % 8, token, v, i < total);
+        code_split<C>(x, quad / 8, quad % 8, token, v, i < total);
     }
 }
 
@@ -282,7 +330,10 @@ MFI_DEV void code_round(const mfi_cuda_mm &mm, uint32_t m, const code_pair_of_ro
                          base + (NM == 2 && k >= n ? k - n : k), &next);
         float s[4];
         uint32_t seg = NM == 2 && i >= n ? i - n : i;
-        code_segment<C, ONE>(*rows, base + seg, cols, x, seg * CODE_BLOCKS, n_tok, s);
+        if (ONE)
+            code_segment_one<C>(*rows, base + seg, cols, x, seg * CODE_BLOCKS, s);
+        else
+            code_segment<C>(*rows, base + seg, cols, x, seg * CODE_BLOCKS, n_tok, s);
         code_keep<ONE>(part + i * size, s);
         *rows = next;
     }
@@ -319,7 +370,7 @@ __global__ void __launch_bounds__(CODE_THREADS, 2) code_few(const __grid_constan
         if (warp < n * NM)
             code_load<C>(mm.mat[at.m], code_pick<NM>(rows_at, warp >= n),
                          base + (NM == 2 && warp >= n ? warp - n : warp), &rows);
-        code_take<C::fours>(mm, at, base * CODE_BLOCKS, blocks, x);
+        code_take<C>(mm, at, base * CODE_BLOCKS, blocks, x);
         __syncthreads();
         code_round<C, NM, false>(mm, at.m, rows_at, base, n, at.n, x, part, &rows);
         __syncthreads();
@@ -361,12 +412,12 @@ MFI_DEV void stage_fetch(const float *const *xs, uint32_t n, uint32_t cols, uint
                                                     : make_float4(0, 0, 0, 0);
 }
 
-template <bool FOURS> MFI_DEV void stage_store(const code_stage &st, const code_x &x)
+template <class C> MFI_DEV void stage_store(const code_stage &st, const code_x &x)
 {
     uint32_t quad = threadIdx.x % (CODE_STAGE * 8);
 #pragma unroll
     for (int i = 0; i < STAGE_LOADS; i++)
-        code_split<FOURS>(x, quad / 8, quad % 8, stage_token(i), st.v[i], true);
+        code_split<C>(x, quad / 8, quad % 8, stage_token(i), st.v[i], true);
 }
 
 /* One block of columns of 16 rows by all tokens of the tile. */
@@ -389,7 +440,7 @@ MFI_DEV void stage_block(const code_rows<C> &rows, uint32_t seg, int b, const co
         float2 s = make_float2(0, 0);
         if (C::has_min)
             s = *(const float2 *)(x.sums + block * MFI_CUDA_TILE + i * 8 + 2 * t);
-        code_block<C, false>(a, c, sa, sb, v, s.x, s.y, sum[i]);
+        code_block<C>(a, c, sa, sb, v, s.x, s.y, sum[i]);
     }
 }
 
@@ -420,7 +471,7 @@ MFI_DEV void code_walk(const mfi_cuda_mm &mm, const mm_place &at, uint32_t k,
     code_load<C>(mm.mat[at.m], rows_at, 0, &coming);
     stage_fetch(xs, at.n, cols, 0, &st);
     __syncthreads();
-    stage_store<C::fours>(st, x[0]);
+    stage_store<C>(st, x[0]);
     __syncthreads();
     for (uint32_t seg = 0; seg < n_seg; seg++) {
         float sum[MM_NT][4];
@@ -440,7 +491,7 @@ MFI_DEV void code_walk(const mfi_cuda_mm &mm, const mm_place &at, uint32_t k,
             for (int b = 0; b < CODE_STAGE; b++)
                 if (C::whole || col + b * 32 < cols)
                     stage_block<C>(rows, seg, h * CODE_STAGE + b, x[h % 2], b, at.n, sum);
-            stage_store<C::fours>(st, x[1 - h % 2]);
+            stage_store<C>(st, x[1 - h % 2]);
             __syncthreads();
         }
 #pragma unroll

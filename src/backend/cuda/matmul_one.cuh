@@ -9,7 +9,7 @@
 #include "backend/cuda/matmul_codes.cuh"
 
 /* Splits columns of x; with a norm, its products, which one block of threads keeps. */
-template <bool FOURS>
+template <class C>
 MFI_DEV void one_take(const mfi_cuda_mm &mm, const float *row, uint32_t first_block,
                       uint32_t n_blocks, float factor, bool keep, const code_x &x)
 {
@@ -27,7 +27,7 @@ MFI_DEV void one_take(const mfi_cuda_mm &mm, const float *row, uint32_t first_bl
             if (keep)
                 *(float4 *)(mm.norm_out + col) = v;
         }
-        code_split<FOURS>(x, quad / 8, quad % 8, 0, v, there);
+        code_split<C>(x, quad / 8, quad % 8, 0, v, there);
     }
 }
 
@@ -89,9 +89,9 @@ __global__ void __launch_bounds__(CODE_THREADS, 3)
             if (base > 0)
                 one_first<C, NM>(mm, at.m, rows_at, base, n, &rows);
             if (n < n_seg || tile == blockIdx.x) {
-                one_take<C::fours>(mm, row, base * CODE_BLOCKS,
-                                   min(n * CODE_BLOCKS, cols / 32 - base * CODE_BLOCKS), factor,
-                                   tile == 0 && blockIdx.y == 0, x);
+                one_take<C>(mm, row, base * CODE_BLOCKS,
+                            min(n * CODE_BLOCKS, cols / 32 - base * CODE_BLOCKS), factor,
+                            tile == 0 && blockIdx.y == 0, x);
                 __syncthreads();
             }
             code_round<C, NM, true>(mm, at.m, rows_at, base, n, 1, x, part, &rows);
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(DOWN_THREADS, 1)
         uint32_t i = base + threadIdx.x, of = i / per, quad = i % per;
         float4 v = i < total ? *(const float4 *)(mm.x + (size_t)of * mm.ldx + quad * 4)
                              : make_float4(0, 0, 0, 0);
-        code_split<C::fours>(x, of * n_blocks + quad / 8, quad % 8, 0, v, i < total);
+        code_split<C>(x, of * n_blocks + quad / 8, quad % 8, 0, v, i < total);
     }
     __syncthreads();
 #pragma unroll 1
@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(DOWN_THREADS, 1)
         if (pair < c.top_k)
             code_load<C>(mm.mat[0], code_find(mm.mat[0], data[pair], row_a, row_b), seg, &next);
         float s[4];
-        code_segment<C, true>(rows, at, cols, x, now * n_blocks + at * CODE_BLOCKS, 1, s);
+        code_segment_one<C>(rows, at, cols, x, now * n_blocks + at * CODE_BLOCKS, s);
         code_keep<true>(part + (now * n_seg + at) * MM_ROWS, s);
         rows = next;
     }
