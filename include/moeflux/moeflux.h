@@ -574,6 +574,7 @@ typedef struct mf_generate_result {
     uint64_t prompt_ns, decode_ns; /* decode: from the first token after the prompt to the last */
     bool incomplete;               /* it was cut off where the grammar allows no end, or by a stop
                                     * string */
+    size_t stop_string;            /* with MF_STOP_STRING: which of options.stop */
 } mf_generate_result;
 
 MF_API void mf_generate_options_default(mf_generate_options *options);
