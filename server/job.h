@@ -67,6 +67,7 @@ struct srv_choice {
     mf_generate_result result;
     /* on the engine */
     uint32_t slot; /* while it runs */
+    bool begun;    /* it has its session; else what that holds is being kept */
     mf_generation *generation;
     mf_output *output;
     size_t n_echoed; /* prompt tokens whose log-probabilities are known */

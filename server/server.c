@@ -227,10 +227,12 @@ mf_status srv_run(const srv_options *options, mf_error *err)
     name_model(server);
     srv_metrics_init(&server->metrics);
     bool worker = srv_worker_init(server), desk = srv_desk_init(server);
-    mf_status status = worker && desk && srv_wake_open(&server->loop.wake)
+    bool keeper = srv_keeper_init(server);
+    mf_status status = worker && desk && keeper && srv_wake_open(&server->loop.wake)
                            ? serve(server, err)
                            : mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the server");
     srv_desk_free(server);
+    srv_keeper_free(server);
     srv_worker_free(server);
     srv_metrics_free(&server->metrics);
     if (status == MF_OK) /* what it was to write beside may have failed */

@@ -71,6 +71,7 @@
 #define MFI_MAX_HINTS            32  /* experts that are read ahead at one time */
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
+#define MFI_KEEP_CACHE_BYTES_MAX ((uint64_t)8 << 20)  /* of them, by states that are written */
 
 /* Of the server; time and queue are options. */
 #define MFI_MAX_HTTP_HEAD_BYTES   ((uint32_t)64 << 10) /* request line and headers; trailers */
