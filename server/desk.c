@@ -25,6 +25,9 @@ static const route routes[] = {
     {"/v1/health", NULL, srv_health},
     {"/v1/metrics", NULL, srv_show_metrics},
     {"/v1/props", NULL, srv_props},
+    {"/api/status", NULL, srv_show_status},
+    {"/api/experts", NULL, srv_show_experts},
+    {"/api/cache", NULL, srv_show_curves},
 };
 
 bool srv_desk_init(srv_server *server)

@@ -6,6 +6,7 @@
 #include "loop.h"
 #include "metrics.h"
 #include "server.h"
+#include "status.h"
 
 /* The engine's thread's: who is answered and who waits. */
 typedef struct srv_worker {
@@ -48,6 +49,8 @@ typedef struct srv_server {
     srv_worker worker;
     srv_desk desk;
     srv_metrics metrics;
+    srv_status status;
+    srv_curves curves;
     srv_loop loop;
 } srv_server;
 
@@ -71,6 +74,16 @@ void srv_server_let_go(srv_server *server);
 /* Evaluates some more of the prompt; *done once all of it is. */
 mf_status srv_echo_step(srv_server *server, srv_choice *choice, mf_session *session, bool *done,
                         mf_error *err);
+
+/* ---- status.c, curves.c: what can be seen of the engine ---- */
+
+/* How far everybody is; on the engine's thread. */
+void srv_status_note(srv_server *server);
+void srv_show_status(srv_server *server, srv_exchange *x);
+void srv_show_experts(srv_server *server, srv_exchange *x);
+void srv_show_curves(srv_server *server, srv_exchange *x);
+bool srv_curves_start(srv_server *server);
+void srv_curves_stop(srv_server *server);
 
 /* ---- desk.c: the desk's thread ---- */
 
