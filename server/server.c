@@ -226,6 +226,7 @@ mf_status srv_run(const srv_options *options, mf_error *err)
                               .cut = &server->failed,
                               .user = server};
     name_model(server);
+    srv_page_init(server);
     srv_metrics_init(&server->metrics);
     srv_curves_init(&server->curves);
     bool status_ready = srv_status_init(&server->status, options->parallel);

@@ -43,6 +43,7 @@ typedef struct srv_server {
     size_t longest_token; /* bytes */
     char notation[32];    /* of reasoning and calls */
     int64_t created_s;
+    char page_headers[768];
     _Atomic bool ready, stopping, loop_over, failed;
     _Atomic uint32_t n_requests; /* that wait or run */
     _Atomic uint64_t body_bytes; /* of them */
@@ -74,6 +75,11 @@ void srv_server_let_go(srv_server *server);
 /* Evaluates some more of the prompt; *done once all of it is. */
 mf_status srv_echo_step(srv_server *server, srv_choice *choice, mf_session *session, bool *done,
                         mf_error *err);
+
+/* ---- page.c ---- */
+
+void srv_page_init(srv_server *server);
+void srv_show_page(srv_server *server, srv_exchange *x);
 
 /* ---- status.c, curves.c: what can be seen of the engine ---- */
 
