@@ -323,6 +323,42 @@ class Page(unittest.TestCase):
         self.assertEqual(small, 0, "buttons too small for a finger")
         self.assertEqual(b.complaints(), [])
 
+    def test_device_of_many_experts(self):
+        """What no machine here has: 61 layers of 384 experts, in a device's slots and the host's below."""
+        b = self.browser
+        b.open(self.url, dark=True)
+        b.until("document.getElementById('state-text').textContent === 'ready'")
+        b.run("""(() => { const real = window.fetch, rows = 61, n = 384; let seed = 1;
+            const random = () => (seed = seed * 1103515245 + 12345 & 0x7fffffff) / 0x7fffffff;
+            const tiers = new Uint8Array(rows * n), use = new Uint8Array(rows * n), counts = [0, 0, 0, 0];
+            for (let i = 0; i < rows * n; i++) {
+                const hot = Math.pow(random(), 6);
+                tiers[i] = hot > .5 ? 3 : random() > .4 ? 2 : random() > .99 ? 1 : 0;
+                use[i] = 255 * hot * random(); counts[tiers[i]]++;
+            }
+            const base64 = a => { let s = ''; for (const v of a) s += String.fromCharCode(v); return btoa(s); };
+            window.fetch = async (url, o) => {
+                if (url === '/api/experts') return new Response(JSON.stringify({ layers: [...Array(rows).keys()].map(i => i + 1),
+                    experts: n, top_k: 8, counts: { drive: counts[0], loading: counts[1], host: counts[2], device: counts[3] },
+                    tiers: base64(tiers), use: base64(use) }));
+                const r = await real(url, o);
+                if (!url.startsWith('/api/status')) return r;
+                const s = await r.json();
+                Object.assign(s.model, { device: 'Some Device 80GB', layers: 62, experts: n, top_k: 8 });
+                Object.assign(s.cache, { slots: 6000, host_slots: 12000, experts_total: rows * n, slot_bytes: 23e6 });
+                s.drive.ceiling_bytes_per_second = 2e9;
+                return new Response(JSON.stringify(s));
+            }; })()""")
+        b.until("document.getElementById('map-says').textContent.startsWith('61 layers')")
+        self.assertIn("On the device", b.run("document.getElementById('map-legend').textContent"))
+        b.run("document.getElementById('map').focus()")
+        b.key("End")
+        self.assertIn("Layer 1, expert 383\n", b.run("document.getElementById('tip').textContent"))
+        b.picture("device-dark")
+        b.run("document.getElementById('sort').click()")
+        b.picture("device-sorted-dark")
+        self.assertEqual(b.complaints(), [])
+
     def test_key(self):
         b = self.browser
         with tempfile.NamedTemporaryFile("w") as keys:
