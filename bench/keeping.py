@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What writing a state to the prefix cache costs those who are answered meanwhile.
 
-    bench/keeping.py MODEL [--bin build/moeflux] [--prompt 3000] [--tokens 96] [--runs 5]
+    bench/keeping.py MODEL [--bin build/moeflux] [--prompt 3000] [--runs 5]
 
 Two sessions. One answers a stream while the other one's conversation, of so many words, is replaced by a new
 one: its state has to be written first. In turns with and without --kv-dir: the longest gap between two tokens
@@ -33,13 +33,15 @@ class Server:
                 return
         raise SystemExit("the server ended")
 
-    def stream(self, prompt, max_tokens, times=None):
+    def stream(self, prompt, max_tokens, times=None, enough=None):
         c = http.client.HTTPConnection("127.0.0.1", self.port)
         c.request("POST", "/v1/completions", json.dumps({"prompt": prompt, "max_tokens": max_tokens, "temperature": 0,
                                                          "ignore_eos": True, "stream": True}))
         for line in c.getresponse():
             if times is not None and line.startswith(b'data: {"id'):
                 times.append(time.monotonic())
+            if enough and enough.is_set():
+                break
         c.close()
 
     def stop(self):
@@ -52,20 +54,14 @@ def one(args, kept):
     server = Server(args, *(("--kv-dir", folder) if kept else ()))
     try:
         long = [11 + i % 977 for i in range(args.prompt)]
-        times, other = [], []
-        thread = threading.Thread(target=server.stream, args=([7, 8, 9], args.tokens, times))
-        if kept: # the first one would be written while nobody is answered
-            long_thread = threading.Thread(target=server.stream, args=(long, 1, []))
-            long_thread.start()
-            thread.start()
-            long_thread.join()
-        else:
-            server.stream(long, 1)
-            thread.start()
-        while len(times) < 3:
-            time.sleep(0.01)
+        times, other, enough = [], [], threading.Event()
+        thread = threading.Thread(target=server.stream, args=([7, 8, 9], args.prompt, times, enough))
+        thread.start() # or the state would be written before, while nobody is answered
+        server.stream(long, 1)
         asked = time.monotonic()
         server.stream([21, 22, 23], 1, other)
+        time.sleep(0.5)
+        enough.set()
         thread.join()
         gaps = [b - a for a, b in zip(times, times[1:]) if b >= asked and a <= other[0]]
         return {"kept": kept, "longest_gap_s": max(gaps), "median_gap_s": benchlib.summary(
@@ -80,7 +76,6 @@ def main():
     benchlib.add_arguments(ap, "keeping.json")
     ap.add_argument("model")
     ap.add_argument("--prompt", type=int, default=3000)
-    ap.add_argument("--tokens", type=int, default=96)
     ap.add_argument("--runs", type=int, default=5)
     ap.add_argument("--threads", type=int, default=2)
     args = ap.parse_args()

@@ -6,6 +6,7 @@
 #include "loop.h"
 #include "metrics.h"
 #include "server.h"
+#include "status.h"
 
 /* Writes states of sessions to the drive, on a thread of its own, one at a time. */
 typedef struct srv_keeper {
@@ -56,6 +57,7 @@ typedef struct srv_server {
     size_t longest_token; /* bytes */
     char notation[32];    /* of reasoning and calls */
     int64_t created_s;
+    char page_headers[768];
     _Atomic bool ready, stopping, loop_over, failed;
     _Atomic uint32_t n_requests; /* that wait or run */
     _Atomic uint64_t body_bytes; /* of them */
@@ -63,6 +65,8 @@ typedef struct srv_server {
     srv_keeper keeper;
     srv_desk desk;
     srv_metrics metrics;
+    srv_status status;
+    srv_curves curves;
     srv_loop loop;
 } srv_server;
 
@@ -99,6 +103,21 @@ void srv_keeper_finish(srv_server *server);
 /* Evaluates some more of the prompt; *done once all of it is. */
 mf_status srv_echo_step(srv_server *server, srv_choice *choice, mf_session *session, bool *done,
                         mf_error *err);
+
+/* ---- page.c ---- */
+
+void srv_page_init(srv_server *server);
+void srv_show_page(srv_server *server, srv_exchange *x);
+
+/* ---- status.c, curves.c: what can be seen of the engine ---- */
+
+/* How far everybody is; on the engine's thread. */
+void srv_status_note(srv_server *server);
+void srv_show_status(srv_server *server, srv_exchange *x);
+void srv_show_experts(srv_server *server, srv_exchange *x);
+void srv_show_curves(srv_server *server, srv_exchange *x);
+bool srv_curves_start(srv_server *server);
+void srv_curves_stop(srv_server *server);
 
 /* ---- desk.c: the desk's thread ---- */
 

@@ -331,7 +331,7 @@ static void finish_done(srv_server *server)
     }
 }
 
-static void note_pass(srv_server *server)
+static void note_engine(srv_server *server, bool passed)
 {
     mf_stats stats = {.struct_size = sizeof stats};
     srv_worker *w = &server->worker;
@@ -341,7 +341,7 @@ static void note_pass(srv_server *server)
         used += mf_session_length(w->sessions[i]);
     pthread_mutex_lock(&server->metrics.lock);
     server->metrics.engine = stats;
-    server->metrics.passes++;
+    server->metrics.passes += passed;
     server->metrics.kv_used_tokens = used;
     server->metrics.kv_tokens = (size_t)server->info.ctx * server->options->parallel;
     pthread_mutex_unlock(&server->metrics.lock);
@@ -363,7 +363,7 @@ static void pass(srv_server *server, size_t n)
             free_slot(server, i);
         }
     finish_done(server);
-    note_pass(server);
+    note_engine(server, true);
 }
 
 /* Nobody is answered: time to write. */
@@ -407,11 +407,15 @@ void srv_worker_drop_queue(srv_server *server)
 void srv_worker_run(srv_server *server)
 {
     bool some_paused = false, echoes;
+    note_engine(server, false);
+    srv_status_note(server);
     while (wait_for_work(server, some_paused)) {
         admit(server);
         size_t n = collect(server, &echoes);
+        srv_status_note(server);
         if (n > 0)
             pass(server, n);
+        srv_status_note(server);
         some_paused = n == 0 && !echoes && server->worker.n_running > 0;
         if (!server->worker.n_running)
             keep_free_ones(server);

@@ -450,7 +450,8 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
              "the program, where each expert lies, slots, sampler, the tokens of the context%s",
-             plan->other_bytes ? ", sums of an importance matrix or tables of a grammar" : "");
+             plan->other_bytes ? ", sums of an importance matrix, grammars, what watchers see"
+                               : "");
 }
 
 static mf_status check_options(const mfi_model *model, const mfi_plan_options *o, mf_error *err)
