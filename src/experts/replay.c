@@ -94,7 +94,7 @@ static mf_status read_lines(mfi_replay *r, const char *text, size_t len, const c
     return MF_OK;
 }
 
-static void count_tokens(mfi_replay *r)
+void mfi_replay_count_tokens(mfi_replay *r)
 {
     size_t n[MFI_MAX_LAYERS] = {0}, begin = 0;
     for (size_t i = 0; i < r->n_steps; i++) {
@@ -124,7 +124,7 @@ mf_status mfi_replay_parse(mfi_replay *r, const char *text, size_t len, const ch
     else
         status = read_lines(r, text, len, what, err);
     if (status == MF_OK)
-        count_tokens(r);
+        mfi_replay_count_tokens(r);
     else
         mfi_replay_close(r);
     return status;

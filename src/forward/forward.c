@@ -47,6 +47,7 @@ struct mfi_forward {
     mfi_tap_fn tap; /* may be NULL */
     void *tap_user;
     mfi_op_time *times; /* [n_ops]; may be NULL */
+    mfi_watch *watch;   /* may be NULL */
 };
 
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
@@ -130,6 +131,11 @@ void mfi_forward_on_run(mfi_forward *f, mfi_run_fn on_run, void *user)
 {
     f->on_run = on_run;
     f->on_run_user = user;
+}
+
+void mfi_forward_watch(mfi_forward *f, mfi_watch *watch)
+{
+    f->watch = watch;
 }
 
 void mfi_forward_time_ops(mfi_forward *f, mfi_op_time *times)
@@ -343,6 +349,8 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_IDS);
     for (uint32_t t = 0; t < step->n_tok; t++)
         mfi_store_trace(f->store, layer, mfi_step_pos(step, t), ids + (size_t)t * top_k, top_k);
+    for (uint32_t t = 0; f->watch && t < step->n_tok; t++)
+        mfi_watch_choice(f->watch, layer, ids + (size_t)t * top_k, top_k);
     group_choices(f, layer, step, ids);
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
