@@ -95,7 +95,8 @@ static mf_status put_curves(const srv_server *server, const mf_replay *replay, m
     return put_curve(replay, "bound", NULL, slots, n, out, err);
 }
 
-static void make(const srv_server *server, mfi_buf *out)
+/* False: there was nothing to replay, which may be otherwise in a moment. */
+static bool make(const srv_server *server, mfi_buf *out)
 {
     const mf_model_info *m = &server->info;
     mf_replay *replay = NULL;
@@ -110,6 +111,7 @@ static void make(const srv_server *server, mfi_buf *out)
     mfi_buf_fmt(out, ",\"own\":{\"slots\":%u,\"slot_bytes\":%" PRIu64 ",\"policy\":\"%s\"}}",
                 m->n_slots, m->slot_bytes, m->policy);
     out->failed |= status != MF_OK && status != MF_ERR_STATE; /* no memory: nothing else can fail */
+    return status == MF_OK;
 }
 
 static void yield_to_all(void)
@@ -132,10 +134,11 @@ static void *run(void *user)
             break;
         pthread_mutex_unlock(&c->lock);
         mfi_buf text = {0};
-        make(server, &text);
+        bool lasts = make(server, &text);
         pthread_mutex_lock(&c->lock);
         mfi_buf_free(&c->text);
         c->text = text;
+        c->lasts = lasts && !text.failed;
         c->made_ns = mfi_clock_ns();
         for (size_t i = 0; i < c->n_waiting; i++) {
             if (text.failed)
@@ -180,7 +183,7 @@ void srv_show_curves(srv_server *server, srv_exchange *x)
         return;
     }
     pthread_mutex_lock(&c->lock);
-    if (c->text.len && !c->text.failed && mfi_clock_ns() - c->made_ns < FRESH_NS) {
+    if (c->lasts && mfi_clock_ns() - c->made_ns < FRESH_NS) {
         srv_reply(x, 200, SRV_JSON, c->text.data, c->text.len);
     } else if (c->stop || c->n_waiting == MFI_ARRAY_LEN(c->waiting)) {
         full = true;

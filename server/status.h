@@ -37,6 +37,7 @@ typedef struct srv_curves {
     srv_exchange *waiting[16];
     size_t n_waiting;
     mfi_buf text; /* the last answer */
+    bool lasts;   /* it may be sent again for a while */
     uint64_t made_ns;
 } srv_curves;
 
