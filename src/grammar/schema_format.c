@@ -25,7 +25,8 @@
 #define DUR_DAY    NUM "D"
 #define DUR_MONTH  NUM "M(" DUR_DAY ")?"
 #define DUR_YEAR   NUM "Y(" DUR_MONTH ")?"
-#define DURATION   "P((" DUR_DAY "|" DUR_MONTH "|" DUR_YEAR ")(" DUR_TIME ")?|" DUR_TIME "|" NUM "W)"
+#define DUR_DATE   "(" DUR_DAY "|" DUR_MONTH "|" DUR_YEAR ")"
+#define DURATION   "P(" DUR_DATE "(" DUR_TIME ")?|" DUR_TIME "|" NUM "W)"
 
 #define LABEL    "[A-Za-z0-9]{1,12}(-[A-Za-z0-9]{1,12})?"
 #define HOSTNAME "(" LABEL "\\.){0,3}[A-Za-z]{2,10}"
@@ -42,8 +43,8 @@
 
 #define PCHAR "([A-Za-z0-9._~!$&'()*+,;=:@\\-]|%[0-9A-F]{2})"
 #define REST  "(/" PCHAR "{1,24}){0,5}/?(\\?" PCHAR "{0,40})?(#" PCHAR "{0,20})?"
-#define URI                                                                                        \
-    "((https?|ftp|wss?)://" HOSTNAME "(:[1-9][0-9]{0,3})?" REST "|urn:[a-z]{2,10}:[a-z0-9]{1,30})"
+#define URN   "urn:[a-z]{2,10}:[a-z0-9]{1,30}"
+#define URI   "((https?|ftp|wss?)://" HOSTNAME "(:[1-9][0-9]{0,3})?" REST "|" URN ")"
 
 const char *mfi_format_pattern(const char *format)
 {
