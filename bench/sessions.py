@@ -4,7 +4,7 @@
     bench/sessions.py MODEL [--bin build/moeflux] [--sessbench build/tests/sessbench] [--share 0.37]
 
 MODEL is best a synthetic one of the Qwen3-30B-A3B shape, cut to a few layers (moeflux synth --shape
-30b-a3b --layers 2 --quant q4_0 --routing skewed -o MODEL); --share of its experts have slots, as in
+Qwen3-30B-A3B --layers 2 --quant q4_0 --routing skewed -o MODEL); --share of its experts have slots, as in
 8 GB of the whole model. One stream and N take turns, in engines with the same budget: the single one
 has no other sessions' KV to pay for. Then a prefix is evaluated and sent again with some new tokens:
 to its session, to another one, and to a new engine that reads it from the drive.

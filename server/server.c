@@ -231,10 +231,12 @@ mf_status srv_run(const srv_options *options, mf_error *err)
     srv_curves_init(&server->curves);
     bool status_ready = srv_status_init(&server->status, options->parallel);
     bool worker = srv_worker_init(server), desk = srv_desk_init(server);
-    mf_status status = status_ready && worker && desk && srv_wake_open(&server->loop.wake)
+    bool keeper = srv_keeper_init(server);
+    mf_status status = status_ready && worker && desk && keeper && srv_wake_open(&server->loop.wake)
                            ? serve(server, err)
                            : mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the server");
     srv_desk_free(server);
+    srv_keeper_free(server);
     srv_worker_free(server);
     srv_curves_free(&server->curves);
     srv_status_free(&server->status);

@@ -89,6 +89,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
                            .n_sessions = o->n_sessions,
+                           .keeps = o->prefix_dir != NULL,
                            .n_checkpoints = o->n_checkpoints,
                            .activations = o->activations,
                            .cache_type = {o->cache_type_k, o->cache_type_v},

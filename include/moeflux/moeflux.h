@@ -558,6 +558,18 @@ MF_API mf_status mf_session_restore(mf_session *session, const int32_t *tokens, 
  * already or larger than the folder may be, and others go that save fewer tokens a byte. */
 MF_API mf_status mf_session_keep(mf_session *session, mf_error *err);
 
+/* The same a piece at a time, so that others needn't wait for the drive: begin and end on the
+ * engine's thread, writing on any one thread, also while the engine evaluates others. Until the end
+ * the session is left to it, as to a generation. */
+typedef struct mf_keeping mf_keeping;
+
+/* NULL where there is nothing to write. */
+MF_API mf_status mf_keeping_begin(mf_keeping **keeping, mf_session *session, mf_error *err);
+/* Writes about so many bytes; *done: it was the last time. After a failure only end. */
+MF_API mf_status mf_keeping_write(mf_keeping *keeping, size_t bytes, bool *done, mf_error *err);
+/* What isn't done is given up, without a trace. */
+MF_API mf_status mf_keeping_end(mf_keeping **keeping, mf_error *err);
+
 typedef struct mf_eval_outputs {
     size_t struct_size;
     /* Called for every token in order with its logits [n_vocab]; NULL: only the last row is
@@ -631,6 +643,7 @@ typedef struct mf_generate_result {
     uint64_t prompt_ns, decode_ns; /* decode: from the first token after the prompt to the last */
     bool incomplete;               /* it was cut off where the grammar allows no end, or by a stop
                                     * string */
+    size_t stop_string;            /* with MF_STOP_STRING: which of options.stop */
 } mf_generate_result;
 
 MF_API void mf_generate_options_default(mf_generate_options *options);

@@ -75,6 +75,7 @@
 #define MFI_WATCH_EVALUATIONS    128 /* that are remembered */
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
+#define MFI_KEEP_CACHE_BYTES_MAX ((uint64_t)8 << 20)  /* of them, by states that are written */
 
 /* Of the server; time and queue are options. */
 #define MFI_MAX_HTTP_HEAD_BYTES   ((uint32_t)64 << 10) /* request line and headers; trailers */

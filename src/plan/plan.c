@@ -64,10 +64,13 @@ static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_
              o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
 }
 
-/* What readers hold while they read. */
+/* What readers hold while they read, and what writing holds. */
+#define WRITE_CACHE_PART 4
 static uint64_t page_cache_min(const mfi_plan *plan)
 {
-    return MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+    uint64_t reads =
+        MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+    return plan->keeps ? reads + reads / WRITE_CACHE_PART : reads;
 }
 
 static void see_bits(mfi_plan *plan, mfi_qtype type, uint8_t bits, bool *quantised)
@@ -485,6 +488,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     *plan = (mfi_plan){.isa = options->isa, .other_bytes = options->other_bytes};
     MFI_TRY(check_options(model, options, err));
     plan->n_sessions = MFI_MAX(options->n_sessions, 1);
+    plan->keeps = options->keeps;
     uint32_t n_logit_rows = MFI_MAX(options->n_logit_rows, plan->n_sessions);
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
@@ -493,6 +497,9 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
         MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
+    if (plan->keeps)
+        plan->write_cache_bytes =
+            MFI_MIN(plan->page_cache_bytes / (WRITE_CACHE_PART + 1), MFI_KEEP_CACHE_BYTES_MAX);
 
     uint32_t chunk_least = options->chunk ? options->chunk : plan->n_sessions;
     MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations,
