@@ -22,7 +22,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 os.environ.setdefault("MOEFLUX_SOURCE", TOP)
 os.environ.setdefault("MOEFLUX_BIN", os.path.join(TOP, "build-dev", "moeflux"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from serving import Server, TIMEOUT_S  # noqa: E402
+from serving import Server, TIMEOUT_S, tight_budget  # noqa: E402
 
 OUT = None
 QUESTION = "What is a lighthouse?"
@@ -177,7 +177,7 @@ class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.browser = Chromium()
-        cls.server = Server("--memory", "41M", "--parallel", "2").wait_ready()
+        cls.server = Server(*tight_budget("--parallel", "2")).wait_ready()
         cls.url = "http://127.0.0.1:%d/" % cls.server.port
 
     @classmethod

@@ -12,7 +12,7 @@ import tempfile
 import threading
 
 import serving
-from serving import Case, Server, SOURCE
+from serving import Case, Server, SOURCE, tight_budget
 
 QUESTION = {"messages": [{"role": "user", "content": "What is a lighthouse?"}], "temperature": 0}
 PATHS = ("/api/status", "/api/experts", "/api/cache")
@@ -26,7 +26,9 @@ def evaluations(status):
 class Page(Case):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("--memory", "41M", "--parallel", "2").wait_ready()
+        options = tight_budget("--parallel", "2")
+        cls.budget_bytes = int(options[1][:-1]) << 20
+        cls.server = Server(*options).wait_ready()
 
     @classmethod
     def tearDownClass(cls):
@@ -136,7 +138,7 @@ class Page(Case):
         self.assertEqual(s["state"], "ready")
         self.assertEqual(s["model"]["name"], "pocket-dictionary")
         self.assertEqual([s["model"][x] for x in ("layers", "experts", "top_k", "ctx")], [8, 32, 4, 1024])
-        self.assertEqual(s["memory"]["budget_bytes"], 41 << 20)
+        self.assertEqual(s["memory"]["budget_bytes"], self.budget_bytes)
         self.assertEqual(s["memory"]["slots_bytes"], s["cache"]["slots"] * s["cache"]["slot_bytes"])
         self.assertEqual(s["cache"]["experts_total"], 256)
         for name, value in [("memory_budget_bytes", s["memory"]["budget_bytes"]),
@@ -205,7 +207,7 @@ class Page(Case):
             self.assertAlmostEqual(share, 4, delta=0.1) # a token chooses four
 
     def test_cache(self):
-        with Server("--memory", "28M") as server:
+        with Server(*tight_budget()) as server:
             cache = json.loads(server.get("/api/status"))["cache"]
             own = {name: cache[name] for name in ("slots", "slot_bytes", "policy")}
             self.assertEqual(json.loads(server.get("/api/cache")), {
