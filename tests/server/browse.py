@@ -323,6 +323,23 @@ class Page(unittest.TestCase):
         self.assertEqual(small, 0, "buttons too small for a finger")
         self.assertEqual(b.complaints(), [])
 
+    def test_server_that_is_not_there(self):
+        b = self.browser
+        b.open(self.url)
+        b.until("document.getElementById('state-text').textContent === 'ready'")
+        b.run("""window.real = window.fetch; window.fetch = async () => new Response('{"error":{"message":"Loading model"}}', { status: 503 })""")
+        b.until("document.getElementById('state-text').textContent === 'loading the model'")
+        b.run("window.fetch = async () => { throw new TypeError('gone'); }")
+        b.until("document.getElementById('state-text').textContent === 'no connection'")
+        self.ask("Is anybody there?")
+        self.assertIn("can’t be reached", b.run("document.querySelector('.answer .wrong').textContent"))
+        b.picture("gone-light")
+        b.run("window.fetch = window.real")
+        b.until("document.getElementById('state-text').textContent === 'ready'")
+        b.run("[...document.querySelectorAll('.meta button')].find(e => e.textContent === 'Try again').click()")
+        b.until("document.querySelectorAll('.wrong').length === 0 && document.querySelector('.answer .meta').textContent.includes('tok')")
+        self.assertEqual(b.complaints(), [])
+
     def test_device_of_many_experts(self):
         """What no machine here has: 61 layers of 384 experts, in a device's slots and the host's below."""
         b = self.browser
