@@ -363,8 +363,8 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
 }
 
 /* Where a pass (a token, or one of each session) wants more than fits, what was used last is what
- * is wanted last, and least recently used hits next to nothing; odds by layers don't fall for that,
- * and lose nowhere (docs/streaming.md has figures). */
+ * is wanted last, and least recently used hits next to nothing; odds by layers read least nearly
+ * everywhere (docs/streaming.md has figures). */
 static void choose_policy(mfi_plan *plan, const mfi_plan_options *o)
 {
     plan->policy = o->policy ? o->policy : "odds";
