@@ -106,9 +106,8 @@ static bool make(const srv_server *server, mfi_buf *out)
     if (status == MF_OK)
         status = put_curves(server, replay, out, &err);
     else if (status == MF_ERR_STATE)
-        mfi_buf_str(out,
-                    "{\"tokens\":0,\"choices\":0,\"slots\":[],\"lru\":[],\"lfu\":[],"
-                    "\"odds\":[],\"bound\":[]");
+        mfi_buf_str(out, "{\"tokens\":0,\"choices\":0,\"slots\":[],\"lru\":[],\"lfu\":[],"
+                         "\"odds\":[],\"bound\":[]");
     mf_replay_close(&replay);
     mfi_buf_fmt(out, ",\"own\":{\"slots\":%u,\"slot_bytes\":%" PRIu64 ",\"policy\":\"%s\"}}",
                 m->n_slots, m->slot_bytes, m->policy);
