@@ -97,8 +97,8 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "TRACE is what `trace`, or --trace of other commands, wrote. For each size "
                 "and policy: choices that were found cached, and bytes read a token; beside "
                 "them the bound, which no policy can pass, as it knows what comes (Belady). "
-                "A prompt is replayed token by token, while a real run reads each expert once "
-                "a chunk.\n"
+                "What the run evaluated together, a chunk of a prompt or tokens of several "
+                "answers, is replayed together: each expert is read once for all.\n"
                 "Example:  moeflux replay lighthouse.jsonl --cache 10%,25%,50% --svg sweep.svg",
             .positional = {"TRACE"},
             .n_required = 1,

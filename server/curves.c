@@ -92,6 +92,7 @@ static mf_status put_curves(const srv_server *server, const mf_replay *replay, m
     mfi_buf_str(out, "]");
     MFI_TRY(put_curve(replay, "lru", "lru", slots, n, out, err));
     MFI_TRY(put_curve(replay, "lfu", "lfu", slots, n, out, err));
+    MFI_TRY(put_curve(replay, "odds", "odds", slots, n, out, err));
     return put_curve(replay, "bound", NULL, slots, n, out, err);
 }
 
@@ -105,8 +106,8 @@ static bool make(const srv_server *server, mfi_buf *out)
     if (status == MF_OK)
         status = put_curves(server, replay, out, &err);
     else if (status == MF_ERR_STATE)
-        mfi_buf_str(out,
-                    "{\"tokens\":0,\"choices\":0,\"slots\":[],\"lru\":[],\"lfu\":[],\"bound\":[]");
+        mfi_buf_str(out, "{\"tokens\":0,\"choices\":0,\"slots\":[],\"lru\":[],\"lfu\":[],"
+                         "\"odds\":[],\"bound\":[]");
     mf_replay_close(&replay);
     mfi_buf_fmt(out, ",\"own\":{\"slots\":%u,\"slot_bytes\":%" PRIu64 ",\"policy\":\"%s\"}}",
                 m->n_slots, m->slot_bytes, m->policy);

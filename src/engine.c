@@ -112,8 +112,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
         return mfi_fail(err, MF_ERR_ARGUMENT, "direct reads can be auto, on or off, not '%s'",
                         o->direct);
     if (po.policy && !mfi_policy_named(po.policy))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: auto, lru, lfu)",
-                        po.policy);
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "unknown cache policy '%s' (known: auto, lru, lfu, odds)", po.policy);
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     uint64_t peak_before = mfi_process_rss_peak();

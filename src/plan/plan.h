@@ -60,7 +60,7 @@ typedef struct mfi_plan {
     char budget_reason[MFI_PLAN_REASON_BYTES], ctx_reason[MFI_PLAN_REASON_BYTES],
         chunk_reason[MFI_PLAN_REASON_BYTES], threads_reason[MFI_PLAN_REASON_BYTES],
         activations_reason[MFI_PLAN_REASON_BYTES], policy_reason[MFI_PLAN_REASON_BYTES];
-    const char *policy; /* "lru" or "lfu" */
+    const char *policy; /* "odds", or as asked */
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
     uint32_t n_checkpoints;     /* of each session; 0 where nothing is lost by cutting */
     uint64_t checkpoint_bytes;  /* of one; 0 where nothing is */

@@ -211,7 +211,7 @@ class Page(Case):
             cache = json.loads(server.get("/api/status"))["cache"]
             own = {name: cache[name] for name in ("slots", "slot_bytes", "policy")}
             self.assertEqual(json.loads(server.get("/api/cache")), {
-                "tokens": 0, "choices": 0, "slots": [], "lru": [], "lfu": [], "bound": [], "own": own})
+                "tokens": 0, "choices": 0, "slots": [], "lru": [], "lfu": [], "odds": [], "bound": [], "own": own})
             server.post("/v1/completions", {"prompt": "Oak", "max_tokens": 30, "temperature": 0, "ignore_eos": True})
             c, s = json.loads(server.get("/api/cache")), json.loads(server.get("/api/status?last=128"))
             n = len(c["slots"])
@@ -220,7 +220,7 @@ class Page(Case):
             self.assertEqual(c["slots"], sorted(set(c["slots"])))
             self.assertIn(own["slots"], c["slots"])
             self.assertEqual(c["slots"][-1], 256)
-            for name in ("lru", "lfu", "bound"):
+            for name in ("lru", "lfu", "odds", "bound"):
                 self.assertEqual(len(c[name]), n)
                 self.assertTrue(all(0 <= v <= 1 for v in c[name]))
                 for i in range(n):
@@ -228,7 +228,7 @@ class Page(Case):
             self.assertEqual(c["bound"], sorted(c["bound"]))
             # With room for all, what was chosen for the first time is what is missed.
             used = sum(v > 0 for v in base64.b64decode(json.loads(server.get("/api/experts"))["use"]))
-            for name in ("lru", "lfu", "bound"):
+            for name in ("lru", "lfu", "odds", "bound"):
                 self.assertAlmostEqual(c[name][-1], 1 - used / c["choices"], places=9)
             # The replay of this very cache has the hits that there were, but for the prompt's chunk.
             replayed = c[own["policy"]][c["slots"].index(own["slots"])] * c["choices"]

@@ -246,7 +246,7 @@ static void acquire(sim *s, group *g)
     }
     bool hit[MAX_N];
     model_acquire(s, layer, experts, n, hit);
-    mfi_store_trace(s->store, layer, s->step, experts, n);
+    mfi_store_trace(s->store, s->step, layer, s->step, experts, n);
     mf_error err;
     mf_status status = mfi_store_acquire(s->store, layer, experts, n, g->refs, &err);
     sim_true(s, status == MF_OK);
@@ -735,10 +735,11 @@ static void choices_are_traced(void **state)
         FILE *f = fopen(path, "r");
         assert_non_null(fgets(line, sizeof line, f));
         while (fgets(line, sizeof line, f)) {
-            unsigned layer, pos;
+            unsigned pass, layer, pos;
             int end = 0;
-            assert_int_equal(
-                sscanf(line, "{\"layer\":%u,\"pos\":%u,\"ids\":[%n", &layer, &pos, &end), 2);
+            assert_int_equal(sscanf(line, "{\"pass\":%u,\"layer\":%u,\"pos\":%u,\"ids\":[%n", &pass,
+                                    &layer, &pos, &end),
+                             3);
             assert_true(layer >= 3 && layer % 2 == 1); /* the model's number */
             char *hit = strstr(line + end, "],\"hit\":[");
             assert_non_null(hit);
