@@ -29,7 +29,8 @@ if(NOT MF_HAVE_METAL)
 endif()
 enable_language(OBJC)
 
-include(cmake/metal_source.cmake) # MF_METAL_SOURCE_C: the kernels' text as a C file
+include(cmake/metal_source.cmake)
+mfi_metal_source() # MF_METAL_SOURCE_C: the kernels' text as a C file
 file(GLOB MF_METAL_SOURCES CONFIGURE_DEPENDS src/backend/metal/*.c src/backend/metal/*.m)
 file(GLOB MF_METAL_SHARED CONFIGURE_DEPENDS src/quant/ggml_legacy.c src/quant/ggml_k.c
      src/quant/ggml_iq.c src/quant/ggml_iq_tables.c src/quant/ggml_fp4.c src/quant/ggml_ternary.c
@@ -43,9 +44,18 @@ target_compile_options(moeflux_metal PRIVATE $<$<COMPILE_LANGUAGE:OBJC>:-std=gnu
 if(MF_WERROR)
   target_compile_options(moeflux_metal PRIVATE $<$<COMPILE_LANGUAGE:OBJC>:-Werror>)
 endif()
+add_dependencies(moeflux_metal metal_source)
 if(MF_METAL STREQUAL "FAKE")
   message(STATUS "Metal backend: for tests, on a device that isn't there")
   enable_language(CXX)
+  # The kernels as C++, with the same floats as everywhere.
+  file(GLOB MF_METAL_SHIM CONFIGURE_DEPENDS tests/metal/shim/*.cpp)
+  add_library(moeflux_metal_shim STATIC ${MF_METAL_SHIM} ${MF_METAL_SOURCE_TEXT})
+  set_source_files_properties(${MF_METAL_SOURCE_TEXT} PROPERTIES HEADER_FILE_ONLY ON)
+  add_dependencies(moeflux_metal_shim metal_source)
+  target_include_directories(moeflux_metal_shim PRIVATE ${PROJECT_BINARY_DIR}/metal tests/metal/shim tests src)
+  set_target_properties(moeflux_metal_shim PROPERTIES CXX_STANDARD 17 CXX_VISIBILITY_PRESET hidden)
+  target_compile_options(moeflux_metal_shim PRIVATE -ffp-contract=off -Wno-attributes)
   file(GLOB MF_METAL_FAKE CONFIGURE_DEPENDS tests/metal/fake/*.m)
   target_sources(moeflux_metal PRIVATE ${MF_METAL_FAKE})
   target_include_directories(moeflux_metal PRIVATE tests/metal/fake tests)
