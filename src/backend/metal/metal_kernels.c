@@ -86,7 +86,7 @@ mfi_metal_call mfi_metal_embed_call(const mfi_metal_embed *a)
 
 mfi_metal_call mfi_metal_rope_table_call(const mfi_metal_rope_table *a)
 {
-    return call(MFI_METAL_K_rope_table, a->half ? a->n_tok : 0, 1, 1, 64, 0);
+    return call(MFI_METAL_K_rope_table, a->n_pairs ? a->n_tok : 0, 1, 1, 64, 0);
 }
 
 mfi_metal_call mfi_metal_rmsnorm_call(const mfi_metal_rmsnorm *a)

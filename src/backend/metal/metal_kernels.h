@@ -163,11 +163,11 @@ enum {
  * units of 2^-64 (mfi_metal_turns): there is no double on the device, and a float's angle is off by
  * a tenth of a radian after a million positions. */
 typedef struct mfi_metal_rope_table {
-    uint32_t n_tok, half, ldy;
+    uint32_t n_tok, n_pairs, ldy; /* pairs: n_rot / 2 */
     float factor;
 } mfi_metal_rope_table;
 enum {
-    MFI_METAL_ROPE_FREQ = 1, /* uint64_t [half] */
+    MFI_METAL_ROPE_FREQ = 1, /* uint64_t [n_pairs] */
     MFI_METAL_ROPE_POS,      /* uint32_t [n_tok] */
     MFI_METAL_ROPE_Y
 };
@@ -284,7 +284,7 @@ enum {
 
 /* op.h's GDN_CONV and GDN, rows of one sequence. */
 typedef struct mfi_metal_conv {
-    uint32_t n_ch, kernel, n_tok, ldx;
+    uint32_t n_ch, n_taps, n_tok, ldx;
 } mfi_metal_conv;
 enum { MFI_METAL_CONV_STATE = 1, MFI_METAL_CONV_W, MFI_METAL_CONV_X };
 
