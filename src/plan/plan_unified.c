@@ -162,7 +162,13 @@ mf_status mfi_plan_for_unified(mfi_plan *plan, const mfi_model *model, const mfi
     measure(plan, model, &b);
     choose_slots(plan, machine, o, &b);
     fill_items(plan, machine, &b);
-    bool few = plan->n_slots < model->shape.top_k;
+    uint32_t top_k = model->shape.top_k;
+    if (o->device->max_buf_bytes && o->device->max_buf_bytes / plan->slot_stride < top_k)
+        return mfi_fail(err, MF_ERR_DEVICE,
+                        "%s: the %u experts of a token take %" PRIu64
+                        " bytes, more than a buffer of the device holds (%" PRIu64 ")",
+                        path, top_k, top_k * plan->slot_stride, o->device->max_buf_bytes);
+    bool few = plan->n_slots < top_k;
     bool host = plan->budget_bytes < plan->least_bytes;
     plan->fits = !few && !host;
     if (host)

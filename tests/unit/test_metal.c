@@ -12,6 +12,28 @@
 
 #define N_IDS 40
 
+/* Tensors where they can be used in place: the test's files have headers of any length, published
+ * ones pad them to 8 bytes. */
+static const char *pad(const char *dir)
+{
+    char path[600];
+    size_t len;
+    uint64_t head = 0;
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    unsigned char *bytes = mft_read(path, &len);
+    memcpy(&head, bytes, sizeof head);
+    uint64_t padded = (head + 7) / 8 * 8;
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fwrite(&padded, sizeof padded, 1, f);
+    fwrite(bytes + 8, 1, head, f);
+    fprintf(f, "%*s", (int)(padded - head), "");
+    fwrite(bytes + 8 + head, 1, len - 8 - head, f);
+    assert_int_equal(fclose(f), 0);
+    free(bytes);
+    return dir;
+}
+
 /* Experts of 48 KiB, 3 MiB of them, so that budgets in bytes mean something. */
 static const char *model(void)
 {
@@ -25,7 +47,7 @@ static const char *model(void)
     spec.width = 64;
     spec.top_k = 4;
     spec.n_vocab = 300;
-    snprintf(path, sizeof path, "%s", mft_tiny_write(&spec));
+    snprintf(path, sizeof path, "%s", pad(mft_tiny_write(&spec)));
     return path;
 }
 
@@ -98,11 +120,11 @@ static void no_copy(void **state)
     mft_tiny_default(&spec);
     spec.n_vocab = 40000; /* 40 MiB of embedding and head, used where they are */
     spec.hidden = 128;
-    const char *dir = mft_tiny_write(&spec);
+    const char *dir = pad(mft_tiny_write(&spec));
     snprintf(file, sizeof file, "%s/model.safetensors", dir);
     mf_engine_options o = mft_metal_options(dir);
     o.chunk = 4;
-    uint64_t dense = 2ull * spec.n_vocab * spec.hidden * sizeof(float);
+    uint64_t dense = (uint64_t)spec.n_vocab * spec.hidden * (spec.bf16 ? 2 : 4);
     long before = anonymous_kib();
     mft_ok(mf_engine_open(&engine, &o, &err), &err);
     mft_ok(mf_session_open(&session, engine, &err), &err);
@@ -135,8 +157,7 @@ static void split_ranges(void **state)
     mft_metal_run want = expect(&o);
     uint32_t n_whole = d->n_wraps;
     d->max_buf_bytes = 128 << 10;
-    d->n_wraps = 0;
-    refused(&o, MF_ERR_NO_MEMORY, "no buffer of"); /* scratch is larger */
+    refused(&o, MF_ERR_DEVICE, "the 4 experts of a token take 196608 bytes, more than a buffer");
     d->max_buf_bytes = 256 << 10;
     d->n_wraps = 0;
     o.chunk = 2;
@@ -145,6 +166,34 @@ static void split_ranges(void **state)
     d->max_buf_bytes = 48 << 10;
     refused(&o, MF_ERR_DEVICE, "is larger than a buffer of the device (49152)");
     free(want.logits);
+}
+
+/* Tensors at odd offsets can't be used where they are: they are copied, and the plan says so. */
+static void copied(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    mf_error err;
+    mft_tiny spec;
+    mft_tiny_default(&spec);
+    const char *dir = NULL;
+    uint64_t head = 0;
+    for (spec.n_vocab = 50; head % 4 == 0; spec.n_vocab += 137) { /* until the header is odd */
+        dir = mft_tiny_write(&spec);
+        size_t len;
+        unsigned char *bytes = mft_read(mft_path(dir, "model.safetensors"), &len);
+        memcpy(&head, bytes, sizeof head);
+        free(bytes);
+    }
+    mf_engine_options o = mft_metal_options(dir);
+    mft_metal_run got = expect(&o);
+    assert_int_equal(d->n_wraps, 0);
+    mft_metal_run in_place;
+    o.model_path = pad(dir);
+    mft_ok(mft_metal_eval(&o, N_IDS, &in_place, &err), &err);
+    assert_true(d->n_wraps > 0);
+    same(&got, in_place, "weights in place");
+    free(got.logits);
 }
 
 /* ---- budgets ---- */
@@ -366,6 +415,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_copy),
         cmocka_unit_test(split_ranges),
+        cmocka_unit_test(copied),
         cmocka_unit_test(budgets),
         cmocka_unit_test(against_cpu),
         cmocka_unit_test(no_device),

@@ -148,8 +148,10 @@ void mfi_metal_device_close(mfi_metal_device **out)
     [d->encoder release];
     [d->open release];
     (void)mfi_metal_wait(d, d->n_sent, &n_done, NULL);
-    for (uint64_t t = d->n_done + 1; t <= d->n_sent; t++) /* behind one that was lost */
+    for (uint64_t t = d->n_done + 1; t <= d->n_sent; t++) { /* behind one that was lost */
+        [d->sent[t % MFI_METAL_IN_FLIGHT] waitUntilCompleted];
         [d->sent[t % MFI_METAL_IN_FLIGHT] release];
+    }
     for (size_t i = 0; i < MFI_METAL_N_KERNELS; i++)
         [d->pipelines[i] release];
     if (d->residency) {

@@ -28,15 +28,11 @@ EXPORT mft_metal_state *mft_metal(void)
 
 EXPORT void mft_metal_reset(void)
 {
-    mft_metal_state before = state;
     state = (mft_metal_state){.working_set_bytes = (uint64_t)2 << 30,
                               .max_buf_bytes = (uint64_t)1 << 30,
                               .threads_max = 1024,
                               .width = 32,
                               .looks = 3};
-    state.n_objects = before.n_objects;
-    state.buffer_bytes = before.buffer_bytes;
-    state.wired_bytes = before.wired_bytes;
 }
 
 __attribute__((constructor)) static void begin(void)
