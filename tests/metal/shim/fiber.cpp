@@ -65,7 +65,7 @@ struct simdgroup {
     value in[SIMD], out[SIMD];
     unsigned arrived, done, resume; /* resume: the lane that goes on when this simdgroup does */
     const char *what;               /* they wait for; NULL: nothing */
-    const void *where;
+    int line;
 };
 
 struct machine {
@@ -121,11 +121,11 @@ static void to_main(void)
 }
 
 /* Never comes back. */
-static void fail(const char *what, const char *other)
+static void fail(const char *what, int line, const char *other, int other_line)
 {
     snprintf(m.message, sizeof m.message,
-             "%s: threadgroup (%u, %u, %u), thread %u: %s, while others: %s", m.now->name, m.at[0],
-             m.at[1], m.at[2], m.current, what, other);
+             "%s: threadgroup (%u, %u, %u), thread %u: %s in line %d, while others: %s in line %d",
+             m.now->name, m.at[0], m.at[1], m.at[2], m.current, what, line, other, other_line);
     m.failed = true;
     to_main();
 }
@@ -158,19 +158,18 @@ static unsigned next_simdgroup(void)
 /* ---- meetings ---- */
 
 /* Counts this thread in; true for the last of its simdgroup. */
-static bool arrive(simdgroup &g, const char *what, const void *where)
+static bool arrive(simdgroup &g, const char *what, int line)
 {
     if (g.done > 0)
-        fail(what, "ended");
-    if (g.arrived > 0 && (std::strcmp(what, g.what) != 0 || where != g.where))
-        fail(what, where != g.where ? "wait elsewhere" : g.what);
+        fail(what, line, "ended", 0);
+    if (g.arrived > 0 && (std::strcmp(what, g.what) != 0 || line != g.line))
+        fail(what, line, g.what, g.line);
     g.what = what;
-    g.where = where;
+    g.line = line;
     return ++g.arrived == SIMD;
 }
 
-__attribute__((noinline)) value meet_simdgroup(const char *what, resolve_fn *resolve, unsigned arg,
-                                               value mine)
+value meet_simdgroup(const char *what, int line, resolve_fn *resolve, unsigned arg, value mine)
 {
     if (m.plain) {
         snprintf(m.message, sizeof m.message, "%s: said to have no %s", m.now->name, what);
@@ -180,7 +179,7 @@ __attribute__((noinline)) value meet_simdgroup(const char *what, resolve_fn *res
     simdgroup &g = m.simds[m.current / SIMD];
     unsigned lane = m.current % SIMD;
     g.in[lane] = mine;
-    if (arrive(g, what, __builtin_return_address(0))) {
+    if (arrive(g, what, line)) {
         resolve(g.in, g.out, arg);
         g.arrived = 0;
     } else {
@@ -189,7 +188,7 @@ __attribute__((noinline)) value meet_simdgroup(const char *what, resolve_fn *res
     return g.out[lane];
 }
 
-__attribute__((noinline)) void meet_threadgroup()
+void meet_threadgroup(int line)
 {
     if (m.plain) {
         snprintf(m.message, sizeof m.message, "%s: said to have no barriers", m.now->name);
@@ -197,14 +196,14 @@ __attribute__((noinline)) void meet_threadgroup()
         return;
     }
     simdgroup &g = m.simds[m.current / SIMD];
-    if (!arrive(g, "threadgroup_barrier", __builtin_return_address(0))) {
+    if (!arrive(g, "threadgroup_barrier", line)) {
         to_fiber(next_in_simdgroup(), false);
         return;
     }
     g.arrived = 0;
     g.resume = m.current % SIMD;
     if (m.simds_done > 0)
-        fail("threadgroup_barrier", "ended");
+        fail("threadgroup_barrier", line, "ended", 0);
     if (++m.simds_waiting == m.n_threads / SIMD)
         m.simds_waiting = 0;
     else
@@ -218,11 +217,11 @@ static void end_of_fiber(void)
     simdgroup &g = m.simds[m.current / SIMD];
     m.fibers[m.current].done = true;
     if (g.arrived > 0)
-        fail("ends", g.what);
+        fail("ends", 0, g.what, g.line);
     if (++g.done < SIMD)
         to_fiber(next_in_simdgroup(), true);
     if (m.simds_waiting > 0)
-        fail("ends", "threadgroup_barrier");
+        fail("ends", 0, "threadgroup_barrier", 0);
     if (++m.simds_done < m.n_threads / SIMD)
         to_fiber(next_simdgroup(), true);
     to_main();

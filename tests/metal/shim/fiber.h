@@ -16,10 +16,10 @@ struct value {
 
 typedef void resolve_fn(const value *in, value *out, unsigned arg); /* [32] each */
 
-/* Waits for the other threads of the simdgroup; the last one resolves. `what` names the function.
- * Not inlined: where it returns to tells one meeting from another. */
-value meet_simdgroup(const char *what, resolve_fn *resolve, unsigned arg, value mine);
-void meet_threadgroup();
+/* Waits for the other threads of the simdgroup; the last one resolves. `what` names the function,
+ * and with the line tells one meeting from another. */
+value meet_simdgroup(const char *what, int line, resolve_fn *resolve, unsigned arg, value mine);
+void meet_threadgroup(int line);
 
 template <class T> static inline value pack(T v)
 {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "metal_source.metal"
+#include "faults.metal"
 
 /* The rest is C++. */
 #undef kernel
@@ -72,7 +73,8 @@ struct entry {
      invoker<decltype(&mfi_##name), &mfi_##name>::n_buffers,                                       \
      invoker<decltype(&mfi_##name), &mfi_##name>::go},
 #define ENTRY_MM(d) MFI_METAL_MM_KERNELS(ENTRY, d)
-const entry entries[] = {MFI_METAL_DECODERS(ENTRY_MM) MFI_METAL_OTHER_KERNELS(ENTRY)};
+const entry entries[] = {MFI_METAL_DECODERS(ENTRY_MM) MFI_METAL_OTHER_KERNELS(ENTRY)
+                             ENTRY(fault, 1, mftm_fault)};
 
 /* Kernels whose threads never meet need no fibers. */
 bool meets(const char *name)
