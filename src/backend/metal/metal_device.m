@@ -41,6 +41,16 @@ static const char *text_of(NSError *error)
     return text ? text : "no reason given";
 }
 
+/* What was encoded and not sent is forgotten. */
+static void drop_open(mfi_metal_device *d)
+{
+    [d->encoder endEncoding];
+    [d->encoder release];
+    [d->open release];
+    d->encoder = nil;
+    d->open = nil;
+}
+
 /* ---- opening ---- */
 
 /* The default device, retained; Macs with Apple's processors have one. */
@@ -144,14 +154,8 @@ void mfi_metal_device_close(mfi_metal_device **out)
     if (!d)
         return;
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
-    [d->encoder endEncoding];
-    [d->encoder release];
-    [d->open release];
+    drop_open(d);
     (void)mfi_metal_wait(d, d->n_sent, &n_done, NULL);
-    for (uint64_t t = d->n_done + 1; t <= d->n_sent; t++) { /* behind one that was lost */
-        [d->sent[t % MFI_METAL_IN_FLIGHT] waitUntilCompleted];
-        [d->sent[t % MFI_METAL_IN_FLIGHT] release];
-    }
     for (size_t i = 0; i < MFI_METAL_N_KERNELS; i++)
         [d->pipelines[i] release];
     if (d->residency) {
@@ -377,10 +381,17 @@ mf_status mfi_metal_wait(mfi_metal_device *d, uint64_t ticket, uint64_t *n_done,
         if ([b status] == MTLCommandBufferStatusError) {
             d->lost = true;
             snprintf(d->why, sizeof d->why, "%s", text_of([b error]));
-            break;
         }
         [b release];
         d->n_done++;
+    }
+    if (d->lost) { /* nobody waits again, and then memory is given back */
+        drop_open(d);
+        for (; d->n_done < d->n_sent; d->n_done++) {
+            id<MTLCommandBuffer> b = d->sent[(d->n_done + 1) % MFI_METAL_IN_FLIGHT];
+            [b waitUntilCompleted];
+            [b release];
+        }
     }
     *n_done = d->n_done;
     [pool drain];
