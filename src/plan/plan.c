@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/io.h"
@@ -482,7 +483,8 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
                           plan->cache_type, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
     if (options->device) {
-        MFI_TRY(mfi_plan_for_device(plan, model, machine, options, n_logit_rows, err));
+        MFI_TRY((options->device->unified ? mfi_plan_for_unified : mfi_plan_for_device)(
+            plan, model, machine, options, n_logit_rows, err));
         explain_activations(plan);
         count_token_bytes(plan, model);
         choose_policy(plan, options);
@@ -518,4 +520,6 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
 void mfi_plan_free(mfi_plan *plan)
 {
     mfi_program_free(&plan->program);
+    free(plan->ranges);
+    plan->ranges = NULL;
 }
