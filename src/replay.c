@@ -65,7 +65,7 @@ mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uint32_t n
         return mfi_replay_bound(&replay->trace, n_slots, hits, err);
     const mfi_policy_ops *ops = mfi_policy_named(policy);
     if (!ops)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: lru, lfu)",
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: lru, lfu, odds)",
                         policy);
     return mfi_replay_run(&replay->trace, ops, n_slots, hits, err);
 }

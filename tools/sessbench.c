@@ -49,6 +49,7 @@ static mf_engine *open_engine(char **argv, uint32_t n_sessions, uint32_t ctx, ui
     o.n_threads = threads;
     o.policy = policy;
     o.prefix_dir = kv_dir;
+    o.direct = "on"; /* a model cut to a few layers would stay in the page cache */
     check(mf_engine_open(&engine, &o, &err), &err);
     return engine;
 }

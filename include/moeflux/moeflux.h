@@ -111,10 +111,10 @@ typedef struct mf_engine_options {
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
     const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
                            or "auto": measured, when there is much to read */
-    const char
-        *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
-    const char *hints; /* experts of the next layer are read ahead by guesses of its router: "on",
-                          "off"; NULL or "auto": while the measured drive has time for it */
+    const char *policy; /* which cached expert goes: "lru", "lfu", "odds"; NULL or "auto": the
+                           plan's choice */
+    const char *hints;  /* experts of the next layer are read ahead by guesses of its router: "on",
+                           "off"; NULL or "auto": while the measured drive has time for it */
     const char *mirror_path;    /* a second copy of the model on another drive, which shares the
                                    reads; NULL: none. If it fails it is given up, with no harm */
     const char *io_cache_path;  /* file where such measurements are kept; NULL: nowhere */
@@ -161,7 +161,7 @@ typedef struct mf_model_info {
     uint64_t token_bytes;                  /* of them, what one token is multiplied with */
     char reader[16];                       /* "threads" or "uring" */
     bool direct;                           /* it reads past the page cache */
-    char policy[8];                        /* "lru" or "lfu" */
+    char policy[8];                        /* "lru", "lfu" or "odds" */
     char reader_reason[160];
     char mirror_failure[256]; /* why the mirror isn't read any more; empty: no reason */
     bool isa_verified;     /* whoever wrote those kernels has seen them run on such a processor */
@@ -267,15 +267,16 @@ MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_w
 
 /* ---- replaying traces ------------------------------------------------------------------------ */
 
-/* A recorded trace (mf_engine_options.trace_path), to ask what caches would have hit. A token's
- * choice in a layer is wanted at once. Read-only once open: any thread. */
+/* A recorded trace (mf_engine_options.trace_path), to ask what caches would have hit. What
+ * a pass chooses in a layer, for one token or many, is wanted at once, each expert once. Read-only
+ * once open: any thread. */
 typedef struct mf_replay mf_replay;
 
 typedef struct mf_replay_info {
     size_t struct_size;
     uint32_t n_layers, n_experts, top_k;
     uint64_t expert_bytes;        /* of one expert; 0: the trace doesn't say */
-    uint64_t n_tokens, n_choices; /* choices: experts, over all tokens and layers */
+    uint64_t n_tokens, n_choices; /* choices: experts wanted, over all passes and layers */
 } mf_replay_info;
 
 /* MF_ERR_FORMAT names the line; a last line that was cut off is left out. */
@@ -286,8 +287,8 @@ MF_API mf_status mf_replay_recent(mf_replay **replay, const mf_engine *engine, m
 MF_API void mf_replay_close(mf_replay **replay);
 MF_API void mf_replay_info_get(const mf_replay *replay, mf_replay_info *info);
 
-/* How many of the choices a cache of n_slots experts would have held, under "lru" or "lfu", or,
- * with NULL, at most under any policy. n_slots: at least top_k. */
+/* How many of the choices a cache of n_slots experts would have held, under "lru", "lfu" or
+ * "odds", or, with NULL, at most under any policy. n_slots: at least top_k. */
 MF_API mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uint32_t n_slots,
                                 uint64_t *hits, mf_error *err);
 

@@ -455,6 +455,8 @@ void mfi_store_settle(mfi_store *store, uint32_t layer, const uint16_t *experts,
         if (k == n)
             drop_hint(store, i);
     }
+    if (store->config.policy->visit)
+        store->config.policy->visit(store->policy, layer, experts, n);
 }
 
 /* Makes a hint somebody's: an expert as any other. */
@@ -608,8 +610,8 @@ static bool is_cached(const mfi_store *store, uint32_t key)
     return s != NONE && !store->slots[s].hint;
 }
 
-void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const uint16_t *ids,
-                     uint32_t n)
+void mfi_store_trace(const mfi_store *store, uint64_t pass, uint32_t layer, uint64_t pos,
+                     const uint16_t *ids, uint32_t n)
 {
     if (!store->config.trace)
         return;
@@ -617,7 +619,8 @@ void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const
     MFI_ASSERT(n <= MFI_MAX_TOP_K);
     for (uint32_t i = 0; i < n; i++)
         hit[i] = is_cached(store, expert_key(store, layer, ids[i]));
-    mfi_trace_choice(store->config.trace, store->config.table.model_layer[layer], pos, ids, hit, n);
+    mfi_trace_choice(store->config.trace, pass, store->config.table.model_layer[layer], pos, ids,
+                     hit, n);
 }
 
 void mfi_store_count_hits(mfi_store *store, uint64_t n)
@@ -700,7 +703,8 @@ mf_status mfi_store_open(mfi_store **out, const mfi_store_config *config, mf_err
         status =
             mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u expert slots", config->n_slots);
     else
-        status = config->policy->open(&store->policy, config->n_slots, n_keys, err);
+        status = config->policy->open(&store->policy, config->n_slots, config->table.n_layers,
+                                      config->table.n_experts, err);
     if (status != MF_OK) {
         free_store(store);
         return status;

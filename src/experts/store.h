@@ -99,16 +99,16 @@ uint32_t mfi_store_hints_room(const mfi_store *store); /* as set */
 void mfi_store_hint(mfi_store *store, uint32_t layer, const uint16_t *experts, uint32_t n);
 
 /* Says which experts of the layer are wanted, all of them, before they are acquired: other hints
- * are dropped. */
+ * are dropped, and the policy learns it. */
 void mfi_store_settle(mfi_store *store, uint32_t layer, const uint16_t *experts, uint32_t n);
 
 /* True if the expert is in a slot or on its way into one. */
 bool mfi_store_cached(const mfi_store *store, uint32_t layer, uint16_t expert);
 
 /* Writes one token's choice to the trace, if there is one, with what is in slots now; so before
- * acquire. ids in rank order. */
-void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const uint16_t *ids,
-                     uint32_t n);
+ * acquire. ids in rank order; `pass` counts evaluations. */
+void mfi_store_trace(const mfi_store *store, uint64_t pass, uint32_t layer, uint64_t pos,
+                     const uint16_t *ids, uint32_t n);
 
 /* The slot's memory; the reference must be ready. */
 const void *mfi_store_data(const mfi_store *store, const mfi_expert_ref *ref);

@@ -78,13 +78,16 @@ mfi_places *mfi_watch_places(mfi_watch *w, bool device)
 
 void mfi_watch_choice(mfi_watch *w, uint32_t layer, const uint16_t *ids, uint32_t n)
 {
-    uint64_t at = atomic_load_explicit(&w->n_stored, memory_order_relaxed);
+    uint64_t n_before = atomic_load_explicit(&w->n_stored, memory_order_relaxed);
+    size_t at = (size_t)(n_before % w->cap);
     MFI_ASSERT(layer < w->config.n_layers && n <= MFI_MAX_TOP_K);
-    for (uint32_t i = 0; i < n; i++)
-        atomic_store_explicit(&w->ring[(at + i) % w->cap],
+    for (uint32_t i = 0; i < n; i++) {
+        atomic_store_explicit(&w->ring[at],
                               (layer * w->config.n_experts + ids[i]) | (i ? 0 : STEP_BIT),
                               memory_order_release);
-    atomic_store_explicit(&w->n_stored, at + n, memory_order_release);
+        at = at + 1 == w->cap ? 0 : at + 1;
+    }
+    atomic_store_explicit(&w->n_stored, n_before + n, memory_order_release);
 }
 
 /* ---- reading ---- */

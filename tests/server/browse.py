@@ -22,7 +22,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 os.environ.setdefault("MOEFLUX_SOURCE", TOP)
 os.environ.setdefault("MOEFLUX_BIN", os.path.join(TOP, "build-dev", "moeflux"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from serving import Server, TIMEOUT_S  # noqa: E402
+from serving import Server, TIMEOUT_S, tight_budget  # noqa: E402
 
 OUT = None
 QUESTION = "What is a lighthouse?"
@@ -177,7 +177,7 @@ class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.browser = Chromium()
-        cls.server = Server("--memory", "41M", "--parallel", "2").wait_ready()
+        cls.server = Server(*tight_budget("--parallel", "2")).wait_ready()
         cls.url = "http://127.0.0.1:%d/" % cls.server.port
 
     @classmethod
@@ -213,7 +213,7 @@ class Page(unittest.TestCase):
         self.assertRegex(b.run("document.querySelector('.answer .meta').innerText"), r"(?s)\d+ tokens.*tokens/s.*hits")
         self.ask("What is an oak?")
         b.until("document.querySelectorAll('#time rect').length > 8 && document.querySelectorAll('#drive rect').length > 8")
-        b.until("document.querySelectorAll('#curve path').length === 3")
+        b.until("document.querySelectorAll('#curve path').length === 4")
         b.picture("desktop-light")
         b.theme(True)
         b.picture("desktop-dark")
@@ -313,7 +313,7 @@ class Page(unittest.TestCase):
         self.assertEqual(b.run("document.getElementById('board').clientWidth"), 0)
         b.run("document.getElementById('tab-board').click()")
         b.until("document.querySelectorAll('#time rect').length > 8")
-        b.until("document.querySelectorAll('#curve path').length === 3")
+        b.until("document.querySelectorAll('#curve path').length === 4")
         self.no_overflow()
         b.picture("phone-board-dark")
         b.theme(False)
@@ -321,6 +321,23 @@ class Page(unittest.TestCase):
         b.picture("phone-board-light")
         small = b.run("""[...document.querySelectorAll('button')].filter(e => e.offsetHeight && e.offsetHeight < 30).length""")
         self.assertEqual(small, 0, "buttons too small for a finger")
+        self.assertEqual(b.complaints(), [])
+
+    def test_server_that_is_not_there(self):
+        b = self.browser
+        b.open(self.url)
+        b.until("document.getElementById('state-text').textContent === 'ready'")
+        b.run("""window.real = window.fetch; window.fetch = async () => new Response('{"error":{"message":"Loading model"}}', { status: 503 })""")
+        b.until("document.getElementById('state-text').textContent === 'loading the model'")
+        b.run("window.fetch = async () => { throw new TypeError('gone'); }")
+        b.until("document.getElementById('state-text').textContent === 'no connection'")
+        self.ask("Is anybody there?")
+        self.assertIn("can’t be reached", b.run("document.querySelector('.answer .wrong').textContent"))
+        b.picture("gone-light")
+        b.run("window.fetch = window.real")
+        b.until("document.getElementById('state-text').textContent === 'ready'")
+        b.run("[...document.querySelectorAll('.meta button')].find(e => e.textContent === 'Try again').click()")
+        b.until("document.querySelectorAll('.wrong').length === 0 && document.querySelector('.answer .meta').textContent.includes('tok')")
         self.assertEqual(b.complaints(), [])
 
     def test_device_of_many_experts(self):
