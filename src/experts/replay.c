@@ -131,6 +131,17 @@ static mf_status read_lines(mfi_replay *r, const char *text, size_t len, const c
     return MF_OK;
 }
 
+void mfi_replay_count_tokens(mfi_replay *r)
+{
+    size_t n[MFI_MAX_LAYERS] = {0}, begin = 0;
+    for (size_t i = 0; i < r->n_steps; i++) {
+        size_t *of_layer = &n[r->keys[begin] / r->n_experts];
+        begin = r->step_end[i];
+        if (++*of_layer > r->n_tokens)
+            r->n_tokens = *of_layer;
+    }
+}
+
 mf_status mfi_replay_parse(mfi_replay *r, const char *text, size_t len, const char *what,
                            mf_error *err)
 {

@@ -24,6 +24,8 @@ mf_status mfi_replay_open(mfi_replay *replay, const char *path, mf_error *err);
 mf_status mfi_replay_parse(mfi_replay *replay, const char *text, size_t len, const char *what,
                            mf_error *err);
 void mfi_replay_close(mfi_replay *replay);
+/* Counts n_tokens where every step is one token's, for who made the rest. */
+void mfi_replay_count_tokens(mfi_replay *replay);
 
 /* Hits of a cache of n_slots (at least top_k) under a policy. */
 mf_status mfi_replay_run(const mfi_replay *replay, const mfi_policy_ops *policy, uint32_t n_slots,

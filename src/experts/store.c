@@ -9,6 +9,7 @@
  */
 #include "experts/store.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,6 +72,19 @@ static char *slot_memory(const mfi_store *store, uint32_t s)
     return (char *)store->config.slots + (uint64_t)s * store->config.slot_stride;
 }
 
+static void set_place(const mfi_store *store, uint32_t key, mfi_place place)
+{
+    if (store->config.places)
+        atomic_store_explicit(&store->config.places[key], (uint8_t)place, memory_order_relaxed);
+}
+
+/* Nobody finds the slot's expert there any more. */
+static void forget_key(mfi_store *store, uint32_t key)
+{
+    store->slot_of[key] = NONE;
+    set_place(store, key, MFI_PLACE_NONE);
+}
+
 /* Empties a hint's slot. Its reads may be under way still: it is the last to be taken. */
 static void drop_hint(mfi_store *store, uint32_t i)
 {
@@ -80,7 +94,7 @@ static void drop_hint(mfi_store *store, uint32_t i)
         store->stats.hints_dropped++;
     else
         store->stats.hints_wasted++;
-    store->slot_of[slot->key] = NONE;
+    forget_key(store, slot->key);
     slot->key = NONE;
     slot->generation++;
     slot->state = SLOT_EMPTY;
@@ -122,7 +136,7 @@ static uint32_t take_slot(mfi_store *store)
     }
     MFI_ASSERT(s < store->config.n_slots);
     MFI_ASSERT(store->slots[s].n_pins == 0 && store->slots[s].key != NONE);
-    store->slot_of[store->slots[s].key] = NONE;
+    forget_key(store, store->slots[s].key);
     if (store->slots[s].state == SLOT_READY)
         store->stats.n_ready--;
     store->stats.evictions++;
@@ -145,6 +159,7 @@ static void set_key(mfi_store *store, uint32_t s, uint32_t key)
 {
     expert_slot *slot = &store->slots[s];
     store->slot_of[key] = s;
+    set_place(store, key, MFI_PLACE_LOADING);
     slot->key = key;
     slot->generation++;
     slot->n_left = 0;
@@ -317,7 +332,7 @@ static void fail_load(mfi_store *store, uint32_t s, mfi_io_req *req)
     mfi_fail(&req->error, req->status, "layer %u, expert %u: %s",
              table->model_layer[slot->key / table->n_experts], slot->key % table->n_experts,
              req->error.message);
-    store->slot_of[slot->key] = NONE;
+    forget_key(store, slot->key);
     slot->key = NONE;
     slot->state = SLOT_FAILED;
     slot->failed_req = (uint32_t)(req - store->reqs);
@@ -347,6 +362,7 @@ static void complete(mfi_store *store, mfi_io_req *req)
     if (current) {
         if (--slot->n_left == 0) {
             slot->state = SLOT_READY;
+            set_place(store, slot->key, MFI_PLACE_READY);
             store->stats.n_ready += !slot->hint;
         }
     } else if (slot->generation != generation) {
@@ -408,7 +424,7 @@ static uint32_t take_hint_slot(mfi_store *store)
     if (s == NONE)
         return NONE;
     ops->emptied(store->policy, s);
-    store->slot_of[store->slots[s].key] = NONE;
+    forget_key(store, store->slots[s].key);
     store->stats.n_ready--;
     store->stats.evictions++;
     return s;

@@ -47,6 +47,10 @@ typedef struct mfi_expert_table {
 
 typedef struct mfi_store mfi_store;
 
+/* Where an expert is, for other threads to see; stored and read relaxed. */
+typedef enum mfi_place { MFI_PLACE_NONE, MFI_PLACE_LOADING, MFI_PLACE_READY } mfi_place;
+typedef _Atomic uint8_t mfi_places;
+
 typedef struct mfi_store_config {
     mfi_expert_table table; /* copied shallowly: parts and model_layer must outlive the store */
     void *slots;            /* n_slots * slot_stride bytes */
@@ -55,6 +59,7 @@ typedef struct mfi_store_config {
     const mfi_policy_ops *policy;
     mfi_io *io;           /* not owned; used by the store alone while it is open */
     mfi_trace *trace;     /* may be NULL; not owned */
+    mfi_places *places;   /* [n_layers * n_experts] kept up to date; may be NULL; not owned */
     uint32_t n_refs_max;  /* references held at one time */
     uint32_t n_hints_max; /* hints at one time, and slots kept empty for them: below n_slots */
 } mfi_store_config;

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/io.h"
@@ -63,10 +64,13 @@ static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_
              o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
 }
 
-/* What readers hold while they read. */
+/* What readers hold while they read, and what writing holds. */
+#define WRITE_CACHE_PART 4
 static uint64_t page_cache_min(const mfi_plan *plan)
 {
-    return MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+    uint64_t reads =
+        MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+    return plan->keeps ? reads + reads / WRITE_CACHE_PART : reads;
 }
 
 static void see_bits(mfi_plan *plan, mfi_qtype type, uint8_t bits, bool *quantised)
@@ -423,7 +427,8 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
              "the program, where each expert lies, slots, sampler, the tokens of the context%s",
-             plan->other_bytes ? ", sums of an importance matrix or tables of a grammar" : "");
+             plan->other_bytes ? ", sums of an importance matrix, grammars, what watchers see"
+                               : "");
 }
 
 static mf_status check_options(const mfi_model *model, const mfi_plan_options *o, mf_error *err)
@@ -460,6 +465,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     *plan = (mfi_plan){.isa = options->isa, .other_bytes = options->other_bytes};
     MFI_TRY(check_options(model, options, err));
     plan->n_sessions = MFI_MAX(options->n_sessions, 1);
+    plan->keeps = options->keeps;
     uint32_t n_logit_rows = MFI_MAX(options->n_logit_rows, plan->n_sessions);
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
@@ -468,13 +474,17 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
         MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
+    if (plan->keeps)
+        plan->write_cache_bytes =
+            MFI_MIN(plan->page_cache_bytes / (WRITE_CACHE_PART + 1), MFI_KEEP_CACHE_BYTES_MAX);
 
     uint32_t chunk_least = options->chunk ? options->chunk : plan->n_sessions;
     MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations,
                           plan->cache_type, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
     if (options->device) {
-        MFI_TRY(mfi_plan_for_device(plan, model, machine, options, n_logit_rows, err));
+        MFI_TRY((options->device->unified ? mfi_plan_for_unified : mfi_plan_for_device)(
+            plan, model, machine, options, n_logit_rows, err));
         explain_activations(plan);
         count_token_bytes(plan, model);
         choose_policy(plan, options);
@@ -510,4 +520,6 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
 void mfi_plan_free(mfi_plan *plan)
 {
     mfi_program_free(&plan->program);
+    free(plan->ranges);
+    plan->ranges = NULL;
 }

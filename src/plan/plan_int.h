@@ -33,4 +33,16 @@ mf_status mfi_plan_for_device(mfi_plan *plan, const mfi_model *model, const mfi_
                               const mfi_plan_options *options, uint32_t n_logit_rows,
                               mf_error *err);
 
+/* The same for a device that computes in the host's memory. */
+mf_status mfi_plan_for_unified(mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
+                               const mfi_plan_options *options, uint32_t n_logit_rows,
+                               mf_error *err);
+/* Bound and reason of the device's memory, and what a device doesn't take of options. */
+mf_status mfi_plan_choose_vram(mfi_plan *plan, const mfi_plan_options *options, mf_error *err);
+
+/* Marks the weights that a device can use where they lie in their files, lists the ranges of files
+ * that hold them, and lays out the others anew (in_place.c). */
+mf_status mfi_plan_in_place(mfi_plan *plan, const mfi_model *model, const mfi_plan_device *device,
+                            mf_error *err);
+
 #endif
