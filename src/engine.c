@@ -42,6 +42,7 @@ struct mf_engine {
     mfi_store *host_store;
     mfi_io *tier;
     mfi_expert_part *tier_parts;
+    mfi_engine_mapped *mapped; /* weights that a device uses in place, or NULL */
     mfi_forward *forward;
     mfi_stats_log *stats;    /* NULL: none is written */
     mfi_engine_watch *watch; /* NULL: nobody watches */
@@ -79,6 +80,20 @@ typedef struct mfi_engine_memory {
     void *slots; /* as ops see them */
     void *tier;  /* the host's slots below a device's, or NULL */
 } mfi_engine_memory;
+
+static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error *err)
+{
+    MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
+    if (o->vram_bytes && !e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
+    if (o->prefix_dir && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
+    if (o->collect_imatrix && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
+    if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "hints are for the CPU: a device has none");
+    return MF_OK;
+}
 
 static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
@@ -124,16 +139,14 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (o->grammars && e->tokenizer)
         MFI_TRY(mfi_engine_trie_open(&e->trie, e->tokenizer, e->model->shape.n_vocab, e->gen.eos,
                                      e->gen.n_eos, err));
-    MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
-    if (o->vram_bytes && !e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
-    if (o->prefix_dir && e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
-    if (o->collect_imatrix && e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
-    if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "hints are for the CPU: a device has none");
-    mfi_plan_device device = {e->facts.name, e->facts.total_bytes, e->facts.free_bytes};
+    MFI_TRY(open_device(e, o, err));
+    mfi_plan_device device = {.name = e->facts.name,
+                              .total_bytes = e->facts.total_bytes,
+                              .free_bytes = e->facts.free_bytes,
+                              .unified = e->facts.unified,
+                              .weight_align = e->facts.weight_align,
+                              .page_bytes = e->facts.page_bytes,
+                              .max_buf_bytes = e->facts.max_buf_bytes};
     po.device = e->backend ? &device : NULL;
     po.vram_bytes = o->vram_bytes;
     mfi_vmem_trim_heap();
@@ -187,14 +200,17 @@ static mf_status open_memory(mfi_engine_memory *m, mf_engine *e, const mf_engine
     e->dense = dense;
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, &m->slots, err));
-    if (b->device) {
+    if (b->device && !b->device->unified) {
         m->slots = b->device->address(b, MFI_MEM_SLOTS);
         MFI_TRY(
             b->alloc(b, MFI_MEM_TIER, e->plan.n_host_slots * e->plan.slot_stride, &m->tier, err));
     }
     MFI_TRY(
         mfi_load_dense(p, e->catalog, e->reader.io, dense, b, o->progress, o->progress_user, err));
-    return b->prepare(b, p, err);
+    MFI_TRY(b->prepare(b, p, err));
+    if (e->plan.n_ranges)
+        return mfi_engine_mapped_open(&e->mapped, &e->plan, e->catalog, b, err);
+    return MF_OK;
 }
 
 /* Where a store tells who watches. */
@@ -378,6 +394,9 @@ void mf_engine_close(mf_engine **engine)
     mfi_trace_close(&e->trace, NULL);
     if (e->reader.io)
         e->reader.io->close(e->reader.io);
+    if (e->mapped) /* nothing is under way when the mapping goes */
+        (void)e->backend->sync(e->backend, NULL);
+    mfi_engine_mapped_close(&e->mapped);
     if (e->backend)
         e->backend->close(e->backend);
     if (e->planned)

@@ -8,16 +8,27 @@
 
 /* ---- engine_load.c: from the catalog into planned memory ---- */
 
-/* Fills the dense region with every resident weight of the program: at host address `dense`, or, if
- * that is NULL, through the backend's write. */
+/* Fills the dense region with every resident weight of the program that isn't used in place: at
+ * host address `dense`, or, if that is NULL, through the backend's write. */
 mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog, mfi_io *io,
                          char *dense, mfi_backend *device, mf_progress_fn progress,
                          void *progress_user, mf_error *err);
 
+/* ---- engine_mapped.c: weights that a device uses in the mapping of their files ---- */
+
+typedef struct mfi_engine_mapped mfi_engine_mapped;
+
+/* Maps the files that the plan's ranges are in, binds those and tells the backend where each plane
+ * of the weights in place lies. The catalog and the backend must outlive it. */
+mf_status mfi_engine_mapped_open(mfi_engine_mapped **mapped, const mfi_plan *plan,
+                                 const mfi_catalog *catalog, mfi_backend *backend, mf_error *err);
+void mfi_engine_mapped_close(mfi_engine_mapped **mapped);
+
 /* ---- engine_device.c: where it computes ---- */
 
-/* "cpu", "auto", "cuda", "cuda:N" or NULL (the CPU). A device is opened, its facts filled in. NULL
- * stays in *backend for the CPU, which also takes over where `auto` finds no device. */
+/* "cpu", "auto", "cuda", "cuda:N", "metal", "metal:N" or NULL (the CPU). A device is opened, its
+ * facts filled in. NULL stays in *backend for the CPU, which also takes over where `auto` finds no
+ * device. */
 mf_status mfi_engine_device(const char *asked, mfi_backend **backend, mfi_device_facts *facts,
                             mf_error *err);
 

@@ -13,6 +13,12 @@
  * only as far as it is asked (io.h), and slots come free as their experts are done. */
 #define PAIRS_BETWEEN_POLLS 32
 
+/* A reference on an expert that a device reads where it lies, until it has passed a mark. */
+typedef struct deferred {
+    mfi_expert_ref ref;
+    uint64_t ticket;
+} deferred;
+
 struct mfi_forward {
     const mfi_plan *plan;
     const mfi_program *p;
@@ -28,6 +34,8 @@ struct mfi_forward {
     uint32_t n_wanted, next; /* wanted[next] is the first not asked for yet */
     mfi_expert_ref *refs;    /* [n_held_max] */
     uint32_t n_held;
+    deferred *deferred; /* [n_held_max] a ring, in the order of tickets; NULL: none is */
+    uint32_t first_deferred, n_deferred;
     mfi_expert_work *work; /* [n_held_max] */
     uint32_t *score;       /* [n_experts] of guesses of the next layer */
     bool looked_ahead;     /* in this layer */
@@ -51,6 +59,35 @@ struct mfi_forward {
     mfi_watch *watch;   /* may be NULL */
 };
 
+/* ---- experts that a device still reads ---- */
+
+/* Gives back what the device has passed; waits for the first of them if wanted. */
+static mf_status reclaim(mfi_forward *f, bool wait, mf_error *err)
+{
+    uint64_t n_passed = 0;
+    if (f->n_deferred == 0)
+        return MF_OK;
+    MFI_TRY(f->backend->device->unified->passed(
+        f->backend, wait ? f->deferred[f->first_deferred].ticket : 0, &n_passed, err));
+    while (f->n_deferred > 0 && f->deferred[f->first_deferred].ticket <= n_passed) {
+        mfi_store_release(f->store, &f->deferred[f->first_deferred].ref, 1);
+        f->first_deferred = (f->first_deferred + 1) % f->n_held_max;
+        f->n_deferred--;
+    }
+    return MF_OK;
+}
+
+/* After a failure, and at the end: all of them, when nothing runs any more. */
+static void drop_deferred(mfi_forward *f)
+{
+    if (f->deferred)
+        (void)f->backend->sync(f->backend, NULL);
+    for (; f->n_deferred > 0; f->n_deferred--) {
+        mfi_store_release(f->store, &f->deferred[f->first_deferred].ref, 1);
+        f->first_deferred = (f->first_deferred + 1) % f->n_held_max;
+    }
+}
+
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
                            mfi_store *store, mf_error *err)
 {
@@ -71,13 +108,16 @@ mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_back
     f->wanted = calloc(experts, sizeof *f->wanted);
     f->refs = calloc(f->n_held_max, sizeof *f->refs);
     f->work = calloc(f->n_held_max, sizeof *f->work);
+    if (backend->device && backend->device->unified)
+        f->deferred = calloc(f->n_held_max, sizeof *f->deferred);
     f->score = calloc(experts, sizeof *f->score);
     f->tokens = calloc(plan->chunk, sizeof *f->tokens);
     f->seq_of = calloc(plan->chunk, sizeof *f->seq_of);
     f->head_rows = calloc(plan->chunk, sizeof *f->head_rows);
     f->seqs = calloc(plan->n_sessions, sizeof *f->seqs);
     if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->work ||
-        !f->score || !f->tokens || !f->seq_of || !f->head_rows || !f->seqs) {
+        (!f->deferred && backend->device && backend->device->unified) || !f->score || !f->tokens ||
+        !f->seq_of || !f->head_rows || !f->seqs) {
         mfi_forward_close(&f);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the lists of %zu choices", pairs);
     }
@@ -90,12 +130,14 @@ void mfi_forward_close(mfi_forward **forward)
     mfi_forward *f = *forward;
     if (!f)
         return;
+    drop_deferred(f);
     free(f->pairs);
     free(f->pair_of);
     free(f->count);
     free(f->first);
     free(f->wanted);
     free(f->refs);
+    free(f->deferred);
     free(f->work);
     free(f->score);
     free(f->tokens);
@@ -182,7 +224,7 @@ static mf_status sync_ops(mfi_forward *f, mf_error *err)
     uint64_t begin_ns = mfi_clock_ns();
     mf_status status = f->backend->sync(f->backend, err);
     f->arith_ns += mfi_clock_ns() - begin_ns;
-    return status;
+    return status == MF_OK ? reclaim(f, false, err) : status;
 }
 
 /* ---- routing ---- */
@@ -278,10 +320,13 @@ static mf_status run_ops_reading(mfi_forward *f, uint32_t first, uint32_t n, con
 
 /* ---- experts ---- */
 
-/* Takes references on as many further experts as there are slots for; their reads start at once. */
+/* Takes references on as many further experts as there are slots for; their reads start at once.
+ * Where a device still reads all of them, the first that it is done with is waited for. */
 static mf_status acquire_more(mfi_forward *f, uint32_t layer, mf_error *err)
 {
-    uint32_t n = MFI_MIN(f->n_wanted - f->next, f->n_held_max - f->n_held);
+    if (f->next < f->n_wanted)
+        MFI_TRY(reclaim(f, f->n_held == 0 && f->n_deferred == f->n_held_max, err));
+    uint32_t n = MFI_MIN(f->n_wanted - f->next, f->n_held_max - f->n_held - f->n_deferred);
     if (n == 0)
         return MF_OK;
     MFI_TRY(mfi_store_acquire(f->store, layer, f->wanted + f->next, n, f->refs + f->n_held, err));
@@ -311,12 +356,22 @@ static uint32_t list_ready(mfi_forward *f)
     return n;
 }
 
-/* Gives back the first n references, whose experts were computed. */
-static void release_first(mfi_forward *f, uint32_t n)
+/* Gives back the first n references, whose experts were computed; where a device reads slots in
+ * place, when it has. */
+static mf_status release_first(mfi_forward *f, uint32_t n, mf_error *err)
 {
-    mfi_store_release(f->store, f->refs, n);
+    uint64_t ticket;
+    if (f->deferred) {
+        MFI_TRY(f->backend->device->unified->mark(f->backend, &ticket, err));
+        for (uint32_t i = 0; i < n; i++)
+            f->deferred[(f->first_deferred + f->n_deferred++) % f->n_held_max] =
+                (deferred){f->refs[i], ticket};
+    } else {
+        mfi_store_release(f->store, f->refs, n);
+    }
     f->n_held -= n;
     memmove(f->refs, f->refs + n, f->n_held * sizeof *f->refs);
+    return MF_OK;
 }
 
 /* Computes all experts of the layer as they arrive; `op` is the EXPERTS op. */
@@ -337,7 +392,7 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
         uint64_t before_ns = f->arith_ns;
         MFI_TRY(run_ops(f, op, 1, step, err));
         f->experts_ns += f->arith_ns - before_ns;
-        release_first(f, n);
+        MFI_TRY(release_first(f, n, err));
     }
     return look_ahead(f, layer, step, err);
 }
@@ -363,8 +418,10 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
         status = run_ops(f, after_route, op - after_route, step, err);
     if (status == MF_OK)
         status = run_experts(f, op, step, err);
-    if (status != MF_OK)
+    if (status != MF_OK) {
+        drop_deferred(f); /* waits: what is held is read by then, too */
         mfi_store_release(f->store, f->refs, f->n_held);
+    }
     return status;
 }
 

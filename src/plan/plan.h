@@ -12,11 +12,22 @@
 #include "os/cpu.h"
 #include "os/machine.h"
 
-/* A device that computes with memory of its own. */
+/* A device that computes: with memory of its own, or in the host's. */
 typedef struct mfi_plan_device {
     const char *name;
     uint64_t total_bytes, free_bytes;
+    /* Unified: weights that lie at multiples of weight_align in their files are used there, by
+     * buffers of whole pages. */
+    bool unified;
+    uint32_t weight_align;
+    uint64_t page_bytes, max_buf_bytes; /* max 0: no bound */
 } mfi_plan_device;
+
+/* A range of a weight file that a device uses in place. */
+typedef struct mfi_weight_range {
+    uint32_t file;
+    uint64_t offset, len;
+} mfi_weight_range;
 
 typedef struct mfi_plan_options {
     uint64_t memory_bytes;                        /* 0: from the machine */
@@ -82,6 +93,10 @@ typedef struct mfi_plan {
     uint64_t vram_budget_bytes, vram_floor_bytes, vram[MFI_PLAN_N_ITEMS];
     char vram_reason[MFI_PLAN_REASON_BYTES], vram_slots_reason[MFI_PLAN_REASON_BYTES];
     uint32_t n_host_slots;
+    mfi_weight_range *ranges;      /* [n_ranges], by file and offset; only of unified devices */
+    uint32_t n_ranges, n_in_place; /* n_in_place: weights */
+    uint64_t mapped_bytes;         /* of ranges, whole pages */
+    uint64_t page_bytes, max_buf_bytes; /* as the device has them */
 } mfi_plan;
 
 /* MF_ERR_BUDGET (with the floor in the message) leaves *plan filled for printing, without being
