@@ -238,18 +238,18 @@ const cli_option cli_options[] = {
      AT(policy),
      .arg = "NAMES",
      .help = "cache policies, with commas between: lru (least recently used), lfu (least "
-             "frequently, with counts that age)",
-     .fallback = "lru,lfu"},
+             "frequently, with counts that age), odds (least likely when its layer comes next)",
+     .fallback = "lru,lfu,odds"},
     {{"--policy"},
      CLI_CHOICE,
      ENGINE,
      .env = true,
      AT(policy),
-     .choices = "auto|lru|lfu",
+     .choices = "auto|lru|lfu|odds",
      .arg = "NAME",
      .help = "which cached expert goes when room is needed: the least recently used, the least "
-             "frequently, auto (lfu below one token's working set); the answer doesn't depend on "
-             "it",
+             "frequently, or the least likely when its layer comes next; auto: odds; the answer "
+             "doesn't depend on it",
      .fallback = "auto"},
     {{"--cache"},
      CLI_STRING,

@@ -104,6 +104,7 @@ static const char *reason(int status)
         const char *text;
     } reasons[] = {{200, "OK"},
                    {204, "No Content"},
+                   {304, "Not Modified"},
                    {400, "Bad Request"},
                    {401, "Unauthorized"},
                    {403, "Forbidden"},
@@ -155,6 +156,8 @@ static void put_head(srv_conn *c, const srv_exchange *x)
     mfi_buf_str(out, "X-Content-Type-Options: nosniff\r\n");
     if (x->stream)
         mfi_buf_str(out, "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n");
+    if (x->more_headers)
+        mfi_buf_str(out, x->more_headers);
     if (x->retry_after_s)
         mfi_buf_fmt(out, "Retry-After: %d\r\n", x->retry_after_s);
     if (x->status == 401)
@@ -167,7 +170,7 @@ static void put_head(srv_conn *c, const srv_exchange *x)
                          "anthropic-version, anthropic-beta\r\nAccess-Control-Max-Age: 600\r\n");
     if (x->stream && !x->request.http_1_0)
         mfi_buf_str(out, "Transfer-Encoding: chunked\r\n");
-    else if (!x->stream && x->status != 204)
+    else if (!x->stream && x->status != 204 && x->status != 304)
         mfi_buf_fmt(out, "Content-Length: %zu\r\n", x->out.len);
     mfi_buf_str(out,
                 c->keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n");

@@ -25,6 +25,10 @@ static const route routes[] = {
     {"/v1/health", NULL, srv_health},
     {"/v1/metrics", NULL, srv_show_metrics},
     {"/v1/props", NULL, srv_props},
+    {"/", NULL, srv_show_page}, /* some clients only look whether anybody is there */
+    {"/api/status", NULL, srv_show_status},
+    {"/api/experts", NULL, srv_show_experts},
+    {"/api/cache", NULL, srv_show_curves},
 };
 
 bool srv_desk_init(srv_server *server)
@@ -64,7 +68,7 @@ static const char *plain(const char *path)
 
 bool srv_desk_open_path(const char *path)
 {
-    return strcmp(plain(path), "/health") == 0;
+    return strcmp(plain(path), "/health") == 0 || strcmp(path, "/") == 0;
 }
 
 static const route *find(const char *path)
@@ -82,8 +86,6 @@ static void answer_now(srv_server *server, srv_exchange *x, const route *r)
     bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
     if (get && strncmp(plain(path), "/models/", 8) == 0 && plain(path)[8]) {
         srv_model(server, x, plain(path) + 8);
-    } else if (strcmp(path, "/") == 0 && get) { /* some clients look whether anybody is there */
-        srv_health(server, x);
     } else if (!r) {
         srv_reply_error(x, 404, NULL, NULL, "there is no %.200s", path);
     } else if (!r->get || !get) {

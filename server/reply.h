@@ -37,9 +37,10 @@ typedef struct srv_exchange {
     const char *content_type; /* static storage */
     bool stream, begun, ended;
     int retry_after_s;
-    const char *ping; /* what a silent stream says; static storage */
-    const char *cors; /* Origin to allow; NULL: none */
-    mfi_buf out;      /* made, and not taken by the loop */
+    const char *ping;         /* what a silent stream says; static storage */
+    const char *cors;         /* Origin to allow; NULL: none */
+    const char *more_headers; /* whole lines; NULL: none; must outlive the exchange */
+    mfi_buf out;              /* made, and not taken by the loop */
 } srv_exchange;
 
 #define SRV_EVENT_STREAM "text/event-stream"

@@ -2,6 +2,7 @@
 #ifndef MFI_ENGINE_INT_H
 #define MFI_ENGINE_INT_H
 
+#include "experts/watch.h"
 #include "format/format.h"
 #include "session/session.h"
 
@@ -90,6 +91,23 @@ mf_status mfi_stats_log_open(mfi_stats_log **log, const mfi_stats_log_options *o
 void mfi_stats_log_run(void *log, const mfi_run_facts *run);             /* mfi_forward_on_run's */
 mf_status mfi_stats_log_status(const mfi_stats_log *log, mf_error *err); /* the first failure */
 void mfi_stats_log_close(mfi_stats_log **log);
+
+/* ---- engine_watch.c: what other threads may see ---- */
+
+typedef struct mfi_engine_watch mfi_engine_watch;
+
+uint64_t mfi_engine_watch_bytes(const mfi_shape *shape);
+mf_status mfi_engine_watch_open(mfi_engine_watch **watch, const mfi_plan *plan, mf_error *err);
+void mfi_engine_watch_close(mfi_engine_watch **watch);
+mfi_watch *mfi_engine_watch_experts(mfi_engine_watch *watch);
+/* The stores are open; host_store: below a device's, or NULL. Evaluations count from here. */
+void mfi_engine_watch_begin(mfi_engine_watch *watch, const mfi_store *store,
+                            const mfi_store *host_store);
+void mfi_engine_watch_run(mfi_engine_watch *watch, const mfi_run_facts *run);
+
+const mfi_engine_watch *mfi_engine_watch_of(const mf_engine *engine); /* NULL: not watched */
+/* mf_replay_recent's. */
+mf_status mfi_engine_replay(const mf_engine *engine, mfi_replay *replay, mf_error *err);
 
 /* ---- engine_tokenizer.c ---- */
 

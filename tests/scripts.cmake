@@ -41,7 +41,8 @@ endif()
 
 # The server, over its sockets.
 if(Python3_FOUND AND MF_HAVE_SERVER AND TARGET moeflux_cli)
-  foreach(item "http Requests" "http Life" "api OpenAI" "api Others" "api Company")
+  foreach(item "http Requests" "http Life" "api OpenAI" "api Others" "api Company"
+               "tools Tools" "page Page")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)
@@ -105,7 +106,7 @@ add_test(NAME kernels_arm COMMAND ${PROJECT_SOURCE_DIR}/tools/arm_kernels.sh --i
 set_tests_properties(kernels_arm PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 3600)
 
 # For ThreadSanitizer: what has more than one thread. `ctest -L threads`
-foreach(name test_pool test_io_fake test_io_threads test_store test_identity test_reference
+foreach(name test_pool test_watch test_io_fake test_io_threads test_store test_identity test_reference
         test_tokenizer test_convert test_synth test_weight_map test_machine test_trace cli_convert cli_tools)
   if(TEST ${name})
     set_property(TEST ${name} APPEND PROPERTY LABELS threads)

@@ -69,8 +69,13 @@
 #define MFI_MAX_TRACE_BYTES      ((uint64_t)4 << 30)
 #define MFI_MAX_HELD             128 /* experts that the forward pass holds or waits for at one time */
 #define MFI_MAX_HINTS            32  /* experts that are read ahead at one time */
+#define MFI_WATCH_TOKENS         512 /* whose choices are kept for who watches, and at most: */
+#define MFI_WATCH_CHOICES        ((uint32_t)128 << 10)
+#define MFI_WATCH_HALF_LIFE      64  /* tokens, of recent use */
+#define MFI_WATCH_EVALUATIONS    128 /* that are remembered */
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
+#define MFI_KEEP_CACHE_BYTES_MAX ((uint64_t)8 << 20)  /* of them, by states that are written */
 
 /* Of the server; time and queue are options. */
 #define MFI_MAX_HTTP_HEAD_BYTES   ((uint32_t)64 << 10) /* request line and headers; trailers */

@@ -46,6 +46,7 @@ struct mfi_forward {
     mfi_seq *seqs;       /* [n_sessions] */
     uint32_t last_row;   /* of LOGITS: where the first run's are */
     uint64_t n_tokens;   /* evaluated */
+    uint64_t n_passes;   /* begun */
     uint64_t arith_ns;   /* of this step */
     uint64_t experts_ns; /* of it, the routed experts' */
     mfi_run_fn on_run;   /* may be NULL */
@@ -55,6 +56,7 @@ struct mfi_forward {
     mfi_tap_fn tap; /* may be NULL */
     void *tap_user;
     mfi_op_time *times; /* [n_ops]; may be NULL */
+    mfi_watch *watch;   /* may be NULL */
 };
 
 /* ---- experts that a device still reads ---- */
@@ -172,6 +174,11 @@ void mfi_forward_on_run(mfi_forward *f, mfi_run_fn on_run, void *user)
 {
     f->on_run = on_run;
     f->on_run_user = user;
+}
+
+void mfi_forward_watch(mfi_forward *f, mfi_watch *watch)
+{
+    f->watch = watch;
 }
 
 void mfi_forward_time_ops(mfi_forward *f, mfi_op_time *times)
@@ -397,7 +404,10 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
     uint32_t layer = f->p->ops[op].layer, top_k = f->p->shape.top_k;
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_IDS);
     for (uint32_t t = 0; t < step->n_tok; t++)
-        mfi_store_trace(f->store, layer, mfi_step_pos(step, t), ids + (size_t)t * top_k, top_k);
+        mfi_store_trace(f->store, f->n_passes, layer, mfi_step_pos(step, t),
+                        ids + (size_t)t * top_k, top_k);
+    for (uint32_t t = 0; f->watch && t < step->n_tok; t++)
+        mfi_watch_choice(f->watch, layer, ids + (size_t)t * top_k, top_k);
     group_choices(f, layer, step, ids);
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
@@ -601,6 +611,7 @@ mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
     bool all = runs[0].want == MFI_WANT_ALL;
     MFI_ASSERT(all ? n_runs == 1 : n_head <= f->p->n_logit_rows);
     f->n_tokens += step.n_tok;
+    f->n_passes++;
     f->arith_ns = f->experts_ns = 0;
     MFI_TRY(run_all(f, &step, n_head, all ? outputs : NULL, index0, err));
     if (n_head > 0)

@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "experts/store.h"
+#include "experts/watch.h"
 #include "plan/plan.h"
 
 typedef struct mfi_forward mfi_forward;
@@ -53,6 +54,9 @@ void mfi_forward_on_layer(mfi_forward *forward, bool (*tick)(void *user, uint32_
  * NULL: nobody is called. */
 typedef void (*mfi_tap_fn)(void *user, uint32_t op, const mfi_step *step, mfi_backend *backend);
 void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
+
+/* Tells `watch` every choice from now on. NULL: nobody. */
+void mfi_forward_watch(mfi_forward *forward, mfi_watch *watch);
 
 /* Calls `on_run` at the end of each run that succeeded: what was evaluated, how long that took, and
  * what of it the backend did. NULL: nobody is called. */

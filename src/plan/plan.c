@@ -65,10 +65,13 @@ static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_
              o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
 }
 
-/* What readers hold while they read. */
+/* What readers hold while they read, and what writing holds. */
+#define WRITE_CACHE_PART 4
 static uint64_t page_cache_min(const mfi_plan *plan)
 {
-    return MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+    uint64_t reads =
+        MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+    return plan->keeps ? reads + reads / WRITE_CACHE_PART : reads;
 }
 
 static void see_bits(mfi_plan *plan, mfi_qtype type, uint8_t bits, bool *quantised)
@@ -144,6 +147,7 @@ void mfi_plan_measure(const mfi_model *model, const mfi_program *p, uint32_t ctx
 
 #define CHECKPOINT_PART     16  /* of what is free: so much checkpoints may take */
 #define PART_BYTES          24  /* where one plane of one matrix of an expert lies */
+#define KEY_BYTES           16  /* what store and policy know of an expert */
 #define SLOT_TABLE_BYTES    64  /* bookkeeping of a slot in store and policy */
 #define PAIR_TABLE_BYTES    8   /* forward: a (token, rank) choice, and where it stands */
 #define ROW_TABLE_BYTES     10  /* forward: a token, its sequence, and a row of the head */
@@ -194,7 +198,7 @@ uint64_t mfi_plan_table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slo
     const mfi_shape *s = &p->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
     uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * MFI_MAX_PARTS;
-    return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + 8) +
+    return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + KEY_BYTES) +
            reqs * (sizeof(mfi_io_req) + 16) + (uint64_t)n_slots * SLOT_TABLE_BYTES +
            (uint64_t)p->chunk * (s->top_k * PAIR_TABLE_BYTES + ROW_TABLE_BYTES) +
            n_sessions * session_bytes(p, ctx) + 64 * MFI_KIB;
@@ -362,16 +366,17 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
                  plan->n_slots, total);
 }
 
-/* With fewer slots than a token wants, what was used last is what is wanted last: least recently
- * used hits next to nothing, and counts keep what is popular (docs/streaming.md has figures). */
-static void choose_policy(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o)
+/* Where a pass (a token, or one of each session) wants more than fits, what was used last is what
+ * is wanted last, and least recently used hits next to nothing; odds by layers read least nearly
+ * everywhere (docs/streaming.md has figures). */
+static void choose_policy(mfi_plan *plan, const mfi_plan_options *o)
 {
-    bool small = plan->n_slots < token_experts(model);
-    plan->policy = o->policy ? o->policy : small ? "lfu" : "lru";
+    plan->policy = o->policy ? o->policy : "odds";
     snprintf(plan->policy_reason, sizeof plan->policy_reason, "%s",
              o->policy ? "as asked"
-             : small   ? "less than one token's experts fit: counts beat recency"
-                       : "more than one token's experts fit: recency is a good guess");
+             : plan->n_slots == plan->n_experts_total
+                 ? "nothing ever has to go"
+                 : "first goes what is least likely when its layer comes next, and comes late");
 }
 
 /* ---- costs of a token ---- */
@@ -448,7 +453,8 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
              "the program, where each expert lies, slots, sampler, the tokens of the context%s",
-             plan->other_bytes ? ", sums of an importance matrix or tables of a grammar" : "");
+             plan->other_bytes ? ", sums of an importance matrix, grammars, what watchers see"
+                               : "");
 }
 
 static mf_status check_options(const mfi_model *model, const mfi_plan_options *o, mf_error *err)
@@ -485,6 +491,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     *plan = (mfi_plan){.isa = options->isa, .other_bytes = options->other_bytes};
     MFI_TRY(check_options(model, options, err));
     plan->n_sessions = MFI_MAX(options->n_sessions, 1);
+    plan->keeps = options->keeps;
     uint32_t n_logit_rows = MFI_MAX(options->n_logit_rows, plan->n_sessions);
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
@@ -493,6 +500,9 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
         MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
+    if (plan->keeps)
+        plan->write_cache_bytes =
+            MFI_MIN(plan->page_cache_bytes / (WRITE_CACHE_PART + 1), MFI_KEEP_CACHE_BYTES_MAX);
 
     uint32_t chunk_least = options->chunk ? options->chunk : plan->n_sessions;
     MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations,
@@ -503,7 +513,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
             plan, model, machine, options, n_logit_rows, err));
         explain_activations(plan);
         count_token_bytes(plan, model);
-        choose_policy(plan, model, options);
+        choose_policy(plan, options);
         return MF_OK;
     }
     choose_ctx(plan, model, machine, options, &plan->program);
@@ -518,7 +528,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     mfi_plan_measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
     z.state += (uint64_t)plan->n_sessions * plan->n_checkpoints * plan->checkpoint_bytes;
     choose_slots(plan, model, machine, &z);
-    choose_policy(plan, model, options);
+    choose_policy(plan, options);
     fill_items(plan, machine, &z);
     plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->least_bytes;
     if (!plan->fits) {

@@ -33,6 +33,7 @@ typedef struct mfi_plan_options {
     uint64_t memory_bytes;                        /* 0: from the machine */
     uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
     uint32_t n_logit_rows, n_sessions;            /* 0: 1 */
+    bool keeps;                                   /* states of sessions are written to a drive */
     uint32_t n_checkpoints;                       /* a session, at most */
     uint64_t other_bytes; /* that the engine takes beside what is planned here */
     mf_activations activations;
@@ -70,7 +71,7 @@ typedef struct mfi_plan {
     char budget_reason[MFI_PLAN_REASON_BYTES], ctx_reason[MFI_PLAN_REASON_BYTES],
         chunk_reason[MFI_PLAN_REASON_BYTES], threads_reason[MFI_PLAN_REASON_BYTES],
         activations_reason[MFI_PLAN_REASON_BYTES], policy_reason[MFI_PLAN_REASON_BYTES];
-    const char *policy; /* "lru" or "lfu" */
+    const char *policy; /* "odds", or as asked */
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
     uint32_t n_checkpoints;     /* of each session; 0 where nothing is lost by cutting */
     uint64_t checkpoint_bytes;  /* of one; 0 where nothing is */
@@ -84,6 +85,8 @@ typedef struct mfi_plan {
     uint64_t token_dense_bytes;  /* resident weight bytes that a token multiplies */
     uint64_t token_expert_bytes; /* routed expert bytes of a token: one token's working set */
     uint64_t page_cache_bytes;
+    bool keeps;
+    uint64_t write_cache_bytes; /* of them, for states on their way to the drive */
     /* With a device `bytes` counts what the host holds, vram what the device does (the same lines),
      * and n_slots are the device's. */
     char device[96]; /* "": none */

@@ -140,13 +140,13 @@ MFI_FN void heads(constant mfi_metal_gdn &g, gdn_in in, device float *state, dev
             column[i * step] = s[i];
 }
 
-[[max_total_threads_per_threadgroup(1024)]] kernel void mfi_gdn_64(GDN_PARAMETERS)
+[[max_total_threads_per_threadgroup(512)]] kernel void mfi_gdn_64(GDN_PARAMETERS)
 {
     GDN_IN;
     heads<64>(g, in, state, out, room, at.x, tid, lane, sg, size.x);
 }
 
-[[max_total_threads_per_threadgroup(1024)]] kernel void mfi_gdn_128(GDN_PARAMETERS)
+[[max_total_threads_per_threadgroup(512)]] kernel void mfi_gdn_128(GDN_PARAMETERS)
 {
     GDN_IN;
     heads<128>(g, in, state, out, room, at.x, tid, lane, sg, size.x);

@@ -19,10 +19,17 @@ MFI_FN void load_x8(device const float *x, uint left, thread float *v)
     }
 }
 
-/* Rows of weights from row0 on, those beyond last being the last once more, with T rows of x. */
+/* Of four sums that all lanes have, one a lane. */
+MFI_FN float row_of(float4 sum, uint lane)
+{
+    return lane == 0 ? sum.x : lane == 1 ? sum.y : lane == 2 ? sum.z : sum.w;
+}
+
+/* Rows of weights from row0 on, those beyond last being the last once more, with T rows of x. Lane
+ * r gets row r's sums. */
 template <class D, int T>
 MFI_FN void dots(thread const planes &w, constant mfi_metal_mat &m, uint row0, uint last,
-                 device const float *x, thread const uint64_t *x_at, uint lane, thread float4 *sum)
+                 device const float *x, thread const uint64_t *x_at, uint lane, thread float *sum)
 {
     float acc[T][ROWS];
     for (int t = 0; t < T; t++)
@@ -30,6 +37,7 @@ MFI_FN void dots(thread const planes &w, constant mfi_metal_mat &m, uint row0, u
             acc[t][r] = 0;
     for (uint col = lane * 8; col < m.cols; col += 256) {
         float v[ROWS][8], in[8];
+#pragma unroll
         for (int r = 0; r < ROWS; r++)
             D::get(w, m, min(row0 + r, last), col, v[r]);
 #pragma unroll
@@ -43,13 +51,7 @@ MFI_FN void dots(thread const planes &w, constant mfi_metal_mat &m, uint row0, u
         }
     }
     for (int t = 0; t < T; t++)
-        sum[t] = simd_sum(float4(acc[t][0], acc[t][1], acc[t][2], acc[t][3]));
-}
-
-/* The sum of row `lane`, with its bias. */
-MFI_FN float row_of(float4 sum, uint lane)
-{
-    return lane == 0 ? sum.x : lane == 1 ? sum.y : lane == 2 ? sum.z : sum.w;
+        sum[t] = row_of(simd_sum(float4(acc[t][0], acc[t][1], acc[t][2], acc[t][3])), lane);
 }
 
 MFI_FN float add_bias(constant mfi_metal_mm &a, int m, device const uchar *slot, uint row, float v)
@@ -70,10 +72,10 @@ MFI_FN work work_of(constant mfi_metal_mm &a, device const mfi_metal_item *items
     work it;
     it.base = 0;
     if (a.n_items) {
-        mfi_metal_item item = items[y];
-        it.first = item.first;
-        it.n = (uint)(item.slot >> 56) == a.slot_buffer ? item.n : 0;
-        it.base = item.slot & 0xffffffffffffffu;
+        uint64_t slot = items[y].slot;
+        it.first = items[y].first;
+        it.n = (uint)(slot >> 56) == a.slot_buffer ? items[y].n : 0;
+        it.base = slot & 0xffffffffffffffu;
     } else {
         it.first = y * tile;
         it.n = min(a.n_tok - it.first, tile);
@@ -104,7 +106,7 @@ MFI_FN void multiply(constant mfi_metal_mm &a, device const uchar *w0, device co
     planes gate = planes_of(a.mat[0], it.base, w0, w1, w2, tables);
     for (uint t0 = 0; t0 < it.n; t0 += T) {
         uint64_t x_at[T];
-        float4 sum[T], other[T];
+        float sum[T], other[T];
         for (int t = 0; t < T; t++)
             x_at[t] = x_of(a, x_row, it.first + min(t0 + t, it.n - 1)) + (uint64_t)head * a.head_x;
         dots<D, T>(gate, a.mat[0], row0, last, x, x_at, lane, sum);
@@ -115,10 +117,10 @@ MFI_FN void multiply(constant mfi_metal_mm &a, device const uchar *w0, device co
         for (int t = 0; t < T; t++) {
             if (lane >= ROWS || row0 + lane > last || t0 + t >= it.n)
                 continue;
-            float v = add_bias(a, 0, w0 + it.base, row0 + lane, row_of(sum[t], lane));
+            float v = add_bias(a, 0, w0 + it.base, row0 + lane, sum[t]);
             if (GLU)
                 v = glu_of(a.glu, a.glu_alpha, a.glu_limit, v,
-                           add_bias(a, 1, w0 + it.base, row0 + lane, row_of(other[t], lane)));
+                           add_bias(a, 1, w0 + it.base, row0 + lane, other[t]));
             uint column = a.head_rows ? head * a.head_y + row + lane : row0 + lane;
             y[(uint64_t)(it.first + t0 + t) * a.ldy + column] = v;
         }

@@ -189,8 +189,8 @@ mfi_metal_call mfi_metal_conv_call(const mfi_metal_conv *a)
 mfi_metal_call mfi_metal_gdn_call(const mfi_metal_gdn *a)
 {
     uint64_t shared_bytes = (2 * (uint64_t)a->k_dim + 32) * sizeof(float);
-    uint32_t whole = (a->v_dim + 7) / 8 * 32; /* threads, four a column */
-    if (whole <= 1024 && (a->k_dim == 64 || a->k_dim == 128))
+    uint32_t whole = (a->v_dim + 7) / 8 * 32; /* threads, four a column; registers end there */
+    if (whole <= 512 && (a->k_dim == 64 || a->k_dim == 128))
         return call(a->k_dim == 64 ? MFI_METAL_K_gdn_64 : MFI_METAL_K_gdn_128, a->v_heads, 1, 1,
                     whole, shared_bytes);
     return call(MFI_METAL_K_gdn_any, a->v_heads, 1, 1, (a->v_dim + 31) / 32 * 32, shared_bytes);

@@ -3,7 +3,15 @@ typedef struct mftm_fault {
     uint how;
 } mftm_fault;
 
-enum { FAULT_NONE, FAULT_SKIPS, FAULT_ENDS, FAULT_OTHER, FAULT_SIMDGROUP, FAULT_BEYOND, FAULT_RACE };
+enum {
+    FAULT_NONE,
+    FAULT_SKIPS,
+    FAULT_ENDS,
+    FAULT_OTHER,
+    FAULT_SIMDGROUP,
+    FAULT_BEYOND,
+    FAULT_RACE
+};
 
 kernel void mfi_fault(constant mftm_fault &a [[buffer(0)]], device float *y [[buffer(1)]], MFI_AT)
 {
