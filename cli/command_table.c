@@ -276,6 +276,21 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "ready.\n"
                 "Example:  moeflux serve -m models/pocket-dictionary --parallel 4",
         },
+    [CLI_TOP] =
+        {
+            .name = "top",
+            .usage = "[--url URL | --unix PATH | --stats FILE] [options]",
+            .summary = "show what a running server does, live in the terminal",
+            .notes =
+                "Speed, hits, the drive against its ceiling, where a token's time went, requests "
+                "and sessions, and the experts, layer by layer: green are in memory, blue on a "
+                "device, orange being read, grey on the drive; brighter ones were used more of "
+                "late. q quits. Where standard output is no terminal, and with --once or --json, "
+                "it looks once. NO_COLOR and terminals without colours get letters.\n"
+                "--stats FILE follows a run or a chat that writes its statistics to FILE, without "
+                "what only a server knows.\n"
+                "Example:  moeflux top --url http://127.0.0.1:8080",
+        },
     [CLI_COMPLETION] =
         {
             .name = "completion",

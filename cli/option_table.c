@@ -24,6 +24,7 @@
 #define PERPLEXITY (1u << CLI_PERPLEXITY)
 #define SERVE      (1u << CLI_SERVE)
 #define PACK       (1u << CLI_PACK)
+#define TOP        (1u << CLI_TOP)
 /* clang-format off */
 #define ENGINE \
     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
@@ -262,7 +263,7 @@ const cli_option cli_options[] = {
     TEXT("--hidden", LOGITS, hidden, "OUT", "write the hidden states to OUT"),
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~(CHAT | BENCH)) | FAMILIES | DEVICES | INSPECT | REPLAY,
+     (ENGINE & ~(CHAT | BENCH)) | FAMILIES | DEVICES | INSPECT | REPLAY | TOP,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
@@ -277,6 +278,36 @@ const cli_option cli_options[] = {
     TEXT("--stats", ENGINE & ~PLAN, stats, "FILE",
          "write what each token and each chunk of a prompt cost to FILE as JSON lines: bytes "
          "read, hits, time of arithmetic, of waiting and of neither"),
+
+    TEXT("--stats", TOP, stats, "FILE",
+         "follow FILE, which a run or a chat with --stats FILE writes, in place of a server"),
+    {{"--url"},
+     CLI_STRING,
+     TOP,
+     .env = true,
+     AT(url),
+     .arg = "URL",
+     .help = "the server",
+     .fallback = "http://127.0.0.1:8080"},
+    TEXT("--unix", TOP, unix_path, "PATH", "the server's socket file"),
+    {{"--api-key-file"},
+     CLI_STRING,
+     TOP,
+     .env = true,
+     AT(api_key_file),
+     .arg = "FILE",
+     .help = "show the server the first key in FILE"},
+    {{"--interval"},
+     CLI_FLOAT,
+     TOP,
+     .env = true,
+     AT(interval),
+     0.1,
+     3600,
+     .arg = "SECONDS",
+     .help = "time between two looks",
+     .fallback = "1"},
+    {{"--once"}, CLI_FLAG, TOP, AT(once), .help = "look once and print it"},
 
     /* ---- measuring ---- */
     {{"-p", "--n-prompt"},
@@ -583,7 +614,7 @@ const cli_option cli_options[] = {
      .fallback = "one a processor this process may use"},
     {{"-t", "--threads"},
      CLI_INT,
-     TEMPLATE | FAMILIES | DEVICES | COMPLETION | REPLAY | PACK,
+     TEMPLATE | FAMILIES | DEVICES | COMPLETION | REPLAY | PACK | TOP,
      .env = true,
      AT(threads),
      1,

@@ -80,6 +80,7 @@
 /* Of the server; time and queue are options. */
 #define MFI_MAX_HTTP_HEAD_BYTES   ((uint32_t)64 << 10) /* request line and headers; trailers */
 #define MFI_MAX_HTTP_TARGET_BYTES 8192
+#define MFI_MAX_CLIENT_BODY_BYTES ((uint32_t)16 << 20) /* of an answer that `top` reads */
 #define MFI_MAX_HTTP_HEADERS      100
 #define MFI_MAX_HTTP_EXTRA_BYTES  ((uint32_t)16 << 10) /* of all chunk extensions of a body */
 #define MFI_MAX_HTTP_AHEAD_BYTES  ((uint32_t)64 << 10) /* sent before an answer is over */

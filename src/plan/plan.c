@@ -15,10 +15,9 @@
 /* By which the resident process differs from run to run (measured: 0.3 MiB). */
 #define PROCESS_NOISE_BYTES (512 * MFI_KIB)
 /* Of a stack what is touched (40 KiB of kernels, 4 of the C library) and the kernel's part. */
-#define THREAD_BYTES   (68 * MFI_KIB)
-#define CHUNK_AUTO_MAX 512
-#define CTX_AUTO_MAX   8192
-#define CTX_AUTO_MIN   512
+#define THREAD_BYTES (68 * MFI_KIB)
+#define CTX_AUTO_MAX 8192
+#define CTX_AUTO_MIN 512
 
 typedef mfi_plan_sizes sizes; /* of one candidate (ctx, chunk) */
 
@@ -211,8 +210,8 @@ uint64_t mfi_plan_process_bytes(const mfi_plan *plan, const mfi_machine *m)
 }
 
 /* Everything but slots, for n_slots of them. */
-static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
-                            const sizes *z, uint32_t ctx, uint32_t n_slots)
+uint64_t mfi_plan_fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
+                              const sizes *z, uint32_t ctx, uint32_t n_slots)
 {
     return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv +
            z->state + z->scratch + plan->other_bytes +
@@ -220,12 +219,13 @@ static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mf
 }
 
 /* The least that a plan with this context and program takes. */
-static uint64_t least_bytes(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
-                            const mfi_program *p, uint32_t ctx)
+uint64_t mfi_plan_room_least(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                             const mfi_program *p, uint32_t ctx)
 {
     sizes z;
     mfi_plan_measure(model, p, ctx, plan->n_sessions, &z);
-    return fixed_bytes(plan, m, p, &z, ctx, p->shape.top_k) + p->shape.top_k * plan->slot_stride;
+    return mfi_plan_fixed_bytes(plan, m, p, &z, ctx, p->shape.top_k) +
+           p->shape.top_k * plan->slot_stride;
 }
 
 /* What can't be had by cutting: windows, recurrent state, and the logits. */
@@ -267,11 +267,11 @@ static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine
         snprintf(plan->ctx_reason, sizeof plan->ctx_reason, "as asked");
         return;
     }
-    uint64_t base = least_bytes(plan, model, m, p, 0);
+    uint64_t base = mfi_plan_room_least(plan, model, m, p, 0);
     uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / 4 : 0;
     uint32_t most = MFI_MIN(model->ctx_model, CTX_AUTO_MAX), least = ctx_least(model);
     uint32_t ctx = most;
-    while (ctx > least && least_bytes(plan, model, m, p, ctx) - base > room)
+    while (ctx > least && mfi_plan_room_least(plan, model, m, p, ctx) - base > room)
         ctx = MFI_MAX(ctx / 2, least);
     plan->ctx = ctx;
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason, "%s; the model was made for %u; -c sets it",
@@ -280,39 +280,12 @@ static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine
              model->ctx_model);
 }
 
-/* The largest chunk whose scratch takes at most an eighth of what the least of the rest leaves: a
- * prompt reads each expert once a chunk, so long chunks read less, but every byte of scratch is a
- * byte less of cache. */
-static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
-                              const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
-{
-    /* plan->program has the smallest chunk. */
-    uint64_t base = least_bytes(plan, model, m, &plan->program, plan->ctx);
-    uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / 8 : 0;
-    uint32_t least = plan->n_sessions; /* each has a row in a pass */
-    uint32_t most = o->chunk ? o->chunk : MFI_MAX(MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), least);
-    uint32_t chunk = most;
-    for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
-        mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations,
-                              plan->cache_type, err));
-        if (chunk == least || least_bytes(plan, model, m, &plan->program, plan->ctx) <= base + room)
-            break;
-    }
-    plan->chunk = chunk;
-    snprintf(plan->chunk_reason, sizeof plan->chunk_reason, "%s",
-             o->chunk        ? "as asked"
-             : chunk == most ? "longer gains little"
-                             : "scratch kept to an eighth of what is free");
-    return MF_OK;
-}
-
 /* As many as were asked for, if they take a small part of what the least of the rest leaves: each
  * saves evaluating a prompt again, but displaces cache. */
 static void choose_checkpoints(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                                const mfi_plan_options *o)
 {
-    uint64_t base = least_bytes(plan, model, m, &plan->program, plan->ctx);
+    uint64_t base = mfi_plan_room_least(plan, model, m, &plan->program, plan->ctx);
     uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / CHECKPOINT_PART : 0;
     plan->checkpoint_bytes = checkpoint_bytes(&plan->program);
     if (plan->checkpoint_bytes)
@@ -327,7 +300,7 @@ static void find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine
 {
     uint64_t cache = plan->page_cache_bytes;
     plan->page_cache_bytes = page_cache_min(plan);
-    uint64_t floor = least_bytes(plan, model, m, p, o->ctx ? o->ctx : ctx_least(model));
+    uint64_t floor = mfi_plan_room_least(plan, model, m, p, o->ctx ? o->ctx : ctx_least(model));
     plan->page_cache_bytes = cache;
     /* A round number with the page cache's share (a 64th of the whole) and with what a process
      * differs by from run to run, so that what is printed works when typed back in: the check
@@ -344,12 +317,13 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
 {
     char a[32];
     uint32_t total = n_experts_total(model);
-    uint64_t least = fixed_bytes(plan, m, &plan->program, z, plan->ctx, 0);
+    uint64_t least = mfi_plan_fixed_bytes(plan, m, &plan->program, z, plan->ctx, 0);
     uint64_t room = plan->budget_bytes > least ? plan->budget_bytes - least : 0;
     uint32_t n = (uint32_t)MFI_MIN(room / plan->slot_stride, total);
     /* Tables grow with the slots, by far less than the slots. */
-    while (n > 0 && fixed_bytes(plan, m, &plan->program, z, plan->ctx, n) + n * plan->slot_stride >
-                        plan->budget_bytes)
+    while (n > 0 &&
+           mfi_plan_fixed_bytes(plan, m, &plan->program, z, plan->ctx, n) + n * plan->slot_stride >
+               plan->budget_bytes)
         n--;
     plan->n_slots = n;
     char *reason = plan->reason[MFI_PLAN_SLOTS];
@@ -518,7 +492,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     }
     choose_ctx(plan, model, machine, options, &plan->program);
     find_floor(plan, model, machine, options, &plan->program);
-    MFI_TRY(choose_chunk(plan, model, machine, options, n_logit_rows, err));
+    MFI_TRY(mfi_plan_choose_chunk(plan, model, machine, options, n_logit_rows, err));
     explain_activations(plan);
     count_token_bytes(plan, model);
 

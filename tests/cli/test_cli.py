@@ -32,7 +32,7 @@ TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
             "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "serve", "devices",
-            "pack"]
+            "pack", "top"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -61,6 +61,7 @@ OPTIONS = {
     "completion": ["-h", "--help"],
     "devices": ["-t", "--threads", "-h", "--help"],
     "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
+    "top": "--url --unix --api-key-file --stats --interval --once --json -t --threads -h --help".split(),
     "pack": ["--verify", "-t", "--threads", "--no-progress", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
               "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
