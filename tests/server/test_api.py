@@ -6,8 +6,12 @@ What a greedy answer is, `moeflux run` says; what is JSON, jsonschema where it i
 """
 import json
 import os
+import re
+import resource
 import subprocess
+import tempfile
 import threading
+import time
 
 import serving
 from serving import BIN, MODEL, Case, Server
@@ -162,7 +166,9 @@ class OpenAI(Api):
         messages = MESSAGES + [reply["message"], {"role": "tool", "tool_call_id": call["id"], "content": "A light."}]
         self.assertEqual(self.chat(messages=messages, max_tokens=3)["usage"]["completion_tokens"], 3)
         deltas = [c["choices"][0]["delta"] for c in self.chunks(**named)]
-        self.check_call([d for d in deltas if "tool_calls" in d][0]["tool_calls"][0])
+        calls = [d["tool_calls"][0] for d in deltas if "tool_calls" in d]
+        calls[0]["function"]["arguments"] = "".join(c["function"]["arguments"] for c in calls)
+        self.check_call(calls[0])
         any_call = self.chat(tools=TOOLS, tool_choice="required")["choices"][0]["message"]["tool_calls"][0]
         self.assertIn(any_call["function"]["name"], ("look_up", "stop_now"))
         self.assertNotIn("tool_calls", self.chat(tools=TOOLS, tool_choice="none")["choices"][0]["message"])
@@ -437,6 +443,50 @@ class Company(Api):
         self.assertGreater(min(cached[1:]), n - 16)
         self.assertLess(sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)), 64 << 20)
         serving.shutil.rmtree(folder)
+
+    def test_kept_for_another(self):
+        """What a session held is on disk before another conversation has the session."""
+        with tempfile.TemporaryDirectory() as folder, Server("--temp", "0", "--kv-dir", folder) as server:
+            def ask(word):
+                return server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": word * 30}],
+                                                            "max_tokens": 4})
+            first = [ask(word) for word in ("drum ", "bird ", "sea ")]
+            again = [ask(word) for word in ("drum ", "bird ", "sea ")]
+            for a, b in zip(first, again):
+                self.assertEqual(a["choices"][0]["message"], b["choices"][0]["message"])
+                self.assertGreater(b["usage"]["prompt_tokens_details"]["cached_tokens"], a["usage"]["prompt_tokens"] - 8)
+
+    def test_disk_full(self):
+        """A drive that is full costs states, no answers, and leaves nothing half."""
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))
+        with tempfile.TemporaryDirectory() as folder:
+            server = Server("--temp", "0", "--kv-dir", folder, preexec_fn=limit).wait_ready()
+            body = {"messages": [{"role": "user", "content": "drum " * 60}], "max_tokens": 4}
+            texts = {server.post("/v1/chat/completions", body)["choices"][0]["message"]["content"] for _ in range(3)}
+            server.until(lambda: folder in server.log())
+            self.assertEqual(len(texts), 1)
+            self.assertRegex(server.stop(), re.escape(folder) + "/[^ ]*: .*(File too large|space)")
+            self.assertEqual(os.listdir(folder), ["lock"])
+
+    def test_killed_while_writing(self):
+        """kill -9 at any moment of writing: what is there then is whole."""
+        words = ["drum", "bird", "sea", "lamp", "house"]
+        with tempfile.TemporaryDirectory() as folder:
+            args = ("--temp", "0", "--kv-dir", folder, "-c", "4096")
+            answers = {}
+            for turn in range(2 if serving.SANITIZED else 4):
+                server = Server(*args).wait_ready()
+                for word in words:
+                    body = {"messages": [{"role": "user", "content": (word + " ") * 300}], "max_tokens": 2}
+                    text = server.post("/v1/chat/completions", body)["choices"][0]["message"]["content"]
+                    self.assertEqual(answers.setdefault(word, text), text)
+                time.sleep(0.003 * turn)
+                server.stop(serving.signal.SIGKILL, -9)
+            with Server(*args) as server:
+                self.assertFalse([f for f in os.listdir(folder) if ".tmp-" in f])
+                text = server.post("/v1/chat/completions", body)
+                self.assertEqual(text["choices"][0]["message"]["content"], answers[words[-1]])
 
     def test_defaults(self):
         """--temp 0 is what requests get that don't say otherwise."""

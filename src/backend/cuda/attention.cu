@@ -4,43 +4,17 @@
  * of a head. Positions come in blocks of 64 from multiples of 64 on; each block's softmax and sums
  * start from nothing and are merged in rising order, side by side for few tokens and one after
  * another for many, with the same bits. Called by the backend's thread; only queues work. */
-#include <math_constants.h>
+#include "backend/cuda/attention.cuh"
+#include "backend/cuda/launch.cuh"
 
-#include "backend/cuda/cuda_kernels.h"
-#include "backend/cuda/reduce.cuh"
-
-#define QUERIES 8
 #define THREADS 128
-#define BLOCK   MFI_CUDA_ATTN_BLOCK
 
 /* ---- preparing ---- */
 
-/* A warp's head: norm and rotation. */
-static __device__ void prep_head(const mfi_cuda_prep &p, const float *w, const float *cosines,
-                                 float *x)
-{
-    uint32_t lane = threadIdx.x % 32, half = p.n_rot / 2;
-    for (int step = 0; step < 3; step++) {
-        if (step == 1 && !p.unrotated) {
-            for (uint32_t i = lane; i < half; i += 32) {
-                float a = x[i], b = x[i + half], c = cosines[i], s = cosines[half + i];
-                x[i] = a * c - b * s;
-                x[i + half] = b * c + a * s;
-            }
-        } else if (step != 1 && w && p.norm_after == (step == 2)) {
-            float sq = 0;
-            for (uint32_t i = lane; i < p.head_dim; i += 32)
-                sq = fmaf(x[i], x[i], sq);
-            float factor = 1.0f / sqrtf(warp_sum(sq) / (float)p.head_dim + p.eps);
-            for (uint32_t i = lane; i < p.head_dim; i += 32)
-                x[i] = x[i] * factor * w[i];
-        }
-        __syncwarp();
-    }
-}
-
 static __global__ void prep(mfi_cuda_prep p)
 {
+    begin_wait();
+    begin_next();
     uint32_t t = blockIdx.y, h = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     uint32_t lane = threadIdx.x % 32, kvw = p.n_kv_head * p.head_dim;
     const float *cosines = p.rope + (size_t)t * p.ldr;
@@ -63,8 +37,7 @@ static __global__ void prep(mfi_cuda_prep p)
 
 cudaError_t mfi_cuda_attn_prep(const mfi_cuda_prep *p, cudaStream_t s)
 {
-    prep<<<dim3((p->n_head + p->n_kv_head + 3) / 4, p->n_tok), 128, 0, s>>>(*p);
-    return cudaGetLastError();
+    return start_early(prep, dim3((p->n_head + p->n_kv_head + 3) / 4, p->n_tok), 128, 0, s, *p);
 }
 
 static __device__ void rotate(const mfi_cuda_latent &l, const float *cosines, float *x)
@@ -80,6 +53,8 @@ static __device__ void rotate(const mfi_cuda_latent &l, const float *cosines, fl
 
 static __global__ void latent_prep(mfi_cuda_latent l)
 {
+    begin_wait();
+    begin_next();
     uint32_t t = blockIdx.y, h = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     uint32_t lane = threadIdx.x % 32;
     const float *cosines = l.rope + (size_t)t * l.ldr;
@@ -104,8 +79,7 @@ static __global__ void latent_prep(mfi_cuda_latent l)
 
 cudaError_t mfi_cuda_latent_prep(const mfi_cuda_latent *l, cudaStream_t s)
 {
-    latent_prep<<<dim3((l->n_head + 4) / 4, l->n_tok), 128, 0, s>>>(*l);
-    return cudaGetLastError();
+    return start_early(latent_prep, dim3((l->n_head + 4) / 4, l->n_tok), 128, 0, s, *l);
 }
 
 static __global__ void latent_tail(const float *q, uint32_t ldq, uint32_t head_dim, uint32_t nope,
@@ -129,28 +103,6 @@ cudaError_t mfi_cuda_latent_tail(const float *q, uint32_t ldq, uint32_t head_dim
 }
 
 /* ---- attending ---- */
-
-/* Queries of a group of heads: number u is head u % group of token u / group. */
-struct queries {
-    uint32_t first, n, kv_head;
-};
-
-static __device__ __forceinline__ uint32_t token_of(const mfi_cuda_attn &a, const queries &q,
-                                                    uint32_t i)
-{
-    return (q.first + i) / a.group;
-}
-
-static __device__ __forceinline__ uint32_t head_of(const mfi_cuda_attn &a, const queries &q,
-                                                   uint32_t i)
-{
-    return q.kv_head * a.group + (q.first + i) % a.group;
-}
-
-static __device__ __forceinline__ const float *position(const mfi_cuda_attn &a, uint32_t pos)
-{
-    return a.kv + (size_t)(a.ring ? pos % a.ring : pos) * a.row;
-}
 
 /* Scores of one block of positions, -inf where a query doesn't look, into p[query][position]; then
  * their exponentials. Maxima and sums into max[], sum[]. */
@@ -192,19 +144,8 @@ static __device__ void scores(const mfi_cuda_attn &a, const queries &q, const fl
         }
     }
     __syncthreads();
-    for (uint32_t i = tid / 32; i < QUERIES; i += THREADS / 32) {
-        uint32_t lane = tid % 32;
-        float x = p[i][lane], y = p[i][lane + 32], m = warp_max(fmaxf(x, y));
-        x = m == -CUDART_INF_F ? 0 : expf(x - m);
-        y = m == -CUDART_INF_F ? 0 : expf(y - m);
-        p[i][lane] = x;
-        p[i][lane + 32] = y;
-        float total = warp_sum(x + y);
-        if (lane == 0) {
-            max[i] = m;
-            sum[i] = total;
-        }
-    }
+    for (uint32_t i = tid / 32; i < QUERIES; i += THREADS / 32)
+        softmax_block(p[i], &max[i], &sum[i], tid % 32);
     __syncthreads();
 }
 
@@ -247,8 +188,8 @@ static __device__ __forceinline__ void merge(float m, float *max, float *old, fl
     *max = top;
 }
 
-static __device__ void finish(const mfi_cuda_attn &a, uint32_t t, uint32_t h, uint32_t c,
-                              float sum, float v)
+static __device__ void finish(const mfi_cuda_attn &a, uint32_t t, uint32_t h, uint32_t c, float sum,
+                              float v)
 {
     v = v / sum;
     if (a.gated) {
@@ -268,24 +209,13 @@ static __device__ void load_queries(const mfi_cuda_attn &a, const queries &q, fl
     __syncthreads();
 }
 
-static __device__ queries queries_of(const mfi_cuda_attn &a)
-{
-    uint32_t first = blockIdx.x * QUERIES;
-    queries q = {first, min(a.n_tok * a.group - first, (uint32_t)QUERIES), blockIdx.y};
-    return q;
-}
-
-/* The first block of positions that any query looks at. */
-static __device__ uint32_t first_block(const mfi_cuda_attn &a, uint32_t last)
-{
-    return a.window && last >= a.window ? (last - a.window + 1) / BLOCK : 0;
-}
-
 /* Side by side: a block of positions a block of threads. */
 template <int DV> static __global__ void __launch_bounds__(THREADS) attend_part(mfi_cuda_attn a)
 {
     extern __shared__ float4 room[];
     __shared__ float p[QUERIES][BLOCK], max[QUERIES], sum[QUERIES];
+    begin_wait();
+    begin_next();
     queries q = queries_of(a);
     uint32_t last = *a.pos + token_of(a, q, q.n - 1);
     uint32_t block = first_block(a, *a.pos + token_of(a, q, 0)) + blockIdx.z;
@@ -317,6 +247,8 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_part(
 
 static __global__ void __launch_bounds__(THREADS) attend_merge(mfi_cuda_attn a)
 {
+    begin_wait();
+    begin_next();
     uint32_t h = blockIdx.x, t = blockIdx.y, last = *a.pos + t;
     uint32_t n = last / BLOCK + 1 - first_block(a, last);
     const float *from = a.partial + ((size_t)t * a.n_head + h) * a.n_blocks_max * (a.dim_v + 2);
@@ -374,6 +306,11 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_walk(
                        all[i][d]);
 }
 
+cudaError_t mfi_cuda_attn_merge(const mfi_cuda_attn *a, cudaStream_t s)
+{
+    return start_early(attend_merge, dim3(a->n_head, a->n_tok), THREADS, 0, s, *a);
+}
+
 template <int DV> static cudaError_t start(const mfi_cuda_attn *a, cudaStream_t s)
 {
     uint32_t groups = a->n_head / a->group;
@@ -384,9 +321,10 @@ template <int DV> static cudaError_t start(const mfi_cuda_attn *a, cudaStream_t 
         return cudaGetLastError();
     }
     grid.z = a->n_blocks_max;
-    attend_part<DV><<<grid, THREADS, room, s>>>(*a);
-    attend_merge<<<dim3(a->n_head, a->n_tok), THREADS, 0, s>>>(*a);
-    return cudaGetLastError();
+    cudaError_t e = start_early(attend_part<DV>, grid, THREADS, room, s, *a);
+    if (e != cudaSuccess)
+        return e;
+    return mfi_cuda_attn_merge(a, s);
 }
 
 cudaError_t mfi_cuda_attn_run(const mfi_cuda_attn *a, cudaStream_t s)

@@ -174,6 +174,7 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
     MFI_TRY(device_array((void **)&c->pos, p->chunk, sizeof *c->pos, err));
     MFI_TRY(device_array((void **)&c->head_rows, p->n_logit_rows, sizeof *c->head_rows, err));
     MFI_TRY(device_array((void **)&c->tokens, p->chunk, sizeof *c->tokens, err));
+    MFI_TRY(device_array((void **)&c->turn, 1, sizeof *c->turn, err));
     MFI_TRY(alloc_mirror(c, err));
     MFI_TRY(alloc_lists(c, err));
     return alloc_partial(c, err);
@@ -211,8 +212,21 @@ static mf_status send_step(mfi_cuda *c, uint32_t first, const mfi_step *step, mf
 static mf_status run_ops(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
                          mf_error *err)
 {
-    for (uint32_t i = first; i < first + n; i++)
-        MFI_TRY(mfi_cuda_op(c, &c->p->ops[i], step, err));
+    for (uint32_t i = first; i < first + n;) {
+        const mfi_op *op = &c->p->ops[i], *combine = NULL;
+        cudaError_t e;
+        uint32_t taken = mfi_cuda_fuse(c, op, first + n - i, step, &e);
+        if (e != cudaSuccess)
+            return mfi_cuda_op_failed(err, e, op);
+        if (op->code == MFI_OP_EXPERTS && i + 1 < first + n && op[1].code == MFI_OP_COMBINE) {
+            combine = op + 1;
+            MFI_TRY(mfi_cuda_experts(c, op, &combine, step, err));
+            taken = combine ? 1 : 2;
+        }
+        if (taken == 0)
+            MFI_TRY(mfi_cuda_op(c, op, step, err));
+        i += MFI_MAX(taken, 1);
+    }
     return MF_OK;
 }
 
@@ -307,7 +321,7 @@ static void close_backend(mfi_backend *b)
     if (c->lists)
         (void)cudaEventDestroy(c->lists);
     void *const on_device[] = {c->freq,  c->pos,     c->head_rows, c->tokens, c->items,
-                               c->x_row, c->pair_of, c->partial,   c->slots};
+                               c->x_row, c->pair_of, c->partial,   c->slots,  c->turn};
     for (size_t i = 0; i < MFI_ARRAY_LEN(on_device); i++)
         (void)cudaFree(on_device[i]);
     for (uint32_t i = 0; i < MFI_N_MEM_KINDS; i++)

@@ -29,6 +29,7 @@ typedef struct mfi_cuda {
     int32_t *tokens;     /* [chunk] */
     mfi_cuda_item *items;
     uint32_t *x_row, *pair_of;
+    uint32_t *turn;  /* zero between kernels: their blocks of threads count themselves */
     float *partial;  /* of attention, for MFI_CUDA_ATTN_SPLIT_TOK tokens */
     uint64_t *slots; /* [n_layers][n_experts], or NULL: work comes with the step */
     uint32_t n_items_max, n_blocks_max;
@@ -66,14 +67,27 @@ static inline float *mfi_cuda_row(const mfi_cuda *c, uint32_t buf)
 
 /* cuda_ops.c: queues one op. */
 mf_status mfi_cuda_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_error *err);
+mf_status mfi_cuda_op_failed(mf_error *err, cudaError_t e, const mfi_op *op);
+mfi_cuda_route mfi_cuda_route_of(const mfi_cuda *c, const mfi_op *op, uint32_t n);
+mfi_cuda_combine mfi_cuda_combine_of(const mfi_cuda *c, const mfi_op *op, uint32_t n);
+/* MATMUL of a single token with what its first product does beside. */
+cudaError_t mfi_cuda_matmul_op(mfi_cuda *c, const mfi_op *op, const mfi_cuda_mm *with);
+/* ATTN_PREP and the ATTN behind it, of a single token, if they go together. */
+bool mfi_cuda_attn_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, cudaError_t *e);
 mfi_cuda_mat mfi_cuda_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols);
 
 /* cuda_experts.c: takes a step's lists; queues EXPERTS. */
 mf_status mfi_cuda_take_work(mfi_cuda *c, const mfi_step *step, uint32_t *n_items, mf_error *err);
-mf_status mfi_cuda_experts(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_error *err);
+/* combine: the op behind it that may be computed with it, and was if it is NULL afterwards. */
+mf_status mfi_cuda_experts(mfi_cuda *c, const mfi_op *op, const mfi_op **combine,
+                           const mfi_step *step, mf_error *err);
 /* Items of the last level of tiles for n_tok tokens. */
 uint32_t mfi_cuda_n_items(const mfi_cuda *c, uint32_t n_tok);
 bool mfi_cuda_small_tiles(const mfi_cuda *c, uint32_t n_tok);
+
+/* cuda_fuse.c: queues several of the n ops at once, if they are such; how many, or 0. */
+uint32_t mfi_cuda_fuse(mfi_cuda *c, const mfi_op *op, uint32_t n, const mfi_step *step,
+                       cudaError_t *e);
 
 /* cuda_memory.c: memory and copies. */
 extern const mfi_device_ops mfi_cuda_device_ops;

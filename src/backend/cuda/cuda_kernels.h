@@ -75,14 +75,28 @@ typedef struct mfi_cuda_mm {
     uint64_t bias_offset[MFI_CUDA_MM_MATS];
     uint32_t glu;
     float glu_alpha, glu_limit;
+    /* A single token: x is normed on the way, and the normed one kept. */
+    const float *norm; /* or NULL */
+    float norm_eps;
+    float *norm_out;
+    /* Added to, times a factor, beside y. */
+    float *res; /* or NULL */
+    uint32_t ld_res;
+    float res_factor;
 } mfi_cuda_mm;
+
+/* Whether this product of a single token can norm x and add to a residual stream. */
+bool mfi_cuda_takes_codes(const mfi_cuda_mm *mm);
 
 cudaError_t mfi_cuda_matmul(const mfi_cuda_mm *mm, cudaStream_t s);
 /* By family of types; matmul picks one. */
 cudaError_t mfi_cuda_matmul_float(const mfi_cuda_mm *mm, cudaStream_t s);
 cudaError_t mfi_cuda_matmul_k(const mfi_cuda_mm *mm, cudaStream_t s);
 cudaError_t mfi_cuda_matmul_packed(const mfi_cuda_mm *mm, cudaStream_t s);
+cudaError_t mfi_cuda_matmul_legacy(const mfi_cuda_mm *mm, cudaStream_t s);
 cudaError_t mfi_cuda_matmul_any(const mfi_cuda_mm *mm, cudaStream_t s);
+/* Few rows of floats: one output a block of threads. */
+cudaError_t mfi_cuda_matmul_rows(const mfi_cuda_mm *mm, cudaStream_t s);
 /* Experts whose matrices are stored [inputs][outputs], floats: y[p][c] = sum_r w[r][c] x[p][r]. */
 cudaError_t mfi_cuda_matmul_cols(const mfi_cuda_mm *mm, cudaStream_t s);
 /* Latent keys by nope: y[t][h][c] = sum_r x[t][h][r] w[h * head_rows + r][c]. */
@@ -122,6 +136,10 @@ typedef struct mfi_cuda_route {
     uint32_t *x_row, *pair_of;
 } mfi_cuda_route;
 cudaError_t mfi_cuda_route_run(const mfi_cuda_route *r, cudaStream_t s);
+/* A single token's router and choice: matmul_rows, then route_run; `turn` counts blocks of threads,
+ * from zero to zero. */
+cudaError_t mfi_cuda_route_rows(const mfi_cuda_mm *mm, const mfi_cuda_route *r, uint32_t *turn,
+                                cudaStream_t s);
 /* Groups n_tok * top_k choices by expert, in order of tokens, into tiles. */
 cudaError_t mfi_cuda_group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, uint32_t n_experts,
                            uint32_t tile, const uint64_t *slots, mfi_cuda_item *items,
@@ -138,6 +156,13 @@ typedef struct mfi_cuda_combine {
     float factor;
 } mfi_cuda_combine;
 cudaError_t mfi_cuda_combine_run(const mfi_cuda_combine *c, cudaStream_t s);
+/* A single token's products with the experts' last matrices, and their sum: matmul, then
+ * combine_run, of what mfi_cuda_down_fits takes. */
+cudaError_t mfi_cuda_down_k(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, cudaStream_t s);
+cudaError_t mfi_cuda_down_packed(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, cudaStream_t s);
+cudaError_t mfi_cuda_down_legacy(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, cudaStream_t s);
+bool mfi_cuda_down_fits(const mfi_cuda_mm *mm, uint32_t top_k);
+cudaError_t mfi_cuda_down(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, cudaStream_t s);
 
 typedef struct mfi_cuda_prep {
     float *q;
@@ -174,6 +199,11 @@ typedef struct mfi_cuda_attn {
 #define MFI_CUDA_ATTN_BLOCK     64
 #define MFI_CUDA_ATTN_SPLIT_TOK 4 /* up to so many tokens, blocks of positions run side by side */
 cudaError_t mfi_cuda_attn_run(const mfi_cuda_attn *a, cudaStream_t s);
+/* Joins what blocks of positions have left in partial. */
+cudaError_t mfi_cuda_attn_merge(const mfi_cuda_attn *a, cudaStream_t s);
+/* A single token's attn_prep and attn_run, of what attn_one_fits takes. */
+bool mfi_cuda_attn_one_fits(const mfi_cuda_attn *a);
+cudaError_t mfi_cuda_attn_one(const mfi_cuda_attn *a, const mfi_cuda_prep *p, cudaStream_t s);
 
 typedef struct mfi_cuda_gdn {
     const float *qkv, *z, *b, *a; /* rows of ld* */

@@ -75,15 +75,21 @@ static bool same_type(mfi_cuda_type a, mfi_cuda_type b)
     return memcmp(&a, &b, sizeof a) == 0;
 }
 
-/* Weights of one type at a time: they share a kernel. */
-static cudaError_t matmul(const job *j)
+/* Weights of one type at a time: they share a kernel. The first one takes what `with` says beside
+ * the product, and its x if it has one. */
+static cudaError_t matmul_with(const job *j, const mfi_cuda_mm *with)
 {
     const mfi_op *op = j->op;
     bool done[MFI_OP_OPERANDS] = {false};
     for (uint32_t i = 0; i < op->n; i++) {
         if (done[i])
             continue;
-        mfi_cuda_mm mm = {.x = row(j, op->src[0]), .ldx = width(j, op->src[0]), .n_tok = j->n};
+        mfi_cuda_mm mm = i == 0 ? *with : (mfi_cuda_mm){0};
+        mm.n_tok = j->n;
+        if (!mm.x) {
+            mm.x = row(j, op->src[0]);
+            mm.ldx = width(j, op->src[0]);
+        }
         for (uint32_t k = i; k < op->n; k++) {
             const mfi_cuda_mat *m = &j->c->mats[op->w[k]];
             if (done[k] || !same_type(m->type, j->c->mats[op->w[i]].type))
@@ -98,6 +104,17 @@ static cudaError_t matmul(const job *j)
             return e;
     }
     return cudaSuccess;
+}
+
+static cudaError_t matmul(const job *j)
+{
+    return matmul_with(j, &(mfi_cuda_mm){0});
+}
+
+cudaError_t mfi_cuda_matmul_op(mfi_cuda *c, const mfi_op *op, const mfi_cuda_mm *with)
+{
+    job j = {.c = c, .op = op, .s = &c->p->shape, .n = 1};
+    return matmul_with(&j, with);
 }
 
 static cudaError_t bias(const job *j)
@@ -137,31 +154,36 @@ static cudaError_t glu(const job *j)
 
 /* ---- mixers ---- */
 
-static cudaError_t attn_prep(const job *j)
+static mfi_cuda_prep prep_of(const job *j)
 {
     const mfi_op *op = j->op;
-    mfi_cuda_prep p = {.q = row(j, op->src[0]),
-                       .k = row(j, op->src[1]),
-                       .v = row(j, op->src[2]),
-                       .rope = row(j, op->src[3]),
-                       .ldq = width(j, op->src[0]),
-                       .ldk = width(j, op->src[1]),
-                       .ldv = width(j, op->src[2]),
-                       .ldr = width(j, op->src[3]),
-                       .q_stride = j->s->head_dim * (j->s->attn_gate ? 2 : 1),
-                       .q_norm = vector(j, op->w[0]),
-                       .k_norm = vector(j, op->w[1]),
-                       .eps = j->s->eps,
-                       .n_head = j->s->n_head,
-                       .n_kv_head = j->s->n_kv_head,
-                       .head_dim = j->s->head_dim,
-                       .n_rot = j->s->n_rot,
-                       .n_tok = j->n,
-                       .ring = j->c->p->state[op->layer].kv_ring,
-                       .unrotated = op->n & MFI_PREP_UNROTATED,
-                       .norm_after = op->n & MFI_PREP_NORM_AFTER,
-                       .kv = j->seq->mem[op->layer].kv,
-                       .pos = positions(j)};
+    return (mfi_cuda_prep){.q = row(j, op->src[0]),
+                           .k = row(j, op->src[1]),
+                           .v = row(j, op->src[2]),
+                           .rope = row(j, op->src[3]),
+                           .ldq = width(j, op->src[0]),
+                           .ldk = width(j, op->src[1]),
+                           .ldv = width(j, op->src[2]),
+                           .ldr = width(j, op->src[3]),
+                           .q_stride = j->s->head_dim * (j->s->attn_gate ? 2 : 1),
+                           .q_norm = vector(j, op->w[0]),
+                           .k_norm = vector(j, op->w[1]),
+                           .eps = j->s->eps,
+                           .n_head = j->s->n_head,
+                           .n_kv_head = j->s->n_kv_head,
+                           .head_dim = j->s->head_dim,
+                           .n_rot = j->s->n_rot,
+                           .n_tok = j->n,
+                           .ring = j->c->p->state[op->layer].kv_ring,
+                           .unrotated = op->n & MFI_PREP_UNROTATED,
+                           .norm_after = op->n & MFI_PREP_NORM_AFTER,
+                           .kv = j->seq->mem[op->layer].kv,
+                           .pos = positions(j)};
+}
+
+static cudaError_t attn_prep(const job *j)
+{
+    mfi_cuda_prep p = prep_of(j);
     return mfi_cuda_attn_prep(&p, j->c->stream);
 }
 
@@ -176,7 +198,7 @@ static void split_blocks(const job *j, mfi_cuda_attn *a)
                                   a->window / MFI_CUDA_ATTN_BLOCK + 3); /* both ends, and tokens */
 }
 
-static cudaError_t attn(const job *j)
+static mfi_cuda_attn attn_of(const job *j)
 {
     const mfi_op *op = j->op;
     const mfi_layer_state *st = &j->c->p->state[op->layer];
@@ -203,7 +225,25 @@ static cudaError_t attn(const job *j)
                        .pos = positions(j),
                        .n_tok = j->n};
     split_blocks(j, &a);
+    return a;
+}
+
+static cudaError_t attn(const job *j)
+{
+    mfi_cuda_attn a = attn_of(j);
     return mfi_cuda_attn_run(&a, j->c->stream);
+}
+
+bool mfi_cuda_attn_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, cudaError_t *e)
+{
+    job j = {c, &op[1], step, &c->p->shape, 1, &step->seqs[0]};
+    mfi_cuda_attn a = attn_of(&j);
+    if (!mfi_cuda_attn_one_fits(&a))
+        return false;
+    j.op = op;
+    mfi_cuda_prep p = prep_of(&j);
+    *e = mfi_cuda_attn_one(&a, &p, c->stream);
+    return true;
 }
 
 static cudaError_t gdn_conv(const job *j)
@@ -334,58 +374,71 @@ static cudaError_t latent_expand(const job *j)
 
 /* ---- experts ---- */
 
+mfi_cuda_route mfi_cuda_route_of(const mfi_cuda *c, const mfi_op *op, uint32_t n)
+{
+    const mfi_shape *s = &c->p->shape;
+    uint32_t logits = op->src[0], ids = op->dst[0], weights = op->dst[1];
+    return (mfi_cuda_route){.score = s->routing.score,
+                            .n_groups = s->routing.n_groups,
+                            .n_groups_used = s->routing.n_groups_used,
+                            .group_best = s->routing.group_best,
+                            .normalize = s->routing.normalize,
+                            .scale = s->routing.scale,
+                            .logits = mfi_cuda_row(c, logits),
+                            .correction = op->w[0] == MFI_WEIGHT_NONE
+                                              ? NULL
+                                              : (const float *)c->mats[op->w[0]].plane[0],
+                            .ld = c->p->bufs[logits].width,
+                            .n = s->n_experts,
+                            .top_k = s->top_k,
+                            .n_tok = n,
+                            .ids = (uint16_t *)(void *)mfi_cuda_row(c, ids),
+                            .weights = mfi_cuda_row(c, weights),
+                            .ldw = c->p->bufs[weights].width,
+                            .slots = c->slots ? c->slots + (size_t)op->layer * s->n_experts : NULL,
+                            .items = n == 1 ? c->items : NULL,
+                            .x_row = c->x_row,
+                            .pair_of = c->pair_of};
+}
+
 static cudaError_t route(const job *j)
 {
-    const mfi_op *op = j->op;
     const mfi_shape *s = j->s;
     mfi_cuda *c = j->c;
-    const uint64_t *slots = c->slots ? c->slots + (size_t)op->layer * s->n_experts : NULL;
-    mfi_cuda_route r = {.score = s->routing.score,
-                        .n_groups = s->routing.n_groups,
-                        .n_groups_used = s->routing.n_groups_used,
-                        .group_best = s->routing.group_best,
-                        .normalize = s->routing.normalize,
-                        .scale = s->routing.scale,
-                        .logits = row(j, op->src[0]),
-                        .correction = vector(j, op->w[0]),
-                        .ld = width(j, op->src[0]),
-                        .n = s->n_experts,
-                        .top_k = s->top_k,
-                        .n_tok = j->n,
-                        .ids = (uint16_t *)(void *)row(j, op->dst[0]),
-                        .weights = row(j, op->dst[1]),
-                        .ldw = width(j, op->dst[1]),
-                        .slots = slots,
-                        .items = j->n == 1 ? c->items : NULL,
-                        .x_row = c->x_row,
-                        .pair_of = c->pair_of};
+    mfi_cuda_route r = mfi_cuda_route_of(c, j->op, j->n);
     cudaError_t e = mfi_cuda_route_run(&r, c->stream);
-    if (e != cudaSuccess || !slots || j->n == 1)
+    if (e != cudaSuccess || !r.slots || j->n == 1)
         return e;
     uint32_t tile = mfi_cuda_small_tiles(c, j->n) ? MFI_CUDA_TILE_SMALL : MFI_CUDA_TILE;
-    return mfi_cuda_group(r.ids, j->n, s->top_k, s->n_experts, tile, slots, c->items,
+    return mfi_cuda_group(r.ids, j->n, s->top_k, s->n_experts, tile, r.slots, c->items,
                           mfi_cuda_n_items(c, j->n), c->x_row, c->pair_of, c->stream);
+}
+
+mfi_cuda_combine mfi_cuda_combine_of(const mfi_cuda *c, const mfi_op *op, uint32_t n)
+{
+    const mfi_program_buf *bufs = c->p->bufs;
+    bool gated = op->n == MFI_COMBINE_GATED;
+    return (mfi_cuda_combine){.res = mfi_cuda_row(c, op->dst[0]),
+                              .sum = mfi_cuda_row(c, op->src[2]),
+                              .y = mfi_cuda_row(c, op->src[0]),
+                              .weights = mfi_cuda_row(c, op->src[1]),
+                              .gate = gated ? mfi_cuda_row(c, op->src[3]) : NULL,
+                              .pair_of = c->pair_of,
+                              .ld_res = bufs[op->dst[0]].width,
+                              .ld_sum = bufs[op->src[2]].width,
+                              .ldy = bufs[op->src[0]].width,
+                              .ldw = bufs[op->src[1]].width,
+                              .ldg = gated ? bufs[op->src[3]].width : 0,
+                              .hidden = c->p->shape.hidden,
+                              .top_k = c->p->shape.top_k,
+                              .n_tok = n,
+                              .shared = op->n != MFI_COMBINE_ROUTED,
+                              .factor = c->p->shape.residual_scale};
 }
 
 static cudaError_t combine(const job *j)
 {
-    const mfi_op *op = j->op;
-    mfi_cuda_combine m = {.res = row(j, op->dst[0]),
-                          .sum = row(j, op->src[2]),
-                          .y = row(j, op->src[0]),
-                          .weights = row(j, op->src[1]),
-                          .gate = op->n == MFI_COMBINE_GATED ? row(j, op->src[3]) : NULL,
-                          .pair_of = j->c->pair_of,
-                          .ld_res = width(j, op->dst[0]),
-                          .ld_sum = width(j, op->src[2]),
-                          .ldy = width(j, op->src[0]),
-                          .ldw = width(j, op->src[1]),
-                          .ldg = op->n == MFI_COMBINE_GATED ? width(j, op->src[3]) : 0,
-                          .hidden = j->s->hidden,
-                          .top_k = j->s->top_k,
-                          .n_tok = j->n,
-                          .shared = op->n != MFI_COMBINE_ROUTED,
-                          .factor = j->s->residual_scale};
+    mfi_cuda_combine m = mfi_cuda_combine_of(j->c, j->op, j->n);
     return mfi_cuda_combine_run(&m, j->c->stream);
 }
 
@@ -418,10 +471,20 @@ static bool is_mixer(const mfi_op *op)
            op->code == MFI_OP_LATENT_ATTN;
 }
 
+mf_status mfi_cuda_op_failed(mf_error *err, cudaError_t e, const mfi_op *op)
+{
+    static const char *const names[MFI_N_OPS] = {
+#define OP_NAME(name) #name,
+        MFI_OP_LIST(OP_NAME)
+#undef OP_NAME
+    };
+    return mfi_cuda_fail(err, e, names[op->code]);
+}
+
 mf_status mfi_cuda_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_error *err)
 {
     if (op->code == MFI_OP_EXPERTS)
-        return mfi_cuda_experts(c, op, step, err);
+        return mfi_cuda_experts(c, op, NULL, step, err);
     job j = {c, op, step, &c->p->shape, op->head ? step->n_head : step->n_tok, NULL};
     MFI_ASSERT(ops[op->code]); /* no QUANTIZE: the plan gives devices float activations */
     cudaError_t e = cudaSuccess;
@@ -432,13 +495,5 @@ mf_status mfi_cuda_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_er
     }
     if (!is_mixer(op))
         e = ops[op->code](&j);
-    if (e != cudaSuccess) {
-        static const char *const names[MFI_N_OPS] = {
-#define OP_NAME(name) #name,
-            MFI_OP_LIST(OP_NAME)
-#undef OP_NAME
-        };
-        return mfi_cuda_fail(err, e, names[op->code]);
-    }
-    return MF_OK;
+    return e == cudaSuccess ? MF_OK : mfi_cuda_op_failed(err, e, op);
 }

@@ -1,11 +1,15 @@
 /* Element-wise ops, norms and rotary tables on the device. Called by the backend's thread; only
  * queues work. A row's sums have one order, by the row's length alone. */
+#include "backend/cuda/combine.cuh"
 #include "backend/cuda/cuda_kernels.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/reduce.cuh"
 
 static __global__ void rope_rows(const double *freq, double factor, const uint32_t *pos,
                                  uint32_t half, float *y, uint32_t ldy)
 {
+    begin_wait();
+    begin_next();
     /* In double: at a million positions a float angle is off by a tenth of a radian. */
     float *row = y + (size_t)blockIdx.x * ldy;
     for (uint32_t i = threadIdx.x; i < half; i += blockDim.x) {
@@ -19,37 +23,20 @@ cudaError_t mfi_cuda_rope_table(const double *freq, double factor, const uint32_
                                 uint32_t n_tok, uint32_t half, float *y, uint32_t ldy,
                                 cudaStream_t s)
 {
-    rope_rows<<<n_tok, 64, 0, s>>>(freq, factor, pos, half, y, ldy);
-    return cudaGetLastError();
+    return start_early(rope_rows, dim3(n_tok), 64, 0, s, freq, factor, pos, half, y, ldy);
 }
 
-#define NORM_THREADS 512
-#define NORM_HELD    8 /* elements that a thread keeps between the sum and the product */
-
-static __global__ void norm_rows(const float *x, uint32_t ldx, const float *w, float eps,
-                                 uint32_t n, const uint32_t *head_rows, float *y, uint32_t ldy)
+static __global__ void __launch_bounds__(NORM_THREADS)
+    norm_rows(const float *x, uint32_t ldx, const float *w, float eps, uint32_t n,
+              const uint32_t *head_rows, float *y, uint32_t ldy)
 {
     __shared__ float room[32];
+    begin_wait();
+    begin_next();
     x += (size_t)(head_rows ? head_rows[blockIdx.x] : blockIdx.x) * ldx;
     y += (size_t)blockIdx.x * ldy;
-    float sq = 0, held[NORM_HELD], scale[NORM_HELD];
-#pragma unroll
-    for (int k = 0; k < NORM_HELD; k++) { /* loads of both, all under way at once */
-        uint32_t i = threadIdx.x + k * NORM_THREADS;
-        held[k] = i < n ? x[i] : 0;
-        scale[k] = i < n ? w[i] : 0;
-    }
-#pragma unroll
-    for (int k = 0; k < NORM_HELD; k++)
-        sq = fmaf(held[k], held[k], sq);
-    for (uint32_t i = threadIdx.x + NORM_HELD * NORM_THREADS; i < n; i += NORM_THREADS)
-        sq = fmaf(x[i], x[i], sq);
-    float factor = 1.0f / sqrtf(block_sum(sq, room) / (float)n + eps);
-#pragma unroll
-    for (int k = 0; k < NORM_HELD; k++)
-        if (threadIdx.x + k * NORM_THREADS < n)
-            y[threadIdx.x + k * NORM_THREADS] = held[k] * factor * scale[k];
-    for (uint32_t i = threadIdx.x + NORM_HELD * NORM_THREADS; i < n; i += NORM_THREADS)
+    float factor = norm_factor(x, n, eps, room);
+    for (uint32_t i = threadIdx.x; i < n; i += NORM_THREADS)
         y[i] = x[i] * factor * w[i];
 }
 
@@ -57,13 +44,15 @@ cudaError_t mfi_cuda_rmsnorm(const float *x, uint32_t ldx, const float *w, float
                              const uint32_t *head_rows, uint32_t n_tok, float *y, uint32_t ldy,
                              cudaStream_t s)
 {
-    norm_rows<<<n_tok, NORM_THREADS, 0, s>>>(x, ldx, w, eps, n, head_rows, y, ldy);
-    return cudaGetLastError();
+    return start_early(norm_rows, dim3(n_tok), NORM_THREADS, 0, s, x, ldx, w, eps, n, head_rows, y,
+                       ldy);
 }
 
 static __global__ void add_rows(float *y, uint32_t ldy, const float *x, uint32_t ldx, uint32_t n,
                                 float factor)
 {
+    begin_wait();
+    begin_next();
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n)
         y[(size_t)blockIdx.y * ldy + i] += factor * x[(size_t)blockIdx.y * ldx + i];
@@ -72,8 +61,8 @@ static __global__ void add_rows(float *y, uint32_t ldy, const float *x, uint32_t
 cudaError_t mfi_cuda_add(float *y, uint32_t ldy, const float *x, uint32_t ldx, uint32_t n,
                          float factor, uint32_t n_tok, cudaStream_t s)
 {
-    add_rows<<<dim3((n + 255) / 256, n_tok), 256, 0, s>>>(y, ldy, x, ldx, n, factor);
-    return cudaGetLastError();
+    return start_early(add_rows, dim3((n + 255) / 256, n_tok), 256, 0, s, y, ldy, x, ldx, n,
+                       factor);
 }
 
 cudaError_t mfi_cuda_bias(float *y, uint32_t ldy, const float *bias, uint32_t n, uint32_t n_tok,
@@ -100,6 +89,8 @@ static __global__ void glu_rows(const float *gate, uint32_t ldg, const float *up
                                 bool interleaved, uint32_t kind, float alpha, float limit,
                                 uint32_t n, float *y, uint32_t ldy)
 {
+    begin_wait();
+    begin_next();
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n)
         return;
@@ -121,33 +112,25 @@ cudaError_t mfi_cuda_glu(const float *gate, uint32_t ldg, const float *up, uint3
                          bool interleaved, uint32_t kind, float alpha, float limit, uint32_t n,
                          uint32_t n_rows, float *y, uint32_t ldy, cudaStream_t s)
 {
-    glu_rows<<<dim3((n + 127) / 128, n_rows), 128, 0, s>>>(gate, ldg, up, ldu, interleaved, kind,
-                                                            alpha, limit, n, y, ldy);
-    return cudaGetLastError();
+    return start_early(glu_rows, dim3((n + 127) / 128, n_rows), 128, 0, s, gate, ldg, up, ldu,
+                       interleaved, kind, alpha, limit, n, y, ldy);
 }
 
 /* ---- the sum of experts ---- */
 
 static __global__ void combine_rows(mfi_cuda_combine c)
 {
+    begin_wait();
+    begin_next();
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x, t = blockIdx.y;
     if (i >= c.hidden)
         return;
-    float *sum_at = c.sum + (size_t)t * c.ld_sum + i, sum = 0;
-    if (c.shared) {
-        float gate = c.gate ? 1 / (1 + expf(-c.gate[(size_t)t * c.ldg])) : 1;
-        sum = *sum_at * gate;
-    }
-    for (uint32_t r = 0; r < c.top_k; r++) {
-        float w = c.weights[(size_t)t * c.ldw + r];
-        sum += w * c.y[(size_t)c.pair_of[t * c.top_k + r] * c.ldy + i];
-    }
-    *sum_at = sum;
-    c.res[(size_t)t * c.ld_res + i] += c.factor * sum;
+    combine_one(c, t, i, [&](uint32_t rank) {
+        return c.y[(size_t)c.pair_of[t * c.top_k + rank] * c.ldy + i];
+    });
 }
 
 cudaError_t mfi_cuda_combine_run(const mfi_cuda_combine *c, cudaStream_t s)
 {
-    combine_rows<<<dim3((c->hidden + 127) / 128, c->n_tok), 128, 0, s>>>(*c);
-    return cudaGetLastError();
+    return start_early(combine_rows, dim3((c->hidden + 127) / 128, c->n_tok), 128, 0, s, *c);
 }

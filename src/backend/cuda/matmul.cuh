@@ -82,19 +82,31 @@ struct mm_place {
 };
 
 /* Rows of tiles: `step` rows of one matrix, by heads where there are heads. */
-MFI_DEV bool mm_find(const mfi_cuda_mm &mm, uint32_t step, uint32_t tok_tile, mm_place *at)
+MFI_DEV bool mm_find(const mfi_cuda_mm &mm, uint32_t step, uint32_t tok_tile, mm_place *at,
+                     uint32_t tile)
 {
-    uint32_t tile = blockIdx.x, n_mats = mm.glu ? 1 : mm.n_mats;
+    uint32_t n_mats = mm.glu ? 1 : mm.n_mats;
     for (at->m = 0; at->m < n_mats; at->m++) {
-        uint32_t head_rows = mm.head_rows ? mm.head_rows : mm.mat[at->m].rows;
+        uint32_t rows = mm.mat[at->m].rows;
+        if (!mm.head_rows && tile * step < rows) {
+            at->row0 = at->y_col = tile * step;
+            at->row_end = rows;
+            at->x_col = 0;
+            break;
+        }
+        if (!mm.head_rows) {
+            tile -= (rows + step - 1) / step;
+            continue;
+        }
+        uint32_t head_rows = mm.head_rows;
         uint32_t per_head = (head_rows + step - 1) / step;
-        uint32_t tiles = per_head * (mm.mat[at->m].rows / head_rows);
+        uint32_t tiles = per_head * (rows / head_rows);
         if (tile < tiles) {
             uint32_t head = tile / per_head, row = tile % per_head * step;
             at->row0 = head * head_rows + row;
             at->row_end = (head + 1) * head_rows;
-            at->x_col = mm.head_rows ? head * mm.head_x : 0;
-            at->y_col = mm.head_rows ? head * mm.head_y + row : row;
+            at->x_col = head * mm.head_x;
+            at->y_col = head * mm.head_y + row;
             break;
         }
         tile -= tiles;
@@ -210,7 +222,7 @@ template <class D, int NM> __global__ void __launch_bounds__(MM_WARPS * 32) mm_f
 {
     __shared__ float part[MM_ROUND][MM_ROWS * 8];
     mm_place at;
-    if (!mm_find(mm, MM_ROWS, MFI_CUDA_TILE_SMALL, &at))
+    if (!mm_find(mm, MM_ROWS, MFI_CUDA_TILE_SMALL, &at, blockIdx.x))
         return;
     uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     uint32_t cols = mm.mat[at.m].cols, n_seg = (cols + MM_SEG - 1) / MM_SEG;
@@ -347,7 +359,7 @@ __global__ void __launch_bounds__(MM_WARPS * 32) mm_many(mfi_cuda_mm mm)
 {
     __shared__ __align__(16) float xs[MFI_CUDA_TILE * MM_X_STRIDE];
     mm_place at;
-    if (!mm_find(mm, MM_ROWS * MM_WARPS, MFI_CUDA_TILE, &at))
+    if (!mm_find(mm, MM_ROWS * MM_WARPS, MFI_CUDA_TILE, &at, blockIdx.x))
         return;
     uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, mine = threadIdx.x / 4;
     const float *x = mine < at.n ? mm_x_row(mm, at, mine) : NULL;

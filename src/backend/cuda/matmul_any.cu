@@ -1,6 +1,7 @@
 /* Products with all other weights, and whatever decodes any type: embeddings, products with
  * transposed rows. Called by the backend's thread; only queues work. */
 #include "backend/cuda/decode_any.cuh"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/matmul.cuh"
 
 cudaError_t mfi_cuda_matmul_any(const mfi_cuda_mm *mm, cudaStream_t s)
@@ -8,17 +9,100 @@ cudaError_t mfi_cuda_matmul_any(const mfi_cuda_mm *mm, cudaStream_t s)
     return mm_start<dec_any>(mm, s);
 }
 
-cudaError_t mfi_cuda_matmul(const mfi_cuda_mm *mm, cudaStream_t s)
+/* Which source has the kernels of a type. */
+enum family { FLOATS, K_TYPES, PACKED, LEGACY, OTHERS };
+
+/* Kernels for codes load in sixteens of bytes; everything is aligned so but in odd files. */
+static bool aligned(const mfi_cuda_mm *mm)
+{
+    uint32_t n = mm->glu ? 2 : mm->n_mats;
+    uintptr_t all = (uintptr_t)mm->x | mm->ldx * 4 | mm->head_x * 4;
+    for (uint32_t i = 0; i < n; i++)
+        all |= mm->mat[i].type.kind == MFI_CUDA_GGML ? (uintptr_t)mm->mat[i].plane[0] : 0;
+    return (all & 15) == 0;
+}
+
+static family family_of(const mfi_cuda_mm *mm)
 {
     mfi_cuda_type type = mm->mat[0].type;
     if (type.kind <= MFI_CUDA_BF16)
-        return mfi_cuda_matmul_float(mm, s);
-    if (type.kind == MFI_CUDA_GGML && type.bits >= 12 && type.bits <= 14)
+        return FLOATS;
+    if (mm->mat[0].cols % 32 != 0 || !aligned(mm))
+        return OTHERS;
+    if (type.kind == MFI_CUDA_MXFP4)
+        return PACKED;
+    if (type.kind == MFI_CUDA_MLX)
+        return type.group % 32 == 0 && (type.bits == 4 || type.bits == 8) ? PACKED : OTHERS;
+    if (type.kind != MFI_CUDA_GGML)
+        return OTHERS;
+    switch (type.bits) { /* GGML's numbers */
+    case 2:
+    case 3:
+    case 6:
+    case 7:
+        return LEGACY;
+    case 8:
+    case 39:
+        return PACKED;
+    case 12:
+    case 13:
+    case 14:
+        return K_TYPES;
+    default:
+        return OTHERS;
+    }
+}
+
+bool mfi_cuda_takes_codes(const mfi_cuda_mm *mm)
+{
+    family f = family_of(mm);
+    return f != FLOATS && f != OTHERS;
+}
+
+#define FEW_ROWS 512
+
+static bool few_rows(const mfi_cuda_mm *mm)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < mm->n_mats; i++)
+        most = max(most, mm->mat[i].rows);
+    return most <= FEW_ROWS && !mm->items && !mm->head_rows && !mm->glu;
+}
+
+cudaError_t mfi_cuda_matmul(const mfi_cuda_mm *mm, cudaStream_t s)
+{
+    switch (family_of(mm)) {
+    case FLOATS:
+        return few_rows(mm) ? mfi_cuda_matmul_rows(mm, s) : mfi_cuda_matmul_float(mm, s);
+    case K_TYPES:
         return mfi_cuda_matmul_k(mm, s);
-    if (type.kind == MFI_CUDA_MXFP4 || (type.kind == MFI_CUDA_GGML && type.bits == 8) ||
-        (type.kind == MFI_CUDA_MLX && (type.bits == 4 || type.bits == 8)))
+    case PACKED:
         return mfi_cuda_matmul_packed(mm, s);
-    return mfi_cuda_matmul_any(mm, s);
+    case LEGACY:
+        return mfi_cuda_matmul_legacy(mm, s);
+    default:
+        return mfi_cuda_matmul_any(mm, s);
+    }
+}
+
+#define DOWN_ROOM_MAX (96u << 10) /* of shared memory */
+
+bool mfi_cuda_down_fits(const mfi_cuda_mm *mm, uint32_t top_k)
+{
+    uint64_t room = (uint64_t)mm->mat[0].cols * top_k * 7;
+    return mfi_cuda_takes_codes(mm) && room <= DOWN_ROOM_MAX;
+}
+
+cudaError_t mfi_cuda_down(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, cudaStream_t s)
+{
+    switch (family_of(mm)) {
+    case K_TYPES:
+        return mfi_cuda_down_k(mm, c, s);
+    case PACKED:
+        return mfi_cuda_down_packed(mm, c, s);
+    default:
+        return mfi_cuda_down_legacy(mm, c, s);
+    }
 }
 
 cudaError_t mfi_cuda_set_tables(const uint16_t *iq2_xxs, const uint16_t *iq2_xs,
@@ -42,6 +126,8 @@ cudaError_t mfi_cuda_set_tables(const uint16_t *iq2_xxs, const uint16_t *iq2_xs,
 static __global__ void embed_rows(mfi_cuda_mat w, const int32_t *tokens, float scale, float *y,
                                   uint32_t ldy)
 {
+    begin_wait();
+    begin_next();
     uint32_t col = (blockIdx.x * blockDim.x + threadIdx.x) * 8;
     if (col >= w.cols)
         return;
@@ -57,8 +143,8 @@ static __global__ void embed_rows(mfi_cuda_mat w, const int32_t *tokens, float s
 cudaError_t mfi_cuda_embed(const mfi_cuda_mat *w, const int32_t *tokens, uint32_t n_tok,
                            float scale, float *y, uint32_t ldy, cudaStream_t s)
 {
-    embed_rows<<<dim3((w->cols + 511) / 512, n_tok), 64, 0, s>>>(*w, tokens, scale, y, ldy);
-    return cudaGetLastError();
+    return start_early(embed_rows, dim3((w->cols + 511) / 512, n_tok), 64, 0, s, *w, tokens, scale,
+                       y, ldy);
 }
 
 /* ---- transposed ---- */

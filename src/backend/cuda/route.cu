@@ -3,7 +3,9 @@
 #include <math_constants.h>
 
 #include "backend/cuda/cuda_kernels.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/reduce.cuh"
+#include "backend/cuda/rows.cuh"
 
 enum { SOFTMAX, SIGMOID, SOFTMAX_CHOSEN }; /* routing.h's mfi_score */
 
@@ -91,16 +93,51 @@ static __device__ void list_items(const mfi_cuda_route &r, const uint16_t *ids)
     }
 }
 
-static __global__ void __launch_bounds__(32) choose(mfi_cuda_route r)
+#define LANE_EXPERTS 8 /* that a lane keeps in registers */
+
+/* Bits whose order as integers is that of numbers; none is 0. */
+static __device__ __forceinline__ uint32_t ordered(float v)
 {
-    extern __shared__ float room[];
+    uint32_t b = __float_as_uint(v + 0.0f); /* one zero */
+    return b & 0x80000000 ? ~b : b | 0x80000000;
+}
+
+/* The top_k best of n values, none of them NaN, as take_best has them. */
+static __device__ void take_all(const float *value, uint32_t n, uint32_t top_k, uint16_t *ids)
+{
+    uint32_t key[LANE_EXPERTS], lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < LANE_EXPERTS; i++)
+        key[i] = lane + 32 * i < n ? ordered(value[lane + 32 * i]) : 0;
+    for (uint32_t k = 0; k < top_k; k++) {
+        uint32_t most = 0, at = UINT32_MAX;
+#pragma unroll
+        for (int i = 0; i < LANE_EXPERTS; i++)
+            most = max(most, key[i]);
+        most = __reduce_max_sync(0xffffffff, most);
+#pragma unroll
+        for (int i = LANE_EXPERTS - 1; i >= 0; i--)
+            at = key[i] == most ? lane + 32 * i : at;
+        at = __reduce_min_sync(0xffffffff, at);
+#pragma unroll
+        for (int i = 0; i < LANE_EXPERTS; i++)
+            key[i] = lane + 32 * i == at ? 0 : key[i];
+        if (lane == 0)
+            ids[k] = (uint16_t)at;
+    }
+    __syncwarp();
+}
+
+/* A warp's choice for token t; `room` has two floats an expert. */
+static __device__ void choose_for(const mfi_cuda_route &r, uint32_t t, float *room)
+{
     __shared__ float groups[MAX_GROUPS], chosen[MAX_TOP_K];
     __shared__ uint16_t ids[MAX_TOP_K];
     float *score = room, *value = room + r.n;
-    const float *logits = r.logits + (size_t)blockIdx.x * r.ld;
+    const float *logits = r.logits + (size_t)t * r.ld;
     uint32_t lane = threadIdx.x;
     for (uint32_t i = lane; i < r.n; i += 32)
-        score[i] = r.score == SIGMOID ? 1 / (1 + expf(-logits[i])) : logits[i];
+        score[i] = r.score == SIGMOID ? 1 / (1 + expf(-__ldcg(logits + i))) : __ldcg(logits + i);
     __syncwarp();
     if (r.score == SOFTMAX)
         softmax(score, r.n);
@@ -111,13 +148,18 @@ static __global__ void __launch_bounds__(32) choose(mfi_cuda_route r)
     __syncwarp();
     if (r.n_groups > 1)
         keep_groups(r, value, groups);
-    for (uint32_t k = 0; k < r.top_k; k++) {
-        uint32_t best = take_best(value, r.n);
-        if (lane == 0) {
-            ids[k] = (uint16_t)best;
-            chosen[k] = score[best];
+    if (r.n_groups <= 1 && r.n <= 32 * LANE_EXPERTS) {
+        take_all(value, r.n, r.top_k, ids);
+    } else {
+        for (uint32_t k = 0; k < r.top_k; k++) {
+            uint32_t best = take_best(value, r.n);
+            if (lane == 0)
+                ids[k] = (uint16_t)best;
         }
+        __syncwarp();
     }
+    for (uint32_t k = lane; k < r.top_k; k += 32)
+        chosen[k] = score[ids[k]];
     __syncwarp();
     if (r.score == SOFTMAX_CHOSEN)
         softmax(chosen, r.top_k);
@@ -125,18 +167,97 @@ static __global__ void __launch_bounds__(32) choose(mfi_cuda_route r)
     for (uint32_t k = 0; k < r.top_k; k++)
         sum += chosen[k];
     for (uint32_t k = lane; k < r.top_k; k += 32) {
-        r.ids[(size_t)blockIdx.x * r.top_k + k] = ids[k];
-        r.weights[(size_t)blockIdx.x * r.ldw + k] =
-            (r.normalize ? chosen[k] / sum : chosen[k]) * r.scale;
+        r.ids[(size_t)t * r.top_k + k] = ids[k];
+        r.weights[(size_t)t * r.ldw + k] = (r.normalize ? chosen[k] / sum : chosen[k]) * r.scale;
     }
     if (r.slots && r.items)
         list_items(r, ids);
 }
 
+static __global__ void __launch_bounds__(32) choose(mfi_cuda_route r)
+{
+    extern __shared__ float room[];
+    begin_wait();
+    begin_next();
+    choose_for(r, blockIdx.x, room);
+}
+
 cudaError_t mfi_cuda_route_run(const mfi_cuda_route *r, cudaStream_t s)
 {
-    choose<<<r->n_tok, 32, 2 * r->n * sizeof(float), s>>>(*r);
-    return cudaGetLastError();
+    return start_early(choose, dim3(r->n_tok), 32, 2 * r->n * sizeof(float), s, *r);
+}
+
+#define HELD 4 /* of a row's columns, in fours, that a thread fetches early */
+
+/* Four columns of the normed input, which the first block of threads keeps. */
+static __device__ float4 normed(const mfi_cuda_mm &mm, float factor, uint32_t col, uint32_t left)
+{
+    float4 v = rows_x(mm.x + col, left), w = rows_x(mm.norm + col, left);
+    float out[4] = {v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z, v.w * factor * w.w};
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        if (blockIdx.x == 0 && k < left)
+            mm.norm_out[col + k] = out[k];
+    return make_float4(out[0], out[1], out[2], out[3]);
+}
+
+/* A single token's norm, a logit a block of threads, and in the block that ends last the choice. */
+static __global__ void __launch_bounds__(NORM_THREADS)
+    logits_and_choice(const __grid_constant__ mfi_cuda_mm mm,
+                      const __grid_constant__ mfi_cuda_route r, uint32_t *turn)
+{
+    extern __shared__ float room[];
+    __shared__ float sums[32];
+    __shared__ bool last;
+    const mfi_cuda_mat &m = mm.mat[0];
+    const uint8_t *row = m.plane[0] + blockIdx.x * m.row_bytes[0];
+    bool mine = threadIdx.x < ROWS_THREADS;
+    float4 held[HELD];
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
+        held[i] = mine && col < m.cols ? rows_weights(m.type.kind, row, col, m.cols - col)
+                                       : make_float4(0, 0, 0, 0);
+    }
+    begin_wait();
+    begin_next();
+    float factor = norm_factor(mm.x, m.cols, mm.norm_eps, sums), sum = 0;
+    __syncthreads();
+    if (mine) {
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
+            if (col < m.cols)
+                sum = rows_dot(held[i], normed(mm, factor, col, m.cols - col), sum);
+        }
+        for (uint32_t col = (threadIdx.x + HELD * ROWS_THREADS) * 4; col < m.cols;
+             col += ROWS_THREADS * 4)
+            sum = rows_dot(rows_weights(m.type.kind, row, col, m.cols - col),
+                           normed(mm, factor, col, m.cols - col), sum);
+        sum = warp_sum(sum);
+        if (threadIdx.x % 32 == 0)
+            sums[threadIdx.x / 32] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        mm.y[0][blockIdx.x] = rows_sum(sums);
+        __threadfence();
+        last = atomicAdd(turn, 1) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (!last || threadIdx.x >= 32)
+        return;
+    __threadfence();
+    if (threadIdx.x == 0)
+        *turn = 0;
+    choose_for(r, 0, room);
+}
+
+cudaError_t mfi_cuda_route_rows(const mfi_cuda_mm *mm, const mfi_cuda_route *r, uint32_t *turn,
+                                cudaStream_t s)
+{
+    return start_early(logits_and_choice, dim3(mm->mat[0].rows), NORM_THREADS,
+                       2 * r->n * sizeof(float), s, *mm, *r, turn);
 }
 
 /* ---- grouping ---- */

@@ -1,0 +1,51 @@
+/* Kernels that begin before the one in front of them has ended (sm_90). Each that is started this
+ * way calls begin_wait() in every thread before it reads what an earlier one wrote, and before it
+ * writes anything; weights may be fetched earlier. Since begin_next() comes after it, what stands
+ * before a begin_wait() can rely on all kernels but the one directly in front. */
+#ifndef MFI_BACKEND_CUDA_LAUNCH_CUH
+#define MFI_BACKEND_CUDA_LAUNCH_CUH
+
+#include <cuda_runtime.h>
+
+static __device__ __forceinline__ void begin_wait(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+static __device__ __forceinline__ void begin_next(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+static inline bool can_begin_early(void)
+{
+    int device = 0, major = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
+               cudaSuccess &&
+           major >= 9;
+}
+
+/* As kernel<<<grid, threads, room, s>>>, early where the device can. */
+template <class... P, class... A>
+static cudaError_t start_early(void (*kernel)(P...), dim3 grid, unsigned threads, size_t room,
+                               cudaStream_t s, A... args)
+{
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = room;
+    config.stream = s;
+    config.attrs = &early;
+    config.numAttrs = can_begin_early() ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, P(args)...);
+}
+
+#endif
