@@ -482,8 +482,8 @@ const cli_option cli_options[] = {
      .env = true,
      AT(device),
      .arg = "NAME",
-     .help = "where to compute: cpu, cuda (or cuda:0, cuda:1, ...), auto (a CUDA device if there "
-             "is one); see `moeflux devices`",
+     .help = "where to compute: cpu, cuda (or cuda:0, cuda:1, ...), metal, auto (a CUDA device if "
+             "there is one); see `moeflux devices`",
      .fallback = "cpu"},
     {{"--vram"},
      CLI_SIZE,

@@ -62,6 +62,23 @@ if(Python3_FOUND)
                    ${PROJECT_SOURCE_DIR}/include/moeflux ${CMAKE_C_COMPILER} ${MF_CXX})
 endif()
 
+# The Objective-C sources as another compiler sees them.
+find_program(MF_CLANG NAMES clang)
+file(GLOB objc_folders /usr/lib/gcc/*/*/include)
+find_path(MF_OBJC_INCLUDE objc/objc.h PATHS ${objc_folders})
+if(MF_CLANG AND MF_OBJC_INCLUDE AND NOT APPLE)
+  foreach(file src/backend/metal/metal_device.m tests/metal/fake/fake_metal.m tests/metal/fake/foundation.m)
+    get_filename_component(name ${file} NAME_WE)
+    add_test(NAME tree_objc_${name}
+             COMMAND ${MF_CLANG} -fsyntax-only -fobjc-runtime=gcc -std=gnu11 -D_GNU_SOURCE -Wall -Wextra
+                     -Wshadow -Werror -I${PROJECT_SOURCE_DIR}/tests/metal/fake -I${PROJECT_SOURCE_DIR}/tests
+                     -I${PROJECT_SOURCE_DIR}/src -I${PROJECT_SOURCE_DIR}/include
+                     -idirafter ${MF_OBJC_INCLUDE} ${PROJECT_SOURCE_DIR}/${file})
+  endforeach()
+else()
+  message(STATUS "Objective-C is not checked with clang (clang: ${MF_CLANG}, objc.h: ${MF_OBJC_INCLUDE})")
+endif()
+
 # What is installed; a sanitizer's build has symbols and memory of its own and isn't.
 if(Python3_FOUND AND NOT MF_SANITIZE)
   add_test(NAME tree_symbols

@@ -121,9 +121,9 @@ typedef struct mf_engine_options {
     const char *prefix_dir;     /* folder for states of timelines (mf_session_keep); NULL: none. One
                                  * engine at a time uses it; engines of any models may share it */
     uint64_t prefix_disk_bytes; /* its files never take more; 0: 4 GiB */
-    const char
-        *device; /* "cpu", "cuda", "cuda:N"; "auto": a CUDA device if there is one; NULL: cpu */
-    uint64_t vram_bytes;     /* bound for what is taken of the device's memory; 0: what is free */
+    const char *device;  /* "cpu", "cuda", "cuda:N", "metal"; "auto": a CUDA device if there is one;
+                          * NULL: cpu */
+    uint64_t vram_bytes; /* bound for what is taken of the device's memory; 0: what is free */
     bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
     bool grammars;           /* sessions may generate under a grammar: the plan has room for it */
     bool watched;            /* mf_engine_experts and its like answer: the plan has room for it */

@@ -208,8 +208,8 @@ static void budgets(void **state)
     assert_int_equal(want.stats.n_slots, want.stats.n_experts_total);
     assert_int_equal(want.stats.expert_evictions, 0);
     uint64_t slot = mft_metal_plan_number(&o, "slot_bytes");
-    uint64_t fixed = mft_metal_plan_number(&o, "vram_total_bytes") -
-                     slot * mft_metal_plan_number(&o, "slots");
+    uint64_t fixed =
+        mft_metal_plan_number(&o, "vram_total_bytes") - slot * mft_metal_plan_number(&o, "slots");
     static const uint32_t slots[] = {4, 5, 9, 31, 63}, chunks[] = {1, 7, 16, 40};
     for (size_t i = 0; i < 5; i++)
         for (size_t c = 0; c < 4; c++) {
@@ -362,7 +362,8 @@ static void command_buffers_lost(void **state)
         ended = d->lose > 0;
         if (!ended) {
             assert_int_equal(status, MF_ERR_DEVICE);
-            assert_non_null(strstr(err.message, "Metal: a command buffer was lost: the device hangs"));
+            assert_non_null(
+                strstr(err.message, "Metal: a command buffer was lost: the device hangs"));
             mf_session_reset(session);
             assert_int_not_equal(mf_session_eval(session, ids, 1, NULL, &err), MF_OK);
         } else {

@@ -1,5 +1,5 @@
-/* Tiny checkpoints on the fake Metal device against implementations that share no code with ours, as
- * test_reference does on the CPU: logits, hidden states layer by layer, greedy continuation. */
+/* Tiny checkpoints on the fake Metal device against implementations that share no code with ours,
+ * as test_reference does on the CPU: logits, hidden states layer by layer, greedy continuation. */
 #include "fake/reference.h"
 #include "fake/support.h"
 #include "metal/fake/metal_rig.h"
@@ -28,11 +28,19 @@ static void oracle(void **state)
     const char *folder = mft_oracle(name);
     if (!folder)
         mft_skip("no oracle %s", name);
+    if (MFT_SANITIZED)
+        mft_skip("%s: too slow with a sanitizer", name);
     check(folder);
 }
 
-#define TREE(name) {name, in_tree, NULL, NULL, name}
-#define HF(name)   {"hf/" name, oracle, NULL, NULL, name}
+#define TREE(name)                                                                                 \
+    {                                                                                              \
+        name, in_tree, NULL, NULL, name                                                            \
+    }
+#define HF(name)                                                                                   \
+    {                                                                                              \
+        "hf/" name, oracle, NULL, NULL, name                                                       \
+    }
 
 int main(void)
 {
