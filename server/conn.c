@@ -25,7 +25,7 @@
 #define OUT_HIGH_BYTES ((size_t)256 << 10) /* more is left with the exchange */
 #define LINGER_S       2
 
-srv_conn *srv_conn_new(int fd, bool local, uint64_t body_max, uint64_t now_ns)
+srv_conn *srv_conn_new(int fd, bool local, srv_loop *loop, uint64_t now_ns)
 {
     srv_conn *c = calloc(1, sizeof *c);
     if (!c)
@@ -33,7 +33,7 @@ srv_conn *srv_conn_new(int fd, bool local, uint64_t body_max, uint64_t now_ns)
     c->fd = fd;
     c->local = local;
     c->since_ns = c->wrote_ns = now_ns;
-    srv_parser_init(&c->parser, body_max);
+    srv_parser_init(&c->parser, loop->options->max_body_bytes, &loop->room);
     return c;
 }
 
@@ -207,7 +207,8 @@ static srv_dialect dialect_of(const srv_request *r)
 static void refuse(srv_conn *c, int status, const char *text, uint64_t now_ns)
 {
     mfi_buf body = {0};
-    srv_exchange empty = {.status = status, .content_type = SRV_JSON, .id = "none"};
+    srv_exchange empty = {
+        .status = status, .content_type = SRV_JSON, .id = "none", .retry_after_s = status == 503};
     srv_put_error(&body, dialect_of(&c->parser.request), status, NULL, NULL, text, empty.id);
     c->keep_alive = false;
     empty.out = body;

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #ifdef __linux__
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -15,9 +16,11 @@
 #include "server_int.h"
 
 #define FRESH_NS ((uint64_t)5000000000)
+#define REST_TIMES                                                                                 \
+    20 /* as long as it took: a twentieth of one processor, however large the model */
 
 /* Of all experts, in percent. */
-static const uint8_t sizes[] = {2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100};
+static const uint8_t sizes[] = {2, 5, 10, 20, 30, 45, 60, 80, 100};
 
 void srv_curves_init(srv_curves *c)
 {
@@ -58,14 +61,18 @@ static size_t choose_slots(uint32_t n_total, uint32_t n_own, uint32_t top_k,
     return kept;
 }
 
-static mf_status put_curve(const mf_replay *replay, const char *name, const char *policy,
-                           const uint32_t *slots, size_t n, mfi_buf *out, mf_error *err)
+/* Breaks off once the server stops: it would wait for this. */
+static mf_status put_curve(const srv_server *server, const mf_replay *replay, const char *name,
+                           const char *policy, const uint32_t *slots, size_t n, mfi_buf *out,
+                           mf_error *err)
 {
     mf_replay_info info = {.struct_size = sizeof info};
     mf_replay_info_get(replay, &info);
     mfi_buf_fmt(out, ",\"%s\":[", name);
     for (size_t i = 0; i < n; i++) {
         uint64_t hits = 0;
+        if (atomic_load(&server->stopping))
+            return mfi_fail(err, MF_ERR_CANCELLED, "the server is stopping");
         MFI_TRY(mf_replay_hits(replay, policy, slots[i], &hits, err));
         mfi_buf_str(out, i ? "," : "");
         mfi_json_put_f64(out, (double)hits / (double)info.n_choices);
@@ -90,10 +97,10 @@ static mf_status put_curves(const srv_server *server, const mf_replay *replay, m
     for (size_t i = 0; i < n; i++)
         mfi_buf_fmt(out, i ? ",%u" : "%u", slots[i]);
     mfi_buf_str(out, "]");
-    MFI_TRY(put_curve(replay, "lru", "lru", slots, n, out, err));
-    MFI_TRY(put_curve(replay, "lfu", "lfu", slots, n, out, err));
-    MFI_TRY(put_curve(replay, "odds", "odds", slots, n, out, err));
-    return put_curve(replay, "bound", NULL, slots, n, out, err);
+    MFI_TRY(put_curve(server, replay, "lru", "lru", slots, n, out, err));
+    MFI_TRY(put_curve(server, replay, "lfu", "lfu", slots, n, out, err));
+    MFI_TRY(put_curve(server, replay, "odds", "odds", slots, n, out, err));
+    return put_curve(server, replay, "bound", NULL, slots, n, out, err);
 }
 
 /* False: there was nothing to replay, which may be otherwise in a moment. */
@@ -111,7 +118,7 @@ static bool make(const srv_server *server, mfi_buf *out)
     mf_replay_close(&replay);
     mfi_buf_fmt(out, ",\"own\":{\"slots\":%u,\"slot_bytes\":%" PRIu64 ",\"policy\":\"%s\"}}",
                 m->n_slots, m->slot_bytes, m->policy);
-    out->failed |= status != MF_OK && status != MF_ERR_STATE; /* no memory: nothing else can fail */
+    out->failed |= status != MF_OK && status != MF_ERR_STATE; /* no memory, or the server stops */
     return status == MF_OK;
 }
 
@@ -120,6 +127,14 @@ static void yield_to_all(void)
 #ifdef __linux__
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19); /* of this thread alone */
 #endif
+}
+
+/* Of this thread: it is made to wait for others. */
+static uint64_t cpu_ns(void)
+{
+    struct timespec t = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 static void *run(void *user)
@@ -135,15 +150,16 @@ static void *run(void *user)
             break;
         pthread_mutex_unlock(&c->lock);
         mfi_buf text = {0};
+        uint64_t begin_ns = cpu_ns();
         bool lasts = make(server, &text);
         pthread_mutex_lock(&c->lock);
         mfi_buf_free(&c->text);
         c->text = text;
         c->lasts = lasts && !text.failed;
-        c->made_ns = mfi_clock_ns();
+        c->until_ns = mfi_clock_ns() + MFI_MAX(FRESH_NS, REST_TIMES * (cpu_ns() - begin_ns));
         for (size_t i = 0; i < c->n_waiting; i++) {
             if (text.failed)
-                srv_reply_error(c->waiting[i], 503, NULL, NULL, "out of memory");
+                srv_reply_error(c->waiting[i], 503, NULL, NULL, "not now");
             else
                 srv_reply(c->waiting[i], 200, SRV_JSON, text.data, text.len);
             srv_exchange_release(c->waiting[i]);
@@ -184,7 +200,7 @@ void srv_show_curves(srv_server *server, srv_exchange *x)
         return;
     }
     pthread_mutex_lock(&c->lock);
-    if (c->lasts && mfi_clock_ns() - c->made_ns < FRESH_NS) {
+    if (c->lasts && mfi_clock_ns() < c->until_ns) {
         srv_reply(x, 200, SRV_JSON, c->text.data, c->text.len);
     } else if (c->stop || c->n_waiting == MFI_ARRAY_LEN(c->waiting)) {
         full = true;

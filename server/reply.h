@@ -29,6 +29,7 @@ typedef struct srv_exchange {
     char id[40]; /* x-request-id */
     uint64_t came_ns;
     bool submitted; /* the desk's: a job answers it */
+    uint64_t kept;  /* the desk's: bytes of the prompts of that job */
     srv_wake *wake;
     _Atomic bool gone;            /* nobody waits for the answer any more */
     _Atomic size_t waiting_bytes; /* of the answer, not sent yet */

@@ -224,6 +224,7 @@ mf_status srv_run(const srv_options *options, mf_error *err)
                               .open_path = srv_desk_open_path,
                               .draining = on_draining,
                               .cut = &server->failed,
+                              .room = {.max = SRV_ROOM_BODIES * options->max_body_bytes},
                               .user = server};
     name_model(server);
     srv_page_init(server);

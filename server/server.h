@@ -9,6 +9,9 @@
 #include "base/limits.h"
 #include "base/status.h"
 
+/* All bodies together, and what they are made into, in lengths of the longest. */
+#define SRV_ROOM_BODIES 4
+
 typedef struct srv_options {
     /* Where */
     const char *host; /* names or addresses, separated by commas; NULL: no TCP */

@@ -60,7 +60,6 @@ typedef struct srv_server {
     char page_headers[768];
     _Atomic bool ready, stopping, loop_over, failed;
     _Atomic uint32_t n_requests; /* that wait or run */
-    _Atomic uint64_t body_bytes; /* of them */
     srv_worker worker;
     srv_keeper keeper;
     srv_desk desk;

@@ -36,9 +36,9 @@ typedef struct srv_curves {
     bool runs, stop;
     srv_exchange *waiting[16];
     size_t n_waiting;
-    mfi_buf text; /* the last answer */
-    bool lasts;   /* it may be sent again for a while */
-    uint64_t made_ns;
+    mfi_buf text;      /* the last answer */
+    bool lasts;        /* it may be sent again for a while: */
+    uint64_t until_ns; /* so long */
 } srv_curves;
 
 bool srv_status_init(srv_status *status, uint32_t n_seats);

@@ -362,8 +362,8 @@ static void pass(srv_server *server, size_t n)
             choice_failed(w->busy[i], status, &err);
             free_slot(server, i);
         }
+    note_engine(server, true); /* first: who got an answer may ask what it cost */
     finish_done(server);
-    note_engine(server, true);
 }
 
 /* Nobody is answered: time to write. */

@@ -300,6 +300,9 @@ static void open_hints(mf_engine *e, const mf_engine_options *o)
                     e->plan.n_slots < e->plan.n_experts_total && e->reader.bytes_per_second > 0;
     e->judge.drive_rate = e->reader.bytes_per_second;
     mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
+    bool off = o->hints && strcmp(o->hints, "off") == 0;
+    if (!off && !e->backend->device && e->plan.n_slots < e->plan.n_experts_total)
+        mfi_forward_read_ahead(e->forward, mfi_plan_hints_max(&e->plan));
 }
 
 static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error *err)

@@ -86,6 +86,7 @@
 #define MFI_MAX_HTTP_AHEAD_BYTES  ((uint32_t)64 << 10) /* sent before an answer is over */
 #define MFI_MAX_HTTP_BODY_BYTES   ((uint64_t)64 << 20)
 #define MFI_MAX_HTTP_CONNECTIONS  4096
+#define MFI_MAX_REQUEST_VALUES    (1 << 19) /* of JSON in a body */
 #define MFI_MAX_HTTP_LISTENERS    16
 #define MFI_MAX_API_KEYS          1024
 #define MFI_MAX_API_KEY_BYTES     512

@@ -50,6 +50,7 @@ struct mfi_store {
     mfi_io_req **batch;             /* [n_reqs], to be submitted together */
     uint32_t *hints;                /* [n_hints_max] slots of hints, the likeliest first */
     uint32_t n_hints, n_hints_kept; /* there are; slots kept for them */
+    uint32_t n_hints_at_once;       /* of them, whose reads may be under way */
     uint32_t n_free_slots, n_reqs, n_free_reqs, n_batch;
     uint32_t queue_head, queue_tail;
     uint32_t n_refs;    /* held */
@@ -267,9 +268,10 @@ static void count_done(mfi_store *store, const mfi_io_req *req)
         store->stats.reading_ns += store->last_done_ns - store->reading_from_ns;
 }
 
-/* Starts hints while no demand read is under way: two experts keep a drive busy, and little is in
- * the way of the next demand. */
-#define HINTS_UNDER_WAY 2
+/* Two experts keep a drive busy, and little is in the way of the next demand. */
+#define HINTS_AT_ONCE 2
+
+/* Starts hints while no demand read is under way. */
 
 static void pump_hints(mfi_store *store)
 {
@@ -281,7 +283,7 @@ static void pump_hints(mfi_store *store)
     }
     if (store->n_reading > n_reads)
         return;
-    for (uint32_t i = 0; i < store->n_hints && n_loading < HINTS_UNDER_WAY; i++) {
+    for (uint32_t i = 0; i < store->n_hints && n_loading < store->n_hints_at_once; i++) {
         expert_slot *slot = &store->slots[store->hints[i]];
         if (slot->state != SLOT_HINTED || slot->n_under_way > 0 ||
             store->n_free_reqs < store->config.table.n_parts)
@@ -394,6 +396,19 @@ void mfi_store_hints_set(mfi_store *store, uint32_t n)
 uint32_t mfi_store_hints_room(const mfi_store *store)
 {
     return store->n_hints_kept;
+}
+
+void mfi_store_hints_at_once(mfi_store *store, uint32_t n)
+{
+    store->n_hints_at_once = n ? n : HINTS_AT_ONCE;
+}
+
+bool mfi_store_hints_reading(const mfi_store *store)
+{
+    for (uint32_t i = 0; i < store->n_hints; i++)
+        if (store->slots[store->hints[i]].state != SLOT_READY)
+            return true;
+    return false;
 }
 
 /* An empty slot for a hint, or NONE. Where the cache has grown into those kept for hints (each hint
@@ -689,6 +704,7 @@ mf_status mfi_store_open(mfi_store **out, const mfi_store_config *config, mf_err
     store->config = *config;
     store->n_reqs = store->n_free_reqs = (uint32_t)n_reqs;
     store->n_free_slots = config->n_slots;
+    store->n_hints_at_once = HINTS_AT_ONCE;
     store->queue_head = store->queue_tail = NONE;
     store->slots = calloc(config->n_slots, sizeof *store->slots);
     store->slot_of = calloc(n_keys, sizeof *store->slot_of);

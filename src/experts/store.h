@@ -93,6 +93,11 @@ mf_status mfi_store_wait(mfi_store *store, mfi_expert_ref *refs, uint32_t n, mf_
 /* Keeps n slots for hints from now on, at most n_hints_max; 0 drops all hints and keeps none. */
 void mfi_store_hints_set(mfi_store *store, uint32_t n);
 uint32_t mfi_store_hints_room(const mfi_store *store); /* as set */
+/* How many experts are read ahead at one time; 0, as from the start: two, since a guess may be
+ * wrong and demand isn't to wait for it. */
+void mfi_store_hints_at_once(mfi_store *store, uint32_t n);
+/* Whether any hint's reads have yet to end. */
+bool mfi_store_hints_reading(const mfi_store *store);
 
 /* Experts of a layer that may be wanted next, the likeliest first: those that aren't in slots are
  * read ahead, as many as there is room for. Older hints are dropped. Never blocks. */

@@ -12,6 +12,10 @@
 /* Pairs that are computed in one go while reads are under way: a reader without threads goes on
  * only as far as it is asked (io.h), and slots come free as their experts are done. */
 #define PAIRS_BETWEEN_POLLS 32
+/* Choices for each expert of a layer from which on a step wants nearly all of them: 98 % if every
+ * token draws anew. */
+#define CHOICES_MANY 4
+#define TOKENS_AHEAD 32
 
 /* A reference on an expert that a device reads where it lies, until it has passed a mark. */
 typedef struct deferred {
@@ -39,6 +43,8 @@ struct mfi_forward {
     mfi_expert_work *work; /* [n_held_max] */
     uint32_t *score;       /* [n_experts] of guesses of the next layer */
     bool looked_ahead;     /* in this layer */
+    bool many;             /* the step wants most experts: reading ahead is no guess */
+    uint32_t n_ahead;      /* experts to read ahead then */
     /* of one step */
     int32_t *tokens;     /* [chunk] */
     uint16_t *seq_of;    /* [chunk] */
@@ -146,6 +152,11 @@ void mfi_forward_close(mfi_forward **forward)
     free(f->seqs);
     free(f);
     *forward = NULL;
+}
+
+void mfi_forward_read_ahead(mfi_forward *f, uint32_t n)
+{
+    f->n_ahead = n;
 }
 
 void mfi_forward_on_layer(mfi_forward *f, bool (*tick)(void *user, uint32_t n_layers), void *user)
@@ -283,9 +294,11 @@ static uint32_t likeliest(mfi_forward *f, const uint16_t *ids, uint32_t n_tok, u
 }
 
 /* Has the store read ahead what the next layer's router would choose now: its input lacks only this
- * layer's experts and that layer's mixer. Once a layer, when there is nothing better to do. */
-static mf_status look_ahead(mfi_forward *f, uint32_t layer, const mfi_step *step, mf_error *err)
+ * layer's experts and that layer's mixer. Once a layer, when there is nothing better to do. Of many
+ * tokens the first few tell well enough what is wanted by somebody. */
+static mf_status look_ahead(mfi_forward *f, uint32_t layer, const mfi_step *whole, mf_error *err)
 {
+    mfi_step few = *whole, *step = &few;
     uint16_t list[MFI_MAX_HINTS + MFI_MAX_TOP_K];
     const mfi_program *p = f->p;
     uint32_t room = mfi_store_hints_room(f->store);
@@ -295,10 +308,14 @@ static mf_status look_ahead(mfi_forward *f, uint32_t layer, const mfi_step *step
     uint32_t first = p->hint_first[layer + 1], n = p->hint_first[layer + 2] - first;
     if (n == 0)
         return MF_OK;
-    MFI_TRY(run_ops(f, first, n, step, err));
-    MFI_TRY(sync_ops(f, err));
     /* Some of them are cached, and need no room. */
     uint32_t most = MFI_MIN(room + p->shape.top_k, (uint32_t)MFI_ARRAY_LEN(list));
+    if (f->many) {
+        step->n_tok = MFI_MIN(step->n_tok, TOKENS_AHEAD);
+        most = MFI_ARRAY_LEN(list);
+    }
+    MFI_TRY(run_ops(f, first, n, step, err));
+    MFI_TRY(sync_ops(f, err));
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_HINTS);
     n = likeliest(f, ids, step->n_tok, list, most);
     mfi_store_hint(f->store, layer + 1, list, n);
@@ -342,7 +359,8 @@ static uint32_t list_ready(mfi_forward *f)
     uint32_t n = 0, n_pairs = 0, n_ready = 0;
     for (uint32_t i = 0; i < f->n_held; i++)
         n_ready += f->refs[i].ready;
-    bool reading = n_ready < f->n_held || f->next < f->n_wanted;
+    bool reading = n_ready < f->n_held || f->next < f->n_wanted ||
+                   (f->many && mfi_store_hints_reading(f->store));
     for (uint32_t i = 0; i < f->n_held && !(reading && n_pairs >= PAIRS_BETWEEN_POLLS); i++) {
         mfi_expert_ref ref = f->refs[i];
         uint32_t e = ref.expert;
@@ -354,6 +372,14 @@ static uint32_t list_ready(mfi_forward *f)
         n_pairs += f->count[e];
     }
     return n;
+}
+
+static bool all_ready(const mfi_forward *f)
+{
+    bool all = f->next == f->n_wanted;
+    for (uint32_t i = 0; i < f->n_held; i++)
+        all &= f->refs[i].ready;
+    return all;
 }
 
 /* Gives back the first n references, whose experts were computed; where a device reads slots in
@@ -381,6 +407,8 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
     while (f->n_held > 0 || f->next < f->n_wanted) {
         MFI_TRY(acquire_more(f, layer, err));
         MFI_TRY(mfi_store_poll(f->store, f->refs, f->n_held, err));
+        if (f->many && all_ready(f)) /* the drive would have nothing to do */
+            MFI_TRY(look_ahead(f, layer, step, err));
         uint32_t n = list_ready(f);
         if (n == 0) {
             MFI_TRY(look_ahead(f, layer, step, err));
@@ -613,7 +641,20 @@ mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
     f->n_tokens += step.n_tok;
     f->n_passes++;
     f->arith_ns = f->experts_ns = 0;
-    MFI_TRY(run_all(f, &step, n_head, all ? outputs : NULL, index0, err));
+    uint32_t hints = mfi_store_hints_room(f->store);
+    f->many =
+        f->n_ahead > 0 && step.n_tok * f->p->shape.top_k >= CHOICES_MANY * f->p->shape.n_experts;
+    if (f->many) {
+        mfi_store_hints_set(f->store, f->n_ahead);
+        mfi_store_hints_at_once(f->store, f->n_ahead);
+    }
+    mf_status status = run_all(f, &step, n_head, all ? outputs : NULL, index0, err);
+    if (f->many) {
+        mfi_store_hints_set(f->store, hints);
+        mfi_store_hints_at_once(f->store, 0);
+    }
+    if (status != MF_OK)
+        return status;
     if (n_head > 0)
         f->last_row = all ? step.n_head - 1 : 0;
     mfi_run_facts facts = {runs[0].pos, step.n_tok,   n_runs, begin_ns, mfi_clock_ns() - begin_ns,

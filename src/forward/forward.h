@@ -44,6 +44,10 @@ mf_status mfi_forward_run(mfi_forward *forward, const mfi_run *runs, uint32_t n_
 mf_status mfi_forward_settle(mfi_forward *forward, mf_progress_fn progress, void *user,
                              mf_error *err);
 
+/* In passes that choose nearly every expert of a layer anyhow, up to n of the next layer's are read
+ * ahead, whatever the store's hints are set to. 0, from the start: none. */
+void mfi_forward_read_ahead(mfi_forward *forward, uint32_t n);
+
 /* Calls `tick` after each layer's experts, with the number of layers done; returning false ends the
  * run with MF_ERR_CANCELLED. NULL: nobody is called. */
 void mfi_forward_on_layer(mfi_forward *forward, bool (*tick)(void *user, uint32_t n_layers),

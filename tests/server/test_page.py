@@ -126,7 +126,10 @@ class Page(Case):
             self.server.get("/api/status?" + query)
 
     def ask(self, **more):
-        return self.server.post("/v1/chat/completions", dict(QUESTION, **more))
+        """Returns when the answer's session is free again, too."""
+        answer = self.server.post("/v1/chat/completions", dict(QUESTION, **more))
+        self.server.until(lambda: all(x["state"] == "idle" for x in self.api("/api/status?last=0")["sessions"]))
+        return answer
 
     def test_status_and_metrics(self):
         before = self.api("/api/status?last=0")

@@ -86,7 +86,8 @@ struct machine {
 #endif
 };
 
-static thread_local machine m;
+/* This OS thread's. Found the fastest way there is, since kernels come by all the time. */
+static __thread machine *me __attribute__((tls_model("initial-exec")));
 
 /* ---- switching ---- */
 
@@ -94,9 +95,9 @@ static void leave(void **save, void *to, const char *stack, bool for_good)
 {
 #ifdef MFTM_ASAN
     void *fake = nullptr;
-    const void *bottom = stack ? stack : m.main_bottom;
+    const void *bottom = stack ? stack : me->main_bottom;
     __sanitizer_start_switch_fiber(for_good ? nullptr : &fake, bottom,
-                                   stack ? STACK_BYTES : m.main_bytes);
+                                   stack ? STACK_BYTES : me->main_bytes);
     mftm_switch(save, to);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #else
@@ -108,51 +109,52 @@ static void leave(void **save, void *to, const char *stack, bool for_good)
 
 static void to_fiber(unsigned next, bool for_good)
 {
-    fiber &from = m.fibers[m.current];
-    if (next == m.current)
+    fiber &from = me->fibers[me->current];
+    if (next == me->current)
         return;
-    m.current = next;
-    leave(&from.sp, m.fibers[next].sp, m.fibers[next].stack, for_good);
+    me->current = next;
+    leave(&from.sp, me->fibers[next].sp, me->fibers[next].stack, for_good);
 }
 
 static void to_main(void)
 {
-    leave(&m.fibers[m.current].sp, m.main_sp, nullptr, true);
+    leave(&me->fibers[me->current].sp, me->main_sp, nullptr, true);
 }
 
 /* Never comes back. */
 static void fail(const char *what, int line, const char *other, int other_line)
 {
-    snprintf(m.message, sizeof m.message,
+    snprintf(me->message, sizeof me->message,
              "%s: threadgroup (%u, %u, %u), thread %u: %s in line %d, while others: %s in line %d",
-             m.now->name, m.at[0], m.at[1], m.at[2], m.current, what, line, other, other_line);
-    m.failed = true;
+             me->now->name, me->at[0], me->at[1], me->at[2], me->current, what, line, other,
+             other_line);
+    me->failed = true;
     to_main();
 }
 
 static unsigned lane_after(unsigned lane)
 {
-    return (m.now->order == MFTM_FORWARD ? lane + 1 : lane + SIMD - 1) % SIMD;
+    return (me->now->order == MFTM_FORWARD ? lane + 1 : lane + SIMD - 1) % SIMD;
 }
 
 /* The next lane of this simdgroup that hasn't ended. */
 static unsigned next_in_simdgroup(void)
 {
-    unsigned simd = m.current / SIMD, lane = m.current % SIMD;
+    unsigned simd = me->current / SIMD, lane = me->current % SIMD;
     do
         lane = lane_after(lane);
-    while (m.fibers[simd * SIMD + lane].done);
+    while (me->fibers[simd * SIMD + lane].done);
     return simd * SIMD + lane;
 }
 
 /* Where the next simdgroup that hasn't ended goes on. */
 static unsigned next_simdgroup(void)
 {
-    unsigned n = m.n_threads / SIMD, simd = m.current / SIMD;
+    unsigned n = me->n_threads / SIMD, simd = me->current / SIMD;
     do
-        simd = (m.now->order == MFTM_FORWARD ? simd + 1 : simd + n - 1) % n;
-    while (m.simds[simd].done == SIMD);
-    return simd * SIMD + m.simds[simd].resume;
+        simd = (me->now->order == MFTM_FORWARD ? simd + 1 : simd + n - 1) % n;
+    while (me->simds[simd].done == SIMD);
+    return simd * SIMD + me->simds[simd].resume;
 }
 
 /* ---- meetings ---- */
@@ -162,7 +164,7 @@ static bool arrive(simdgroup &g, const char *what, int line)
 {
     if (g.done > 0)
         fail(what, line, "ended", 0);
-    if (g.arrived > 0 && (std::strcmp(what, g.what) != 0 || line != g.line))
+    if (g.arrived > 0 && (line != g.line || (what != g.what && std::strcmp(what, g.what) != 0)))
         fail(what, line, g.what, g.line);
     g.what = what;
     g.line = line;
@@ -171,13 +173,13 @@ static bool arrive(simdgroup &g, const char *what, int line)
 
 value meet_simdgroup(const char *what, int line, resolve_fn *resolve, unsigned arg, value mine)
 {
-    if (m.plain) {
-        snprintf(m.message, sizeof m.message, "%s: said to have no %s", m.now->name, what);
-        m.failed = true;
+    if (me->plain) {
+        snprintf(me->message, sizeof me->message, "%s: said to have no %s", me->now->name, what);
+        me->failed = true;
         return mine;
     }
-    simdgroup &g = m.simds[m.current / SIMD];
-    unsigned lane = m.current % SIMD;
+    simdgroup &g = me->simds[me->current / SIMD];
+    unsigned lane = me->current % SIMD;
     g.in[lane] = mine;
     if (arrive(g, what, line)) {
         resolve(g.in, g.out, arg);
@@ -190,22 +192,22 @@ value meet_simdgroup(const char *what, int line, resolve_fn *resolve, unsigned a
 
 void meet_threadgroup(int line)
 {
-    if (m.plain) {
-        snprintf(m.message, sizeof m.message, "%s: said to have no barriers", m.now->name);
-        m.failed = true;
+    if (me->plain) {
+        snprintf(me->message, sizeof me->message, "%s: said to have no barriers", me->now->name);
+        me->failed = true;
         return;
     }
-    simdgroup &g = m.simds[m.current / SIMD];
+    simdgroup &g = me->simds[me->current / SIMD];
     if (!arrive(g, "threadgroup_barrier", line)) {
         to_fiber(next_in_simdgroup(), false);
         return;
     }
     g.arrived = 0;
-    g.resume = m.current % SIMD;
-    if (m.simds_done > 0)
+    g.resume = me->current % SIMD;
+    if (me->simds_done > 0)
         fail("threadgroup_barrier", line, "ended", 0);
-    if (++m.simds_waiting == m.n_threads / SIMD)
-        m.simds_waiting = 0;
+    if (++me->simds_waiting == me->n_threads / SIMD)
+        me->simds_waiting = 0;
     else
         to_fiber(next_simdgroup(), false);
 }
@@ -214,23 +216,23 @@ void meet_threadgroup(int line)
 
 static void end_of_fiber(void)
 {
-    simdgroup &g = m.simds[m.current / SIMD];
-    m.fibers[m.current].done = true;
+    simdgroup &g = me->simds[me->current / SIMD];
+    me->fibers[me->current].done = true;
     if (g.arrived > 0)
         fail("ends", 0, g.what, g.line);
     if (++g.done < SIMD)
         to_fiber(next_in_simdgroup(), true);
-    if (m.simds_waiting > 0)
+    if (me->simds_waiting > 0)
         fail("ends", 0, "threadgroup_barrier", 0);
-    if (++m.simds_done < m.n_threads / SIMD)
+    if (++me->simds_done < me->n_threads / SIMD)
         to_fiber(next_simdgroup(), true);
     to_main();
 }
 
 static void run_thread(unsigned thread)
 {
-    place p = {{m.at[0], m.at[1], m.at[2]}, thread, m.n_threads, m.shared};
-    m.now->invoke(*m.now, p);
+    place p = {{me->at[0], me->at[1], me->at[2]}, thread, me->n_threads, me->shared};
+    me->now->invoke(*me->now, p);
 }
 
 static void fiber_main(void)
@@ -239,20 +241,20 @@ static void fiber_main(void)
     const void *bottom = nullptr;
     size_t bytes = 0;
     __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
-    if (!m.main_bottom) {
-        m.main_bottom = bottom;
-        m.main_bytes = bytes;
+    if (!me->main_bottom) {
+        me->main_bottom = bottom;
+        me->main_bytes = bytes;
     }
 #endif
-    run_thread(m.current);
+    run_thread(me->current);
     end_of_fiber();
     std::abort();
 }
 
 static void make_fiber(unsigned i)
 {
-    fiber &f = m.fibers[i];
-    f.stack = m.stacks[i].get();
+    fiber &f = me->fibers[i];
+    f.stack = me->stacks[i].get();
     f.done = false;
 #ifdef MFTM_ASAN
     __asan_unpoison_memory_region(f.stack, STACK_BYTES);
@@ -271,30 +273,30 @@ static void make_fiber(unsigned i)
 
 static void run_threadgroup(void)
 {
-    m.simds_waiting = m.simds_done = 0;
-    for (unsigned s = 0; s < m.n_threads / SIMD; s++) {
-        m.simds[s].arrived = m.simds[s].done = 0;
-        m.simds[s].resume = m.now->order == MFTM_FORWARD ? 0 : SIMD - 1;
-        m.simds[s].what = "";
+    me->simds_waiting = me->simds_done = 0;
+    for (unsigned s = 0; s < me->n_threads / SIMD; s++) {
+        me->simds[s].arrived = me->simds[s].done = 0;
+        me->simds[s].resume = me->now->order == MFTM_FORWARD ? 0 : SIMD - 1;
+        me->simds[s].what = "";
     }
-    for (unsigned i = 0; i < m.n_threads; i++)
+    for (unsigned i = 0; i < me->n_threads; i++)
         make_fiber(i);
-    m.current = m.now->order == MFTM_FORWARD ? 0 : m.n_threads - 1;
+    me->current = me->now->order == MFTM_FORWARD ? 0 : me->n_threads - 1;
 #ifdef MFTM_ASAN
     void *fake = nullptr;
-    m.main_bottom = nullptr;
-    __sanitizer_start_switch_fiber(&fake, m.fibers[m.current].stack, STACK_BYTES);
-    mftm_switch(&m.main_sp, m.fibers[m.current].sp);
+    me->main_bottom = nullptr;
+    __sanitizer_start_switch_fiber(&fake, me->fibers[me->current].stack, STACK_BYTES);
+    mftm_switch(&me->main_sp, me->fibers[me->current].sp);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #else
-    mftm_switch(&m.main_sp, m.fibers[m.current].sp);
+    mftm_switch(&me->main_sp, me->fibers[me->current].sp);
 #endif
 }
 
 static void run_plainly(void)
 {
-    for (unsigned i = 0; i < m.n_threads; i++)
-        run_thread(m.now->order == MFTM_FORWARD ? i : m.n_threads - 1 - i);
+    for (unsigned i = 0; i < me->n_threads; i++)
+        run_thread(me->now->order == MFTM_FORWARD ? i : me->n_threads - 1 - i);
 }
 
 /* ---- grids ---- */
@@ -305,50 +307,54 @@ static void run_plainly(void)
 static void run_grid(const launch &l, const mftm_grid &grid, unsigned char *shared)
 {
     size_t bytes = grid.shared_bytes;
-    for (m.at[2] = 0; m.at[2] < grid.groups[2]; m.at[2]++)
-        for (m.at[1] = 0; m.at[1] < grid.groups[1]; m.at[1]++)
-            for (m.at[0] = 0; m.at[0] < grid.groups[0]; m.at[0]++) {
+    for (me->at[2] = 0; me->at[2] < grid.groups[2]; me->at[2]++)
+        for (me->at[1] = 0; me->at[1] < grid.groups[1]; me->at[1]++)
+            for (me->at[0] = 0; me->at[0] < grid.groups[0]; me->at[0]++) {
                 memset(shared, 0xff, bytes);
-                if (m.plain)
+                if (me->plain)
                     run_plainly();
                 else
                     run_threadgroup();
-                for (size_t i = 0; i < GUARD_BYTES && !m.failed; i++)
+                for (size_t i = 0; i < GUARD_BYTES && !me->failed; i++)
                     if (shared[bytes + i] != 0xa5) {
-                        snprintf(m.message, sizeof m.message,
+                        snprintf(me->message, sizeof me->message,
                                  "%s: wrote beyond its %zu bytes of threadgroup memory", l.name,
                                  bytes);
-                        m.failed = true;
+                        me->failed = true;
                     }
-                if (m.failed)
+                if (me->failed)
                     return;
             }
 }
 
 bool run(const launch &l, const mftm_grid &grid, bool meets, char *message, size_t cap)
 {
+    static thread_local std::unique_ptr<machine> owner;
     void *shared = nullptr;
-    m.now = &l;
-    m.failed = false;
-    m.plain = !meets;
-    m.n_threads = grid.threads;
-    m.message[0] = 0;
-    if (m.fibers.size() < grid.threads) {
-        m.fibers.resize(grid.threads);
-        m.simds.resize(grid.threads / SIMD);
+    if (!owner)
+        owner.reset(new machine);
+    me = owner.get();
+    me->now = &l;
+    me->failed = false;
+    me->plain = !meets;
+    me->n_threads = grid.threads;
+    me->message[0] = 0;
+    if (me->fibers.size() < grid.threads) {
+        me->fibers.resize(grid.threads);
+        me->simds.resize(grid.threads / SIMD);
     }
-    while (meets && m.stacks.size() < grid.threads)
-        m.stacks.emplace_back(new char[STACK_BYTES]);
+    while (meets && me->stacks.size() < grid.threads)
+        me->stacks.emplace_back(new char[STACK_BYTES]);
     if (posix_memalign(&shared, 64, grid.shared_bytes + GUARD_BYTES) != 0) {
         snprintf(message, cap, "%s: no memory", l.name);
         return false;
     }
     memset((char *)shared + grid.shared_bytes, 0xa5, GUARD_BYTES);
-    m.shared = shared;
+    me->shared = shared;
     run_grid(l, grid, (unsigned char *)shared);
     free(shared);
-    snprintf(message, cap, "%s", m.message);
-    return !m.failed;
+    snprintf(message, cap, "%s", me->message);
+    return !me->failed;
 }
 
 } // namespace mftm
