@@ -49,15 +49,17 @@ class Group:
             if not self.v2 and "memory" not in controllers.split(","):
                 continue
             base = "/sys/fs/cgroup" if self.v2 else "/sys/fs/cgroup/memory"
-            path = os.path.join(base + own.rstrip("/"), f"moeflux-bench-{os.getpid()}")
-            try:
-                os.mkdir(path)
-                self.put(path, "memory.max" if self.v2 else "memory.limit_in_bytes", limit)
-                self.path = path
-                return
-            except OSError:
-                if os.path.isdir(path):
-                    os.rmdir(path)
+            # In version 2 a group that has processes can't have controllers for groups below it: beside our own.
+            for place in [own, os.path.dirname(own)] if self.v2 else [own]:
+                path = os.path.join(base + place.rstrip("/"), f"moeflux-bench-{os.getpid()}")
+                try:
+                    os.mkdir(path)
+                    self.put(path, "memory.max" if self.v2 else "memory.limit_in_bytes", limit)
+                    self.path = path
+                    return
+                except OSError:
+                    if os.path.isdir(path):
+                        os.rmdir(path)
 
     @staticmethod
     def put(path, name, value):
@@ -72,8 +74,11 @@ class Group:
         if not self.path:
             return None
         name = "memory.peak" if self.v2 else "memory.max_usage_in_bytes"
-        with open(os.path.join(self.path, name), encoding="ascii") as f:
-            return int(f.read())
+        try:
+            with open(os.path.join(self.path, name), encoding="ascii") as f:
+                return int(f.read())
+        except FileNotFoundError: # version 2 before Linux 5.19
+            return None
 
     def remove(self):
         for _ in range(500 if self.path else 0):

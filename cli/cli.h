@@ -96,5 +96,6 @@ int cli_replay(const cli_args *args);
 int cli_bench(const cli_args *args);
 int cli_perplexity(const cli_args *args);
 int cli_serve(const cli_args *args, cli_env_fn env);
+int cli_top(const cli_args *args, cli_env_fn env);
 
 #endif

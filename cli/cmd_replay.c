@@ -194,7 +194,7 @@ int cli_replay(const cli_args *args)
     if (code)
         return code;
     mf_replay_info_get(j.replay, &j.info);
-    code = each_word(args->policy ? args->policy : "lru,lfu", take_policy, &j);
+    code = each_word(args->policy ? args->policy : "lru,lfu,odds", take_policy, &j);
     if (!code)
         code = each_word(args->cache ? args->cache : default_sizes, take_size, &j);
     if (!code)

@@ -97,8 +97,8 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "TRACE is what `trace`, or --trace of other commands, wrote. For each size "
                 "and policy: choices that were found cached, and bytes read a token; beside "
                 "them the bound, which no policy can pass, as it knows what comes (Belady). "
-                "A prompt is replayed token by token, while a real run reads each expert once "
-                "a chunk.\n"
+                "What the run evaluated together, a chunk of a prompt or tokens of several "
+                "answers, is replayed together: each expert is read once for all.\n"
                 "Example:  moeflux replay lighthouse.jsonl --cache 10%,25%,50% --svg sweep.svg",
             .positional = {"TRACE"},
             .n_required = 1,
@@ -265,8 +265,9 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .notes =
                 "POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, "
                 "/v1/messages/count_tokens, /tokenize, /detokenize, /apply-template; GET "
-                "/v1/models, /health, /metrics, /props. docs/server.md has the details, and how "
-                "common clients are pointed here.\n"
+                "/v1/models, /health, /metrics, /props, /api/status; GET / is a page with chat and "
+                "a live view of the engine. docs/server.md has the details, and how common "
+                "clients are pointed here.\n"
                 "It listens on this machine only unless --host says otherwise, and encrypts "
                 "nothing: put a proxy before it where that is needed. Sampling options are what "
                 "requests get that don't say otherwise.\n"
@@ -274,6 +275,21 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
                 "Under systemd it takes sockets that were opened for it and tells when it is "
                 "ready.\n"
                 "Example:  moeflux serve -m models/pocket-dictionary --parallel 4",
+        },
+    [CLI_TOP] =
+        {
+            .name = "top",
+            .usage = "[--url URL | --unix PATH | --stats FILE] [options]",
+            .summary = "show what a running server does, live in the terminal",
+            .notes =
+                "Speed, hits, the drive against its ceiling, where a token's time went, requests "
+                "and sessions, and the experts, layer by layer: green are in memory, blue on a "
+                "device, orange being read, grey on the drive; brighter ones were used more of "
+                "late. q quits. Where standard output is no terminal, and with --once or --json, "
+                "it looks once. NO_COLOR and terminals without colours get letters.\n"
+                "--stats FILE follows a run or a chat that writes its statistics to FILE, without "
+                "what only a server knows.\n"
+                "Example:  moeflux top --url http://127.0.0.1:8080",
         },
     [CLI_COMPLETION] =
         {

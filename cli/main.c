@@ -105,6 +105,8 @@ static int dispatch(const cli_args *args)
         return cli_devices(args);
     case CLI_SERVE:
         return cli_serve(args, environment);
+    case CLI_TOP:
+        return cli_top(args, environment);
     case CLI_COMPLETION:
         return cli_completion(args);
     case CLI_TRACE:

@@ -24,6 +24,7 @@
 #define PERPLEXITY (1u << CLI_PERPLEXITY)
 #define SERVE      (1u << CLI_SERVE)
 #define PACK       (1u << CLI_PACK)
+#define TOP        (1u << CLI_TOP)
 /* clang-format off */
 #define ENGINE \
     (RUN | LOGITS | PLAN | EVAL | CHAT | IMATRIX | TRACE | BENCH | PERPLEXITY | SERVE)
@@ -238,18 +239,18 @@ const cli_option cli_options[] = {
      AT(policy),
      .arg = "NAMES",
      .help = "cache policies, with commas between: lru (least recently used), lfu (least "
-             "frequently, with counts that age)",
-     .fallback = "lru,lfu"},
+             "frequently, with counts that age), odds (least likely when its layer comes next)",
+     .fallback = "lru,lfu,odds"},
     {{"--policy"},
      CLI_CHOICE,
      ENGINE,
      .env = true,
      AT(policy),
-     .choices = "auto|lru|lfu",
+     .choices = "auto|lru|lfu|odds",
      .arg = "NAME",
      .help = "which cached expert goes when room is needed: the least recently used, the least "
-             "frequently, auto (lfu below one token's working set); the answer doesn't depend on "
-             "it",
+             "frequently, or the least likely when its layer comes next; auto: odds; the answer "
+             "doesn't depend on it",
      .fallback = "auto"},
     {{"--cache"},
      CLI_STRING,
@@ -262,7 +263,7 @@ const cli_option cli_options[] = {
     TEXT("--hidden", LOGITS, hidden, "OUT", "write the hidden states to OUT"),
     {{"--json"},
      CLI_FLAG,
-     (ENGINE & ~(CHAT | BENCH)) | FAMILIES | DEVICES | INSPECT | REPLAY,
+     (ENGINE & ~(CHAT | BENCH)) | FAMILIES | DEVICES | INSPECT | REPLAY | TOP,
      AT(json),
      .help = "one JSON object on standard output"},
     {{"--no-progress"},
@@ -277,6 +278,36 @@ const cli_option cli_options[] = {
     TEXT("--stats", ENGINE & ~PLAN, stats, "FILE",
          "write what each token and each chunk of a prompt cost to FILE as JSON lines: bytes "
          "read, hits, time of arithmetic, of waiting and of neither"),
+
+    TEXT("--stats", TOP, stats, "FILE",
+         "follow FILE, which a run or a chat with --stats FILE writes, in place of a server"),
+    {{"--url"},
+     CLI_STRING,
+     TOP,
+     .env = true,
+     AT(url),
+     .arg = "URL",
+     .help = "the server",
+     .fallback = "http://127.0.0.1:8080"},
+    TEXT("--unix", TOP, unix_path, "PATH", "the server's socket file"),
+    {{"--api-key-file"},
+     CLI_STRING,
+     TOP,
+     .env = true,
+     AT(api_key_file),
+     .arg = "FILE",
+     .help = "show the server the first key in FILE"},
+    {{"--interval"},
+     CLI_FLOAT,
+     TOP,
+     .env = true,
+     AT(interval),
+     0.1,
+     3600,
+     .arg = "SECONDS",
+     .help = "time between two looks",
+     .fallback = "1"},
+    {{"--once"}, CLI_FLAG, TOP, AT(once), .help = "look once and print it"},
 
     /* ---- measuring ---- */
     {{"-p", "--n-prompt"},
@@ -451,8 +482,8 @@ const cli_option cli_options[] = {
      .env = true,
      AT(device),
      .arg = "NAME",
-     .help = "where to compute: cpu, cuda (or cuda:0, cuda:1, ...), auto (a CUDA device if there "
-             "is one); see `moeflux devices`",
+     .help = "where to compute: cpu, cuda (or cuda:0, cuda:1, ...), metal, auto (a CUDA device if "
+             "there is one); see `moeflux devices`",
      .fallback = "cpu"},
     {{"--vram"},
      CLI_SIZE,
@@ -583,7 +614,7 @@ const cli_option cli_options[] = {
      .fallback = "one a processor this process may use"},
     {{"-t", "--threads"},
      CLI_INT,
-     TEMPLATE | FAMILIES | DEVICES | COMPLETION | REPLAY | PACK,
+     TEMPLATE | FAMILIES | DEVICES | COMPLETION | REPLAY | PACK | TOP,
      .env = true,
      AT(threads),
      1,

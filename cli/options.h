@@ -26,6 +26,7 @@ typedef enum cli_command_id {
     CLI_DEVICES,
     CLI_PERPLEXITY,
     CLI_SERVE,
+    CLI_TOP,
     CLI_PACK,
     CLI_N_COMMANDS
 } cli_command_id;
@@ -125,6 +126,10 @@ typedef struct cli_args {
     int64_t port, parallel, queue, max_connections;
     int64_t request_timeout, idle_timeout, write_timeout, ping_interval, drain_timeout;
     uint64_t max_body;
+    /* top */
+    const char *url;
+    double interval;
+    bool once;
 } cli_args;
 
 /* True if the option whose value is `member` was given on the command line or by the environment.

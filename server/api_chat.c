@@ -31,18 +31,15 @@ static void on_logprob(srv_choice *c, mf_token_logprob chosen, const mf_token_lo
     c->out_of_memory |= out->failed;
 }
 
-static void put_call(const srv_call *call, size_t index, bool stream, mfi_buf *out)
+static void put_call(const srv_call *call, mfi_buf *out)
 {
-    mfi_buf_str(out, "{");
-    if (stream)
-        mfi_buf_fmt(out, "\"index\":%zu,", index);
     mfi_buf_str(out, "\"id\":");
     srv_put_text(&call->id, 0, out);
     mfi_buf_str(out, ",\"type\":\"function\",\"function\":{\"name\":");
     srv_put_text(&call->name, 0, out);
     mfi_buf_str(out, ",\"arguments\":");
     srv_put_text(&call->arguments, 0, out);
-    mfi_buf_str(out, "}}");
+    mfi_buf_str(out, "}");
 }
 
 static void put_head(const srv_job *job, const char *object, mfi_buf *out)
@@ -70,8 +67,10 @@ static void chunk_end(srv_job *job, srv_choice *c, const char *finish, mfi_buf *
     } else {
         mfi_buf_str(out, "null");
     }
-    mfi_buf_fmt(out, ",\"finish_reason\":%s%s%s}]", finish ? "\"" : "", finish ? finish : "null",
-                finish ? "\"" : "");
+    mfi_buf_fmt(out, ",\"finish_reason\":%s%s%s,\"stop_reason\":", finish ? "\"" : "",
+                finish ? finish : "null", finish ? "\"" : "");
+    srv_put_stop_string(job, c, out); /* vLLM's */
+    mfi_buf_str(out, "}]");
     if (job->include_usage)
         mfi_buf_str(out, ",\"usage\":null");
     if (job->timings_per_token) {
@@ -109,30 +108,40 @@ static void send_text(srv_job *job, srv_choice *c, const char *name, const mfi_b
     chunk_end(job, c, NULL, &out);
 }
 
-/* A call is sent once it is whole: until then it may turn out to be none. */
-static void send_calls(srv_job *job, srv_choice *c)
+/* What is new of a call: its head with the first arguments, or more of them. */
+static void send_call(srv_job *job, srv_choice *c, const srv_call *call)
 {
-    while (c->calls_sent < c->n_calls && c->calls[c->calls_sent].whole) {
-        mfi_buf out = {0};
-        srv_call *call = &c->calls[c->calls_sent];
-        if (!call->id.len)
-            mfi_buf_fmt(&call->id, "call_%.16s%u%zu", job->id + strlen("chatcmpl-"), c->index,
-                        c->calls_sent);
-        chunk_begin(job, c, &out);
-        mfi_buf_str(&out, "\"tool_calls\":[");
-        put_call(call, c->calls_sent, true, &out);
-        mfi_buf_str(&out, "]");
-        c->calls_sent++;
-        chunk_end(job, c, NULL, &out);
+    mfi_buf out = {0};
+    chunk_begin(job, c, &out);
+    mfi_buf_fmt(&out, "\"tool_calls\":[{\"index\":%zu,", (size_t)(call - c->calls));
+    if (!call->begun_sent) {
+        put_call(call, &out);
+    } else {
+        mfi_buf_str(&out, "\"function\":{\"arguments\":");
+        srv_put_text(&call->arguments, call->arguments_sent, &out);
+        mfi_buf_str(&out, "}");
+    }
+    mfi_buf_str(&out, "}]");
+    chunk_end(job, c, NULL, &out);
+}
+
+static void send_calls(srv_job *job, srv_choice *c, bool begun)
+{
+    for (srv_call *call; (call = srv_next_call(c, begun));) {
+        if (!call->begun_sent || call->arguments.len > call->arguments_sent)
+            send_call(job, c, call);
+        if (!srv_call_sent(c, call))
+            return;
     }
 }
 
 static void delta(srv_job *job, srv_choice *c)
 {
     send_role(job, c);
+    send_calls(job, c, true); /* its end comes before what follows it */
     send_text(job, c, "reasoning_content", &c->reasoning, &c->reasoning_sent);
     send_text(job, c, "content", &c->text, &c->text_sent);
-    send_calls(job, c);
+    send_calls(job, c, false);
 }
 
 static void choice_end(srv_job *job, srv_choice *c)
@@ -157,8 +166,9 @@ static void put_choice(const srv_job *job, const srv_choice *c, mfi_buf *out)
         srv_put_text(&c->reasoning, 0, out);
     }
     for (size_t i = 0; i < c->n_calls; i++) {
-        mfi_buf_str(out, i ? "," : ",\"tool_calls\":[");
-        put_call(&c->calls[i], i, false, out);
+        mfi_buf_str(out, i ? ",{" : ",\"tool_calls\":[{");
+        put_call(&c->calls[i], out);
+        mfi_buf_str(out, "}");
     }
     mfi_buf_str(out, c->n_calls ? "]}" : "}");
     mfi_buf_str(out, ",\"logprobs\":");
@@ -167,7 +177,9 @@ static void put_choice(const srv_job *job, const srv_choice *c, mfi_buf *out)
                     c->logprobs.data ? c->logprobs.data : "");
     else
         mfi_buf_str(out, "null");
-    mfi_buf_fmt(out, ",\"finish_reason\":\"%s\"}", finish_name(c->finish));
+    mfi_buf_fmt(out, ",\"finish_reason\":\"%s\",\"stop_reason\":", finish_name(c->finish));
+    srv_put_stop_string(job, c, out);
+    mfi_buf_str(out, "}");
 }
 
 static void end(srv_job *job)

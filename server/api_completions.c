@@ -96,8 +96,10 @@ static void put_choice(const srv_job *job, srv_choice *c, size_t from, const cha
     } else {
         mfi_buf_str(out, "null");
     }
-    mfi_buf_fmt(out, ",\"finish_reason\":%s%s%s}", finish ? "\"" : "", finish ? finish : "null",
-                finish ? "\"" : "");
+    mfi_buf_fmt(out, ",\"finish_reason\":%s%s%s,\"stop_reason\":", finish ? "\"" : "",
+                finish ? finish : "null", finish ? "\"" : "");
+    srv_put_stop_string(job, c, out); /* vLLM's */
+    mfi_buf_str(out, "}");
 }
 
 static void put_head(const srv_job *job, mfi_buf *out)

@@ -6,7 +6,7 @@
 #include "chat.h"
 #include "say.h"
 
-enum { BLOCK_NONE = -1, BLOCK_TEXT, BLOCK_THINKING };
+enum { BLOCK_NONE = -1, BLOCK_TEXT, BLOCK_THINKING, BLOCK_CALL };
 
 /* ---- answers ---- */
 
@@ -16,14 +16,10 @@ static const char *stop_reason(const srv_choice *c)
     return names[c->finish];
 }
 
-/* Which of several ended the answer isn't known. */
 static void put_stop(const srv_job *job, const srv_choice *c, mfi_buf *out)
 {
     mfi_buf_fmt(out, "\"stop_reason\":\"%s\",\"stop_sequence\":", stop_reason(c));
-    if (c->finish == SRV_FINISH_STRING && job->n_stop == 1)
-        mfi_json_put_str(out, job->stop[0], strlen(job->stop[0]));
-    else
-        mfi_buf_str(out, "null");
+    srv_put_stop_string(job, c, out);
 }
 
 static void put_usage(const srv_job *job, mfi_buf *out)
@@ -107,12 +103,10 @@ static void send_delta(srv_job *job, const srv_choice *c, const char *type, cons
     srv_send(job, "content_block_delta", &out);
 }
 
-static void send_call(srv_job *job, srv_choice *c, srv_call *call)
+static void open_call(srv_job *job, srv_choice *c, const srv_call *call)
 {
     mfi_buf out = {0};
     close_block(job, c);
-    if (!call->id.len)
-        mfi_buf_fmt(&call->id, "toolu_%.16s%zu", job->id + strlen("msg_"), c->calls_sent);
     mfi_buf_fmt(&out,
                 "{\"type\":\"content_block_start\",\"index\":%u,\"content_block\":"
                 "{\"type\":\"tool_use\",\"id\":",
@@ -122,15 +116,27 @@ static void send_call(srv_job *job, srv_choice *c, srv_call *call)
     srv_put_text(&call->name, 0, &out);
     mfi_buf_str(&out, ",\"input\":{}}}");
     srv_send(job, "content_block_start", &out);
-    send_delta(job, c, "input_json_delta", "partial_json", &call->arguments, 0);
-    mfi_buf stop = {0};
-    mfi_buf_fmt(&stop, "{\"type\":\"content_block_stop\",\"index\":%u}", c->n_blocks - 1);
-    srv_send(job, "content_block_stop", &stop);
+    c->open_block = BLOCK_CALL;
+}
+
+static void send_calls(srv_job *job, srv_choice *c, bool begun)
+{
+    for (srv_call *call; (call = srv_next_call(c, begun));) {
+        if (!call->begun_sent)
+            open_call(job, c, call);
+        if (call->arguments.len > call->arguments_sent)
+            send_delta(job, c, "input_json_delta", "partial_json", &call->arguments,
+                       call->arguments_sent);
+        if (!srv_call_sent(c, call))
+            return;
+        close_block(job, c);
+    }
 }
 
 static void delta(srv_job *job, srv_choice *c)
 {
     send_start(job, c);
+    send_calls(job, c, true); /* its end comes before what follows it */
     if (c->reasoning.len > c->reasoning_sent) {
         open_block(job, c, BLOCK_THINKING);
         send_delta(job, c, "thinking_delta", "thinking", &c->reasoning, c->reasoning_sent);
@@ -141,8 +147,7 @@ static void delta(srv_job *job, srv_choice *c)
         send_delta(job, c, "text_delta", "text", &c->text, c->text_sent);
         c->text_sent = c->text.len;
     }
-    for (; c->calls_sent < c->n_calls && c->calls[c->calls_sent].whole; c->calls_sent++)
-        send_call(job, c, &c->calls[c->calls_sent]);
+    send_calls(job, c, false);
 }
 
 static void choice_end(srv_job *job, srv_choice *c)
@@ -391,6 +396,7 @@ void srv_messages(srv_server *server, srv_exchange *x, const mfi_json *body)
         return;
     }
     job->protocol = &protocol;
+    job->call_prefix = "toolu_";
     bool ok = srv_take_sampling(&f, server, job) && srv_take_stop(&f, job, "stop_sequences");
     srv_field_bool(&f, "stream", &job->stream);
     srv_field_i64(&f, "max_tokens", 1, INT64_MAX, &job->max_tokens);

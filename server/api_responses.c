@@ -55,7 +55,7 @@ static void put_item(const srv_job *job, const srv_choice *c, kind k, uint32_t i
             mfi_buf_str(out, "\"\"");
         else
             srv_put_text(&call->arguments, 0, out);
-        status = empty ? "in_progress" : "completed";
+        status = empty ? "in_progress" : call->broken ? "incomplete" : "completed";
     }
     mfi_buf_fmt(out, ",\"status\":\"%s\"}", status);
 }
@@ -220,30 +220,39 @@ static void send_more(srv_job *job, srv_choice *c, kind k, const mfi_buf *text, 
     *sent = text->len;
 }
 
-static void send_arguments(srv_job *job, srv_choice *c, const srv_call *call, const char *name,
-                           const char *member)
+static void send_arguments(srv_job *job, srv_choice *c, const srv_call *call, bool done)
 {
+    const char *name =
+        done ? "response.function_call_arguments.done" : "response.function_call_arguments.delta";
     mfi_buf out = {0};
     part_begin(job, c, name, CALL, &out);
-    mfi_buf_fmt(&out, ",\"%s\":", member);
-    srv_put_text(&call->arguments, 0, &out);
-    if (strcmp(member, "arguments") == 0) {
+    mfi_buf_fmt(&out, ",\"%s\":", done ? "arguments" : "delta");
+    srv_put_text(&call->arguments, done ? 0 : call->arguments_sent, &out);
+    if (done) {
         mfi_buf_str(&out, ",\"name\":");
         srv_put_text(&call->name, 0, &out);
     }
     event_end(job, name, &out);
 }
 
-static void send_call(srv_job *job, srv_choice *c, srv_call *call)
+static void send_calls(srv_job *job, srv_choice *c, bool begun)
 {
-    close_item(job, c);
-    if (!call->id.len)
-        mfi_buf_fmt(&call->id, "call_%.16s%zu", job->id + strlen("resp_"), c->calls_sent);
-    c->n_blocks++;
-    send_item(job, c, "response.output_item.added", CALL, call, true);
-    send_arguments(job, c, call, "response.function_call_arguments.delta", "delta");
-    send_arguments(job, c, call, "response.function_call_arguments.done", "arguments");
-    send_item(job, c, "response.output_item.done", CALL, call, false);
+    for (srv_call *call; (call = srv_next_call(c, begun));) {
+        if (!call->begun_sent) {
+            close_item(job, c);
+            c->n_blocks++;
+            c->open_block = CALL;
+            send_item(job, c, "response.output_item.added", CALL, call, true);
+        }
+        if (call->arguments.len > call->arguments_sent)
+            send_arguments(job, c, call, false);
+        if (!srv_call_sent(c, call))
+            return;
+        if (call->whole)
+            send_arguments(job, c, call, true);
+        send_item(job, c, "response.output_item.done", CALL, call, false);
+        c->open_block = -1;
+    }
 }
 
 static void delta(srv_job *job, srv_choice *c)
@@ -253,10 +262,10 @@ static void delta(srv_job *job, srv_choice *c)
         send_response(job, "response.created", "in_progress", NULL);
         send_response(job, "response.in_progress", "in_progress", NULL);
     }
+    send_calls(job, c, true); /* its end comes before what follows it */
     send_more(job, c, REASONING, &c->reasoning, &c->reasoning_sent);
     send_more(job, c, MESSAGE, &c->text, &c->text_sent);
-    for (; c->calls_sent < c->n_calls && c->calls[c->calls_sent].whole; c->calls_sent++)
-        send_call(job, c, &c->calls[c->calls_sent]);
+    send_calls(job, c, false);
 }
 
 static void choice_end(srv_job *job, srv_choice *c)

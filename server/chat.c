@@ -368,6 +368,7 @@ bool srv_chat_prompt(srv_fields *f, srv_server *server, srv_job *job, srv_chat *
         return false;
     bool ok = encode(f, server, job, chat, &rendering);
     mf_rendering_free(&rendering);
-    job->take_apart = !job->grammar && !server->options->raw_reasoning;
+    bool in_notation = !job->grammar || (!job->schema && !job->forced_calls && chat->n_tools);
+    job->take_apart = job->forced_calls || (in_notation && !server->options->raw_reasoning);
     return ok;
 }

@@ -8,6 +8,11 @@
 #include "job.h"
 #include "server_int.h"
 
+/* What an answer that must be a call is read as; no marker can end it within a string. */
+#define FORCED_NOTATION "mistral-list"
+#define FORCED_BEGIN    "[TOOL_CALLS]["
+#define FORCED_END      "]"
+
 /* ---- parts ---- */
 
 static void append(srv_choice *c, mfi_buf *to, const char *bytes, size_t len)
@@ -39,12 +44,49 @@ static srv_call *call_of(srv_choice *c, uint32_t number)
     return new_call(c, number);
 }
 
+/* Mistral's templates want nine letters and digits. */
+static void name_call(srv_choice *c, srv_call *call)
+{
+    const srv_job *job = c->job;
+    const char *random = job->id + strcspn(job->id, "-_") + 1;
+    size_t number = (size_t)(call - c->calls);
+    if (call->id.len)
+        return;
+    if (strncmp(((const srv_server *)job->server)->notation, "mistral", 7) == 0)
+        mfi_buf_fmt(&call->id, "%.5s%02x%02x", random, c->index & 0xff, (unsigned)number & 0xff);
+    else
+        mfi_buf_fmt(&call->id, "%s%.16s%u%zu", job->call_prefix, random, c->index, number);
+    c->out_of_memory = c->out_of_memory || call->id.failed;
+}
+
 static void drop_call(srv_choice *c)
 {
     srv_call *call = &c->calls[--c->n_calls];
     mfi_buf_free(&call->name);
     mfi_buf_free(&call->id);
     mfi_buf_free(&call->arguments);
+}
+
+/* It was none. One that a stream has begun can't be taken back. */
+static void break_call(srv_choice *c, uint32_t number)
+{
+    if (!c->n_calls || c->calls[c->n_calls - 1].number != number)
+        return;
+    if (c->calls[c->n_calls - 1].begun_sent)
+        c->calls[c->n_calls - 1].broken = true;
+    else
+        drop_call(c);
+}
+
+/* Text. What an answer that must be a call was told to begin with is no part of it. */
+static void put_text(srv_choice *c, const char *bytes, size_t len)
+{
+    size_t n = c->job->forced_calls && !c->text.len ? strlen(FORCED_BEGIN) : 0;
+    if (n && len >= n && memcmp(bytes, FORCED_BEGIN, n) == 0) {
+        bytes += n;
+        len -= n;
+    }
+    append(c, &c->text, bytes, len);
 }
 
 static void on_part(void *user, mf_output_kind kind, uint32_t number, const char *bytes, size_t len)
@@ -54,15 +96,14 @@ static void on_part(void *user, mf_output_kind kind, uint32_t number, const char
     c->in_reasoning = kind == MF_OUTPUT_REASONING;
     switch (kind) {
     case MF_OUTPUT_TEXT:
-        append(c, &c->text, bytes, len);
+        put_text(c, bytes, len);
         return;
     case MF_OUTPUT_REASONING:
         append(c, &c->reasoning, bytes, len);
         return;
     case MF_OUTPUT_CALL_BROKEN:
-        if (c->n_calls && c->calls[c->n_calls - 1].number == number)
-            drop_call(c);
-        append(c, &c->text, bytes, len);
+        break_call(c, number);
+        put_text(c, bytes, len);
         return;
     default:
         break;
@@ -71,12 +112,13 @@ static void on_part(void *user, mf_output_kind kind, uint32_t number, const char
         return;
     if (kind == MF_OUTPUT_CALL_NAME)
         append(c, &call->name, bytes, len);
-    else if (kind == MF_OUTPUT_CALL_ID)
+    else if (kind == MF_OUTPUT_CALL_ID && !call->arguments.len) /* later ones come too late */
         append(c, &call->id, bytes, len);
-    else if (kind == MF_OUTPUT_CALL_ARGUMENTS)
-        append(c, &call->arguments, bytes, len);
-    else
-        call->whole = true;
+    if (kind != MF_OUTPUT_CALL_ARGUMENTS && kind != MF_OUTPUT_CALL_END)
+        return;
+    name_call(c, call);
+    append(c, &call->arguments, bytes, len);
+    call->whole = kind == MF_OUTPUT_CALL_END;
 }
 
 /* ---- tokens ---- */
@@ -104,31 +146,45 @@ static bool on_token(void *user, int32_t id, const char *bytes, size_t len)
     c->last_ns = now;
     if (!job->first_ns)
         job->first_ns = now;
-    if (job->stream && !job->forced_calls)
+    if (job->stream)
         job->protocol->delta(job, c);
     return !atomic_load(&job->x->gone) && !c->out_of_memory;
+}
+
+/* An answer that must be a call is JSON: an element of a list of calls, in one of the notations. */
+static mf_status open_output(srv_choice *c, mf_error *err)
+{
+    const srv_job *job = c->job;
+    const srv_server *server = job->server;
+    mf_output_options o = {.struct_size = sizeof o,
+                           .tokenizer = server->tokenizer,
+                           .chat_template = server->chat_template,
+                           .prompt = c->ids,
+                           .n_prompt = c->n_ids,
+                           .on_part = on_part,
+                           .user = c};
+    if (job->forced_calls) {
+        o.notation = FORCED_NOTATION;
+        o.prompt = NULL;
+        o.n_prompt = 0;
+    }
+    if (job->take_apart)
+        MFI_TRY(mf_output_open(&c->output, &o, err));
+    if (job->forced_calls)
+        mf_output_push(c->output, FORCED_BEGIN, strlen(FORCED_BEGIN));
+    return MF_OK;
 }
 
 mf_status srv_choice_begin(srv_choice *c, mf_session *session, mf_error *err)
 {
     srv_job *job = c->job;
-    srv_server *server = job->server;
     mf_generate_options options;
     size_t kept = 0;
     if (job->echo) /* evaluated already, for its log-probabilities */
         kept = c->n_ids;
     else
         MFI_TRY(mf_session_restore(session, c->ids, c->n_ids, &kept, err));
-    if (job->take_apart) {
-        const mf_output_options output = {.struct_size = sizeof output,
-                                          .tokenizer = server->tokenizer,
-                                          .chat_template = server->chat_template,
-                                          .prompt = c->ids,
-                                          .n_prompt = c->n_ids,
-                                          .on_part = on_part,
-                                          .user = c};
-        MFI_TRY(mf_output_open(&c->output, &output, err));
-    }
+    MFI_TRY(open_output(c, err));
     mf_generate_options_default(&options);
     options.prompt = c->ids + kept;
     options.n_prompt = c->n_ids - kept;
@@ -149,36 +205,25 @@ mf_status srv_choice_begin(srv_choice *c, mf_session *session, mf_error *err)
 
 /* ---- the end ---- */
 
-/* Takes one object {"name":...,"arguments":...} for a call. */
-static void take_call(srv_choice *c, const mfi_json *object)
+/* What the model wrote is over. */
+static void end_output(srv_choice *c)
 {
-    size_t len = 0;
-    const char *name = mfi_json_str(mfi_json_get(object, "name"), &len);
-    srv_call *call = name ? new_call(c, (uint32_t)c->n_calls) : NULL;
-    if (!call)
+    if (!c->output)
         return;
-    mfi_buf_append(&call->name, name, len);
-    mfi_json_put(&call->arguments, mfi_json_get(object, "arguments"));
-    call->whole = true;
-}
-
-/* An answer that its grammar made into a call. One that was cut off is none, and stays text. */
-static void take_forced(srv_choice *c)
-{
-    mfi_json *root = NULL;
-    const char *text = c->text.data ? c->text.data : "";
-    if (c->result.incomplete || mfi_json_parse(text, c->text.len, "calls", &root, NULL) != MF_OK)
-        return;
-    take_call(c, root);
-    mfi_json_free(&root);
-    c->text.len = 0;
-}
-
-/* A call that the answer's end cut off is none. */
-static void drop_open_call(srv_choice *c)
-{
-    if (c->n_calls && !c->calls[c->n_calls - 1].whole)
+    if (c->job->forced_calls && !c->result.incomplete)
+        mf_output_push(c->output, FORCED_END, strlen(FORCED_END));
+    if (mf_output_end(c->output, NULL) != MF_OK)
+        c->out_of_memory = true;
+    if (c->n_calls && !c->calls[c->n_calls - 1].whole && !c->calls[c->n_calls - 1].broken)
         drop_call(c);
+}
+
+static bool has_calls(const srv_choice *c)
+{
+    for (size_t i = 0; i < c->n_calls; i++)
+        if (c->calls[i].whole)
+            return true;
+    return false;
 }
 
 void srv_choice_end(srv_choice *c)
@@ -186,16 +231,8 @@ void srv_choice_end(srv_choice *c)
     srv_job *job = c->job;
     if (c->generation)
         mf_generation_result(c->generation, &c->result, NULL);
-    if (c->output && mf_output_end(c->output, NULL) != MF_OK)
-        c->out_of_memory = true;
-    if (job->forced_calls)
-        take_forced(c);
-    drop_open_call(c);
-    for (size_t i = 0; i < c->n_calls; i++)
-        if (!c->calls[i].id.len)
-            mfi_buf_fmt(&c->calls[i].id, "call_%.16s%u%zu", job->id + strcspn(job->id, "-_") + 1,
-                        c->index, i);
-    c->finish = c->n_calls                         ? SRV_FINISH_CALLS
+    end_output(c);
+    c->finish = has_calls(c)                       ? SRV_FINISH_CALLS
                 : c->result.stop == MF_STOP_STRING ? SRV_FINISH_STRING
                 : c->result.stop == MF_STOP_LENGTH || c->result.stop == MF_STOP_CONTEXT
                     ? SRV_FINISH_LENGTH

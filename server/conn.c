@@ -25,7 +25,7 @@
 #define OUT_HIGH_BYTES ((size_t)256 << 10) /* more is left with the exchange */
 #define LINGER_S       2
 
-srv_conn *srv_conn_new(int fd, bool local, uint64_t body_max, uint64_t now_ns)
+srv_conn *srv_conn_new(int fd, bool local, srv_loop *loop, uint64_t now_ns)
 {
     srv_conn *c = calloc(1, sizeof *c);
     if (!c)
@@ -33,7 +33,7 @@ srv_conn *srv_conn_new(int fd, bool local, uint64_t body_max, uint64_t now_ns)
     c->fd = fd;
     c->local = local;
     c->since_ns = c->wrote_ns = now_ns;
-    srv_parser_init(&c->parser, body_max);
+    srv_parser_init(&c->parser, loop->options->max_body_bytes, &loop->room);
     return c;
 }
 
@@ -104,6 +104,7 @@ static const char *reason(int status)
         const char *text;
     } reasons[] = {{200, "OK"},
                    {204, "No Content"},
+                   {304, "Not Modified"},
                    {400, "Bad Request"},
                    {401, "Unauthorized"},
                    {403, "Forbidden"},
@@ -155,6 +156,8 @@ static void put_head(srv_conn *c, const srv_exchange *x)
     mfi_buf_str(out, "X-Content-Type-Options: nosniff\r\n");
     if (x->stream)
         mfi_buf_str(out, "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n");
+    if (x->more_headers)
+        mfi_buf_str(out, x->more_headers);
     if (x->retry_after_s)
         mfi_buf_fmt(out, "Retry-After: %d\r\n", x->retry_after_s);
     if (x->status == 401)
@@ -167,7 +170,7 @@ static void put_head(srv_conn *c, const srv_exchange *x)
                          "anthropic-version, anthropic-beta\r\nAccess-Control-Max-Age: 600\r\n");
     if (x->stream && !x->request.http_1_0)
         mfi_buf_str(out, "Transfer-Encoding: chunked\r\n");
-    else if (!x->stream && x->status != 204)
+    else if (!x->stream && x->status != 204 && x->status != 304)
         mfi_buf_fmt(out, "Content-Length: %zu\r\n", x->out.len);
     mfi_buf_str(out,
                 c->keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n");
@@ -204,7 +207,8 @@ static srv_dialect dialect_of(const srv_request *r)
 static void refuse(srv_conn *c, int status, const char *text, uint64_t now_ns)
 {
     mfi_buf body = {0};
-    srv_exchange empty = {.status = status, .content_type = SRV_JSON, .id = "none"};
+    srv_exchange empty = {
+        .status = status, .content_type = SRV_JSON, .id = "none", .retry_after_s = status == 503};
     srv_put_error(&body, dialect_of(&c->parser.request), status, NULL, NULL, text, empty.id);
     c->keep_alive = false;
     empty.out = body;

@@ -25,7 +25,7 @@ typedef struct srv_conn {
     uint64_t wrote_ns; /* when something was last sent, or there was nothing to send */
 } srv_conn;
 
-srv_conn *srv_conn_new(int fd, bool local, uint64_t body_max, uint64_t now_ns);
+srv_conn *srv_conn_new(int fd, bool local, srv_loop *loop, uint64_t now_ns);
 void srv_conn_free(srv_conn *conn);
 
 /* What poll() shall wait for. */

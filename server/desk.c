@@ -25,6 +25,10 @@ static const route routes[] = {
     {"/v1/health", NULL, srv_health},
     {"/v1/metrics", NULL, srv_show_metrics},
     {"/v1/props", NULL, srv_props},
+    {"/", NULL, srv_show_page}, /* some clients only look whether anybody is there */
+    {"/api/status", NULL, srv_show_status},
+    {"/api/experts", NULL, srv_show_experts},
+    {"/api/cache", NULL, srv_show_curves},
 };
 
 bool srv_desk_init(srv_server *server)
@@ -64,7 +68,7 @@ static const char *plain(const char *path)
 
 bool srv_desk_open_path(const char *path)
 {
-    return strcmp(plain(path), "/health") == 0;
+    return strcmp(plain(path), "/health") == 0 || strcmp(path, "/") == 0;
 }
 
 static const route *find(const char *path)
@@ -82,8 +86,6 @@ static void answer_now(srv_server *server, srv_exchange *x, const route *r)
     bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
     if (get && strncmp(plain(path), "/models/", 8) == 0 && plain(path)[8]) {
         srv_model(server, x, plain(path) + 8);
-    } else if (strcmp(path, "/") == 0 && get) { /* some clients look whether anybody is there */
-        srv_health(server, x);
     } else if (!r) {
         srv_reply_error(x, 404, NULL, NULL, "there is no %.200s", path);
     } else if (!r->get || !get) {
@@ -97,8 +99,6 @@ static void answer_now(srv_server *server, srv_exchange *x, const route *r)
 static bool admit(srv_server *server, srv_exchange *x)
 {
     srv_desk *d = &server->desk;
-    uint64_t len = x->request.body.len;
-    bool room;
     if (atomic_load(&server->stopping)) {
         srv_reply_error(x, 503, NULL, NULL, "the server is stopping");
         return false;
@@ -107,12 +107,8 @@ static bool admit(srv_server *server, srv_exchange *x)
         srv_reply_error(x, 503, NULL, NULL, "Loading model");
         return false;
     }
-    room = atomic_fetch_add(&server->n_requests, 1) < d->cap;
-    if (room &&
-        atomic_fetch_add(&server->body_bytes, len) + len <= 4 * server->options->max_body_bytes)
+    if (atomic_fetch_add(&server->n_requests, 1) < d->cap)
         return true;
-    if (room)
-        atomic_fetch_sub(&server->body_bytes, len);
     atomic_fetch_sub(&server->n_requests, 1);
     srv_metrics_count(&server->metrics, &server->metrics.refused_full);
     srv_reply_error(x, 429, NULL, NULL, "as many requests as are taken wait already");
@@ -146,22 +142,40 @@ void srv_server_let_go(srv_server *server)
     atomic_fetch_sub(&server->n_requests, 1);
 }
 
+/* Values take much more room than their text, "0," most. Counts what may begin one. */
+static bool too_many_values(const mfi_buf *text)
+{
+    size_t n = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < text->len && n <= MFI_MAX_REQUEST_VALUES; i++) {
+        char c = text->data[i];
+        if (in_string && c == '\\')
+            i++;
+        else if (c == '"')
+            in_string = !in_string;
+        else if (!in_string)
+            n += c == ',' || c == ':' || c == '[' || c == '{';
+    }
+    return n > MFI_MAX_REQUEST_VALUES;
+}
+
 static void work(srv_server *server, srv_exchange *x)
 {
     const route *r = find(x->request.path.data);
     mfi_json *body = NULL;
     mf_error err = {0};
     mfi_buf *text = &x->request.body;
-    uint64_t len = text->len;
-    if (mfi_json_parse(text->data ? text->data : "", text->len, "body", &body, &err) != MF_OK)
+    if (too_many_values(text))
+        srv_reply_error(x, 413, NULL, NULL, "the body holds more than %d values",
+                        MFI_MAX_REQUEST_VALUES);
+    else if (mfi_json_parse(text->data ? text->data : "", text->len, "body", &body, &err) != MF_OK)
         srv_reply_error(x, 400, NULL, NULL, "the body is no JSON: %s", err.message);
     else if (mfi_json_typeof(body) != MFI_JSON_OBJECT)
         srv_reply_error(x, 400, NULL, NULL, "the body is no JSON object");
     else if (!atomic_load(&x->gone))
         r->post(server, x, body);
     mfi_json_free(&body);
-    mfi_buf_free(text); /* nobody else looks at it */
-    atomic_fetch_sub(&server->body_bytes, len);
+    srv_request_drop_body(&x->request, x->kept); /* nobody else looks at it */
     if (!x->submitted)
         srv_server_let_go(server);
 }

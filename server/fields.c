@@ -298,12 +298,16 @@ void srv_submit(srv_server *server, srv_job *job)
 {
     if (atomic_load(&server->stopping)) {
         srv_reply_error(job->x, 503, NULL, NULL, "the server is stopping");
+    } else if (!srv_request_charge(&job->x->request, job->prompts.len)) {
+        srv_reply_error(job->x, 503, NULL, NULL,
+                        "the prompts that wait take all there is for them");
     } else if (!srv_job_make_choices(job)) {
         srv_reply_error(job->x, 500, NULL, NULL, "out of memory");
     } else {
         if (job->stream)
             srv_stream_begin(job->x);
         job->x->submitted = true;
+        job->x->kept = job->prompts.len;
         srv_worker_add(server, job);
         return;
     }

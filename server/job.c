@@ -26,6 +26,7 @@ srv_job *srv_job_new(srv_exchange *x, void *server, const char *id_prefix)
     job->created_s = (int64_t)time(NULL);
     job->max_tokens = -1;
     job->n_each = 1;
+    job->call_prefix = "call_";
     return job;
 }
 

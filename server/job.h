@@ -29,7 +29,11 @@ typedef struct srv_protocol {
 typedef struct srv_call {
     uint32_t number; /* as mf_output has it */
     bool whole;
+    bool broken; /* a stream began it, and it turned out to be none: the text says what it was */
     mfi_buf name, id, arguments;
+    /* the marks */
+    bool begun_sent;
+    size_t arguments_sent;
 } srv_call;
 
 /* A token's log-probability, with those of the best, as JSON in the protocol's form. */
@@ -48,7 +52,8 @@ struct srv_choice {
     size_t n_tokens, n_reasoning_tokens;
     bool in_reasoning, out_of_memory;
     /* the marks: what a stream has sent */
-    size_t text_sent, reasoning_sent, logprobs_sent, calls_sent;
+    size_t text_sent, reasoning_sent, logprobs_sent;
+    size_t calls_sent; /* whose end was sent, too */
     bool begun_sent;
     int open_block; /* for protocols with blocks: which is open, -1: none */
     uint32_t n_blocks;
@@ -62,6 +67,7 @@ struct srv_choice {
     mf_generate_result result;
     /* on the engine */
     uint32_t slot; /* while it runs */
+    bool begun;    /* it has its session; else what that holds is being kept */
     mf_generation *generation;
     mf_output *output;
     size_t n_echoed; /* prompt tokens whose log-probabilities are known */
@@ -74,6 +80,7 @@ struct srv_job {
     void *server;
     const srv_protocol *protocol;
     char id[48];
+    const char *call_prefix; /* of calls' ids; static storage */
     int64_t created_s;
     /* what is wanted */
     bool stream, include_usage, timings_per_token, return_progress;

@@ -76,7 +76,7 @@ static void add(state *s, int fd, bool local, uint64_t now_ns)
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     if (!local)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    srv_conn *c = srv_conn_new(fd, local, s->loop->options->max_body_bytes, now_ns);
+    srv_conn *c = srv_conn_new(fd, local, s->loop, now_ns);
     if (!c) {
         turn_away(s, fd);
         return;

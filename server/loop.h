@@ -25,6 +25,7 @@ typedef struct srv_loop {
     const _Atomic bool *cut;             /* end now: there will be no answers */
     void *user;
     srv_loop_stats stats;
+    srv_room room;
 } srv_loop;
 
 /* Runs until a stop is wanted and what runs has ended, or the grace is over. False with errno if

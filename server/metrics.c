@@ -178,6 +178,8 @@ void srv_show_metrics(srv_server *server, srv_exchange *x)
     histogram(&out, "request_decode_time_seconds", &m.decode, "From the first token to the last.");
     put_engine(&m, &out);
     gauge(&out, "http_connections", atomic_load(&http->open), "Open connections.");
+    gauge(&out, "http_body_bytes", atomic_load(&server->loop.room.used),
+          "Of bodies that arrive, and of what waits.");
     counter(&out, "http_connections_total", atomic_load(&http->accepted), "Connections so far.");
     counter(&out, "http_connections_refused_total", atomic_load(&http->refused),
             "Connections turned away.");

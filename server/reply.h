@@ -29,6 +29,7 @@ typedef struct srv_exchange {
     char id[40]; /* x-request-id */
     uint64_t came_ns;
     bool submitted; /* the desk's: a job answers it */
+    uint64_t kept;  /* the desk's: bytes of the prompts of that job */
     srv_wake *wake;
     _Atomic bool gone;            /* nobody waits for the answer any more */
     _Atomic size_t waiting_bytes; /* of the answer, not sent yet */
@@ -37,9 +38,10 @@ typedef struct srv_exchange {
     const char *content_type; /* static storage */
     bool stream, begun, ended;
     int retry_after_s;
-    const char *ping; /* what a silent stream says; static storage */
-    const char *cors; /* Origin to allow; NULL: none */
-    mfi_buf out;      /* made, and not taken by the loop */
+    const char *ping;         /* what a silent stream says; static storage */
+    const char *cors;         /* Origin to allow; NULL: none */
+    const char *more_headers; /* whole lines; NULL: none; must outlive the exchange */
+    mfi_buf out;              /* made, and not taken by the loop */
 } srv_exchange;
 
 #define SRV_EVENT_STREAM "text/event-stream"

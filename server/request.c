@@ -7,13 +7,47 @@
 
 #include "base/json_text.h"
 
+bool srv_room_take(srv_room *room, uint64_t bytes)
+{
+    uint64_t used = atomic_load(&room->used);
+    do {
+        if (used > room->max || bytes > room->max - used)
+            return false;
+    } while (!atomic_compare_exchange_weak(&room->used, &used, used + bytes));
+    return true;
+}
+
+void srv_room_give(srv_room *room, uint64_t bytes)
+{
+    atomic_fetch_sub(&room->used, bytes);
+}
+
+bool srv_request_charge(srv_request *request, uint64_t bytes)
+{
+    if (!request->room)
+        return true;
+    if (!srv_room_take(request->room, bytes))
+        return false;
+    request->charged += bytes;
+    return true;
+}
+
+void srv_request_drop_body(srv_request *request, uint64_t kept)
+{
+    mfi_buf_free(&request->body);
+    if (!request->room || request->charged <= kept)
+        return;
+    srv_room_give(request->room, request->charged - kept);
+    request->charged = kept;
+}
+
 void srv_request_free(srv_request *request)
 {
+    srv_request_drop_body(request, 0);
     mfi_buf_free(&request->head);
     mfi_buf_free(&request->path);
     mfi_buf_free(&request->query);
     mfi_buf_free(&request->host);
-    mfi_buf_free(&request->body);
     *request = (srv_request){0};
 }
 
@@ -54,6 +88,8 @@ static int fail(srv_parser *p, int status, const char *text)
     }
     return -1;
 }
+
+static const char no_room[] = "the requests that came before take all there is for them";
 
 /* ---- llhttp's callbacks ---- */
 
@@ -204,6 +240,9 @@ static int check_body_headers(srv_parser *p)
         return fail(p, 417, "only \"Expect: 100-continue\" is understood");
     if (p->http.flags & F_CONTENT_LENGTH && p->http.content_length > p->body_max)
         return fail(p, 413, "the body is longer than this server takes");
+    if (p->http.flags & F_CONTENT_LENGTH && p->room &&
+        p->http.content_length > p->room->max - MFI_MIN(atomic_load(&p->room->used), p->room->max))
+        return fail(p, 503, no_room);
     p->wants_continue = *expect && !r->http_1_0;
     return 0;
 }
@@ -242,6 +281,8 @@ static int on_body(llhttp_t *http, const char *at, size_t len)
     p->wants_continue = false;
     if (p->request.body.len + len > p->body_max)
         return fail(p, 413, "the body is longer than this server takes");
+    if (!srv_request_charge(&p->request, len))
+        return fail(p, 503, no_room);
     mfi_buf_append(&p->request.body, at, len);
     return p->request.body.failed ? fail(p, 503, "out of memory") : 0;
 }
@@ -268,9 +309,9 @@ static const llhttp_settings_t settings = {
 
 /* ---- feeding ---- */
 
-void srv_parser_init(srv_parser *parser, uint64_t body_max)
+void srv_parser_init(srv_parser *parser, uint64_t body_max, srv_room *room)
 {
-    *parser = (srv_parser){.body_max = body_max};
+    *parser = (srv_parser){.body_max = body_max, .room = room, .request = {.room = room}};
     llhttp_init(&parser->http, HTTP_REQUEST, &settings);
     parser->http.data = parser;
 }
@@ -278,8 +319,9 @@ void srv_parser_init(srv_parser *parser, uint64_t body_max)
 void srv_parser_reset(srv_parser *parser)
 {
     uint64_t body_max = parser->body_max;
+    srv_room *room = parser->room;
     srv_request_free(&parser->request);
-    srv_parser_init(parser, body_max);
+    srv_parser_init(parser, body_max, room);
 }
 
 /* Looks at the head's raw bytes for what the parser smooths over: lines that end without CR, and

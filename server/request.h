@@ -7,9 +7,19 @@
 #define SRV_REQUEST_H
 
 #include <llhttp.h>
+#include <stdatomic.h>
 
 #include "base/buf.h"
 #include "base/limits.h"
+
+/* Bytes that the bodies of all requests have together, and what they are made into. */
+typedef struct srv_room {
+    _Atomic uint64_t used;
+    uint64_t max;
+} srv_room;
+
+bool srv_room_take(srv_room *room, uint64_t bytes); /* false: there aren't so many */
+void srv_room_give(srv_room *room, uint64_t bytes);
 
 typedef struct srv_header {
     size_t name, value; /* offsets in srv_request.head, NUL-terminated; the name in lower case */
@@ -22,6 +32,8 @@ typedef struct srv_request {
     size_t n_headers;
     mfi_buf path, query, host; /* host: of the Host header, or of an absolute target */
     mfi_buf body;
+    srv_room *room;   /* NULL: nobody counts */
+    uint64_t charged; /* what it has of the room */
     bool http_1_0, keep_alive;
 } srv_request;
 
@@ -29,6 +41,10 @@ typedef struct srv_request {
 const char *srv_request_header(const srv_request *request, const char *name);
 bool srv_request_has(const srv_request *request, const char *name);
 void srv_request_free(srv_request *request);
+/* Takes more of the room for the request; false: there isn't so much. */
+bool srv_request_charge(srv_request *request, uint64_t bytes);
+/* Releases the body, and what the request has of the room but `kept` bytes. */
+void srv_request_drop_body(srv_request *request, uint64_t kept);
 
 typedef enum srv_parse_state {
     SRV_PARSE_HEAD, /* wants more; nothing has come yet if !begun */
@@ -42,6 +58,7 @@ typedef struct srv_parser {
     srv_request request;
     srv_parse_state state;
     uint64_t body_max;
+    srv_room *room;
     bool begun;          /* a byte of the request has come */
     bool wants_continue; /* the client waits for "100 Continue" */
     int fail_status;     /* of a failed one: HTTP status and what to tell */
@@ -52,7 +69,7 @@ typedef struct srv_parser {
     bool in_name, head_over;
 } srv_parser;
 
-void srv_parser_init(srv_parser *parser, uint64_t body_max);
+void srv_parser_init(srv_parser *parser, uint64_t body_max, srv_room *room);
 /* Takes bytes up to the end of the request and returns how many it took. */
 size_t srv_parser_feed(srv_parser *parser, const char *bytes, size_t len);
 /* Ready for the next request; what of the last one wasn't taken over is released. */

@@ -118,6 +118,33 @@ void srv_put_text(const mfi_buf *text, size_t from, mfi_buf *out)
     mfi_json_put_str(out, text->data ? text->data + from : "", text->len - from);
 }
 
+srv_call *srv_next_call(srv_choice *c, bool begun)
+{
+    srv_call *call = c->calls_sent < c->n_calls ? &c->calls[c->calls_sent] : NULL;
+    if (!call || (begun && !call->begun_sent))
+        return NULL;
+    return call->arguments.len > call->arguments_sent || call->whole || call->broken ? call : NULL;
+}
+
+bool srv_call_sent(srv_choice *c, srv_call *call)
+{
+    call->begun_sent = true;
+    call->arguments_sent = call->arguments.len;
+    if (!call->whole && !call->broken)
+        return false;
+    c->calls_sent++;
+    return true;
+}
+
+void srv_put_stop_string(const srv_job *job, const srv_choice *c, mfi_buf *out)
+{
+    if (c->done && c->finish == SRV_FINISH_STRING && c->result.stop_string < job->n_stop)
+        mfi_json_put_str(out, job->stop[c->result.stop_string],
+                         strlen(job->stop[c->result.stop_string]));
+    else
+        mfi_buf_str(out, "null");
+}
+
 void srv_send(srv_job *job, const char *event, mfi_buf *text)
 {
     mfi_buf frame = {0};

@@ -28,6 +28,14 @@ void srv_put_valid(const char *text, size_t len, mfi_buf *out);
 void srv_put_logprob(double logprob, mfi_buf *out);
 void srv_put_text(const mfi_buf *text, size_t from, mfi_buf *out); /* quoted */
 
+/* The call that a stream is to go on with, NULL: there is nothing to say. begun: only one that it
+ * has begun. What is new of it is sent, then srv_call_sent called: true if that was its end. */
+srv_call *srv_next_call(srv_choice *choice, bool begun);
+bool srv_call_sent(srv_choice *choice, srv_call *call);
+
+/* The stop string that ended the answer, or null. */
+void srv_put_stop_string(const srv_job *job, const srv_choice *choice, mfi_buf *out);
+
 /* Sends "event: NAME\ndata: TEXT\n\n", or without an event where name is NULL, and releases text.
  */
 void srv_send(srv_job *job, const char *event, mfi_buf *text);

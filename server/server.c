@@ -126,7 +126,7 @@ static mf_status open_model(srv_server *server, mf_error *err)
     mf_engine_options engine = server->options->engine;
     size_t len;
     engine.n_sessions = server->options->parallel;
-    engine.grammars = true;
+    engine.grammars = engine.watched = true;
     engine.progress = on_progress;
     engine.progress_user = server;
     if (server->options->chat_template)
@@ -194,7 +194,7 @@ static mf_status serve(srv_server *server, mf_error *err)
     status = open_model(server, err);
     if (status == MF_OK) {
         has_desk = pthread_create(&desk, NULL, srv_desk_run, server) == 0;
-        if (!has_desk)
+        if (!has_desk || !srv_curves_start(server))
             status = mfi_fail(err, MF_ERR_NO_MEMORY, "can't start a thread");
     }
     if (status == MF_OK) {
@@ -204,6 +204,7 @@ static mf_status serve(srv_server *server, mf_error *err)
     atomic_store(&server->failed, status != MF_OK);
     srv_wake_up(&server->loop.wake);
     pthread_join(loop, NULL);
+    srv_curves_stop(server);
     srv_desk_stop(server);
     if (has_desk)
         pthread_join(desk, NULL);
@@ -223,15 +224,23 @@ mf_status srv_run(const srv_options *options, mf_error *err)
                               .open_path = srv_desk_open_path,
                               .draining = on_draining,
                               .cut = &server->failed,
+                              .room = {.max = SRV_ROOM_BODIES * options->max_body_bytes},
                               .user = server};
     name_model(server);
+    srv_page_init(server);
     srv_metrics_init(&server->metrics);
+    srv_curves_init(&server->curves);
+    bool status_ready = srv_status_init(&server->status, options->parallel);
     bool worker = srv_worker_init(server), desk = srv_desk_init(server);
-    mf_status status = worker && desk && srv_wake_open(&server->loop.wake)
+    bool keeper = srv_keeper_init(server);
+    mf_status status = status_ready && worker && desk && keeper && srv_wake_open(&server->loop.wake)
                            ? serve(server, err)
                            : mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the server");
     srv_desk_free(server);
+    srv_keeper_free(server);
     srv_worker_free(server);
+    srv_curves_free(&server->curves);
+    srv_status_free(&server->status);
     srv_metrics_free(&server->metrics);
     if (status == MF_OK) /* what it was to write beside may have failed */
         status = mf_engine_flush(server->engine, err);

@@ -5,8 +5,12 @@
 #ifndef SRV_SERVER_H
 #define SRV_SERVER_H
 
+#include "base/buf.h"
 #include "base/limits.h"
 #include "base/status.h"
+
+/* All bodies together, and what they are made into, in lengths of the longest. */
+#define SRV_ROOM_BODIES 4
 
 typedef struct srv_options {
     /* Where */
@@ -59,5 +63,22 @@ void srv_options_default(srv_options *options);
 /* Serves until stop_wanted. MF_OK then; failures are those of listening and of opening the model.
  */
 mf_status srv_run(const srv_options *options, mf_error *err);
+
+/* ---- the other side, for programs of moeflux's own ---- */
+
+typedef struct srv_peer {
+    const char *name; /* in messages */
+    const char *host; /* name or address, without brackets */
+    unsigned port;
+    const char *unix_path; /* NULL: TCP */
+    const char *key;       /* NULL: none */
+    unsigned timeout_ms;   /* of a whole request */
+    bool (*stop)(void);    /* asked while it waits; may be NULL */
+} srv_peer;
+
+/* GETs a path into body, which it empties first. MF_OK with any status of HTTP; MF_ERR_IO,
+ * MF_ERR_ARGUMENT (no such host), MF_ERR_FORMAT (no HTTP, or too long), MF_ERR_CANCELLED. */
+mf_status srv_get(const srv_peer *peer, const char *path, int *http_status, mfi_buf *body,
+                  mf_error *err);
 
 #endif

@@ -6,6 +6,20 @@
 #include "loop.h"
 #include "metrics.h"
 #include "server.h"
+#include "status.h"
+
+/* Writes states of sessions to the drive, on a thread of its own, one at a time. */
+typedef struct srv_keeper {
+    pthread_t thread;
+    bool running; /* the thread */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    mf_keeping *job; /* NULL: nothing to write */
+    bool give_up, done, stop;
+    mf_status status;
+    mf_error err;
+    uint32_t slot; /* the engine's thread's, as long as there is a job */
+} srv_keeper;
 
 /* The engine's thread's: who is answered and who waits. */
 typedef struct srv_worker {
@@ -20,6 +34,7 @@ typedef struct srv_worker {
     pthread_cond_t wake;
     srv_choice *first, *last; /* the queue */
     uint32_t n_waiting, n_running;
+    bool kept; /* the keeper has finished something */
 } srv_worker;
 
 /* The desk's: requests that were not looked at yet. */
@@ -42,12 +57,15 @@ typedef struct srv_server {
     size_t longest_token; /* bytes */
     char notation[32];    /* of reasoning and calls */
     int64_t created_s;
+    char page_headers[768];
     _Atomic bool ready, stopping, loop_over, failed;
     _Atomic uint32_t n_requests; /* that wait or run */
-    _Atomic uint64_t body_bytes; /* of them */
     srv_worker worker;
+    srv_keeper keeper;
     srv_desk desk;
     srv_metrics metrics;
+    srv_status status;
+    srv_curves curves;
     srv_loop loop;
 } srv_server;
 
@@ -66,11 +84,39 @@ void srv_worker_drop_queue(srv_server *server);
 /* The job is over, whatever became of it. */
 void srv_server_let_go(srv_server *server);
 
+/* ---- keeper.c: the prefix cache on disk; called on the engine's thread ---- */
+
+bool srv_keeper_init(srv_server *server);
+void srv_keeper_free(srv_server *server);
+/* Begins to write a session that has something new. False: another one is being written. */
+bool srv_keeper_start(srv_server *server, uint32_t slot);
+/* Whether the session is being written; takes note of an end. */
+bool srv_keeper_busy(srv_server *server, uint32_t slot);
+/* Gives a session back that is being written: unfinished, or once it is. */
+void srv_keeper_end(srv_server *server, uint32_t slot, bool give_up);
+/* Writes all that is new, and waits for it. */
+void srv_keeper_finish(srv_server *server);
+
 /* ---- echo.c: log-probabilities of a prompt ---- */
 
 /* Evaluates some more of the prompt; *done once all of it is. */
 mf_status srv_echo_step(srv_server *server, srv_choice *choice, mf_session *session, bool *done,
                         mf_error *err);
+
+/* ---- page.c ---- */
+
+void srv_page_init(srv_server *server);
+void srv_show_page(srv_server *server, srv_exchange *x);
+
+/* ---- status.c, curves.c: what can be seen of the engine ---- */
+
+/* How far everybody is; on the engine's thread. */
+void srv_status_note(srv_server *server);
+void srv_show_status(srv_server *server, srv_exchange *x);
+void srv_show_experts(srv_server *server, srv_exchange *x);
+void srv_show_curves(srv_server *server, srv_exchange *x);
+bool srv_curves_start(srv_server *server);
+void srv_curves_stop(srv_server *server);
 
 /* ---- desk.c: the desk's thread ---- */
 

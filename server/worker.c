@@ -151,20 +151,32 @@ static size_t common(const mf_session *session, const int32_t *ids, size_t n_ids
     return i;
 }
 
-/* The free session that begins as the prompt does, or else the one that rested longest. */
+/* Whether a session must be written before another conversation can have it. */
+static bool keeps_waiting(const srv_server *server, uint32_t slot)
+{
+    const srv_keeper *k = &server->keeper;
+    return server->worker.unkept[slot] || (k->job && k->slot == slot);
+}
+
+/* The free session that begins as the prompt does, or else one that is on the drive, or else the
+ * one that rested longest. */
 static bool find_slot(const srv_server *server, const srv_choice *c, uint32_t *slot)
 {
     const srv_worker *w = &server->worker;
     size_t best = 0;
     bool found = false;
     uint32_t empty = UINT32_MAX;
+    *slot = 0;
     for (uint32_t i = 0; i < server->options->parallel; i++) {
         if (w->busy[i])
             continue;
         if (mf_session_length(w->sessions[i]) == 0)
             empty = i;
         size_t n = common(w->sessions[i], c->ids, c->n_ids);
-        if (!found || n > best || (n == best && w->used[i] < w->used[*slot])) {
+        bool waits = keeps_waiting(server, i), sooner = w->used[i] < w->used[*slot];
+        if (found && waits != keeps_waiting(server, *slot))
+            sooner = !waits;
+        if (!found || n > best || (n == best && sooner)) {
             best = n;
             *slot = i;
             found = true;
@@ -176,25 +188,12 @@ static bool find_slot(const srv_server *server, const srv_choice *c, uint32_t *s
     return found;
 }
 
-/* Writes a session's state to disk. A failure costs time later, not an answer now. */
-static void keep(srv_server *server, uint32_t slot)
-{
-    srv_worker *w = &server->worker;
-    mf_error err = {0};
-    if (!w->unkept[slot] || !server->options->engine.prefix_dir)
-        return;
-    w->unkept[slot] = false;
-    if (mf_session_keep(w->sessions[slot], &err) != MF_OK && server->options->say)
-        server->options->say(server->options->user, err.message);
-}
-
 /* Before a session becomes another conversation's what it holds is kept; what a conversation goes
  * on from is kept later, whole. */
-static void keep_before(srv_server *server, const srv_choice *c)
+static bool turns_away(const srv_server *server, const srv_choice *c)
 {
     const mf_session *session = server->worker.sessions[c->slot];
-    if (common(session, c->ids, c->n_ids) < mf_session_length(session) / 2 || c->job->echo)
-        keep(server, c->slot);
+    return common(session, c->ids, c->n_ids) < mf_session_length(session) / 2 || c->job->echo;
 }
 
 static mf_status begin(srv_server *server, srv_choice *c, mf_error *err)
@@ -207,13 +206,29 @@ static mf_status begin(srv_server *server, srv_choice *c, mf_error *err)
         c->job->stats_before.struct_size = sizeof c->job->stats_before;
         mf_engine_stats(server->engine, &c->job->stats_before);
     }
-    keep_before(server, c);
+    c->begun = true;
     server->worker.unkept[c->slot] = !c->job->echo;
     if (c->job->echo) {
         mf_session_reset(session);
         return MF_OK;
     }
     return srv_choice_begin(c, session, err);
+}
+
+/* Lets a choice that has a session begin, once that is free of what it held. */
+static void try_begin(srv_server *server, srv_choice *c)
+{
+    mf_error err = {0};
+    if (!turns_away(server, c))
+        srv_keeper_end(server, c->slot, true);
+    else if (srv_keeper_busy(server, c->slot) || !srv_keeper_start(server, c->slot) ||
+             srv_keeper_busy(server, c->slot))
+        return;
+    mf_status status = begin(server, c, &err);
+    if (status != MF_OK) {
+        choice_failed(c, status, &err);
+        free_slot(server, c->slot);
+    }
 }
 
 /* Gives free sessions to who waits. */
@@ -225,7 +240,6 @@ static void admit(srv_server *server)
         for (uint32_t i = 0; i < server->options->parallel; i++)
             free_slots += !w->busy[i];
         srv_choice *c = free_slots ? take_first(w) : NULL;
-        mf_error err = {0};
         if (!c)
             return;
         if (unwanted(c)) {
@@ -238,11 +252,7 @@ static void admit(srv_server *server)
         pthread_mutex_lock(&w->lock);
         w->n_running++;
         pthread_mutex_unlock(&w->lock);
-        mf_status status = begin(server, c, &err);
-        if (status != MF_OK) {
-            choice_failed(c, status, &err);
-            free_slot(server, c->slot);
-        }
+        try_begin(server, c);
     }
 }
 
@@ -287,6 +297,8 @@ static size_t collect(srv_server *server, bool *echoes)
         srv_choice *c = w->busy[i];
         if (c && unwanted(c)) {
             free_slot(server, i);
+        } else if (c && !c->begun) {
+            try_begin(server, c);
         } else if (c && c->generation) {
             if (!paused(c))
                 w->list[n++] = c->generation;
@@ -319,7 +331,7 @@ static void finish_done(srv_server *server)
     }
 }
 
-static void note_pass(srv_server *server)
+static void note_engine(srv_server *server, bool passed)
 {
     mf_stats stats = {.struct_size = sizeof stats};
     srv_worker *w = &server->worker;
@@ -329,7 +341,7 @@ static void note_pass(srv_server *server)
         used += mf_session_length(w->sessions[i]);
     pthread_mutex_lock(&server->metrics.lock);
     server->metrics.engine = stats;
-    server->metrics.passes++;
+    server->metrics.passes += passed;
     server->metrics.kv_used_tokens = used;
     server->metrics.kv_tokens = (size_t)server->info.ctx * server->options->parallel;
     pthread_mutex_unlock(&server->metrics.lock);
@@ -350,23 +362,16 @@ static void pass(srv_server *server, size_t n)
             choice_failed(w->busy[i], status, &err);
             free_slot(server, i);
         }
+    note_engine(server, true); /* first: who got an answer may ask what it cost */
     finish_done(server);
-    note_pass(server);
 }
 
-/* Nobody is answered: time to write. Stops as soon as somebody comes. */
-static void keep_all(srv_server *server, bool at_end)
+/* Nobody is answered: time to write. */
+static void keep_free_ones(srv_server *server)
 {
-    srv_worker *w = &server->worker;
-    for (uint32_t i = 0; i < server->options->parallel; i++) {
-        pthread_mutex_lock(&w->lock);
-        bool wanted = w->first != NULL;
-        pthread_mutex_unlock(&w->lock);
-        if (wanted && !at_end)
-            return;
-        if (!w->busy[i])
-            keep(server, i);
-    }
+    for (uint32_t i = 0; i < server->options->parallel; i++)
+        if (!server->worker.busy[i] && !srv_keeper_busy(server, i))
+            srv_keeper_start(server, i);
 }
 
 /* Sleeps until there is something to do. False: the loop is over. */
@@ -382,9 +387,10 @@ static bool wait_for_work(srv_server *server, bool some_paused)
         until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&w->wake, &w->lock, &until);
     } else {
-        while (!w->first && !w->n_running && !atomic_load(&server->loop_over))
+        while (!w->first && !w->n_running && !w->kept && !atomic_load(&server->loop_over))
             pthread_cond_wait(&w->wake, &w->lock);
     }
+    w->kept = false;
     bool over = atomic_load(&server->loop_over) && !w->first && !w->n_running;
     pthread_mutex_unlock(&w->lock);
     return !over;
@@ -401,14 +407,18 @@ void srv_worker_drop_queue(srv_server *server)
 void srv_worker_run(srv_server *server)
 {
     bool some_paused = false, echoes;
+    note_engine(server, false);
+    srv_status_note(server);
     while (wait_for_work(server, some_paused)) {
         admit(server);
         size_t n = collect(server, &echoes);
+        srv_status_note(server);
         if (n > 0)
             pass(server, n);
+        srv_status_note(server);
         some_paused = n == 0 && !echoes && server->worker.n_running > 0;
         if (!server->worker.n_running)
-            keep_all(server, false);
+            keep_free_ones(server);
     }
-    keep_all(server, true);
+    srv_keeper_finish(server);
 }

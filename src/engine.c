@@ -42,8 +42,10 @@ struct mf_engine {
     mfi_store *host_store;
     mfi_io *tier;
     mfi_expert_part *tier_parts;
+    mfi_engine_mapped *mapped; /* weights that a device uses in place, or NULL */
     mfi_forward *forward;
-    mfi_stats_log *stats; /* NULL: none is written */
+    mfi_stats_log *stats;    /* NULL: none is written */
+    mfi_engine_watch *watch; /* NULL: nobody watches */
     bool hints_auto;
     mfi_hint_judge judge; /* of hints, if they are on by themselves */
     mfi_store_stats judged;
@@ -79,6 +81,20 @@ typedef struct mfi_engine_memory {
     void *tier;  /* the host's slots below a device's, or NULL */
 } mfi_engine_memory;
 
+static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error *err)
+{
+    MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
+    if (o->vram_bytes && !e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
+    if (o->prefix_dir && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
+    if (o->collect_imatrix && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
+    if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "hints are for the CPU: a device has none");
+    return MF_OK;
+}
+
 static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
     mfi_plan_options po = {.memory_bytes = o->memory_bytes,
@@ -88,6 +104,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_io_threads = o->n_io_threads,
                            .n_logit_rows = o->n_logit_rows,
                            .n_sessions = o->n_sessions,
+                           .keeps = o->prefix_dir != NULL,
                            .n_checkpoints = o->n_checkpoints,
                            .activations = o->activations,
                            .cache_type = {o->cache_type_k, o->cache_type_v},
@@ -110,8 +127,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
         return mfi_fail(err, MF_ERR_ARGUMENT, "direct reads can be auto, on or off, not '%s'",
                         o->direct);
     if (po.policy && !mfi_policy_named(po.policy))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: auto, lru, lfu)",
-                        po.policy);
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "unknown cache policy '%s' (known: auto, lru, lfu, odds)", po.policy);
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     uint64_t peak_before = mfi_process_rss_peak();
@@ -122,16 +139,14 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (o->grammars && e->tokenizer)
         MFI_TRY(mfi_engine_trie_open(&e->trie, e->tokenizer, e->model->shape.n_vocab, e->gen.eos,
                                      e->gen.n_eos, err));
-    MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
-    if (o->vram_bytes && !e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
-    if (o->prefix_dir && e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
-    if (o->collect_imatrix && e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
-    if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "hints are for the CPU: a device has none");
-    mfi_plan_device device = {e->facts.name, e->facts.total_bytes, e->facts.free_bytes};
+    MFI_TRY(open_device(e, o, err));
+    mfi_plan_device device = {.name = e->facts.name,
+                              .total_bytes = e->facts.total_bytes,
+                              .free_bytes = e->facts.free_bytes,
+                              .unified = e->facts.unified,
+                              .weight_align = e->facts.weight_align,
+                              .page_bytes = e->facts.page_bytes,
+                              .max_buf_bytes = e->facts.max_buf_bytes};
     po.device = e->backend ? &device : NULL;
     po.vram_bytes = o->vram_bytes;
     mfi_vmem_trim_heap();
@@ -143,6 +158,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
     if (e->trie)
         po.other_bytes += MFI_MAX(o->n_sessions, 1) * mfi_matcher_bytes(e->model->shape.n_vocab);
+    if (o->watched)
+        po.other_bytes += mfi_engine_watch_bytes(&e->model->shape);
     e->planned = true;
     return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
 }
@@ -183,14 +200,23 @@ static mf_status open_memory(mfi_engine_memory *m, mf_engine *e, const mf_engine
     e->dense = dense;
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, &m->slots, err));
-    if (b->device) {
+    if (b->device && !b->device->unified) {
         m->slots = b->device->address(b, MFI_MEM_SLOTS);
         MFI_TRY(
             b->alloc(b, MFI_MEM_TIER, e->plan.n_host_slots * e->plan.slot_stride, &m->tier, err));
     }
     MFI_TRY(
         mfi_load_dense(p, e->catalog, e->reader.io, dense, b, o->progress, o->progress_user, err));
-    return b->prepare(b, p, err);
+    MFI_TRY(b->prepare(b, p, err));
+    if (e->plan.n_ranges)
+        return mfi_engine_mapped_open(&e->mapped, &e->plan, e->catalog, b, err);
+    return MF_OK;
+}
+
+/* Where a store tells who watches. */
+static mfi_places *places(mf_engine *e, bool device)
+{
+    return e->watch ? mfi_watch_places(mfi_engine_watch_experts(e->watch), device) : NULL;
 }
 
 /* The host's slots below the device's. */
@@ -205,6 +231,7 @@ static mf_status open_tier(mf_engine *e, void *slots, mf_error *err)
                                .n_slots = e->plan.n_host_slots,
                                .policy = mfi_policy_named(e->plan.policy),
                                .io = e->reader.io,
+                               .places = places(e, false),
                                .n_refs_max = n_held};
     MFI_TRY(mfi_store_open(&e->host_store, &config, err));
     MFI_TRY(mfi_tier_open(&e->tier, e->host_store, &mover, n_held, err));
@@ -222,6 +249,7 @@ static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *
                                .policy = mfi_policy_named(e->plan.policy),
                                .io = e->tier ? e->tier : e->reader.io,
                                .trace = e->trace,
+                               .places = places(e, e->backend->device != NULL),
                                .n_refs_max = mfi_plan_held_max(&e->plan),
                                .n_hints_max = mfi_plan_hints_max(&e->plan)};
     return mfi_store_open(&e->store, &config, err);
@@ -258,6 +286,8 @@ static void after_run(void *user, const mfi_run_facts *run)
     mf_engine *e = user;
     if (e->stats)
         mfi_stats_log_run(e->stats, run);
+    if (e->watch)
+        mfi_engine_watch_run(e->watch, run);
     if (e->hints_auto)
         judge_hints(e, run);
 }
@@ -270,6 +300,9 @@ static void open_hints(mf_engine *e, const mf_engine_options *o)
                     e->plan.n_slots < e->plan.n_experts_total && e->reader.bytes_per_second > 0;
     e->judge.drive_rate = e->reader.bytes_per_second;
     mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
+    bool off = o->hints && strcmp(o->hints, "off") == 0;
+    if (!off && !e->backend->device && e->plan.n_slots < e->plan.n_experts_total)
+        mfi_forward_read_ahead(e->forward, mfi_plan_hints_max(&e->plan));
 }
 
 static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error *err)
@@ -288,15 +321,21 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
         MFI_TRY(mfi_trace_open(&e->trace, o->trace_path, o->model_path, s->n_layers, s->n_experts,
                                s->top_k, e->plan.expert_bytes_total / e->plan.n_experts_total,
                                err));
+    if (o->watched)
+        MFI_TRY(mfi_engine_watch_open(&e->watch, &e->plan, err));
     MFI_TRY(open_store(e, &memory, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
+    if (e->watch) {
+        mfi_engine_watch_begin(e->watch, e->store, e->host_store);
+        mfi_forward_watch(e->forward, mfi_engine_watch_experts(e->watch));
+    }
     MFI_TRY(settle(e, o, err));
     if (o->stats_path) {
         mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
         MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
     }
     open_hints(e, o);
-    if (e->stats || e->hints_auto)
+    if (e->stats || e->watch || e->hints_auto)
         mfi_forward_on_run(e->forward, after_run, e);
     if (o->collect_imatrix) {
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
@@ -354,9 +393,13 @@ void mf_engine_close(mf_engine **engine)
         e->tier->close(e->tier);
     mfi_store_close(&e->host_store);
     free(e->tier_parts);
+    mfi_engine_watch_close(&e->watch);
     mfi_trace_close(&e->trace, NULL);
     if (e->reader.io)
         e->reader.io->close(e->reader.io);
+    if (e->mapped) /* nothing is under way when the mapping goes */
+        (void)e->backend->sync(e->backend, NULL);
+    mfi_engine_mapped_close(&e->mapped);
     if (e->backend)
         e->backend->close(e->backend);
     if (e->planned)
@@ -396,6 +439,10 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     snprintf(info->isa, sizeof info->isa, "%s",
              e->backend->device ? e->backend->name : mfi_isa_name(e->plan.isa));
     snprintf(info->device, sizeof info->device, "%s", e->plan.device);
+    info->slot_bytes = e->plan.slot_stride;
+    info->n_slots = e->plan.n_slots;
+    info->n_host_slots = e->plan.n_host_slots;
+    info->drive_bytes_per_second = e->reader.bytes_per_second;
     info->isa_verified = e->backend->device || mfi_isa_verified(e->plan.isa);
     snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
     snprintf(info->cache_type_k, sizeof info->cache_type_k, "%s", mfi_plan_cache_type(&e->plan, 0));
@@ -444,7 +491,12 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
                         .n_experts_total = e->plan.n_experts_total,
                         .expert_bytes_total = e->plan.expert_bytes_total,
                         .mirror_bytes_read = io.mirror_bytes,
-                        .tokens_evaluated = mfi_forward_n_tokens(e->forward)};
+                        .tokens_evaluated = mfi_forward_n_tokens(e->forward),
+                        .hint_bytes = s.hint_bytes,
+                        .hints_useful = s.hints_useful,
+                        .hints_late = s.hints_late,
+                        .hints_wasted = s.hints_wasted,
+                        .hints_dropped = s.hints_dropped};
 }
 
 void mf_engine_stats_reset(mf_engine *e)
@@ -480,6 +532,11 @@ size_t mf_engine_op_times(const mf_engine *e, mf_op_time *times, size_t n_max)
 mfi_session_host *mfi_engine_session_host(mf_engine *e)
 {
     return &e->host;
+}
+
+const mfi_engine_watch *mfi_engine_watch_of(const mf_engine *e)
+{
+    return e->watch;
 }
 
 mf_status mfi_engine_identity(mf_engine *e, const mfi_identity **id, mf_error *err)

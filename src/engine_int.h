@@ -2,21 +2,33 @@
 #ifndef MFI_ENGINE_INT_H
 #define MFI_ENGINE_INT_H
 
+#include "experts/watch.h"
 #include "format/format.h"
 #include "session/session.h"
 
 /* ---- engine_load.c: from the catalog into planned memory ---- */
 
-/* Fills the dense region with every resident weight of the program: at host address `dense`, or, if
- * that is NULL, through the backend's write. */
+/* Fills the dense region with every resident weight of the program that isn't used in place: at
+ * host address `dense`, or, if that is NULL, through the backend's write. */
 mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog, mfi_io *io,
                          char *dense, mfi_backend *device, mf_progress_fn progress,
                          void *progress_user, mf_error *err);
 
+/* ---- engine_mapped.c: weights that a device uses in the mapping of their files ---- */
+
+typedef struct mfi_engine_mapped mfi_engine_mapped;
+
+/* Maps the files that the plan's ranges are in, binds those and tells the backend where each plane
+ * of the weights in place lies. The catalog and the backend must outlive it. */
+mf_status mfi_engine_mapped_open(mfi_engine_mapped **mapped, const mfi_plan *plan,
+                                 const mfi_catalog *catalog, mfi_backend *backend, mf_error *err);
+void mfi_engine_mapped_close(mfi_engine_mapped **mapped);
+
 /* ---- engine_device.c: where it computes ---- */
 
-/* "cpu", "auto", "cuda", "cuda:N" or NULL (the CPU). A device is opened, its facts filled in. NULL
- * stays in *backend for the CPU, which also takes over where `auto` finds no device. */
+/* "cpu", "auto", "cuda", "cuda:N", "metal", "metal:N" or NULL (the CPU). A device is opened, its
+ * facts filled in. NULL stays in *backend for the CPU, which also takes over where `auto` finds no
+ * device. */
 mf_status mfi_engine_device(const char *asked, mfi_backend **backend, mfi_device_facts *facts,
                             mf_error *err);
 
@@ -79,6 +91,23 @@ mf_status mfi_stats_log_open(mfi_stats_log **log, const mfi_stats_log_options *o
 void mfi_stats_log_run(void *log, const mfi_run_facts *run);             /* mfi_forward_on_run's */
 mf_status mfi_stats_log_status(const mfi_stats_log *log, mf_error *err); /* the first failure */
 void mfi_stats_log_close(mfi_stats_log **log);
+
+/* ---- engine_watch.c: what other threads may see ---- */
+
+typedef struct mfi_engine_watch mfi_engine_watch;
+
+uint64_t mfi_engine_watch_bytes(const mfi_shape *shape);
+mf_status mfi_engine_watch_open(mfi_engine_watch **watch, const mfi_plan *plan, mf_error *err);
+void mfi_engine_watch_close(mfi_engine_watch **watch);
+mfi_watch *mfi_engine_watch_experts(mfi_engine_watch *watch);
+/* The stores are open; host_store: below a device's, or NULL. Evaluations count from here. */
+void mfi_engine_watch_begin(mfi_engine_watch *watch, const mfi_store *store,
+                            const mfi_store *host_store);
+void mfi_engine_watch_run(mfi_engine_watch *watch, const mfi_run_facts *run);
+
+const mfi_engine_watch *mfi_engine_watch_of(const mf_engine *engine); /* NULL: not watched */
+/* mf_replay_recent's. */
+mf_status mfi_engine_replay(const mf_engine *engine, mfi_replay *replay, mf_error *err);
 
 /* ---- engine_tokenizer.c ---- */
 

@@ -42,13 +42,13 @@ static mf_status open_reader(probe *p, uint32_t n_files, bool direct, mfi_io **i
 {
     const mfi_plan *plan = p->ask->plan;
     mfi_io_options options = {.n_readers = plan->n_io_threads,
-                              .page_cache_bytes = plan->page_cache_bytes,
+                              .page_cache_bytes = plan->page_cache_bytes - plan->write_cache_bytes,
                               .direct = direct};
     bool ring = p->ask->reader ? strcmp(p->ask->reader, "uring") == 0 : direct;
     if (ring) {
         mfi_io_options deep = options;
         /* What can't be read directly takes page cache, a piece a read. */
-        uint64_t most = plan->page_cache_bytes / MFI_IO_READER_CACHE_BYTES;
+        uint64_t most = options.page_cache_bytes / MFI_IO_READER_CACHE_BYTES;
         if (!p->ask->n_readers_asked)
             deep.n_readers = (uint32_t)MFI_MAX(MFI_MIN(most, RING_DEPTH), options.n_readers);
         mf_status status = mfi_io_uring_open(io, p->files, n_files, &deep, err);

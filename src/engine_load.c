@@ -258,7 +258,8 @@ mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog,
     if (!dense)
         status = load_through(l, program, device, err);
     for (uint32_t i = 0; dense && status == MF_OK && i < program->n_weights; i++)
-        status = load_weight(l, &program->weights[i], dense, err);
+        if (!program->weights[i].in_place)
+            status = load_weight(l, &program->weights[i], dense, err);
     mf_status drained = drain(l, status == MF_OK ? err : NULL);
     free(l);
     return status == MF_OK ? drained : status;

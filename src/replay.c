@@ -4,24 +4,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "moeflux/moeflux.h"
+#include "engine_int.h"
 
 struct mf_replay {
     mfi_replay trace;
 };
 
-mf_status mf_replay_open(mf_replay **replay, const char *path, mf_error *err)
+/* From a file, or, if `path` is NULL, of an engine. */
+static mf_status open_replay(mf_replay **replay, const char *path, const mf_engine *engine,
+                             mf_error *err)
 {
     mf_replay *r = calloc(1, sizeof *r);
     if (!r)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a replay");
-    mf_status status = mfi_replay_open(&r->trace, path, err);
+    mf_status status =
+        path ? mfi_replay_open(&r->trace, path, err) : mfi_engine_replay(engine, &r->trace, err);
     if (status != MF_OK) {
         free(r);
         return status;
     }
     *replay = r;
     return MF_OK;
+}
+
+mf_status mf_replay_open(mf_replay **replay, const char *path, mf_error *err)
+{
+    return open_replay(replay, path, NULL, err);
+}
+
+mf_status mf_replay_recent(mf_replay **replay, const mf_engine *engine, mf_error *err)
+{
+    return open_replay(replay, NULL, engine, err);
 }
 
 void mf_replay_close(mf_replay **replay)
@@ -52,7 +65,7 @@ mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uint32_t n
         return mfi_replay_bound(&replay->trace, n_slots, hits, err);
     const mfi_policy_ops *ops = mfi_policy_named(policy);
     if (!ops)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: lru, lfu)",
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown cache policy '%s' (known: lru, lfu, odds)",
                         policy);
     return mfi_replay_run(&replay->trace, ops, n_slots, hits, err);
 }

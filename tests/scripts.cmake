@@ -41,7 +41,8 @@ endif()
 
 # The server, over its sockets.
 if(Python3_FOUND AND MF_HAVE_SERVER AND TARGET moeflux_cli)
-  foreach(item "http Requests" "http Life" "api OpenAI" "api Others" "api Company")
+  foreach(item "http Requests" "http Life" "api OpenAI" "api Others" "api Company"
+          "tools Tools" "page Page" "top Top" "options Options")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)
@@ -59,6 +60,23 @@ if(Python3_FOUND)
   add_test(NAME tree_headers
            COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/tree/headers.py
                    ${PROJECT_SOURCE_DIR}/include/moeflux ${CMAKE_C_COMPILER} ${MF_CXX})
+endif()
+
+# The Objective-C sources as another compiler sees them.
+find_program(MF_CLANG NAMES clang)
+file(GLOB objc_folders /usr/lib/gcc/*/*/include)
+find_path(MF_OBJC_INCLUDE objc/objc.h PATHS ${objc_folders})
+if(MF_CLANG AND MF_OBJC_INCLUDE AND NOT APPLE)
+  foreach(file src/backend/metal/metal_device.m tests/metal/fake/fake_metal.m tests/metal/fake/foundation.m)
+    get_filename_component(name ${file} NAME_WE)
+    add_test(NAME tree_objc_${name}
+             COMMAND ${MF_CLANG} -fsyntax-only -fobjc-runtime=gcc -std=gnu11 -D_GNU_SOURCE -Wall -Wextra
+                     -Wshadow -Werror -I${PROJECT_SOURCE_DIR}/tests/metal/fake -I${PROJECT_SOURCE_DIR}/tests
+                     -I${PROJECT_SOURCE_DIR}/src -I${PROJECT_SOURCE_DIR}/include
+                     -idirafter ${MF_OBJC_INCLUDE} ${PROJECT_SOURCE_DIR}/${file})
+  endforeach()
+else()
+  message(STATUS "Objective-C is not checked with clang (clang: ${MF_CLANG}, objc.h: ${MF_OBJC_INCLUDE})")
 endif()
 
 # What is installed; a sanitizer's build has symbols and memory of its own and isn't.
@@ -88,7 +106,7 @@ add_test(NAME kernels_arm COMMAND ${PROJECT_SOURCE_DIR}/tools/arm_kernels.sh --i
 set_tests_properties(kernels_arm PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 3600)
 
 # For ThreadSanitizer: what has more than one thread. `ctest -L threads`
-foreach(name test_pool test_io_fake test_io_threads test_store test_identity test_reference
+foreach(name test_pool test_watch test_io_fake test_io_threads test_store test_identity test_reference
         test_tokenizer test_convert test_synth test_weight_map test_machine test_trace cli_convert cli_tools)
   if(TEST ${name})
     set_property(TEST ${name} APPEND PROPERTY LABELS threads)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What the CUDA backend computes, held against what others and the CPU compute. Runs where a device
+"""What a device's backend computes, held against what others and the CPU compute. Runs where a device
 is; needs numpy, the program, and the outside evidence.
 
-  gpu_evidence.py BUILD ORACLE -o REPORT.json [--models DIR] [--quick]
+  gpu_evidence.py BUILD ORACLE -o REPORT.json [--device cuda|metal] [--models DIR]
 
 Every model of ORACLE/hf: logits and hidden states against transformers', greedy choices with forced
 tokens; the same bytes for other chunks of the prompt and for budgets of device memory. Every GGUF
@@ -33,8 +33,8 @@ def read_tensors(path):
 
 
 class Runner:
-    def __init__(self, program, folder):
-        self.program, self.folder = program, folder
+    def __init__(self, program, folder, device):
+        self.program, self.folder, self.device = program, folder, device
 
     def run(self, *args):
         out = subprocess.run([self.program, *args], capture_output=True, text=True, timeout=300)
@@ -55,7 +55,7 @@ class Runner:
         return got, (np.fromfile(out + ".hidden", np.float32) if hidden else None)
 
     def plan(self, model, *args):
-        return json.loads(self.run("plan", "-m", model, "--json", "--device", "cuda", *args))
+        return json.loads(self.run("plan", "-m", model, "--json", "--device", self.device, *args))
 
 
 def off(got, want):
@@ -77,7 +77,7 @@ def identity(run, model, ids, whole):
                                    str(plan["floor_bytes"] + (8 << 20))]))
     differ = []
     for name, extra in tried:
-        got, _ = run.logits(model, ids, False, "--device", "cuda", *extra)
+        got, _ = run.logits(model, ids, False, "--device", run.device, *extra)
         if got.tobytes() != whole.tobytes():
             differ.append(f"{name}: off by {np.abs(got - whole).max():.3g}")
     return [name for name, _ in tried], differ
@@ -86,12 +86,12 @@ def identity(run, model, ids, whole):
 def check_hf(run, folder, result):
     want = read_tensors(os.path.join(folder, "expected.safetensors"))
     ids = want["input_ids"]
-    whole, hidden = run.logits(folder, ids, True, "--device", "cuda", "-c", "128")
+    whole, hidden = run.logits(folder, ids, True, "--device", run.device, "-c", "128")
     result["logits_off"] = off(whole, want["logits"])
     rows = hidden.reshape(want["hidden_states"].shape)
     result["hidden_off"] = max(off(a, b) for a, b in zip(rows, want["hidden_states"]))
     greedy = want["greedy_ids"]
-    got, _ = run.logits(folder, greedy, False, "--device", "cuda", "-c", "128", "--chunk", "1")
+    got, _ = run.logits(folder, greedy, False, "--device", run.device, "-c", "128", "--chunk", "1")
     half = len(greedy) // 2
     wrong = [i for i in range(half, len(greedy))
              if got[i - 1].max() - got[i - 1][greedy[i]] >= 1e-3]
@@ -104,9 +104,9 @@ def check_hf(run, folder, result):
 def check_gguf(run, path, result):
     ids = [(i * 37 + 11) % 120 for i in range(48)]
     cpu, _ = run.logits(path, ids, False, "--activations", "f32")
-    whole, _ = run.logits(path, ids, False, "--device", "cuda", "-c", "64")
+    whole, _ = run.logits(path, ids, False, "--device", run.device, "-c", "64")
     result["against_cpu"] = off(whole, cpu)
-    got, _ = run.logits(path, ids, False, "--device", "cuda", "-c", "64", "--chunk", "5")
+    got, _ = run.logits(path, ids, False, "--device", run.device, "-c", "64", "--chunk", "5")
     result["identity_differs"] = [] if got.tobytes() == whole.tobytes() else ["chunk 5"]
     return result["against_cpu"] <= AGAINST_CPU and not result["identity_differs"]
 
@@ -138,13 +138,14 @@ def main():
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--models", default="")
     parser.add_argument("--commit", default="")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "metal"))
     args = parser.parse_args()
     program = os.path.join(args.build, "moeflux")
     with tempfile.TemporaryDirectory() as folder:
-        run, report = Runner(program, folder), []
+        run, report = Runner(program, folder, args.device), []
         devices = json.loads(run.run("devices", "--json"))
         print(devices)
-        if len(devices["devices"]) < 2:
+        if not any(d["device"].startswith(args.device) for d in devices["devices"]):
             sys.exit("there is no device: " + devices.get("why_no_more", ""))
         for path in sorted(glob.glob(os.path.join(args.oracle, "hf", "*", "expected.safetensors"))):
             model = os.path.dirname(path)
@@ -159,9 +160,15 @@ def main():
                 g.write(f.read())
             one(report, "gguf", name, check_gguf, run, unpacked)
             os.unlink(unpacked)
-    gpu = text_of("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
-    facts = {"gpu": gpu, "nvcc": text_of("nvcc", "--version").splitlines()[-1:], "commit": args.commit,
-             "version": run.run("--version").strip(), "devices": devices}
+    if args.device == "cuda":
+        facts = {"gpu": text_of("nvidia-smi", "--query-gpu=name,driver_version,memory.total",
+                                "--format=csv,noheader"),
+                 "nvcc": text_of("nvcc", "--version").splitlines()[-1:]}
+    else:
+        facts = {"cpu": text_of("sysctl", "-n", "machdep.cpu.brand_string"),
+                 "system": text_of("sw_vers").splitlines(),
+                 "compiler": text_of("cc", "--version").splitlines()[:1]}
+    facts.update(commit=args.commit, version=run.run("--version").strip(), devices=devices)
     with open(args.output, "w", encoding="utf-8") as f:
         json.dump({"facts": facts, "results": report}, f, indent=1)
         f.write("\n")

@@ -101,6 +101,8 @@ static bool write_text(const setup *s, mfi_matcher *m, mfi_rng *rng, mfi_buf *ou
         if (!whole && (mfi_matcher_accept(m, bytes, len, &alive, err) || !alive))
             break;
     }
+    if (s->time && !err->message[0])
+        whole = true; /* what was asked for are the times */
     if (!whole && !err->message[0])
         snprintf(err->message, sizeof err->message, "no end after %d tokens", MAX_TOKENS);
     if (!s->time)

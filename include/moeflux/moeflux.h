@@ -111,21 +111,22 @@ typedef struct mf_engine_options {
     const char *io;         /* who reads: "threads", "uring"; NULL or "auto": chosen at open */
     const char *direct; /* "on": past the page cache where that is possible, "off": through it; NULL
                            or "auto": measured, when there is much to read */
-    const char
-        *policy; /* which cached expert goes: "lru", "lfu"; NULL or "auto": the plan's choice */
-    const char *hints; /* experts of the next layer are read ahead by guesses of its router: "on",
-                          "off"; NULL or "auto": while the measured drive has time for it */
+    const char *policy; /* which cached expert goes: "lru", "lfu", "odds"; NULL or "auto": the
+                           plan's choice */
+    const char *hints;  /* experts of the next layer are read ahead by guesses of its router: "on",
+                           "off"; NULL or "auto": while the measured drive has time for it */
     const char *mirror_path;    /* a second copy of the model on another drive, which shares the
                                    reads; NULL: none. If it fails it is given up, with no harm */
     const char *io_cache_path;  /* file where such measurements are kept; NULL: nowhere */
     const char *prefix_dir;     /* folder for states of timelines (mf_session_keep); NULL: none. One
                                  * engine at a time uses it; engines of any models may share it */
     uint64_t prefix_disk_bytes; /* its files never take more; 0: 4 GiB */
-    const char
-        *device; /* "cpu", "cuda", "cuda:N"; "auto": a CUDA device if there is one; NULL: cpu */
-    uint64_t vram_bytes;     /* bound for what is taken of the device's memory; 0: what is free */
+    const char *device;  /* "cpu", "cuda", "cuda:N", "metal"; "auto": a CUDA device if there is one;
+                          * NULL: cpu */
+    uint64_t vram_bytes; /* bound for what is taken of the device's memory; 0: what is free */
     bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
     bool grammars;           /* sessions may generate under a grammar: the plan has room for it */
+    bool watched;            /* mf_engine_experts and its like answer: the plan has room for it */
     mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_engine_options;
@@ -160,10 +161,14 @@ typedef struct mf_model_info {
     uint64_t token_bytes;                  /* of them, what one token is multiplied with */
     char reader[16];                       /* "threads" or "uring" */
     bool direct;                           /* it reads past the page cache */
-    char policy[8];                        /* "lru" or "lfu" */
+    char policy[8];                        /* "lru", "lfu" or "odds" */
     char reader_reason[160];
     char mirror_failure[256]; /* why the mirror isn't read any more; empty: no reason */
-    bool isa_verified; /* whoever wrote those kernels has seen them run on such a processor */
+    bool isa_verified;     /* whoever wrote those kernels has seen them run on such a processor */
+    uint64_t slot_bytes;   /* of one cached expert */
+    uint32_t n_slots;      /* of the memory that computes: a device's, or the host's */
+    uint32_t n_host_slots; /* with a device: those that it copies from */
+    double drive_bytes_per_second; /* measured ceiling of reads; 0: nothing was measured */
 } mf_model_info;
 
 MF_API void mf_engine_info(const mf_engine *engine, mf_model_info *info);
@@ -184,6 +189,9 @@ typedef struct mf_stats {
     uint64_t expert_bytes_total; /* all routed experts on the drive */
     uint64_t mirror_bytes_read;  /* from the mirror, of all that was read since open */
     uint64_t tokens_evaluated;   /* that went through the layers, prompts and answers */
+    uint64_t hint_bytes; /* of expert_bytes_read, for experts that were guessed (options.hints) */
+    uint64_t hints_useful, hints_late;    /* guesses that were right: in time, or not */
+    uint64_t hints_wasted, hints_dropped; /* and wrong: read in part at least, or not at all */
 } mf_stats;
 
 MF_API void mf_engine_stats(const mf_engine *engine, mf_stats *stats);
@@ -203,6 +211,52 @@ MF_API mf_status mf_engine_time_ops(mf_engine *engine, bool on, mf_error *err);
  * 0 if they aren't timed. */
 MF_API size_t mf_engine_op_times(const mf_engine *engine, mf_op_time *times, size_t n_max);
 
+/* ---- watching ------------------------------------------------------------------------------- */
+
+/* What an engine is doing, for other threads: the functions of this part may be called by any
+ * thread from the end of mf_engine_open to the beginning of mf_engine_close. The engine never waits
+ * for them. The engine must have been opened with `watched`. */
+
+/* One evaluation (a token of an answer, a chunk of a prompt, tokens of several answers) and where
+ * its time went: wall_ns = arithmetic_ns + stall_ns + other_ns. */
+typedef struct mf_evaluation {
+    uint64_t number;               /* from 0 */
+    uint64_t pos;                  /* of the first token */
+    uint64_t n_tokens;             /* evaluated together */
+    uint64_t n_sequences;          /* that they belong to */
+    uint64_t begin_ns, between_ns; /* on a clock that only goes forward; since the one before */
+    uint64_t wall_ns;
+    uint64_t arithmetic_ns, experts_ns; /* in the backend; of it, the routed experts' */
+    uint64_t stall_ns;                  /* waiting for experts */
+    uint64_t other_ns;                  /* neither */
+    uint64_t hits, misses, evictions;   /* of cached experts */
+    uint64_t bytes_read;                /* from the drive for experts */
+    uint64_t bytes_copied;              /* to a device */
+    uint64_t reading_ns;                /* with reads under way */
+    uint64_t hint_bytes;                /* of bytes_read, for experts that were guessed */
+    uint64_t hints_useful, hints_late, hints_wasted, hints_dropped;
+} mf_evaluation;
+
+/* Fills in the last evaluations, oldest first, n_max at most, and returns how many: the last 128 or
+ * so are remembered. 0 if the engine isn't watched. */
+MF_API size_t mf_engine_evaluations(const mf_engine *engine, mf_evaluation *list, size_t n_max);
+
+typedef enum mf_expert_tier {
+    MF_EXPERT_DRIVE = 0,   /* on the drive only */
+    MF_EXPERT_LOADING = 1, /* being read */
+    MF_EXPERT_HOST = 2,    /* in a slot of the host's memory */
+    MF_EXPERT_DEVICE = 3,  /* in a slot of the device's */
+    MF_EXPERT_ABSENT = 255 /* the layer has no routed experts */
+} mf_expert_tier;
+
+/* Where every expert is and how much it was used of late; both [n_layers * n_experts] of
+ * mf_model_info, a layer's beside each other. use: the part of the layer's recent tokens that chose
+ * it, 0 to 1, where a token counts half as much as one 64 tokens later; all 0 where a device has
+ * every expert and chooses by itself. MF_ERR_STATE if the engine isn't watched, MF_ERR_NO_MEMORY.
+ */
+MF_API mf_status mf_engine_experts(const mf_engine *engine, uint8_t *tiers, float *use,
+                                   mf_error *err);
+
 /* ---- plan ----------------------------------------------------------------------------------- */
 
 /* Makes the plan that mf_engine_open would follow, without loading weights, and writes it as a
@@ -213,24 +267,28 @@ MF_API mf_status mf_plan_write(const mf_engine_options *options, bool json, mf_w
 
 /* ---- replaying traces ------------------------------------------------------------------------ */
 
-/* A recorded trace (mf_engine_options.trace_path), to ask what caches would have hit. A token's
- * choice in a layer is wanted at once. Read-only once open: any thread. */
+/* A recorded trace (mf_engine_options.trace_path), to ask what caches would have hit. What
+ * a pass chooses in a layer, for one token or many, is wanted at once, each expert once. Read-only
+ * once open: any thread. */
 typedef struct mf_replay mf_replay;
 
 typedef struct mf_replay_info {
     size_t struct_size;
     uint32_t n_layers, n_experts, top_k;
     uint64_t expert_bytes;        /* of one expert; 0: the trace doesn't say */
-    uint64_t n_tokens, n_choices; /* choices: experts, over all tokens and layers */
+    uint64_t n_tokens, n_choices; /* choices: experts wanted, over all passes and layers */
 } mf_replay_info;
 
 /* MF_ERR_FORMAT names the line; a last line that was cut off is left out. */
 MF_API mf_status mf_replay_open(mf_replay **replay, const char *path, mf_error *err);
+/* The last choices of a watched engine, of some hundred tokens, without a file; any thread.
+ * MF_ERR_STATE if it isn't watched, or nothing was chosen yet. */
+MF_API mf_status mf_replay_recent(mf_replay **replay, const mf_engine *engine, mf_error *err);
 MF_API void mf_replay_close(mf_replay **replay);
 MF_API void mf_replay_info_get(const mf_replay *replay, mf_replay_info *info);
 
-/* How many of the choices a cache of n_slots experts would have held, under "lru" or "lfu", or,
- * with NULL, at most under any policy. n_slots: at least top_k. */
+/* How many of the choices a cache of n_slots experts would have held, under "lru", "lfu" or
+ * "odds", or, with NULL, at most under any policy. n_slots: at least top_k. */
 MF_API mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uint32_t n_slots,
                                 uint64_t *hits, mf_error *err);
 
@@ -501,6 +559,18 @@ MF_API mf_status mf_session_restore(mf_session *session, const int32_t *tokens, 
  * already or larger than the folder may be, and others go that save fewer tokens a byte. */
 MF_API mf_status mf_session_keep(mf_session *session, mf_error *err);
 
+/* The same a piece at a time, so that others needn't wait for the drive: begin and end on the
+ * engine's thread, writing on any one thread, also while the engine evaluates others. Until the end
+ * the session is left to it, as to a generation. */
+typedef struct mf_keeping mf_keeping;
+
+/* NULL where there is nothing to write. */
+MF_API mf_status mf_keeping_begin(mf_keeping **keeping, mf_session *session, mf_error *err);
+/* Writes about so many bytes; *done: it was the last time. After a failure only end. */
+MF_API mf_status mf_keeping_write(mf_keeping *keeping, size_t bytes, bool *done, mf_error *err);
+/* What isn't done is given up, without a trace. */
+MF_API mf_status mf_keeping_end(mf_keeping **keeping, mf_error *err);
+
 typedef struct mf_eval_outputs {
     size_t struct_size;
     /* Called for every token in order with its logits [n_vocab]; NULL: only the last row is
@@ -574,6 +644,7 @@ typedef struct mf_generate_result {
     uint64_t prompt_ns, decode_ns; /* decode: from the first token after the prompt to the last */
     bool incomplete;               /* it was cut off where the grammar allows no end, or by a stop
                                     * string */
+    size_t stop_string;            /* with MF_STOP_STRING: which of options.stop */
 } mf_generate_result;
 
 MF_API void mf_generate_options_default(mf_generate_options *options);

@@ -16,7 +16,22 @@ typedef enum mfi_mem_kind {
 
 typedef struct mfi_backend mfi_backend;
 
-/* What a backend with memory of its own has in addition. */
+/* What a device that computes in the host's memory has: weights stay in the mapping of their files,
+ * and experts are read into its slots without a copy. */
+typedef struct mfi_unified_ops {
+    /* Wraps a page-aligned range of a mapping, which must outlive the handle (mfi_weight_device's
+     * bind and unbind). */
+    mf_status (*bind)(void *b, const void *address, uint64_t len, void **handle, mf_error *err);
+    void (*unbind)(void *b, void *handle);
+    /* After prepare: plane `plane` of a weight that is used in place lies there in a handle. */
+    void (*place)(mfi_backend *b, uint32_t weight, uint32_t plane, void *handle, uint64_t offset);
+    /* Sends what was run; *ticket counts such marks from 1. */
+    mf_status (*mark)(mfi_backend *b, uint64_t *ticket, mf_error *err);
+    /* How many marks have been passed; waits until `ticket` was. 0: waits for none. */
+    mf_status (*passed)(mfi_backend *b, uint64_t ticket, uint64_t *n_passed, mf_error *err);
+} mfi_unified_ops;
+
+/* What a backend that isn't the CPU has in addition. */
 typedef struct mfi_device_ops {
     /* Address of a kind's memory as ops see it (mfi_expert_work.data lies there). */
     void *(*address)(mfi_backend *b, mfi_mem_kind kind);
@@ -33,10 +48,11 @@ typedef struct mfi_device_ops {
     /* Where every expert is, [n_layers][n_experts], once and for good: spans may then run over
      * routers without a stop, with no pairs and no work in the step. */
     mf_status (*bind_experts)(mfi_backend *b, const uint64_t *slots, mf_error *err);
+    const mfi_unified_ops *unified; /* NULL: memory of its own; else address and copies are NULL */
 } mfi_device_ops;
 
 struct mfi_backend {              /* first member of every implementation */
-    const char *name;             /* "cpu", "cuda" */
+    const char *name;             /* "cpu", "cuda", "metal" */
     const mfi_device_ops *device; /* NULL: computes in the host's memory */
 
     /* Memory of a kind, once each. What the host may write to (CPU: all of it) is returned in
@@ -72,13 +88,23 @@ mf_status mfi_backend_cpu_open(mfi_backend **backend, mfi_isa isa, uint32_t n_th
 typedef struct mfi_device_facts {
     char name[96];
     uint32_t index, n_devices;
-    uint32_t cc_major, cc_minor; /* compute capability */
+    uint32_t cc_major, cc_minor; /* CUDA's compute capability */
     uint64_t total_bytes, free_bytes;
+    /* Where it computes in the host's memory: what its buffers take at least and at most, and how
+     * weights that are used in place must lie. */
+    bool unified;
+    uint32_t weight_align;
+    uint64_t page_bytes, max_buf_bytes;
 } mfi_device_facts;
 
 mf_status mfi_backend_cuda_open(mfi_backend **backend, uint32_t index, mfi_device_facts *facts,
                                 mf_error *err);
 /* Facts of one device without opening it; n_devices is right even where index is beyond. */
 mf_status mfi_backend_cuda_facts(uint32_t index, mfi_device_facts *facts, mf_error *err);
+
+/* The same of Metal (docs/metal.md). MF_ERR_UNSUPPORTED: no module, or no device. */
+mf_status mfi_backend_metal_open(mfi_backend **backend, uint32_t index, mfi_device_facts *facts,
+                                 mf_error *err);
+mf_status mfi_backend_metal_facts(uint32_t index, mfi_device_facts *facts, mf_error *err);
 
 #endif

@@ -69,17 +69,24 @@
 #define MFI_MAX_TRACE_BYTES      ((uint64_t)4 << 30)
 #define MFI_MAX_HELD             128 /* experts that the forward pass holds or waits for at one time */
 #define MFI_MAX_HINTS            32  /* experts that are read ahead at one time */
+#define MFI_WATCH_TOKENS         512 /* whose choices are kept for who watches, and at most: */
+#define MFI_WATCH_CHOICES        ((uint32_t)128 << 10)
+#define MFI_WATCH_HALF_LIFE      64  /* tokens, of recent use */
+#define MFI_WATCH_EVALUATIONS    128 /* that are remembered */
 #define MFI_PAGE_CACHE_BYTES_MIN ((uint64_t)256 << 10)
 #define MFI_PAGE_CACHE_BYTES_MAX ((uint64_t)64 << 20) /* left behind by our own reads */
+#define MFI_KEEP_CACHE_BYTES_MAX ((uint64_t)8 << 20)  /* of them, by states that are written */
 
 /* Of the server; time and queue are options. */
 #define MFI_MAX_HTTP_HEAD_BYTES   ((uint32_t)64 << 10) /* request line and headers; trailers */
 #define MFI_MAX_HTTP_TARGET_BYTES 8192
+#define MFI_MAX_CLIENT_BODY_BYTES ((uint32_t)16 << 20) /* of an answer that `top` reads */
 #define MFI_MAX_HTTP_HEADERS      100
 #define MFI_MAX_HTTP_EXTRA_BYTES  ((uint32_t)16 << 10) /* of all chunk extensions of a body */
 #define MFI_MAX_HTTP_AHEAD_BYTES  ((uint32_t)64 << 10) /* sent before an answer is over */
 #define MFI_MAX_HTTP_BODY_BYTES   ((uint64_t)64 << 20)
 #define MFI_MAX_HTTP_CONNECTIONS  4096
+#define MFI_MAX_REQUEST_VALUES    (1 << 19) /* of JSON in a body */
 #define MFI_MAX_HTTP_LISTENERS    16
 #define MFI_MAX_API_KEYS          1024
 #define MFI_MAX_API_KEY_BYTES     512

@@ -1,7 +1,8 @@
 /* Which cached expert goes when room is needed: pure, no clock, no I/O, replayable.
  *
  * A policy sees accesses and answers with victims. It knows slots by number; which may go is the
- * store's word (pinned and loading slots may not). Experts it knows by key, 0 .. n_keys - 1. */
+ * store's word (pinned and loading slots may not). Experts it knows by key, layer * n_experts +
+ * expert. */
 #ifndef MFI_EXPERTS_POLICY_H
 #define MFI_EXPERTS_POLICY_H
 
@@ -11,8 +12,12 @@ typedef struct mfi_policy mfi_policy;
 
 typedef struct mfi_policy_ops {
     const char *name; /* "lru" */
-    mf_status (*open)(mfi_policy **policy, uint32_t n_slots, uint32_t n_keys, mf_error *err);
+    mf_status (*open)(mfi_policy **policy, uint32_t n_slots, uint32_t n_layers, uint32_t n_experts,
+                      mf_error *err);
     void (*close)(mfi_policy **policy);
+    /* A layer's experts are about to be asked for: these, all of them. May be NULL. Where nobody
+     * says it, a layer's first use after another layer's is one. */
+    void (*visit)(mfi_policy *policy, uint32_t layer, const uint16_t *experts, uint32_t n);
     void (*filled)(mfi_policy *policy, uint32_t slot, uint32_t key); /* an expert was put there */
     void (*touched)(mfi_policy *policy, uint32_t slot);              /* it was used again */
     void (*emptied)(mfi_policy *policy, uint32_t slot); /* it was dropped (failed read) */
@@ -24,6 +29,9 @@ extern const mfi_policy_ops mfi_policy_lru; /* least recently used; all operatio
 /* Least frequently used, of those the least recently: counts are kept for all experts, cached or
  * not, and halved now and then, so that what was popular long ago goes. O(log n). */
 extern const mfi_policy_ops mfi_policy_lfu;
+/* The least likely to be wanted when its layer comes again, by what the run itself shows, and the
+ * later that is, the sooner. O(layers). */
+extern const mfi_policy_ops mfi_policy_odds;
 
 /* By name; NULL if there is none of that name. */
 const mfi_policy_ops *mfi_policy_named(const char *name);

@@ -24,8 +24,10 @@ struct mfi_policy {
     uint32_t *passed; /* [n_slots] slots that may not go, while a victim is looked for */
 };
 
-static mf_status lfu_open(mfi_policy **policy, uint32_t n_slots, uint32_t n_keys, mf_error *err)
+static mf_status lfu_open(mfi_policy **policy, uint32_t n_slots, uint32_t n_layers,
+                          uint32_t n_experts, mf_error *err)
 {
+    const uint32_t n_keys = n_layers * n_experts;
     mfi_policy *p = calloc(1, sizeof *p);
     if (p) {
         p->n_slots = n_slots;
@@ -194,7 +196,7 @@ const mfi_policy_ops mfi_policy_lfu = {
 
 const mfi_policy_ops *mfi_policy_named(const char *name)
 {
-    static const mfi_policy_ops *const all[] = {&mfi_policy_lru, &mfi_policy_lfu};
+    static const mfi_policy_ops *const all[] = {&mfi_policy_lru, &mfi_policy_lfu, &mfi_policy_odds};
     for (size_t i = 0; i < MFI_ARRAY_LEN(all); i++)
         if (strcmp(all[i]->name, name) == 0)
             return all[i];

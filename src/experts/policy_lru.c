@@ -15,9 +15,11 @@ struct mfi_policy {
     lru_link links[]; /* [n_slots + 1]; the last one is the list's head */
 };
 
-static mf_status lru_open(mfi_policy **policy, uint32_t n_slots, uint32_t n_keys, mf_error *err)
+static mf_status lru_open(mfi_policy **policy, uint32_t n_slots, uint32_t n_layers,
+                          uint32_t n_experts, mf_error *err)
 {
-    (void)n_keys;
+    (void)n_layers;
+    (void)n_experts;
     mfi_policy *p = malloc(sizeof *p + ((size_t)n_slots + 1) * sizeof *p->links);
     if (!p)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u expert slots", n_slots);

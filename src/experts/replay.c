@@ -9,7 +9,8 @@
 #include "base/limits.h"
 #include "os/file.h"
 
-#define NONE UINT32_MAX
+#define NONE    UINT32_MAX
+#define NO_PASS (-1)
 
 /* ---- reading ---- */
 
@@ -38,38 +39,74 @@ static bool read_header(mfi_replay *r, mfi_json_span line)
            get_u32(line, "top_k", 1, MFI_MIN(MFI_MAX_TOP_K, r->n_experts), &r->top_k);
 }
 
-/* The experts of one step must be distinct: they are wanted at once. They are kept in the order in
- * which the forward pass asks for them, which is that of their numbers. */
-static bool read_step(mfi_replay *r, mfi_json_span line)
-{
+typedef struct reading {
+    mfi_replay *r;
+    int64_t pass; /* of the line before; NO_PASS: it says none */
     uint32_t layer;
-    mfi_json_span ids = mfi_json_span_get(line, "ids"), id;
-    if (!get_u32(line, "layer", 0, r->n_layers - 1, &layer) || !ids.text ||
-        mfi_json_span_type(ids) != MFI_JSON_ARRAY)
+    size_t n_tokens[MFI_MAX_LAYERS];
+} reading;
+
+/* A token's choices, which must be distinct. */
+static bool read_ids(const mfi_replay *r, mfi_json_span span, uint32_t *ids, uint32_t *n)
+{
+    mfi_json_span id;
+    if (!span.text || mfi_json_span_type(span) != MFI_JSON_ARRAY)
         return false;
-    uint32_t *keys = r->keys + r->n_keys, n = 0;
-    mfi_json_iter it = mfi_json_span_iter(ids);
-    while (mfi_json_array_next(&it, &id)) {
+    mfi_json_iter it = mfi_json_span_iter(span);
+    for (*n = 0; mfi_json_array_next(&it, &id); (*n)++) {
         int64_t v;
-        if (n == r->top_k || !mfi_json_span_i64(id, &v) || v < 0 || v >= r->n_experts)
+        if (*n == r->top_k || !mfi_json_span_i64(id, &v) || v < 0 || v >= r->n_experts)
             return false;
-        uint32_t key = layer * r->n_experts + (uint32_t)v, at = n++;
-        for (; at > 0 && keys[at - 1] >= key; at--) {
-            if (keys[at - 1] == key)
+        ids[*n] = (uint32_t)v;
+        for (uint32_t i = 0; i < *n; i++)
+            if (ids[i] == ids[*n])
                 return false;
-            keys[at] = keys[at - 1];
-        }
-        keys[at] = key;
     }
-    r->n_keys += n;
-    r->step_end[r->n_steps++] = r->n_keys;
-    return n > 0;
+    return *n > 0;
+}
+
+/* Adds a key to the step that ends the list, once; in the order in which the forward pass asks for
+ * experts, which is that of their numbers. */
+static void add_key(mfi_replay *r, uint32_t key)
+{
+    size_t begin = r->n_steps > 1 ? r->step_end[r->n_steps - 2] : 0, at = r->n_keys;
+    while (at > begin && r->keys[at - 1] >= key)
+        at--;
+    if (at < r->n_keys && r->keys[at] == key)
+        return;
+    memmove(r->keys + at + 1, r->keys + at, (r->n_keys - at) * sizeof *r->keys);
+    r->keys[at] = key;
+    r->step_end[r->n_steps - 1] = ++r->n_keys;
+}
+
+/* A line is a step of its own, or belongs to that of the line before. */
+static bool read_choice(reading *in, mfi_json_span line)
+{
+    mfi_replay *r = in->r;
+    uint32_t layer, n, ids[MFI_MAX_TOP_K];
+    int64_t pass = NO_PASS;
+    mfi_json_span span = mfi_json_span_get(line, "pass");
+    if (span.text && (!mfi_json_span_i64(span, &pass) || pass < 0))
+        return false;
+    if (!get_u32(line, "layer", 0, r->n_layers - 1, &layer) ||
+        !read_ids(r, mfi_json_span_get(line, "ids"), ids, &n))
+        return false;
+    if (r->n_steps == 0 || pass == NO_PASS || pass != in->pass || layer != in->layer)
+        r->step_end[r->n_steps++] = r->n_keys;
+    in->pass = pass;
+    in->layer = layer;
+    for (uint32_t i = 0; i < n; i++)
+        add_key(r, layer * r->n_experts + ids[i]);
+    in->n_tokens[layer]++;
+    r->n_tokens = MFI_MAX(r->n_tokens, in->n_tokens[layer]);
+    return true;
 }
 
 static mf_status read_lines(mfi_replay *r, const char *text, size_t len, const char *what,
                             mf_error *err)
 {
     size_t number = 0;
+    reading in = {.r = r};
     for (const char *line = text, *end = text + len, *next; line < end; line = next) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));
         if (!stop)
@@ -83,7 +120,7 @@ static mf_status read_lines(mfi_replay *r, const char *text, size_t len, const c
         if (good) {
             mfi_json_span root = mfi_json_root(line, (size_t)(stop - line));
             good = mfi_json_span_type(root) == MFI_JSON_OBJECT &&
-                   (number == 1 ? read_header(r, root) : read_step(r, root));
+                   (number == 1 ? read_header(r, root) : read_choice(&in, root));
         }
         if (!good)
             return mfi_fail(err, MF_ERR_FORMAT, "%s: line %zu is no line of a trace%s%s", what,
@@ -94,7 +131,7 @@ static mf_status read_lines(mfi_replay *r, const char *text, size_t len, const c
     return MF_OK;
 }
 
-static void count_tokens(mfi_replay *r)
+void mfi_replay_count_tokens(mfi_replay *r)
 {
     size_t n[MFI_MAX_LAYERS] = {0}, begin = 0;
     for (size_t i = 0; i < r->n_steps; i++) {
@@ -123,9 +160,7 @@ mf_status mfi_replay_parse(mfi_replay *r, const char *text, size_t len, const ch
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "%s: no memory for %zu choices", what, n_lines);
     else
         status = read_lines(r, text, len, what, err);
-    if (status == MF_OK)
-        count_tokens(r);
-    else
+    if (status != MF_OK)
         mfi_replay_close(r);
     return status;
 }
@@ -153,47 +188,79 @@ void mfi_replay_close(mfi_replay *r)
 typedef struct cache {
     uint32_t *slot_of; /* [n_layers * n_experts] */
     uint32_t *key_of;  /* [n_slots] */
-    size_t *wanted_in; /* [n_slots] the last step that wants it, counted from 1 */
-    size_t step;
+    size_t *wanted_in; /* [n_slots] the last round that wants it, counted from 1 */
+    uint32_t *order;   /* [n_experts] keys of the step, cached ones first */
+    uint16_t *experts; /* [n_experts] of the step */
+    uint32_t n_slots, n_filled;
+    size_t round;
 } cache;
 
 static bool may_go(void *ctx, uint32_t slot)
 {
     const cache *c = ctx;
-    return c->wanted_in[slot] != c->step;
+    return c->wanted_in[slot] != c->round;
 }
 
-static uint64_t run_steps(const mfi_replay *r, const mfi_policy_ops *ops, mfi_policy *policy,
-                          uint32_t n_slots, cache *c)
+/* Experts that are wanted at once: hits are pinned first. Returns how many there are. */
+static uint32_t run_round(cache *c, const mfi_policy_ops *ops, mfi_policy *policy,
+                          const uint32_t *keys, uint32_t n)
 {
-    uint64_t hits = 0;
-    uint32_t n_filled = 0;
-    size_t begin = 0;
-    for (size_t i = 0; i < r->n_steps; i++) {
-        c->step = i + 1;
-        for (size_t k = begin; k < r->step_end[i]; k++) { /* hits are pinned first */
-            uint32_t slot = c->slot_of[r->keys[k]];
-            if (slot == NONE)
-                continue;
-            c->wanted_in[slot] = c->step;
-            ops->touched(policy, slot);
-            hits++;
-        }
-        for (size_t k = begin; k < r->step_end[i]; k++) {
-            if (c->slot_of[r->keys[k]] != NONE)
-                continue;
-            uint32_t slot = n_filled < n_slots ? n_filled++ : ops->victim(policy, may_go, c);
-            MFI_ASSERT(slot < n_slots);
-            if (c->key_of[slot] != NONE)
-                c->slot_of[c->key_of[slot]] = NONE;
-            c->key_of[slot] = r->keys[k];
-            c->slot_of[r->keys[k]] = slot;
-            c->wanted_in[slot] = c->step;
-            ops->filled(policy, slot, r->keys[k]);
-        }
-        begin = r->step_end[i];
+    uint32_t hits = 0;
+    c->round++;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = c->slot_of[keys[i]];
+        if (slot == NONE)
+            continue;
+        c->wanted_in[slot] = c->round;
+        ops->touched(policy, slot);
+        hits++;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (c->slot_of[keys[i]] != NONE)
+            continue;
+        uint32_t slot = c->n_filled < c->n_slots ? c->n_filled++ : ops->victim(policy, may_go, c);
+        MFI_ASSERT(slot < c->n_slots);
+        if (c->key_of[slot] != NONE)
+            c->slot_of[c->key_of[slot]] = NONE;
+        c->key_of[slot] = keys[i];
+        c->slot_of[keys[i]] = slot;
+        c->wanted_in[slot] = c->round;
+        ops->filled(policy, slot, keys[i]);
     }
     return hits;
+}
+
+/* As the store has it: cached experts first, and no more at once than the forward pass holds. */
+static uint64_t run_steps(const mfi_replay *r, const mfi_policy_ops *ops, mfi_policy *policy,
+                          cache *c)
+{
+    uint64_t hits = 0;
+    size_t begin = 0;
+    uint32_t most = MFI_MIN(c->n_slots, MFI_MAX_HELD);
+    for (size_t i = 0; i < r->n_steps; begin = r->step_end[i++]) {
+        const uint32_t *keys = r->keys + begin;
+        uint32_t n = (uint32_t)(r->step_end[i] - begin), at = 0;
+        for (uint32_t cached = 2; cached-- > 0;)
+            for (uint32_t k = 0; k < n; k++)
+                if ((c->slot_of[keys[k]] != NONE) == (cached == 1))
+                    c->order[at++] = keys[k];
+        for (uint32_t k = 0; k < n; k++)
+            c->experts[k] = (uint16_t)(c->order[k] % r->n_experts);
+        if (ops->visit)
+            ops->visit(policy, keys[0] / r->n_experts, c->experts, n);
+        for (uint32_t k = 0; k < n; k += most)
+            hits += run_round(c, ops, policy, c->order + k, MFI_MIN(most, n - k));
+    }
+    return hits;
+}
+
+static void free_cache(cache *c)
+{
+    free(c->slot_of);
+    free(c->key_of);
+    free(c->wanted_in);
+    free(c->order);
+    free(c->experts);
 }
 
 mf_status mfi_replay_run(const mfi_replay *r, const mfi_policy_ops *ops, uint32_t n_slots,
@@ -204,24 +271,25 @@ mf_status mfi_replay_run(const mfi_replay *r, const mfi_policy_ops *ops, uint32_
         return mfi_fail(err, MF_ERR_ARGUMENT, "a cache of %u experts; a token wants %u at once",
                         n_slots, r->top_k);
     n_slots = MFI_MIN(n_slots, n_keys);
-    cache c = {.slot_of = malloc(n_keys * sizeof *c.slot_of),
+    cache c = {.n_slots = n_slots,
+               .slot_of = malloc(n_keys * sizeof *c.slot_of),
                .key_of = malloc(n_slots * sizeof *c.key_of),
-               .wanted_in = calloc(n_slots, sizeof *c.wanted_in)};
+               .wanted_in = calloc(n_slots, sizeof *c.wanted_in),
+               .order = malloc(r->n_experts * sizeof *c.order),
+               .experts = malloc(r->n_experts * sizeof *c.experts)};
     mfi_policy *policy = NULL;
     mf_status status = MF_OK;
-    if (!c.slot_of || !c.key_of || !c.wanted_in)
+    if (!c.slot_of || !c.key_of || !c.wanted_in || !c.order || !c.experts)
         status = mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a cache of %u experts", n_slots);
     else
-        status = ops->open(&policy, n_slots, n_keys, err);
+        status = ops->open(&policy, n_slots, r->n_layers, r->n_experts, err);
     if (status == MF_OK) {
         memset(c.slot_of, 0xff, n_keys * sizeof *c.slot_of);
         memset(c.key_of, 0xff, n_slots * sizeof *c.key_of);
-        *hits = run_steps(r, ops, policy, n_slots, &c);
+        *hits = run_steps(r, ops, policy, &c);
         ops->close(&policy);
     }
-    free(c.slot_of);
-    free(c.key_of);
-    free(c.wanted_in);
+    free_cache(&c);
     return status;
 }
 
@@ -284,7 +352,19 @@ static void look_ahead(const mfi_replay *r, future *f)
     memset(f->wanted, 0, (size_t)r->n_layers * r->n_experts * sizeof *f->wanted);
 }
 
-/* A step's own experts can't go for each other: their next use is set after it. */
+static void evict_last_wanted(future *f, size_t *n_cached, uint32_t n_slots)
+{
+    while (*n_cached > n_slots) {
+        entry e = heap_pop(f);
+        if (f->wanted[e.key] != e.next)
+            continue;
+        f->wanted[e.key] = 0;
+        (*n_cached)--;
+    }
+}
+
+/* A step's own experts can't go for each other: their next use is set after it. Of more than there
+ * is room for, any may be left in the end. */
 static uint64_t run_future(const mfi_replay *r, uint32_t n_slots, future *f)
 {
     uint64_t hits = 0;
@@ -296,17 +376,13 @@ static uint64_t run_future(const mfi_replay *r, uint32_t n_slots, future *f)
             n_cached += f->wanted[r->keys[k]] == 0;
             f->wanted[r->keys[k]] = i + 1; /* makes its entry stale */
         }
-        while (n_cached > n_slots) {
-            entry e = heap_pop(f);
-            if (f->wanted[e.key] != e.next)
-                continue;
-            f->wanted[e.key] = 0;
-            n_cached--;
-        }
+        if (end - begin <= n_slots)
+            evict_last_wanted(f, &n_cached, n_slots);
         for (size_t k = begin; k < end; k++) {
             f->wanted[r->keys[k]] = f->next[k];
             heap_push(f, (entry){f->next[k], r->keys[k]});
         }
+        evict_last_wanted(f, &n_cached, n_slots);
         begin = end;
     }
     return hits;

@@ -9,6 +9,7 @@
  */
 #include "experts/store.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,7 @@ struct mfi_store {
     mfi_io_req **batch;             /* [n_reqs], to be submitted together */
     uint32_t *hints;                /* [n_hints_max] slots of hints, the likeliest first */
     uint32_t n_hints, n_hints_kept; /* there are; slots kept for them */
+    uint32_t n_hints_at_once;       /* of them, whose reads may be under way */
     uint32_t n_free_slots, n_reqs, n_free_reqs, n_batch;
     uint32_t queue_head, queue_tail;
     uint32_t n_refs;    /* held */
@@ -70,6 +72,19 @@ static char *slot_memory(const mfi_store *store, uint32_t s)
     return (char *)store->config.slots + (uint64_t)s * store->config.slot_stride;
 }
 
+static void set_place(const mfi_store *store, uint32_t key, mfi_place place)
+{
+    if (store->config.places)
+        atomic_store_explicit(&store->config.places[key], (uint8_t)place, memory_order_relaxed);
+}
+
+/* Nobody finds the slot's expert there any more. */
+static void forget_key(mfi_store *store, uint32_t key)
+{
+    store->slot_of[key] = NONE;
+    set_place(store, key, MFI_PLACE_NONE);
+}
+
 /* Empties a hint's slot. Its reads may be under way still: it is the last to be taken. */
 static void drop_hint(mfi_store *store, uint32_t i)
 {
@@ -79,7 +94,7 @@ static void drop_hint(mfi_store *store, uint32_t i)
         store->stats.hints_dropped++;
     else
         store->stats.hints_wasted++;
-    store->slot_of[slot->key] = NONE;
+    forget_key(store, slot->key);
     slot->key = NONE;
     slot->generation++;
     slot->state = SLOT_EMPTY;
@@ -121,7 +136,7 @@ static uint32_t take_slot(mfi_store *store)
     }
     MFI_ASSERT(s < store->config.n_slots);
     MFI_ASSERT(store->slots[s].n_pins == 0 && store->slots[s].key != NONE);
-    store->slot_of[store->slots[s].key] = NONE;
+    forget_key(store, store->slots[s].key);
     if (store->slots[s].state == SLOT_READY)
         store->stats.n_ready--;
     store->stats.evictions++;
@@ -144,6 +159,7 @@ static void set_key(mfi_store *store, uint32_t s, uint32_t key)
 {
     expert_slot *slot = &store->slots[s];
     store->slot_of[key] = s;
+    set_place(store, key, MFI_PLACE_LOADING);
     slot->key = key;
     slot->generation++;
     slot->n_left = 0;
@@ -252,9 +268,10 @@ static void count_done(mfi_store *store, const mfi_io_req *req)
         store->stats.reading_ns += store->last_done_ns - store->reading_from_ns;
 }
 
-/* Starts hints while no demand read is under way: two experts keep a drive busy, and little is in
- * the way of the next demand. */
-#define HINTS_UNDER_WAY 2
+/* Two experts keep a drive busy, and little is in the way of the next demand. */
+#define HINTS_AT_ONCE 2
+
+/* Starts hints while no demand read is under way. */
 
 static void pump_hints(mfi_store *store)
 {
@@ -266,7 +283,7 @@ static void pump_hints(mfi_store *store)
     }
     if (store->n_reading > n_reads)
         return;
-    for (uint32_t i = 0; i < store->n_hints && n_loading < HINTS_UNDER_WAY; i++) {
+    for (uint32_t i = 0; i < store->n_hints && n_loading < store->n_hints_at_once; i++) {
         expert_slot *slot = &store->slots[store->hints[i]];
         if (slot->state != SLOT_HINTED || slot->n_under_way > 0 ||
             store->n_free_reqs < store->config.table.n_parts)
@@ -315,7 +332,7 @@ static void fail_load(mfi_store *store, uint32_t s, mfi_io_req *req)
     mfi_fail(&req->error, req->status, "layer %u, expert %u: %s",
              table->model_layer[slot->key / table->n_experts], slot->key % table->n_experts,
              req->error.message);
-    store->slot_of[slot->key] = NONE;
+    forget_key(store, slot->key);
     slot->key = NONE;
     slot->state = SLOT_FAILED;
     slot->failed_req = (uint32_t)(req - store->reqs);
@@ -345,6 +362,7 @@ static void complete(mfi_store *store, mfi_io_req *req)
     if (current) {
         if (--slot->n_left == 0) {
             slot->state = SLOT_READY;
+            set_place(store, slot->key, MFI_PLACE_READY);
             store->stats.n_ready += !slot->hint;
         }
     } else if (slot->generation != generation) {
@@ -380,6 +398,19 @@ uint32_t mfi_store_hints_room(const mfi_store *store)
     return store->n_hints_kept;
 }
 
+void mfi_store_hints_at_once(mfi_store *store, uint32_t n)
+{
+    store->n_hints_at_once = n ? n : HINTS_AT_ONCE;
+}
+
+bool mfi_store_hints_reading(const mfi_store *store)
+{
+    for (uint32_t i = 0; i < store->n_hints; i++)
+        if (store->slots[store->hints[i]].state != SLOT_READY)
+            return true;
+    return false;
+}
+
 /* An empty slot for a hint, or NONE. Where the cache has grown into those kept for hints (each hint
  * that was wanted became a part of it) it gives one back, as it would have for a miss. */
 static uint32_t take_hint_slot(mfi_store *store)
@@ -393,7 +424,7 @@ static uint32_t take_hint_slot(mfi_store *store)
     if (s == NONE)
         return NONE;
     ops->emptied(store->policy, s);
-    store->slot_of[store->slots[s].key] = NONE;
+    forget_key(store, store->slots[s].key);
     store->stats.n_ready--;
     store->stats.evictions++;
     return s;
@@ -439,6 +470,8 @@ void mfi_store_settle(mfi_store *store, uint32_t layer, const uint16_t *experts,
         if (k == n)
             drop_hint(store, i);
     }
+    if (store->config.policy->visit)
+        store->config.policy->visit(store->policy, layer, experts, n);
 }
 
 /* Makes a hint somebody's: an expert as any other. */
@@ -592,8 +625,8 @@ static bool is_cached(const mfi_store *store, uint32_t key)
     return s != NONE && !store->slots[s].hint;
 }
 
-void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const uint16_t *ids,
-                     uint32_t n)
+void mfi_store_trace(const mfi_store *store, uint64_t pass, uint32_t layer, uint64_t pos,
+                     const uint16_t *ids, uint32_t n)
 {
     if (!store->config.trace)
         return;
@@ -601,7 +634,8 @@ void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const
     MFI_ASSERT(n <= MFI_MAX_TOP_K);
     for (uint32_t i = 0; i < n; i++)
         hit[i] = is_cached(store, expert_key(store, layer, ids[i]));
-    mfi_trace_choice(store->config.trace, store->config.table.model_layer[layer], pos, ids, hit, n);
+    mfi_trace_choice(store->config.trace, pass, store->config.table.model_layer[layer], pos, ids,
+                     hit, n);
 }
 
 void mfi_store_count_hits(mfi_store *store, uint64_t n)
@@ -670,6 +704,7 @@ mf_status mfi_store_open(mfi_store **out, const mfi_store_config *config, mf_err
     store->config = *config;
     store->n_reqs = store->n_free_reqs = (uint32_t)n_reqs;
     store->n_free_slots = config->n_slots;
+    store->n_hints_at_once = HINTS_AT_ONCE;
     store->queue_head = store->queue_tail = NONE;
     store->slots = calloc(config->n_slots, sizeof *store->slots);
     store->slot_of = calloc(n_keys, sizeof *store->slot_of);
@@ -684,7 +719,8 @@ mf_status mfi_store_open(mfi_store **out, const mfi_store_config *config, mf_err
         status =
             mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u expert slots", config->n_slots);
     else
-        status = config->policy->open(&store->policy, config->n_slots, n_keys, err);
+        status = config->policy->open(&store->policy, config->n_slots, config->table.n_layers,
+                                      config->table.n_experts, err);
     if (status != MF_OK) {
         free_store(store);
         return status;

@@ -47,6 +47,10 @@ typedef struct mfi_expert_table {
 
 typedef struct mfi_store mfi_store;
 
+/* Where an expert is, for other threads to see; stored and read relaxed. */
+typedef enum mfi_place { MFI_PLACE_NONE, MFI_PLACE_LOADING, MFI_PLACE_READY } mfi_place;
+typedef _Atomic uint8_t mfi_places;
+
 typedef struct mfi_store_config {
     mfi_expert_table table; /* copied shallowly: parts and model_layer must outlive the store */
     void *slots;            /* n_slots * slot_stride bytes */
@@ -55,6 +59,7 @@ typedef struct mfi_store_config {
     const mfi_policy_ops *policy;
     mfi_io *io;           /* not owned; used by the store alone while it is open */
     mfi_trace *trace;     /* may be NULL; not owned */
+    mfi_places *places;   /* [n_layers * n_experts] kept up to date; may be NULL; not owned */
     uint32_t n_refs_max;  /* references held at one time */
     uint32_t n_hints_max; /* hints at one time, and slots kept empty for them: below n_slots */
 } mfi_store_config;
@@ -88,22 +93,27 @@ mf_status mfi_store_wait(mfi_store *store, mfi_expert_ref *refs, uint32_t n, mf_
 /* Keeps n slots for hints from now on, at most n_hints_max; 0 drops all hints and keeps none. */
 void mfi_store_hints_set(mfi_store *store, uint32_t n);
 uint32_t mfi_store_hints_room(const mfi_store *store); /* as set */
+/* How many experts are read ahead at one time; 0, as from the start: two, since a guess may be
+ * wrong and demand isn't to wait for it. */
+void mfi_store_hints_at_once(mfi_store *store, uint32_t n);
+/* Whether any hint's reads have yet to end. */
+bool mfi_store_hints_reading(const mfi_store *store);
 
 /* Experts of a layer that may be wanted next, the likeliest first: those that aren't in slots are
  * read ahead, as many as there is room for. Older hints are dropped. Never blocks. */
 void mfi_store_hint(mfi_store *store, uint32_t layer, const uint16_t *experts, uint32_t n);
 
 /* Says which experts of the layer are wanted, all of them, before they are acquired: other hints
- * are dropped. */
+ * are dropped, and the policy learns it. */
 void mfi_store_settle(mfi_store *store, uint32_t layer, const uint16_t *experts, uint32_t n);
 
 /* True if the expert is in a slot or on its way into one. */
 bool mfi_store_cached(const mfi_store *store, uint32_t layer, uint16_t expert);
 
 /* Writes one token's choice to the trace, if there is one, with what is in slots now; so before
- * acquire. ids in rank order. */
-void mfi_store_trace(const mfi_store *store, uint32_t layer, uint64_t pos, const uint16_t *ids,
-                     uint32_t n);
+ * acquire. ids in rank order; `pass` counts evaluations. */
+void mfi_store_trace(const mfi_store *store, uint64_t pass, uint32_t layer, uint64_t pos,
+                     const uint16_t *ids, uint32_t n);
 
 /* The slot's memory; the reference must be ready. */
 const void *mfi_store_data(const mfi_store *store, const mfi_expert_ref *ref);

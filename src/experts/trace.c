@@ -14,7 +14,7 @@
 #include "base/limits.h"
 
 #define BUFFER_BYTES ((size_t)64 << 10)
-/* A line: two numbers, and for each expert up to 4 digits, one of hit, two commas. */
+/* A line: three numbers, and for each expert up to 4 digits, one of hit, two commas. */
 #define LINE_BYTES (128 + MFI_MAX_TOP_K * 8)
 
 struct mfi_trace {
@@ -97,15 +97,16 @@ mf_status mfi_trace_open(mfi_trace **out, const char *path, const char *model, u
     return MF_OK;
 }
 
-void mfi_trace_choice(mfi_trace *trace, uint32_t layer, uint64_t pos, const uint16_t *ids,
-                      const uint8_t *hit, uint32_t n)
+void mfi_trace_choice(mfi_trace *trace, uint64_t pass, uint32_t layer, uint64_t pos,
+                      const uint16_t *ids, const uint8_t *hit, uint32_t n)
 {
     MFI_ASSERT(n <= MFI_MAX_TOP_K);
     if (trace->failed)
         return;
     if (trace->len + LINE_BYTES > BUFFER_BYTES)
         flush(trace);
-    put(trace, "{\"layer\":%" PRIu32 ",\"pos\":%" PRIu64 ",\"ids\":[", layer, pos);
+    put(trace, "{\"pass\":%" PRIu64 ",\"layer\":%" PRIu32 ",\"pos\":%" PRIu64 ",\"ids\":[", pass,
+        layer, pos);
     for (uint32_t i = 0; i < n; i++)
         put(trace, i ? ",%u" : "%u", ids[i]);
     put(trace, "],\"hit\":[");

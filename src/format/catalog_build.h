@@ -64,6 +64,18 @@ mf_status mfi_fp8_check(const mfi_catalog *catalog, const mfi_json *section, mf_
 mf_status mfi_fp8_fold(mfi_catalog *catalog, mf_error *err);
 mf_status mfi_mxfp4_fold(mfi_catalog *catalog, mf_error *err);
 
+/* For these (fold.c). Joins tensor `id` with its partner, if it is a part of that notation, and
+ * sets drop[] for the partner; `name` is room for names, emptied by whoever uses it. */
+typedef mf_status mfi_fold_one(mfi_catalog *catalog, uint32_t id, bool *drop, mfi_buf *name,
+                               mf_error *err);
+/* Calls it for each tensor, then takes the partners out. */
+mf_status mfi_fold_each(mfi_catalog *catalog, mfi_fold_one *fold, mf_error *err);
+/* The partner of that name; MF_ERR_TENSOR_MISSING if there is none. */
+mf_status mfi_fold_partner(const mfi_catalog *catalog, const mfi_buf *name, uint32_t *id,
+                           mf_error *err);
+mf_status mfi_fold_bad_part(const mfi_catalog *catalog, uint32_t id, const char *why,
+                            mf_error *err);
+
 /* Adds the tensors of one safetensors file (safetensors.c). */
 mf_status mfi_safetensors_add(mfi_catalog *catalog, const char *path, mf_error *err);
 /* Adds the files that an index names, and holds the result against the index (shards.c). */

@@ -3,7 +3,6 @@
  * the encoder divided by, seen from there.) Tensors of float dtypes, such as those of modules that
  * config.json leaves out, stay what they are. Called at open only; touches no tensor data. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "format/catalog_build.h"
@@ -31,14 +30,6 @@ mf_status mfi_fp8_check(const mfi_catalog *catalog, const mfi_json *section, mf_
     return MF_OK;
 }
 
-static mf_status bad_part(const mfi_catalog *catalog, uint32_t id, const char *why, mf_error *err)
-{
-    const mfi_tensor *tensor = mfi_catalog_tensor(catalog, id);
-    return mfi_fail(err, MF_ERR_TENSOR_SHAPE, "%s: tensor %.200s: %s",
-                    mfi_catalog_file(catalog, tensor->file[0])->path, mfi_catalog_name(catalog, id),
-                    why);
-}
-
 static uint32_t n_blocks(uint32_t n)
 {
     return n / MFI_FP8_BLOCK + (n % MFI_FP8_BLOCK != 0);
@@ -50,19 +41,20 @@ static mf_status check_shapes(const mfi_catalog *catalog, uint32_t id, uint32_t 
     const mfi_tensor *weight = mfi_catalog_tensor(catalog, id);
     const mfi_tensor *scales = mfi_catalog_tensor(catalog, scales_id);
     if (weight->n_dims < 2)
-        return bad_part(catalog, id, "FP8 weights must be matrices", err);
+        return mfi_fold_bad_part(catalog, id, "FP8 weights must be matrices", err);
     if (!mfi_qtype_is_float(scales->type))
-        return bad_part(catalog, scales_id, "FP8 scales must be floats", err);
+        return mfi_fold_bad_part(catalog, scales_id, "FP8 scales must be floats", err);
     uint32_t lead = weight->n_dims - 2u;
     if (scales->n_dims != weight->n_dims ||
         memcmp(scales->dims, weight->dims, lead * sizeof weight->dims[0]) != 0 ||
         scales->dims[lead] != n_blocks(weight->dims[lead]) ||
         scales->dims[lead + 1] != n_blocks(weight->dims[lead + 1]))
-        return bad_part(catalog, scales_id, "not one scale for each 128 x 128 block of its weight",
-                        err);
+        return mfi_fold_bad_part(catalog, scales_id,
+                                 "not one scale for each 128 x 128 block of its weight", err);
     /* Rows are counted on through stacked matrices, so blocks must not end inside a stack. */
     if (lead > 0 && weight->dims[lead] % MFI_FP8_BLOCK != 0)
-        return bad_part(catalog, id, "stacked FP8 matrices must have a multiple of 128 rows", err);
+        return mfi_fold_bad_part(catalog, id,
+                                 "stacked FP8 matrices must have a multiple of 128 rows", err);
     return MF_OK;
 }
 
@@ -74,12 +66,8 @@ static mf_status fold_one(mfi_catalog *catalog, uint32_t id, bool *drop, mfi_buf
     name->len = 0;
     mfi_buf_str(name, mfi_catalog_name(catalog, id));
     mfi_buf_str(name, SUFFIX);
-    if (name->failed)
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", mfi_catalog_path(catalog));
-    uint32_t scales_id = mfi_catalog_find(catalog, name->data);
-    if (scales_id == MFI_TENSOR_NONE)
-        return mfi_fail(err, MF_ERR_TENSOR_MISSING, "%s: tensor %.200s is missing",
-                        mfi_catalog_path(catalog), name->data);
+    uint32_t scales_id;
+    MFI_TRY(mfi_fold_partner(catalog, name, &scales_id, err));
     MFI_TRY(check_shapes(catalog, id, scales_id, err));
     mfi_tensor *weight = mfi_catalog_edit(catalog, id);
     const mfi_tensor *scales = mfi_catalog_tensor(catalog, scales_id);
@@ -92,17 +80,5 @@ static mf_status fold_one(mfi_catalog *catalog, uint32_t id, bool *drop, mfi_buf
 
 mf_status mfi_fp8_fold(mfi_catalog *catalog, mf_error *err)
 {
-    uint32_t n = mfi_catalog_n_tensors(catalog);
-    mfi_buf name = {0};
-    mf_status status = MF_OK;
-    bool *drop = calloc((size_t)n + 1, sizeof *drop);
-    if (!drop)
-        status = mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", mfi_catalog_path(catalog));
-    for (uint32_t id = 0; id < n && status == MF_OK; id++)
-        status = fold_one(catalog, id, drop, &name, err);
-    if (status == MF_OK && memchr(drop, true, n))
-        status = mfi_catalog_drop(catalog, drop, err);
-    free(drop);
-    mfi_buf_free(&name);
-    return status;
+    return mfi_fold_each(catalog, fold_one, err);
 }

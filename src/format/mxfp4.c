@@ -1,21 +1,12 @@
 /* MXFP4 as gpt-oss is published: joins X_blocks, 16 bytes for each 32 elements, and X_scales, an
  * exponent byte for each, both of dtype U8, into one tensor X. Tensors of other dtypes stay what
  * they are. Called at open only; touches no tensor data. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "format/catalog_build.h"
 
 #define BLOCKS "_blocks"
 #define SCALES "_scales"
-
-static mf_status bad_part(const mfi_catalog *catalog, uint32_t id, const char *why, mf_error *err)
-{
-    const mfi_tensor *tensor = mfi_catalog_tensor(catalog, id);
-    return mfi_fail(err, MF_ERR_TENSOR_SHAPE, "%s: tensor %.200s: %s",
-                    mfi_catalog_file(catalog, tensor->file[0])->path, mfi_catalog_name(catalog, id),
-                    why);
-}
 
 /* blocks [..., n, 16], scales [..., n]: n blocks make a row. */
 static mf_status check_shapes(const mfi_catalog *catalog, uint32_t id, uint32_t scales_id,
@@ -25,14 +16,14 @@ static mf_status check_shapes(const mfi_catalog *catalog, uint32_t id, uint32_t 
     const mfi_tensor *scales = mfi_catalog_tensor(catalog, scales_id);
     /* Blocks that were folded already may have got that very name. */
     if (mfi_catalog_dtype(catalog, scales_id) != MFI_DTYPE_U8 || scales->type.kind != MFI_Q_OTHER)
-        return bad_part(catalog, scales_id, "MXFP4 scales must be of dtype U8", err);
+        return mfi_fold_bad_part(catalog, scales_id, "MXFP4 scales must be of dtype U8", err);
     if (blocks->n_dims < 2 || blocks->dims[blocks->n_dims - 1] != 16)
-        return bad_part(catalog, id, "not blocks of 16 bytes", err);
+        return mfi_fold_bad_part(catalog, id, "not blocks of 16 bytes", err);
     if (scales->n_dims != blocks->n_dims - 1 ||
         memcmp(scales->dims, blocks->dims, scales->n_dims * sizeof scales->dims[0]) != 0)
-        return bad_part(catalog, scales_id, "not one scale for each of its blocks", err);
+        return mfi_fold_bad_part(catalog, scales_id, "not one scale for each of its blocks", err);
     if ((uint64_t)scales->dims[scales->n_dims - 1] * 32 > MFI_MAX_DIM)
-        return bad_part(catalog, id, "its rows are too long", err);
+        return mfi_fold_bad_part(catalog, id, "its rows are too long", err);
     return MF_OK;
 }
 
@@ -48,14 +39,11 @@ static mf_status fold_one(mfi_catalog *catalog, uint32_t id, bool *drop, mfi_buf
     name->len = 0;
     mfi_buf_append(name, full, len - suffix);
     if (!name->failed && mfi_catalog_find(catalog, name->data) != MFI_TENSOR_NONE)
-        return bad_part(catalog, id, "there is a tensor of that name without " BLOCKS ", too", err);
+        return mfi_fold_bad_part(catalog, id,
+                                 "there is a tensor of that name without " BLOCKS ", too", err);
     mfi_buf_str(name, SCALES);
-    if (name->failed)
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", mfi_catalog_path(catalog));
-    uint32_t scales_id = mfi_catalog_find(catalog, name->data);
-    if (scales_id == MFI_TENSOR_NONE)
-        return mfi_fail(err, MF_ERR_TENSOR_MISSING, "%s: tensor %.200s is missing",
-                        mfi_catalog_path(catalog), name->data);
+    uint32_t scales_id;
+    MFI_TRY(mfi_fold_partner(catalog, name, &scales_id, err));
     MFI_TRY(check_shapes(catalog, id, scales_id, err));
     mfi_tensor *tensor = mfi_catalog_edit(catalog, id);
     const mfi_tensor *scales = mfi_catalog_tensor(catalog, scales_id);
@@ -72,17 +60,5 @@ static mf_status fold_one(mfi_catalog *catalog, uint32_t id, bool *drop, mfi_buf
 
 mf_status mfi_mxfp4_fold(mfi_catalog *catalog, mf_error *err)
 {
-    uint32_t n = mfi_catalog_n_tensors(catalog);
-    mfi_buf name = {0};
-    mf_status status = MF_OK;
-    bool *drop = calloc((size_t)n + 1, sizeof *drop);
-    if (!drop)
-        status = mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", mfi_catalog_path(catalog));
-    for (uint32_t id = 0; id < n && status == MF_OK; id++)
-        status = fold_one(catalog, id, drop, &name, err);
-    if (status == MF_OK && memchr(drop, true, n))
-        status = mfi_catalog_drop(catalog, drop, err);
-    free(drop);
-    mfi_buf_free(&name);
-    return status;
+    return mfi_fold_each(catalog, fold_one, err);
 }

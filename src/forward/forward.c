@@ -12,6 +12,16 @@
 /* Pairs that are computed in one go while reads are under way: a reader without threads goes on
  * only as far as it is asked (io.h), and slots come free as their experts are done. */
 #define PAIRS_BETWEEN_POLLS 32
+/* Choices for each expert of a layer from which on a step wants nearly all of them: 98 % if every
+ * token draws anew. */
+#define CHOICES_MANY 4
+#define TOKENS_AHEAD 32
+
+/* A reference on an expert that a device reads where it lies, until it has passed a mark. */
+typedef struct deferred {
+    mfi_expert_ref ref;
+    uint64_t ticket;
+} deferred;
 
 struct mfi_forward {
     const mfi_plan *plan;
@@ -28,9 +38,13 @@ struct mfi_forward {
     uint32_t n_wanted, next; /* wanted[next] is the first not asked for yet */
     mfi_expert_ref *refs;    /* [n_held_max] */
     uint32_t n_held;
+    deferred *deferred; /* [n_held_max] a ring, in the order of tickets; NULL: none is */
+    uint32_t first_deferred, n_deferred;
     mfi_expert_work *work; /* [n_held_max] */
     uint32_t *score;       /* [n_experts] of guesses of the next layer */
     bool looked_ahead;     /* in this layer */
+    bool many;             /* the step wants most experts: reading ahead is no guess */
+    uint32_t n_ahead;      /* experts to read ahead then */
     /* of one step */
     int32_t *tokens;     /* [chunk] */
     uint16_t *seq_of;    /* [chunk] */
@@ -38,6 +52,7 @@ struct mfi_forward {
     mfi_seq *seqs;       /* [n_sessions] */
     uint32_t last_row;   /* of LOGITS: where the first run's are */
     uint64_t n_tokens;   /* evaluated */
+    uint64_t n_passes;   /* begun */
     uint64_t arith_ns;   /* of this step */
     uint64_t experts_ns; /* of it, the routed experts' */
     mfi_run_fn on_run;   /* may be NULL */
@@ -47,7 +62,37 @@ struct mfi_forward {
     mfi_tap_fn tap; /* may be NULL */
     void *tap_user;
     mfi_op_time *times; /* [n_ops]; may be NULL */
+    mfi_watch *watch;   /* may be NULL */
 };
+
+/* ---- experts that a device still reads ---- */
+
+/* Gives back what the device has passed; waits for the first of them if wanted. */
+static mf_status reclaim(mfi_forward *f, bool wait, mf_error *err)
+{
+    uint64_t n_passed = 0;
+    if (f->n_deferred == 0)
+        return MF_OK;
+    MFI_TRY(f->backend->device->unified->passed(
+        f->backend, wait ? f->deferred[f->first_deferred].ticket : 0, &n_passed, err));
+    while (f->n_deferred > 0 && f->deferred[f->first_deferred].ticket <= n_passed) {
+        mfi_store_release(f->store, &f->deferred[f->first_deferred].ref, 1);
+        f->first_deferred = (f->first_deferred + 1) % f->n_held_max;
+        f->n_deferred--;
+    }
+    return MF_OK;
+}
+
+/* After a failure, and at the end: all of them, when nothing runs any more. */
+static void drop_deferred(mfi_forward *f)
+{
+    if (f->deferred)
+        (void)f->backend->sync(f->backend, NULL);
+    for (; f->n_deferred > 0; f->n_deferred--) {
+        mfi_store_release(f->store, &f->deferred[f->first_deferred].ref, 1);
+        f->first_deferred = (f->first_deferred + 1) % f->n_held_max;
+    }
+}
 
 mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_backend *backend,
                            mfi_store *store, mf_error *err)
@@ -69,13 +114,16 @@ mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_back
     f->wanted = calloc(experts, sizeof *f->wanted);
     f->refs = calloc(f->n_held_max, sizeof *f->refs);
     f->work = calloc(f->n_held_max, sizeof *f->work);
+    if (backend->device && backend->device->unified)
+        f->deferred = calloc(f->n_held_max, sizeof *f->deferred);
     f->score = calloc(experts, sizeof *f->score);
     f->tokens = calloc(plan->chunk, sizeof *f->tokens);
     f->seq_of = calloc(plan->chunk, sizeof *f->seq_of);
     f->head_rows = calloc(plan->chunk, sizeof *f->head_rows);
     f->seqs = calloc(plan->n_sessions, sizeof *f->seqs);
     if (!f->pairs || !f->pair_of || !f->count || !f->first || !f->wanted || !f->refs || !f->work ||
-        !f->score || !f->tokens || !f->seq_of || !f->head_rows || !f->seqs) {
+        (!f->deferred && backend->device && backend->device->unified) || !f->score || !f->tokens ||
+        !f->seq_of || !f->head_rows || !f->seqs) {
         mfi_forward_close(&f);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the lists of %zu choices", pairs);
     }
@@ -88,12 +136,14 @@ void mfi_forward_close(mfi_forward **forward)
     mfi_forward *f = *forward;
     if (!f)
         return;
+    drop_deferred(f);
     free(f->pairs);
     free(f->pair_of);
     free(f->count);
     free(f->first);
     free(f->wanted);
     free(f->refs);
+    free(f->deferred);
     free(f->work);
     free(f->score);
     free(f->tokens);
@@ -102,6 +152,11 @@ void mfi_forward_close(mfi_forward **forward)
     free(f->seqs);
     free(f);
     *forward = NULL;
+}
+
+void mfi_forward_read_ahead(mfi_forward *f, uint32_t n)
+{
+    f->n_ahead = n;
 }
 
 void mfi_forward_on_layer(mfi_forward *f, bool (*tick)(void *user, uint32_t n_layers), void *user)
@@ -130,6 +185,11 @@ void mfi_forward_on_run(mfi_forward *f, mfi_run_fn on_run, void *user)
 {
     f->on_run = on_run;
     f->on_run_user = user;
+}
+
+void mfi_forward_watch(mfi_forward *f, mfi_watch *watch)
+{
+    f->watch = watch;
 }
 
 void mfi_forward_time_ops(mfi_forward *f, mfi_op_time *times)
@@ -175,7 +235,7 @@ static mf_status sync_ops(mfi_forward *f, mf_error *err)
     uint64_t begin_ns = mfi_clock_ns();
     mf_status status = f->backend->sync(f->backend, err);
     f->arith_ns += mfi_clock_ns() - begin_ns;
-    return status;
+    return status == MF_OK ? reclaim(f, false, err) : status;
 }
 
 /* ---- routing ---- */
@@ -234,9 +294,11 @@ static uint32_t likeliest(mfi_forward *f, const uint16_t *ids, uint32_t n_tok, u
 }
 
 /* Has the store read ahead what the next layer's router would choose now: its input lacks only this
- * layer's experts and that layer's mixer. Once a layer, when there is nothing better to do. */
-static mf_status look_ahead(mfi_forward *f, uint32_t layer, const mfi_step *step, mf_error *err)
+ * layer's experts and that layer's mixer. Once a layer, when there is nothing better to do. Of many
+ * tokens the first few tell well enough what is wanted by somebody. */
+static mf_status look_ahead(mfi_forward *f, uint32_t layer, const mfi_step *whole, mf_error *err)
 {
+    mfi_step few = *whole, *step = &few;
     uint16_t list[MFI_MAX_HINTS + MFI_MAX_TOP_K];
     const mfi_program *p = f->p;
     uint32_t room = mfi_store_hints_room(f->store);
@@ -246,10 +308,14 @@ static mf_status look_ahead(mfi_forward *f, uint32_t layer, const mfi_step *step
     uint32_t first = p->hint_first[layer + 1], n = p->hint_first[layer + 2] - first;
     if (n == 0)
         return MF_OK;
-    MFI_TRY(run_ops(f, first, n, step, err));
-    MFI_TRY(sync_ops(f, err));
     /* Some of them are cached, and need no room. */
     uint32_t most = MFI_MIN(room + p->shape.top_k, (uint32_t)MFI_ARRAY_LEN(list));
+    if (f->many) {
+        step->n_tok = MFI_MIN(step->n_tok, TOKENS_AHEAD);
+        most = MFI_ARRAY_LEN(list);
+    }
+    MFI_TRY(run_ops(f, first, n, step, err));
+    MFI_TRY(sync_ops(f, err));
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_HINTS);
     n = likeliest(f, ids, step->n_tok, list, most);
     mfi_store_hint(f->store, layer + 1, list, n);
@@ -271,10 +337,13 @@ static mf_status run_ops_reading(mfi_forward *f, uint32_t first, uint32_t n, con
 
 /* ---- experts ---- */
 
-/* Takes references on as many further experts as there are slots for; their reads start at once. */
+/* Takes references on as many further experts as there are slots for; their reads start at once.
+ * Where a device still reads all of them, the first that it is done with is waited for. */
 static mf_status acquire_more(mfi_forward *f, uint32_t layer, mf_error *err)
 {
-    uint32_t n = MFI_MIN(f->n_wanted - f->next, f->n_held_max - f->n_held);
+    if (f->next < f->n_wanted)
+        MFI_TRY(reclaim(f, f->n_held == 0 && f->n_deferred == f->n_held_max, err));
+    uint32_t n = MFI_MIN(f->n_wanted - f->next, f->n_held_max - f->n_held - f->n_deferred);
     if (n == 0)
         return MF_OK;
     MFI_TRY(mfi_store_acquire(f->store, layer, f->wanted + f->next, n, f->refs + f->n_held, err));
@@ -290,7 +359,8 @@ static uint32_t list_ready(mfi_forward *f)
     uint32_t n = 0, n_pairs = 0, n_ready = 0;
     for (uint32_t i = 0; i < f->n_held; i++)
         n_ready += f->refs[i].ready;
-    bool reading = n_ready < f->n_held || f->next < f->n_wanted;
+    bool reading = n_ready < f->n_held || f->next < f->n_wanted ||
+                   (f->many && mfi_store_hints_reading(f->store));
     for (uint32_t i = 0; i < f->n_held && !(reading && n_pairs >= PAIRS_BETWEEN_POLLS); i++) {
         mfi_expert_ref ref = f->refs[i];
         uint32_t e = ref.expert;
@@ -304,12 +374,30 @@ static uint32_t list_ready(mfi_forward *f)
     return n;
 }
 
-/* Gives back the first n references, whose experts were computed. */
-static void release_first(mfi_forward *f, uint32_t n)
+static bool all_ready(const mfi_forward *f)
 {
-    mfi_store_release(f->store, f->refs, n);
+    bool all = f->next == f->n_wanted;
+    for (uint32_t i = 0; i < f->n_held; i++)
+        all &= f->refs[i].ready;
+    return all;
+}
+
+/* Gives back the first n references, whose experts were computed; where a device reads slots in
+ * place, when it has. */
+static mf_status release_first(mfi_forward *f, uint32_t n, mf_error *err)
+{
+    uint64_t ticket;
+    if (f->deferred) {
+        MFI_TRY(f->backend->device->unified->mark(f->backend, &ticket, err));
+        for (uint32_t i = 0; i < n; i++)
+            f->deferred[(f->first_deferred + f->n_deferred++) % f->n_held_max] =
+                (deferred){f->refs[i], ticket};
+    } else {
+        mfi_store_release(f->store, f->refs, n);
+    }
     f->n_held -= n;
     memmove(f->refs, f->refs + n, f->n_held * sizeof *f->refs);
+    return MF_OK;
 }
 
 /* Computes all experts of the layer as they arrive; `op` is the EXPERTS op. */
@@ -319,6 +407,8 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
     while (f->n_held > 0 || f->next < f->n_wanted) {
         MFI_TRY(acquire_more(f, layer, err));
         MFI_TRY(mfi_store_poll(f->store, f->refs, f->n_held, err));
+        if (f->many && all_ready(f)) /* the drive would have nothing to do */
+            MFI_TRY(look_ahead(f, layer, step, err));
         uint32_t n = list_ready(f);
         if (n == 0) {
             MFI_TRY(look_ahead(f, layer, step, err));
@@ -330,7 +420,7 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
         uint64_t before_ns = f->arith_ns;
         MFI_TRY(run_ops(f, op, 1, step, err));
         f->experts_ns += f->arith_ns - before_ns;
-        release_first(f, n);
+        MFI_TRY(release_first(f, n, err));
     }
     return look_ahead(f, layer, step, err);
 }
@@ -342,7 +432,10 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
     uint32_t layer = f->p->ops[op].layer, top_k = f->p->shape.top_k;
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_IDS);
     for (uint32_t t = 0; t < step->n_tok; t++)
-        mfi_store_trace(f->store, layer, mfi_step_pos(step, t), ids + (size_t)t * top_k, top_k);
+        mfi_store_trace(f->store, f->n_passes, layer, mfi_step_pos(step, t),
+                        ids + (size_t)t * top_k, top_k);
+    for (uint32_t t = 0; f->watch && t < step->n_tok; t++)
+        mfi_watch_choice(f->watch, layer, ids + (size_t)t * top_k, top_k);
     group_choices(f, layer, step, ids);
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
@@ -353,8 +446,10 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
         status = run_ops(f, after_route, op - after_route, step, err);
     if (status == MF_OK)
         status = run_experts(f, op, step, err);
-    if (status != MF_OK)
+    if (status != MF_OK) {
+        drop_deferred(f); /* waits: what is held is read by then, too */
         mfi_store_release(f->store, f->refs, f->n_held);
+    }
     return status;
 }
 
@@ -544,8 +639,22 @@ mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
     bool all = runs[0].want == MFI_WANT_ALL;
     MFI_ASSERT(all ? n_runs == 1 : n_head <= f->p->n_logit_rows);
     f->n_tokens += step.n_tok;
+    f->n_passes++;
     f->arith_ns = f->experts_ns = 0;
-    MFI_TRY(run_all(f, &step, n_head, all ? outputs : NULL, index0, err));
+    uint32_t hints = mfi_store_hints_room(f->store);
+    f->many =
+        f->n_ahead > 0 && step.n_tok * f->p->shape.top_k >= CHOICES_MANY * f->p->shape.n_experts;
+    if (f->many) {
+        mfi_store_hints_set(f->store, f->n_ahead);
+        mfi_store_hints_at_once(f->store, f->n_ahead);
+    }
+    mf_status status = run_all(f, &step, n_head, all ? outputs : NULL, index0, err);
+    if (f->many) {
+        mfi_store_hints_set(f->store, hints);
+        mfi_store_hints_at_once(f->store, 0);
+    }
+    if (status != MF_OK)
+        return status;
     if (n_head > 0)
         f->last_row = all ? step.n_head - 1 : 0;
     mfi_run_facts facts = {runs[0].pos, step.n_tok,   n_runs, begin_ns, mfi_clock_ns() - begin_ns,

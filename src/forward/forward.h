@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "experts/store.h"
+#include "experts/watch.h"
 #include "plan/plan.h"
 
 typedef struct mfi_forward mfi_forward;
@@ -43,6 +44,10 @@ mf_status mfi_forward_run(mfi_forward *forward, const mfi_run *runs, uint32_t n_
 mf_status mfi_forward_settle(mfi_forward *forward, mf_progress_fn progress, void *user,
                              mf_error *err);
 
+/* In passes that choose nearly every expert of a layer anyhow, up to n of the next layer's are read
+ * ahead, whatever the store's hints are set to. 0, from the start: none. */
+void mfi_forward_read_ahead(mfi_forward *forward, uint32_t n);
+
 /* Calls `tick` after each layer's experts, with the number of layers done; returning false ends the
  * run with MF_ERR_CANCELLED. NULL: nobody is called. */
 void mfi_forward_on_layer(mfi_forward *forward, bool (*tick)(void *user, uint32_t n_layers),
@@ -53,6 +58,9 @@ void mfi_forward_on_layer(mfi_forward *forward, bool (*tick)(void *user, uint32_
  * NULL: nobody is called. */
 typedef void (*mfi_tap_fn)(void *user, uint32_t op, const mfi_step *step, mfi_backend *backend);
 void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
+
+/* Tells `watch` every choice from now on. NULL: nobody. */
+void mfi_forward_watch(mfi_forward *forward, mfi_watch *watch);
 
 /* Calls `on_run` at the end of each run that succeeded: what was evaluated, how long that took, and
  * what of it the backend did. NULL: nobody is called. */

@@ -256,6 +256,7 @@ static uint32_t walk(mfi_matcher *m, uint32_t *mask)
     for (uint32_t i = 1; i < m->trie->n_nodes;) {
         const mfi_vocab_node *node = &nodes[i];
         bool begins = (node->byte & 0xc0) != 0x80;
+        __builtin_prefetch(&nodes[node->skip]); /* memory is what a walk waits for */
         if (node->below) {
             const place *before = &m->path[node->depth - 1];
             uint32_t n = readable(m, node, begins ? before->state : before->border);

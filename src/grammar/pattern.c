@@ -2,8 +2,9 @@
  * regular part of ECMA-262 with the meaning it has with the flag u. Understood: characters and
  * their escapes, `.`, classes with ranges, negation and \d \w \s \D \W \S, groups, `|`, the
  * quantifiers (lazy ones are the same), and ^ and $ at the ends of the pattern or of its
- * alternatives. What remains (look-around, back references, \b, \p) is refused by name. Called
- * while a schema is read; foreign text, bounded in nesting and size. */
+ * alternatives, and for conjunctions (regular.h) look-ahead at the beginning. What remains (other
+ * look-around, back references, \b, \p) is refused by name. Called while a schema is read; foreign
+ * text, bounded in nesting and size. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,8 @@ typedef struct regex {
     mfi_ast *ast;
     const char *p, *end;
     uint32_t depth;
-    const char *bad; /* NULL: all is well */
+    mfi_pattern_looks *looks; /* NULL: the text is written as it stands in JSON */
+    const char *bad;          /* NULL: all is well */
 } regex;
 
 typedef struct set {
@@ -41,6 +43,13 @@ static void put(regex *r, set *s, uint32_t lo, uint32_t hi)
         fail(r, "a class of too many parts");
     else
         s->ranges[s->n++] = (mfi_range){lo, hi};
+}
+
+/* One character of the class. */
+static uint32_t char_of(regex *r, const mfi_range *ranges, uint32_t n, bool negated)
+{
+    return r->looks ? mfi_ast_class(r->ast, ranges, n, negated)
+                    : mfi_text_char(r->ast, ranges, n, negated);
 }
 
 /* ---- classes ---- */
@@ -181,12 +190,19 @@ static uint32_t parse_class(regex *r)
     if (!r->bad && !at(r, ']'))
         fail(r, "a class that isn't closed");
     r->p += !r->bad;
-    return mfi_text_char(r->ast, s.ranges, s.n, negated);
+    return char_of(r, s.ranges, s.n, negated);
 }
 
 /* ---- expressions ---- */
 
-static uint32_t parse_alternatives(regex *r, bool top);
+/* What may have anything before it and behind it, where ^ and $ don't stand. */
+typedef enum pattern_reach {
+    INNER,
+    LOOK, /* begins where it stands */
+    TOP
+} pattern_reach;
+
+static uint32_t parse_alternatives(regex *r, pattern_reach reach);
 
 static uint32_t parse_group(regex *r)
 {
@@ -199,7 +215,7 @@ static uint32_t parse_group(regex *r)
     }
     if (r->depth++ == MFI_MAX_GRAMMAR_NESTING)
         fail(r, "groups nested too deeply");
-    uint32_t node = r->bad ? 0 : parse_alternatives(r, false);
+    uint32_t node = r->bad ? 0 : parse_alternatives(r, INNER);
     r->depth--;
     if (!r->bad && !at(r, ')'))
         fail(r, "a group that isn't closed");
@@ -220,7 +236,7 @@ static uint32_t parse_atom(regex *r)
         return parse_class(r);
     case '.':
         r->p++;
-        return mfi_text_char(r->ast, ends, MFI_ARRAY_LEN(ends), true);
+        return char_of(r, ends, MFI_ARRAY_LEN(ends), true);
     case '^':
     case '$':
         fail(r, "^ or $ within the pattern");
@@ -235,14 +251,14 @@ static uint32_t parse_atom(regex *r)
         if (shorthand_here(r)) {
             put_shorthand(r, &s, r->p[1]);
             r->p += 2;
-            return mfi_text_char(r->ast, s.ranges, s.n, false);
+            return char_of(r, s.ranges, s.n, false);
         }
         r->p++;
         s.ranges[0].lo = s.ranges[0].hi = parse_escape(r);
-        return mfi_text_char(r->ast, s.ranges, 1, false);
+        return char_of(r, s.ranges, 1, false);
     default:
         s.ranges[0].lo = s.ranges[0].hi = parse_char(r);
-        return mfi_text_char(r->ast, s.ranges, 1, false);
+        return char_of(r, s.ranges, 1, false);
     }
 }
 
@@ -282,22 +298,55 @@ static uint32_t parse_quantifier(regex *r, uint32_t node)
     return mfi_ast_repeat(r->ast, node, least, most);
 }
 
-static uint32_t anything(mfi_ast *ast)
+static uint32_t anything(regex *r)
 {
-    return mfi_ast_repeat(ast, mfi_text_char(ast, NULL, 0, true), 0, MFI_AST_UNBOUNDED);
+    return mfi_ast_repeat(r->ast, char_of(r, NULL, 0, true), 0, MFI_AST_UNBOUNDED);
 }
 
-/* top: what is open at its ends may have anything there. */
-static uint32_t parse_sequence(regex *r, bool top)
+static bool look_here(const regex *r)
+{
+    return r->end - r->p > 2 && r->p[0] == '(' && r->p[1] == '?' &&
+           (r->p[2] == '=' || r->p[2] == '!');
+}
+
+/* Look-ahead at the beginning: what else holds of the text. */
+static void parse_looks(regex *r)
+{
+    while (look_here(r) && r->looks && !r->bad) {
+        bool negated = r->p[2] == '!';
+        r->p += 3;
+        uint32_t node = parse_alternatives(r, LOOK);
+        if (!r->bad && !at(r, ')'))
+            fail(r, "a group that isn't closed");
+        r->p += !r->bad;
+        if (r->looks->n == MFI_PATTERN_LOOKS) {
+            fail(r, "too many look-aheads");
+            return;
+        }
+        r->looks->nodes[r->looks->n] = node;
+        r->looks->negated[r->looks->n++] = negated;
+    }
+}
+
+static uint32_t parse_sequence(regex *r, pattern_reach reach)
 {
     mfi_ast_list list = {0};
-    bool closed = false;
-    if (top && at(r, '^'))
+    bool closed = false, looks = reach == TOP && r->looks != NULL;
+    if (reach == TOP && at(r, '^')) {
         r->p++;
-    else if (top)
-        mfi_ast_push(r->ast, &list, anything(r->ast));
+        looks = looks && look_here(r);
+    } else if (looks && look_here(r)) { /* it might begin later, too, but need not */
+    } else if (reach == TOP) {
+        mfi_ast_push(r->ast, &list, anything(r));
+        looks = false;
+    }
+    if (looks)
+        parse_looks(r);
+    if (reach == LOOK && at(r, '^')) /* where it stands anyway */
+        r->p++;
     while (r->p < r->end && *r->p != '|' && *r->p != ')' && !mfi_ast_failed(r->ast)) {
-        if (top && *r->p == '$' && (r->p + 1 == r->end || r->p[1] == '|')) {
+        if (reach != INNER && *r->p == '$' &&
+            (r->p + 1 == r->end || r->p[1] == '|' || r->p[1] == ')')) {
             r->p++;
             closed = true;
             break;
@@ -307,30 +356,41 @@ static uint32_t parse_sequence(regex *r, bool top)
             node = parse_quantifier(r, node);
         mfi_ast_push(r->ast, &list, node);
     }
-    if (top && !closed)
-        mfi_ast_push(r->ast, &list, anything(r->ast));
+    if (reach != INNER && !closed)
+        mfi_ast_push(r->ast, &list, anything(r));
     return mfi_ast_seq(r->ast, list);
 }
 
-static uint32_t parse_alternatives(regex *r, bool top)
+static uint32_t parse_alternatives(regex *r, pattern_reach reach)
 {
     mfi_ast_list list = {0};
-    mfi_ast_push(r->ast, &list, parse_sequence(r, top));
+    mfi_ast_push(r->ast, &list, parse_sequence(r, reach));
     while (at(r, '|')) {
-        r->p++;
-        mfi_ast_push(r->ast, &list, parse_sequence(r, top));
+        if (reach == TOP && r->looks && r->looks->n)
+            fail(r, "look-ahead in one of several alternatives");
+        else
+            r->p++;
+        mfi_ast_push(r->ast, &list, parse_sequence(r, reach));
     }
     return mfi_ast_alt(r->ast, list);
 }
 
-uint32_t mfi_pattern_parse(mfi_ast *ast, const char *pattern, size_t len, const char **bad)
+bool mfi_pattern_looks_ahead(const char *pattern)
 {
-    regex r = {.ast = ast, .p = pattern, .end = pattern + len};
+    return strstr(pattern, "(?=") || strstr(pattern, "(?!");
+}
+
+uint32_t mfi_pattern_parse(mfi_ast *ast, const char *pattern, size_t len, mfi_pattern_looks *looks,
+                           const char **bad)
+{
+    regex r = {.ast = ast, .p = pattern, .end = pattern + len, .looks = looks};
     uint32_t node = 0;
+    if (looks)
+        looks->n = 0;
     if (len > MFI_MAX_PATTERN_BYTES)
         fail(&r, "too long");
     else
-        node = parse_alternatives(&r, true);
+        node = parse_alternatives(&r, TOP);
     if (!r.bad && r.p < r.end && !mfi_ast_failed(ast))
         fail(&r, "a closing parenthesis too many");
     *bad = r.bad;

@@ -3,20 +3,15 @@
  * that come of it are JSON which the schema validates:
  *   - white space: none around the document; after `{`, `[`, `,` and before `}`, `]` nothing, a
  *     space, or a newline and up to 32 spaces; after `:` nothing or a space;
- *   - general numbers have up to 16 digits before and after the point and an exponent of up to two;
- *     integers without bounds have up to 18 digits;
+ *   - numbers have as many digits as schema_number.c says;
  *   - the keys of properties that a schema doesn't name may repeat: a grammar can't count them.
  * Called when a grammar is opened, on that thread. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
 #include "base/limits.h"
 #include "grammar/schema_int.h"
-
-#define INTEGER_MAX  999999999999999999 /* 18 digits */
-#define FRACTION_MAX 999999999          /* the whole part of a bounded number with a fraction */
 
 /* ---- the rules that all schemas share ---- */
 
@@ -79,7 +74,7 @@ static uint32_t string_char(mfi_schema *s)
     return mfi_ast_alt_of(ast, mfi_ast_class(ast, special, 3, true), escaped, MFI_AST_END);
 }
 
-static uint32_t string_rule(mfi_schema *s)
+uint32_t mfi_schema_character(mfi_schema *s)
 {
     if (s->string)
         return s->string;
@@ -87,121 +82,7 @@ static uint32_t string_rule(mfi_schema *s)
     return s->string;
 }
 
-static uint32_t digits(mfi_schema *s, uint32_t least, uint32_t most)
-{
-    return mfi_ast_repeat(s->ast, class_of(s, '0', '9'), least, most);
-}
-
-static uint32_t number_rule(mfi_schema *s)
-{
-    mfi_ast *ast = s->ast;
-    if (s->number)
-        return s->number;
-    static const mfi_range e[] = {{'e', 'e'}, {'E', 'E'}}, sign[] = {{'+', '+'}, {'-', '-'}};
-    uint32_t whole = mfi_ast_alt_of(
-        ast, text(s, "0"),
-        mfi_ast_seq_of(ast, class_of(s, '1', '9'), digits(s, 0, 15), MFI_AST_END), MFI_AST_END);
-    uint32_t fraction = mfi_ast_seq_of(ast, text(s, "."), digits(s, 1, 16), MFI_AST_END);
-    uint32_t exponent = mfi_ast_seq_of(ast, mfi_ast_class(ast, e, 2, false),
-                                       mfi_ast_optional(ast, mfi_ast_class(ast, sign, 2, false)),
-                                       digits(s, 1, 2), MFI_AST_END);
-    uint32_t body = mfi_ast_seq_of(ast, mfi_ast_optional(ast, text(s, "-")), whole,
-                                   mfi_ast_optional(ast, fraction), mfi_ast_optional(ast, exponent),
-                                   MFI_AST_END);
-    mfi_ast_define(ast, made(s, &s->number, "number"), body);
-    return s->number;
-}
-
 /* ---- one type at a time ---- */
-
-static mf_status put_string(mfi_schema *s, const mfi_view *v, uint32_t *node)
-{
-    mfi_ast *ast = s->ast;
-    bool sized = v->len_min >= 0 || v->len_max >= 0;
-    uint32_t inner = 0;
-    if ((v->pattern && v->format) || (sized && (v->pattern || v->format)))
-        return mfi_fail(s->err, MF_ERR_UNSUPPORTED,
-                        "JSON schema: %.400s: together with another of pattern, format, minLength "
-                        "and maxLength is not supported",
-                        v->pattern_path);
-    if (v->len_max >= 0 && v->len_min > v->len_max) {
-        *node = mfi_text_never(ast);
-        return MF_OK;
-    }
-    if (v->pattern) {
-        const char *bad;
-        inner = mfi_pattern_parse(ast, v->pattern, v->pattern_len, &bad);
-        if (bad)
-            return mfi_fail(s->err, MF_ERR_UNSUPPORTED, "JSON schema: %.400s: %s", v->pattern_path,
-                            bad);
-    } else if (v->format) {
-        if (!mfi_text_format(ast, v->format, &inner))
-            return mfi_fail(s->err, MF_ERR_UNSUPPORTED,
-                            "JSON schema: %.400s: the format %.60s is not supported (known: date, "
-                            "time, date-time, uuid)",
-                            v->pattern_path, v->format);
-    } else {
-        uint32_t most = v->len_max < 0 ? MFI_AST_UNBOUNDED : (uint32_t)v->len_max;
-        inner = mfi_ast_repeat(ast, mfi_ast_call(ast, string_rule(s)),
-                               (uint32_t)MFI_MAX(v->len_min, 0), most);
-    }
-    *node = mfi_ast_seq_of(ast, text(s, "\""), inner, text(s, "\""), MFI_AST_END);
-    return MF_OK;
-}
-
-static int64_t clamped(double n, int64_t most)
-{
-    return n < -(double)most ? -most : n > (double)most ? most : (int64_t)n;
-}
-
-/* The integers of the view's bounds. */
-static uint32_t bounded_integer(mfi_schema *s, const mfi_view *v)
-{
-    double lo = ceil(v->lo), hi = floor(v->hi);
-    lo += lo == v->lo && v->lo_open;
-    hi -= hi == v->hi && v->hi_open;
-    if (lo > (double)INTEGER_MAX || hi < -(double)INTEGER_MAX)
-        return mfi_text_never(s->ast);
-    return mfi_text_integer(s->ast, clamped(lo, INTEGER_MAX), clamped(hi, INTEGER_MAX));
-}
-
-/* Fractions that are not whole lie strictly between two integers, so that both of these must be
- * within the bounds, and open or closed makes no difference. */
-static uint32_t bounded_fraction(mfi_schema *s, const mfi_view *v)
-{
-    mfi_ast *ast = s->ast;
-    int64_t lo = clamped(ceil(v->lo), FRACTION_MAX), hi = clamped(floor(v->hi), FRACTION_MAX);
-    uint32_t below = mfi_text_never(ast), above = mfi_text_never(ast);
-    uint32_t fraction =
-        mfi_ast_seq_of(ast, text(s, "."), digits(s, 0, 5), class_of(s, '1', '9'), MFI_AST_END);
-    if (hi > 0 && lo < hi)
-        above = mfi_text_integer(ast, MFI_MAX(lo, 0), hi - 1);
-    if (lo < 0 && lo < hi)
-        below = mfi_ast_seq_of(ast, text(s, "-"), mfi_text_integer(ast, MFI_MAX(-hi, 0), -lo - 1),
-                               MFI_AST_END);
-    return mfi_ast_seq_of(ast, mfi_ast_alt_of(ast, below, above, MFI_AST_END), fraction,
-                          MFI_AST_END);
-}
-
-static mf_status put_number(mfi_schema *s, const mfi_view *v, uint32_t *node)
-{
-    mfi_ast *ast = s->ast;
-    bool fraction = v->types & MFI_TYPE_FRACTION;
-    if (fraction && !v->bound_path) {
-        *node = mfi_ast_call(ast, number_rule(s));
-        return MF_OK;
-    }
-    if (fraction &&
-        ((isfinite(v->lo) && v->lo != floor(v->lo)) || (isfinite(v->hi) && v->hi != floor(v->hi))))
-        return mfi_fail(s->err, MF_ERR_UNSUPPORTED,
-                        "JSON schema: %.400s: bounds of numbers that are not whole are not "
-                        "supported (those of integers are)",
-                        v->bound_path);
-    *node = bounded_integer(s, v);
-    if (fraction)
-        *node = mfi_ast_alt_of(ast, *node, bounded_fraction(s, v), MFI_AST_END);
-    return MF_OK;
-}
 
 static mf_status put_types(mfi_schema *s, const mfi_view *v, uint32_t *node)
 {
@@ -217,11 +98,11 @@ static mf_status put_types(mfi_schema *s, const mfi_view *v, uint32_t *node)
         mfi_ast_push(ast, &list, one);
     }
     if (v->types & MFI_TYPE_STRING) {
-        MFI_TRY(put_string(s, v, &one));
+        MFI_TRY(mfi_schema_string(s, v, &one));
         mfi_ast_push(ast, &list, one);
     }
     if (v->types & (MFI_TYPE_INT | MFI_TYPE_FRACTION)) {
-        MFI_TRY(put_number(s, v, &one));
+        MFI_TRY(mfi_schema_number(s, v, &one));
         mfi_ast_push(ast, &list, one);
     }
     if (v->types & MFI_TYPE_BOOL) {
@@ -236,30 +117,68 @@ static mf_status put_types(mfi_schema *s, const mfi_view *v, uint32_t *node)
 
 /* ---- alternatives ---- */
 
-static mf_status check_apart(mfi_schema *s, const mfi_conjunction *all, const mfi_choices *choices,
-                             const mfi_view *v)
+/* Two alternatives of a oneOf: whether nothing is of both, if both have the property `tag` (NULL:
+ * none need be there). */
+static mf_status are_apart(mfi_schema *s, const mfi_conjunction *all, const mfi_choices *choices,
+                           size_t i, size_t k, const char *tag, bool *apart)
+{
+    mfi_choices one = *choices, other = *choices;
+    mfi_view a = {0}, b = {0};
+    one.tag[one.n] = other.tag[other.n] = NULL;
+    one.at[one.n++] = (uint16_t)i;
+    other.at[other.n++] = (uint16_t)k;
+    mf_status status = mfi_view_make(s, all, &one, &a);
+    if (status == MF_OK)
+        status = mfi_view_make(s, all, &other, &b);
+    if (status == MF_OK)
+        *apart = mfi_views_disjoint(s, &a, &b) || (tag && (a.types | b.types) == MFI_TYPE_OBJECT &&
+                                                   mfi_views_tagged(s, &a, &b, tag));
+    mfi_view_free(&a);
+    mfi_view_free(&b);
+    return status;
+}
+
+/* Whether all alternatives are apart from each other; *i and *k are two that are not. */
+static mf_status all_apart(mfi_schema *s, const mfi_conjunction *all, const mfi_choices *choices,
+                           const mfi_view *v, const char *tag, size_t *i, size_t *k, bool *apart)
 {
     size_t n = mfi_json_len(v->open);
-    mf_status status = MF_OK;
-    for (size_t i = 0; i < n && status == MF_OK; i++) {
-        for (size_t k = i + 1; k < n && status == MF_OK; k++) {
-            mfi_choices one = *choices, other = *choices;
-            mfi_view a = {0}, b = {0};
-            one.at[one.n++] = (uint16_t)i;
-            other.at[other.n++] = (uint16_t)k;
-            status = mfi_view_make(s, all, &one, &a);
-            if (status == MF_OK)
-                status = mfi_view_make(s, all, &other, &b);
-            if (status == MF_OK && !mfi_views_disjoint(s, &a, &b))
-                status =
-                    mfi_fail(s->err, MF_ERR_UNSUPPORTED,
-                             "JSON schema: %.400s: something may be of both %zu and %zu, which "
-                             "a grammar can't exclude; use anyOf",
-                             v->open_path, i, k);
-            mfi_view_free(&a);
-            mfi_view_free(&b);
+    *apart = true;
+    for (*i = 0; *i < n; ++*i)
+        for (*k = *i + 1; *k < n; ++*k) {
+            MFI_TRY(are_apart(s, all, choices, *i, *k, tag, apart));
+            if (!*apart)
+                return MF_OK;
         }
+    return MF_OK;
+}
+
+/* Finds what tells the alternatives of a oneOf apart: nothing further, or a property with other
+ * values in each, which then must be there (*tag). */
+static mf_status find_tag(mfi_schema *s, const mfi_conjunction *all, const mfi_choices *choices,
+                          const mfi_view *v, const char **tag)
+{
+    mfi_choices first = *choices;
+    mfi_view a = {0};
+    size_t i, k, x, y;
+    bool apart;
+    *tag = NULL;
+    MFI_TRY(all_apart(s, all, choices, v, NULL, &i, &k, &apart));
+    if (apart)
+        return MF_OK;
+    first.tag[first.n] = NULL;
+    first.at[first.n++] = (uint16_t)i;
+    mf_status status = mfi_view_make(s, all, &first, &a);
+    for (uint32_t p = 0; p < a.n_properties && status == MF_OK && !apart; p++) {
+        *tag = a.properties[p].key;
+        status = all_apart(s, all, choices, v, *tag, &x, &y, &apart);
     }
+    mfi_view_free(&a);
+    if (status == MF_OK && !apart)
+        status = mfi_fail(s->err, MF_ERR_UNSUPPORTED,
+                          "JSON schema: %.400s: something may be of both %zu and %zu, which "
+                          "a grammar can't exclude; use anyOf",
+                          v->open_path, i, k);
     return status;
 }
 
@@ -270,16 +189,18 @@ static mf_status put_alternatives(mfi_schema *s, const mfi_conjunction *all,
                                   const mfi_choices *choices, const mfi_view *v, uint32_t *node)
 {
     mfi_ast_list list = {0};
+    const char *tag = NULL;
     if (choices->n == MFI_SCHEMA_MAX_CHOICES)
         return mfi_fail(s->err, MF_ERR_LIMIT,
                         "JSON schema: %.400s: alternatives within alternatives, without end or "
                         "more than %d deep",
                         v->open_path, MFI_SCHEMA_MAX_CHOICES);
     if (v->open_is_one)
-        MFI_TRY(check_apart(s, all, choices, v));
+        MFI_TRY(find_tag(s, all, choices, v, &tag));
     for (size_t i = 0; i < mfi_json_len(v->open) && !mfi_ast_failed(s->ast); i++) {
         mfi_choices more = *choices;
         uint32_t one = 0;
+        more.tag[more.n] = tag;
         more.at[more.n++] = (uint16_t)i;
         MFI_TRY(put_conjunction(s, all, &more, &one));
         mfi_ast_push(s->ast, &list, one);

@@ -1,7 +1,9 @@
 /* JSON's texts as expressions; see schema_text.h. Part of the reader of JSON schemas. */
 #include "grammar/schema_text.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -184,34 +186,140 @@ uint32_t mfi_text_integer(mfi_ast *ast, int64_t lo, int64_t hi)
     return mfi_ast_alt(ast, list);
 }
 
-/* ---- formats ---- */
+/* ---- fractions ---- */
 
-/* Years 1000 to 9999, the 29th of February in leap years that no century ends. RFC 3339. */
-#define DATE                                                                                       \
-    "([1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"                                    \
-    "|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"                                \
-    "|[1-9][0-9](0[48]|[2468][048]|[13579][26])-02-29)"
-#define TIME                                                                                       \
-    "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?"                                     \
-    "(Z|[+\\-]([01][0-9]|2[0-3]):[0-5][0-9])"
-#define UUID "[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+#define FRACTION_DIGITS     6 /* where the bounds don't ask for more */
+#define FRACTION_DIGITS_MAX 12
+#define SIGNIFICANT_DIGITS  15 /* that all doubles keep */
 
-bool mfi_text_format(mfi_ast *ast, const char *format, uint32_t *node)
+typedef struct fraction { /* the digits behind the point, n of them */
+    char lo[FRACTION_DIGITS_MAX + 1], hi[FRACTION_DIGITS_MAX + 1];
+    int n;
+} fraction;
+
+static uint32_t fraction_from(mfi_ast *ast, const fraction *f, int i, bool low, bool high);
+
+/* What follows i digits, if anything: with a lower bound it may be nothing only if all that the
+ * bound has left is zeros. */
+static uint32_t fraction_rest(mfi_ast *ast, const fraction *f, int i, bool low, bool high)
 {
-    static const struct {
-        const char *name, *pattern;
-    } known[] = {
-        {"date", "^" DATE "$"},
-        {"time", "^" TIME "$"},
-        {"date-time", "^" DATE "T" TIME "$"},
-        {"uuid", "^" UUID "$"},
-    };
-    for (size_t i = 0; i < MFI_ARRAY_LEN(known); i++) {
-        const char *bad;
-        if (strcmp(format, known[i].name) != 0)
-            continue;
-        *node = mfi_pattern_parse(ast, known[i].pattern, strlen(known[i].pattern), &bad);
+    if (i == f->n)
+        return 0;
+    if (!low && !high)
+        return mfi_ast_repeat(ast, digits(ast, 0, 9), 0, (uint32_t)(f->n - i));
+    uint32_t node = fraction_from(ast, f, i, low, high);
+    bool zeros = (int)strspn(f->lo + i, "0") >= f->n - i;
+    return low && !zeros ? node : mfi_ast_optional(ast, node);
+}
+
+/* Digits from the i-th on, one at least, that are not below lo and not above hi where these count.
+ */
+static uint32_t fraction_from(mfi_ast *ast, const fraction *f, int i, bool low, bool high)
+{
+    mfi_ast_list list = {0};
+    unsigned a = low ? (unsigned)(f->lo[i] - '0') : 0, b = high ? (unsigned)(f->hi[i] - '0') : 9;
+    if (low && high && a == b)
+        return mfi_ast_seq_of(ast, digits(ast, a, a), fraction_rest(ast, f, i + 1, true, true),
+                              MFI_AST_END);
+    if (low)
+        mfi_ast_push(ast, &list,
+                     mfi_ast_seq_of(ast, digits(ast, a, a),
+                                    fraction_rest(ast, f, i + 1, true, false), MFI_AST_END));
+    if (a + low + high <= b)
+        mfi_ast_push(ast, &list,
+                     mfi_ast_seq_of(ast, digits(ast, a + low, b - high),
+                                    fraction_rest(ast, f, i + 1, false, false), MFI_AST_END));
+    if (high)
+        mfi_ast_push(ast, &list,
+                     mfi_ast_seq_of(ast, digits(ast, b, b),
+                                    fraction_rest(ast, f, i + 1, false, true), MFI_AST_END));
+    return mfi_ast_alt(ast, list);
+}
+
+static int64_t power_of_ten(int n)
+{
+    int64_t p = 1;
+    while (n-- > 0)
+        p *= 10;
+    return p;
+}
+
+static void put_digits(char *text, int n, int64_t value)
+{
+    text[n] = 0;
+    for (; n-- > 0; value /= 10)
+        text[n] = (char)('0' + value % 10);
+}
+
+/* Numbers from lo to hi in units of the last of n digits, neither negative. */
+static uint32_t fractions_between(mfi_ast *ast, int64_t lo, int64_t hi, int n)
+{
+    int64_t unit = power_of_ten(n), a = lo / unit, b = hi / unit;
+    uint32_t point = mfi_ast_str(ast, ".");
+    mfi_ast_list list = {0};
+    fraction f = {.n = n};
+    put_digits(f.lo, n, lo % unit);
+    put_digits(f.hi, n, hi % unit);
+    if (lo > hi)
+        return mfi_text_never(ast);
+    if (a == b)
+        return mfi_ast_seq_of(ast, mfi_text_integer(ast, a, a), point,
+                              fraction_from(ast, &f, 0, true, true), MFI_AST_END);
+    mfi_ast_push(ast, &list,
+                 mfi_ast_seq_of(ast, mfi_text_integer(ast, a, a), point,
+                                fraction_from(ast, &f, 0, true, false), MFI_AST_END));
+    if (b - a > 1)
+        mfi_ast_push(ast, &list,
+                     mfi_ast_seq_of(ast, mfi_text_integer(ast, a + 1, b - 1), mfi_ast_str(ast, "."),
+                                    mfi_ast_repeat(ast, digits(ast, 0, 9), 1, (uint32_t)n),
+                                    MFI_AST_END));
+    mfi_ast_push(ast, &list,
+                 mfi_ast_seq_of(ast, mfi_text_integer(ast, b, b), mfi_ast_str(ast, "."),
+                                fraction_from(ast, &f, 0, false, true), MFI_AST_END));
+    return mfi_ast_alt(ast, list);
+}
+
+/* The bound in units of the last of n digits, moved inwards where it isn't a multiple of one. */
+static int64_t scaled(double bound, bool open, int n, int inwards)
+{
+    char text[64], plain[64];
+    const int64_t most = power_of_ten(SIGNIFICANT_DIGITS) - 1;
+    size_t k = 0;
+    if (fabs(bound) >= (double)most / (double)power_of_ten(n))
+        return bound < 0 ? -most : most;
+    snprintf(text, sizeof text, "%.*f", n, bound);
+    for (size_t i = 0; text[i]; i++)
+        if (text[i] != '.')
+            plain[k++] = text[i];
+    plain[k] = 0;
+    int64_t units = strtoll(plain, NULL, 10);
+    double value = strtod(text, NULL);
+    bool outside = inwards > 0 ? value < bound : value > bound;
+    return units + (outside || (value == bound && open) ? inwards : 0);
+}
+
+static bool is_decimal(double x, int n)
+{
+    char text[512];
+    if (isinf(x))
         return true;
-    }
-    return false;
+    snprintf(text, sizeof text, "%.*f", n, x);
+    return strtod(text, NULL) == x;
+}
+
+uint32_t mfi_text_fraction(mfi_ast *ast, double lo, bool lo_open, double hi, bool hi_open)
+{
+    int n = FRACTION_DIGITS;
+    while (n < FRACTION_DIGITS_MAX && (!is_decimal(lo, n) || !is_decimal(hi, n)))
+        n++;
+    int64_t from = scaled(lo, lo_open, n, 1), to = scaled(hi, hi_open, n, -1);
+    mfi_ast_list list = {0};
+    if (to >= 0)
+        mfi_ast_push(ast, &list, fractions_between(ast, MFI_MAX(from, 0), to, n));
+    if (from < 0)
+        mfi_ast_push(ast, &list,
+                     mfi_ast_seq_of(ast, mfi_ast_str(ast, "-"),
+                                    fractions_between(ast, to < 0 ? -to : 1, -from, n),
+                                    MFI_AST_END));
+    return list.first ? mfi_ast_alt(ast, list) : mfi_text_never(ast);
 }

@@ -80,8 +80,7 @@ static int64_t length_of(const char *text, size_t len)
     return n;
 }
 
-/* Whether the view's other keywords leave a value. *unsure: that can't be said here. */
-static bool leaves(const mfi_view *v, const mfi_json *value, bool *unsure)
+bool mfi_value_is_left(const mfi_view *v, const mfi_json *value, bool *unsure)
 {
     uint32_t type = mfi_value_type_of(value);
     double n;
@@ -91,20 +90,47 @@ static bool leaves(const mfi_view *v, const mfi_json *value, bool *unsure)
     for (uint32_t i = 0; i < v->n_values; i++)
         if (!among(v->values[i], v->is_const[i], value))
             return false;
-    if (mfi_json_f64(value, &n))
+    if (mfi_json_f64(value, &n)) {
+        for (uint32_t i = 0; i < v->n_multiples; i++)
+            if (v->multiples[i] != floor(v->multiples[i]))
+                *unsure = true;
+            else if (fmod(n, v->multiples[i]) != 0)
+                return false;
         return (n > v->lo || (n == v->lo && !v->lo_open)) &&
                (n < v->hi || (n == v->hi && !v->hi_open));
+    }
     const char *text = mfi_json_str(value, &len);
     if (text) {
         int64_t length = length_of(text, len);
-        *unsure = *unsure || v->pattern || v->format;
-        return length >= v->len_min && (v->len_max < 0 || length <= v->len_max);
+        return length >= v->len_min && (v->len_max < 0 || length <= v->len_max) &&
+               mfi_view_takes(v, text, len, unsure);
     }
     if (type == MFI_TYPE_ARRAY)
-        *unsure = *unsure || v->n_prefix || v->rest.n || v->items_min >= 0 || v->items_max >= 0;
+        *unsure = *unsure || v->n_prefix || v->rest.n || v->items_min >= 0 || v->items_max >= 0 ||
+                  v->unique_path;
     if (type == MFI_TYPE_OBJECT)
-        *unsure = *unsure || v->n_properties || v->additional.n;
+        *unsure = *unsure || v->n_properties || v->additional.n || v->n_patterned || v->names ||
+                  v->properties_path;
     return true;
+}
+
+bool mfi_view_allows(const mfi_view *v, const char *text, bool *unsure)
+{
+    size_t len = strlen(text);
+    int64_t length = length_of(text, len);
+    for (uint32_t i = 0; i < v->n_values; i++) {
+        const mfi_json *values = v->values[i];
+        bool found = false;
+        for (size_t k = 0; k < (v->is_const[i] ? 1 : mfi_json_len(values)) && !found; k++) {
+            size_t n;
+            const char *s = mfi_json_str(v->is_const[i] ? values : mfi_json_at(values, k), &n);
+            found = s && n == len && memcmp(s, text, len) == 0;
+        }
+        if (!found)
+            return false;
+    }
+    return (v->types & MFI_TYPE_STRING) && length >= v->len_min &&
+           (v->len_max < 0 || length <= v->len_max) && mfi_view_takes(v, text, len, unsure);
 }
 
 static uint32_t literal(mfi_ast *ast, const mfi_json *value)
@@ -126,14 +152,14 @@ mf_status mfi_schema_values(mfi_schema *s, const mfi_view *v, uint32_t *node)
     bool unsure = false;
     for (size_t i = 0; i < n; i++) {
         const mfi_json *value = v->is_const[0] ? values : mfi_json_at(values, i);
-        if (leaves(v, value, &unsure))
+        if (mfi_value_is_left(v, value, &unsure))
             mfi_ast_push(s->ast, &list, literal(s->ast, value));
     }
     if (unsure)
         return mfi_fail(s->err, MF_ERR_UNSUPPORTED,
-                        "JSON schema: %.400s: const or enum beside a pattern, a format or what "
-                        "speaks of items or properties is not supported",
-                        v->pattern_path ? v->pattern_path : "#");
+                        "JSON schema: %.400s: const or enum beside what speaks of items or "
+                        "properties, and the like, is not supported",
+                        v->n_says ? v->says[0].path : "#");
     *node = list.first ? mfi_ast_alt(s->ast, list) : mfi_text_never(s->ast);
     return MF_OK;
 }
@@ -148,7 +174,7 @@ static bool values_disjoint(const mfi_view *a, const mfi_view *b)
         return false;
     for (size_t i = 0; i < (a->is_const[0] ? 1 : mfi_json_len(values)); i++) {
         const mfi_json *value = a->is_const[0] ? values : mfi_json_at(values, i);
-        if (leaves(a, value, &unsure) && leaves(b, value, &unsure))
+        if (mfi_value_is_left(a, value, &unsure) && mfi_value_is_left(b, value, &unsure))
             return false;
     }
     return true;
@@ -164,7 +190,7 @@ static const mfi_property *find(const mfi_view *v, const char *key)
 
 static bool takes_others(const mfi_view *v)
 {
-    return !v->closed && (v->says_additional || !v->says_properties);
+    return v->n_patterned || (!v->closed && (v->says_additional || !v->says_properties));
 }
 
 /* Objects written for `a` never satisfy `b`: they lack what b requires, or have what b forbids. */
@@ -174,29 +200,39 @@ static bool fails(const mfi_view *a, const mfi_view *b)
         if (b->properties[i].required && !find(a, b->properties[i].key) && !takes_others(a))
             return true;
     for (uint32_t i = 0; i < a->n_properties; i++)
-        if (a->properties[i].required && !find(b, a->properties[i].key) && b->closed)
+        if (a->properties[i].required && !find(b, a->properties[i].key) && b->closed &&
+            !b->n_patterned)
             return true;
     return false;
+}
+
+bool mfi_views_tagged(mfi_schema *s, const mfi_view *a, const mfi_view *b, const char *key)
+{
+    static const mfi_choices none = {.n = 0};
+    const mfi_property *p = find(a, key), *q = find(b, key);
+    mfi_view x = {0}, y = {0};
+    mf_error *err = s->err;
+    bool apart = false;
+    if (!p || !q)
+        return false;
+    s->err = NULL; /* what is wrong there is reported when it is compiled */
+    if (mfi_view_make(s, &p->all, &none, &x) == MF_OK &&
+        mfi_view_make(s, &q->all, &none, &y) == MF_OK)
+        apart = !(x.types & y.types) || values_disjoint(&x, &y);
+    s->err = err;
+    mfi_view_free(&x);
+    mfi_view_free(&y);
+    return apart;
 }
 
 /* A property that both require and that has other values in each. */
 static bool tagged(mfi_schema *s, const mfi_view *a, const mfi_view *b)
 {
-    static const mfi_choices none = {.n = 0};
     bool apart = false;
     for (uint32_t i = 0; i < a->n_properties && !apart; i++) {
-        const mfi_property *p = &a->properties[i], *q = find(b, p->key);
-        mfi_view x = {0}, y = {0};
-        mf_error *err = s->err;
-        if (!q || !p->required || !q->required)
-            continue;
-        s->err = NULL; /* what is wrong there is reported when it is compiled */
-        if (mfi_view_make(s, &p->all, &none, &x) == MF_OK &&
-            mfi_view_make(s, &q->all, &none, &y) == MF_OK)
-            apart = !(x.types & y.types) || values_disjoint(&x, &y);
-        s->err = err;
-        mfi_view_free(&x);
-        mfi_view_free(&y);
+        const mfi_property *q = find(b, a->properties[i].key);
+        if (q && a->properties[i].required && q->required)
+            apart = mfi_views_tagged(s, a, b, q->key);
     }
     return apart;
 }

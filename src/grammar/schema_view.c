@@ -79,8 +79,14 @@ void mfi_view_free(mfi_view *v)
 {
     free(v->prefix);
     free(v->properties);
+    free(v->patterned);
+    if (v->names)
+        mfi_view_free(v->names);
+    free(v->names);
     v->prefix = NULL;
     v->properties = NULL;
+    v->patterned = NULL;
+    v->names = NULL;
 }
 
 /* ---- keywords ---- */
@@ -139,13 +145,17 @@ static mf_status fold_count(folding *f, const char *key, const mfi_json *value)
     } counts[] = {{"minLength", &f->v->len_min, false},
                   {"maxLength", &f->v->len_max, true},
                   {"minItems", &f->v->items_min, false},
-                  {"maxItems", &f->v->items_max, true}};
+                  {"maxItems", &f->v->items_max, true},
+                  {"minProperties", &f->v->properties_min, false},
+                  {"maxProperties", &f->v->properties_max, true}};
     double n;
     if (!mfi_json_f64(value, &n) || n < 0 || n != floor(n))
         return wrong(f, key, "not a whole number of 0 or more");
     if (n > MFI_MAX_GRAMMAR_STATES)
         return mfi_fail(f->s->err, MF_ERR_LIMIT, "JSON schema: %.400s/%s: more than %u", f->path,
                         key, MFI_MAX_GRAMMAR_STATES);
+    if (strstr(key, "Properties"))
+        f->v->properties_path = mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX);
     for (size_t i = 0; i < MFI_ARRAY_LEN(counts); i++) {
         if (strcmp(key, counts[i].key) != 0)
             continue;
@@ -174,24 +184,41 @@ static mf_status fold_bound(folding *f, const char *key, const mfi_json *value)
     return MF_OK;
 }
 
+static mf_status fold_multiple(folding *f, const char *key, const mfi_json *value)
+{
+    mfi_view *v = f->v;
+    double n;
+    if (!mfi_json_f64(value, &n) || !(n > 0))
+        return wrong(f, key, "not a number above 0");
+    if (v->n_multiples == MFI_SCHEMA_MAX_SAYS)
+        return unsupported(f, key, "too many of these hold at one place");
+    v->multiples[v->n_multiples++] = n;
+    v->multiple_path = mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX);
+    return MF_OK;
+}
+
 static mf_status fold_text(folding *f, const char *key, const mfi_json *value)
 {
     mfi_view *v = f->v;
     size_t len;
     const char *text = mfi_json_str(value, &len);
-    bool pattern = strcmp(key, "pattern") == 0;
     if (!text)
         return wrong(f, key, "not a string");
-    const char *known = pattern ? v->pattern : v->format;
-    if (known && strcmp(known, text) != 0)
-        return unsupported(f, key, "two of these hold at one place");
-    if (pattern) {
-        v->pattern = text;
-        v->pattern_len = len;
-    } else {
-        v->format = text;
+    if (strcmp(key, "format") == 0) {
+        text = mfi_format_pattern(text);
+        if (!text)
+            return MF_OK; /* of no standard: an annotation */
+        if (!text[0])
+            return unsupported(f, key, "this format is not supported");
+        len = strlen(text);
     }
-    v->pattern_path = mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX);
+    for (uint32_t i = 0; i < v->n_says; i++)
+        if (strcmp(v->says[i].pattern, text) == 0)
+            return MF_OK;
+    if (v->n_says == MFI_SCHEMA_MAX_SAYS)
+        return unsupported(f, key, "too many of these hold at one place");
+    v->says[v->n_says++] =
+        (mfi_saying){text, len, mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX)};
     return MF_OK;
 }
 
@@ -279,19 +306,77 @@ static mf_status fold_required(folding *f, const char *key, const mfi_json *valu
     return MF_OK;
 }
 
+static bool fits(const folding *f, const mfi_saying *what, const char *key, mf_status *status)
+{
+    mfi_regular *r = mfi_regular_open();
+    bool yes = false;
+    if (!r)
+        *status = mfi_schema_no_memory(f->s);
+    if (*status == MF_OK)
+        *status = mfi_saying_add(r, what, false, f->s->err);
+    if (*status == MF_OK)
+        yes = mfi_regular_takes(r, key, strlen(key));
+    mfi_regular_close(&r);
+    return yes;
+}
+
+static mf_status fold_patterned(folding *f, const char *name, const mfi_json *value)
+{
+    mfi_view *v = f->v;
+    if (mfi_json_typeof(value) != MFI_JSON_OBJECT)
+        return wrong(f, name, "not an object");
+    if (v->patterned_in && v->patterned_in != f->node)
+        return unsupported(f, name, "patternProperties of several schemas hold at one place");
+    if (mfi_json_len(value) > MFI_SCHEMA_MAX_SAYS)
+        return unsupported(f, name, "too many patterns");
+    if (!v->patterned)
+        v->patterned = calloc(MFI_SCHEMA_MAX_SAYS, sizeof *v->patterned);
+    if (!v->patterned)
+        return mfi_schema_no_memory(f->s);
+    v->patterned_in = f->node;
+    for (v->n_patterned = 0; v->n_patterned < mfi_json_len(value); v->n_patterned++) {
+        const char *key;
+        const mfi_json *node = mfi_json_member(value, v->n_patterned, &key);
+        mfi_patterned *p = &v->patterned[v->n_patterned];
+        *p = (mfi_patterned){
+            .key = {key, strlen(key), mfi_schema_path(f->s, f->path, name, key, 0)}};
+        MFI_TRY(mfi_conjunction_add(f->s, &p->all, node, p->key.path));
+    }
+    return MF_OK;
+}
+
+static mf_status fold_names(folding *f, const char *key, const mfi_json *value)
+{
+    return mfi_conjunction_add(f->s, &f->v->name_parts, value,
+                               mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX));
+}
+
+/* Whether a schema names a property, or one of its patterns does. */
+static bool speaks_of(const folding *f, const char *key, mf_status *status)
+{
+    const mfi_view *v = f->v;
+    bool yes = mfi_json_has(mfi_json_get(f->node, "properties"), key);
+    for (uint32_t i = 0; i < v->n_patterned && v->patterned_in == f->node && !yes; i++)
+        yes = fits(f, &v->patterned[i].key, key, status);
+    return yes;
+}
+
 /* Says something of all properties that this schema doesn't name, those of earlier schemas too. */
 static mf_status fold_additional(folding *f, const char *key, const mfi_json *value)
 {
-    const mfi_json *named = mfi_json_get(f->node, "properties");
     const char *path = mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX);
     bool allowed = true, plain = mfi_json_bool(value, &allowed);
+    mf_status status = MF_OK;
     f->v->says_additional = true;
     if (plain && allowed)
         return MF_OK;
     f->v->closed = f->v->closed || plain;
-    for (uint32_t i = 0; i < f->v->n_properties; i++)
-        if (!mfi_json_has(named, f->v->properties[i].key))
-            MFI_TRY(mfi_conjunction_add(f->s, &f->v->properties[i].all, value, path));
+    if (!mfi_json_has(f->node, "patternProperties"))
+        f->v->additional_in = f->node;
+    for (uint32_t i = 0; i < f->v->n_properties && status == MF_OK; i++)
+        if (!speaks_of(f, f->v->properties[i].key, &status) && status == MF_OK)
+            status = mfi_conjunction_add(f->s, &f->v->properties[i].all, value, path);
+    MFI_TRY(status);
     return mfi_conjunction_add(f->s, &f->v->additional, value, path);
 }
 
@@ -365,8 +450,15 @@ static mf_status fold_any(folding *f, const char *key, const mfi_json *value)
     if (mfi_json_len(value) > UINT16_MAX)
         return wrong(f, key, "too many alternatives");
     if (v->n_chosen < f->choices->n) {
+        const char *tag = f->choices->tag[v->n_chosen];
         size_t i = f->choices->at[v->n_chosen++];
-        return fold(f, mfi_json_at(value, i), mfi_schema_path(f->s, f->path, key, NULL, i));
+        MFI_TRY(fold(f, mfi_json_at(value, i), mfi_schema_path(f->s, f->path, key, NULL, i)));
+        mfi_property *p = tag ? property(f, tag) : NULL;
+        if (tag && !p)
+            return mfi_schema_no_memory(f->s);
+        if (p)
+            p->required = true;
+        return MF_OK;
     }
     if (!v->open) {
         v->open = value;
@@ -376,14 +468,44 @@ static mf_status fold_any(folding *f, const char *key, const mfi_json *value)
     return MF_OK;
 }
 
-/* uniqueItems: false and the like say nothing. */
-static mf_status fold_trivial(folding *f, const char *key, const mfi_json *value)
+static mf_status fold_unique(folding *f, const char *key, const mfi_json *value)
 {
     bool on;
-    int64_t n;
-    if ((mfi_json_bool(value, &on) && !on) || (mfi_json_i64(value, &n) && n == 0))
+    if (!mfi_json_bool(value, &on))
+        return wrong(f, key, "neither true nor false");
+    if (on)
+        f->v->unique_path = mfi_schema_path(f->s, f->path, key, NULL, SIZE_MAX);
+    return MF_OK;
+}
+
+/* What is written has no properties but those that are named, and others where that is said. */
+static mf_status fold_unevaluated(folding *f, const char *key, const mfi_json *value)
+{
+    bool allowed;
+    if (!mfi_json_bool(value, &allowed))
+        return unsupported(f, key, "a schema is not supported here, only true and false are");
+    if (!allowed && !f->v->says_additional)
+        f->v->says_properties = true;
+    return MF_OK;
+}
+
+/* Nothing at all, or none of some types. */
+static mf_status fold_not(folding *f, const char *key, const mfi_json *value)
+{
+    const mfi_json *type = mfi_json_get(value, "type");
+    bool yes;
+    if (mfi_json_bool(value, &yes)) {
+        f->v->types &= yes ? 0 : MFI_TYPE_ANY;
         return MF_OK;
-    return unsupported(f, key, "this keyword is not supported");
+    }
+    if (mfi_json_typeof(value) != MFI_JSON_OBJECT || mfi_json_len(value) > 1 ||
+        (mfi_json_len(value) == 1 && !type))
+        return unsupported(f, key, "only types are supported here");
+    uint32_t bits = type ? type_bit(mfi_json_str(type, NULL)) : MFI_TYPE_ANY;
+    for (size_t i = 0; type && i < mfi_json_len(type); i++)
+        bits |= type_bit(mfi_json_str(mfi_json_at(type, i), NULL));
+    f->v->types &= ~bits;
+    return MF_OK;
 }
 
 static mf_status fold_nothing(folding *f, const char *key, const mfi_json *value)
@@ -410,18 +532,24 @@ static const struct keyword {
     {"maximum", fold_bound},
     {"exclusiveMinimum", fold_bound},
     {"exclusiveMaximum", fold_bound},
+    {"multipleOf", fold_multiple},
     {"prefixItems", fold_prefix},
     {"items", fold_items},
     {"additionalItems", fold_items},
     {"properties", fold_properties},
+    {"patternProperties", fold_patterned},
+    {"propertyNames", fold_names},
     {"required", fold_required},
     {"additionalProperties", fold_additional},
+    {"minProperties", fold_count},
+    {"maxProperties", fold_count},
+    {"not", fold_not},
     {"$ref", fold_ref},
     {"allOf", fold_all},
     {"anyOf", fold_any},
     {"oneOf", fold_any},
-    {"uniqueItems", fold_trivial},
-    {"minProperties", fold_trivial},
+    {"unevaluatedProperties", fold_unevaluated},
+    {"uniqueItems", fold_unique},
     {"nullable", fold_nothing}, /* with "type" */
     {"$schema", fold_nothing},
     {"$id", fold_nothing},
@@ -438,6 +566,14 @@ static const struct keyword {
     {"writeOnly", fold_nothing},
     {"contentEncoding", fold_nothing},
     {"contentMediaType", fold_nothing},
+    {"contentSchema", fold_nothing},
+    {"discriminator", fold_nothing}, /* OpenAPI's; what it says oneOf and anyOf say, too */
+    {"externalDocs", fold_nothing},
+    {"xml", fold_nothing},
+    {"$anchor", fold_nothing},
+    {"$vocabulary", fold_nothing},
+    {"strict", fold_nothing},
+    {"propertyOrdering", fold_nothing},
 };
 
 static mf_status fold(folding *f, const mfi_json *node, const char *path)
@@ -459,7 +595,7 @@ static mf_status fold(folding *f, const mfi_json *node, const char *path)
         mfi_json_member(node, i, &key);
         while (k < MFI_ARRAY_LEN(keywords) && strcmp(keywords[k].name, key) != 0)
             k++;
-        if (k == MFI_ARRAY_LEN(keywords))
+        if (k == MFI_ARRAY_LEN(keywords) && strncmp(key, "x-", 2) != 0)
             return unsupported(&inner, key, "this keyword is not supported");
     }
     for (size_t k = 0; k < MFI_ARRAY_LEN(keywords); k++)
@@ -467,6 +603,68 @@ static mf_status fold(folding *f, const mfi_json *node, const char *path)
             MFI_TRY(
                 keywords[k].fold(&inner, keywords[k].name, mfi_json_get(node, keywords[k].name)));
     return MF_OK;
+}
+
+/* ---- names ---- */
+
+/* Names that are listed become properties; whatever else is said of names is kept for keys that are
+ * not named. */
+static mf_status list_names(folding *f)
+{
+    const mfi_view *names = f->v->names;
+    bool unsure = false;
+    for (uint32_t i = 0; i < names->n_values && !f->v->names_listed; i++) {
+        const mfi_json *values = names->values[i];
+        size_t n = names->is_const[i] ? 1 : mfi_json_len(values);
+        f->v->names_listed = true;
+        for (size_t k = 0; k < n; k++) {
+            const char *key =
+                mfi_json_str(names->is_const[i] ? values : mfi_json_at(values, k), NULL);
+            if (key && !property(f, key))
+                return mfi_schema_no_memory(f->s);
+        }
+    }
+    for (uint32_t i = 0; i < f->v->n_properties; i++) {
+        mfi_property *p = &f->v->properties[i];
+        p->forbidden = !mfi_view_allows(names, p->key, &unsure);
+    }
+    return unsure ? unsupported(f, "propertyNames", "what is said here is not supported") : MF_OK;
+}
+
+static mf_status fold_all_names(folding *f)
+{
+    static const mfi_choices none = {.n = 0};
+    mfi_view *v = f->v;
+    if (!v->name_parts.n || f->s->in_names)
+        return MF_OK;
+    v->names = calloc(1, sizeof *v->names);
+    if (!v->names)
+        return mfi_schema_no_memory(f->s);
+    f->s->in_names = true;
+    mf_status status = mfi_view_make(f->s, &v->name_parts, &none, v->names);
+    f->s->in_names = false;
+    MFI_TRY(status);
+    if (v->names->open)
+        return unsupported(f, "propertyNames", "alternatives are not supported here");
+    return list_names(f);
+}
+
+/* Patterns speak of named properties, too. */
+static mf_status fold_all_patterned(folding *f)
+{
+    mfi_view *v = f->v;
+    mf_status status = MF_OK;
+    if (v->n_patterned && v->additional_in)
+        return unsupported(f, "additionalProperties",
+                           "beside another schema's patternProperties this is not supported");
+    for (uint32_t i = 0; i < v->n_properties; i++)
+        for (uint32_t k = 0; k < v->n_patterned && status == MF_OK; k++)
+            if (fits(f, &v->patterned[k].key, v->properties[i].key, &status))
+                for (uint32_t j = 0; j < v->patterned[k].all.n && status == MF_OK; j++)
+                    status = mfi_conjunction_add(f->s, &v->properties[i].all,
+                                                 v->patterned[k].all.parts[j].node,
+                                                 v->patterned[k].all.parts[j].path);
+    return status;
 }
 
 mf_status mfi_view_make(mfi_schema *s, const mfi_conjunction *all, const mfi_choices *choices,
@@ -477,10 +675,13 @@ mf_status mfi_view_make(mfi_schema *s, const mfi_conjunction *all, const mfi_cho
                     .len_max = -1,
                     .items_min = -1,
                     .items_max = -1,
+                    .properties_min = -1,
+                    .properties_max = -1,
                     .lo = -INFINITY,
                     .hi = INFINITY};
-    folding f = {.s = s, .v = v, .choices = choices};
+    folding f = {.s = s, .v = v, .choices = choices, .path = all->n ? all->parts[0].path : "#"};
     for (uint32_t i = 0; i < all->n; i++)
         MFI_TRY(fold(&f, all->parts[i].node, all->parts[i].path));
-    return MF_OK;
+    MFI_TRY(fold_all_names(&f));
+    return fold_all_patterned(&f);
 }

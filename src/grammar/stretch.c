@@ -2,7 +2,8 @@
  * matcher on its thread; holds no state.
  *
  * Followed is what repetitions are compiled to: from a character to the next over splits, whose
- * members share their edges, or from a call of a rule to the next call. */
+ * members share their edges, or from a call of a rule to the next call, the last of a rule among
+ * them: right recursion, which chains of states as rules are. */
 #include "grammar/stretch.h"
 
 #include <string.h>
@@ -19,6 +20,8 @@ static uint32_t next_of_class(const mf_grammar *g, uint32_t state, const mfi_sta
     const mfi_state *s = &g->states[state];
     if (s->kind == MFI_STATE_SET)
         return s->a == like->a && s->c == like->c && g->need[state] != MFI_NEED_NEVER ? state : 0;
+    if (s->kind == MFI_STATE_CALL && !s->b && depth) /* right recursion */
+        return next_of_class(g, g->entry[s->a], like, depth - 1);
     if (s->kind != MFI_STATE_SPLIT || !depth)
         return 0;
     for (uint32_t i = 0; i < s->b; i++) {
@@ -72,6 +75,8 @@ static bool can_end(const mf_grammar *g, uint32_t state, uint32_t depth)
     const mfi_state *s = &g->states[state];
     if (s->kind == MFI_STATE_END)
         return true;
+    if (s->kind == MFI_STATE_CALL && !s->b && depth)
+        return can_end(g, g->entry[s->a], depth - 1);
     for (uint32_t i = 0; depth && s->kind == MFI_STATE_SPLIT && i < s->b; i++)
         if (can_end(g, g->targets[s->a + i], depth - 1))
             return true;

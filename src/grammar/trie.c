@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/limits.h"
 
 #define BELOW_MIN_NODES 4 /* smaller subtrees are walked anyway */
@@ -159,8 +160,25 @@ static void find_borders(const mfi_vocab_trie *t, border *before, border *path)
     }
 }
 
+/* The number of a set. The same ones come often: kept once they stay in the caches. */
+static uint32_t below_of(mfi_vocab_trie *t, const mfi_char_set *set, uint32_t *index, uint32_t size)
+{
+    uint32_t at = (uint32_t)mfi_hash_bytes(set, sizeof *set);
+    for (;; at++) {
+        uint32_t known = index[at & (size - 1)];
+        if (known && memcmp(&t->below[known], set, sizeof *set) == 0)
+            return known;
+        if (known)
+            continue;
+        t->below[t->n_below] = *set;
+        index[at & (size - 1)] = t->n_below;
+        return t->n_below++;
+    }
+}
+
 /* Sums up each node with what is below it, from the end, where children come before parents. */
-static void sum_up(mfi_vocab_trie *t, const border *before, gathered *at)
+static void sum_up(mfi_vocab_trie *t, const border *before, gathered *at, uint32_t *index,
+                   uint32_t size)
 {
     static const gathered nothing = {.from = 0xff};
     t->n_below = 1;
@@ -173,9 +191,9 @@ static void sum_up(mfi_vocab_trie *t, const border *before, gathered *at)
         node->height = own.height;
         if (node->skip - i >= BELOW_MIN_NODES && before[i].place != NOWHERE &&
             (own.from & 1u << before[i].place)) {
-            node->below = t->n_below++;
-            t->below[node->below] = own.sum;
-            mfi_char_set_add(&t->below[node->below], before[i].first);
+            mfi_char_set set = own.sum;
+            mfi_char_set_add(&set, before[i].first);
+            node->below = below_of(t, &set, index, size);
         }
         at[node->depth] = with_node(at[node->depth], inner, node->byte);
         *inner = nothing;
@@ -187,15 +205,21 @@ static mf_status describe(mfi_vocab_trie *t, mf_error *err)
     gathered *at = malloc(((size_t)t->depth_max + 2) * sizeof *at); /* by depth */
     border *before = malloc(t->n_nodes * sizeof *before);
     border *path = malloc(((size_t)t->depth_max + 1) * sizeof *path);
-    uint32_t n = 1;
+    uint32_t n = 1, size = 2;
     for (uint32_t i = 0; i < t->n_nodes; i++)
         n += t->nodes[i].skip - i >= BELOW_MIN_NODES;
+    while (size < 2 * n)
+        size *= 2;
+    uint32_t *index = calloc(size, sizeof *index); /* hash -> number; 0: free */
     t->below = calloc(n, sizeof *t->below);
-    bool ok = at && before && path && t->below;
+    bool ok = at && before && path && index && t->below;
     if (ok) {
         find_borders(t, before, path);
-        sum_up(t, before, at);
+        sum_up(t, before, at, index, size);
+        mfi_char_set *fit = realloc(t->below, t->n_below * sizeof *fit);
+        t->below = fit ? fit : t->below;
     }
+    free(index);
     free(at);
     free(before);
     free(path);

@@ -11,6 +11,10 @@
  *   panel_part_pair(pair, dot)       and back
  *   panel_mmla(pair, w0, w1, x0, x1) adds the products of eight columns: two words of codes, and
  *                                    where each token's activations stand
+ * Where codes of some types are better multiplied in the order of rows than in that of columns, it
+ * defines
+ *   PANEL_DOT_ROWS(type, lo)         what unpacks and multiplies for one token, or NULL; dot
+ * products are those of codes less the type's offset
  *
  * Every shape of tile does the same to each output, in the order told in int_form.h. */
 #ifndef MFI_KERNELS_INT_TMPL_H
@@ -151,6 +155,12 @@ PANEL_INLINE void int_tile(const int_step *s, uint32_t tok, const tile_kind k)
         panel_store(y + t * s->ldy, s->n_rows, acc[t]);
 }
 
+/* Of both halves, which are 128 at most. */
+PANEL_INLINE uint32_t times_255(uint32_t pair)
+{
+    return (pair * 255 & 0xffff) | (pair >> 16) * 255 << 16;
+}
+
 /* One token, whose dot products are there already: acc + what the step adds. */
 PANEL_INLINE panel_f int_one(const int_step *s, panel_f acc, const tile_kind k)
 {
@@ -162,10 +172,8 @@ PANEL_INLINE panel_f int_one(const int_step *s, panel_f acc, const tile_kind k)
         const uint32_t pair = k.halves ? (uint32_t)minus << 16 * (i % 2) : minus * 0x10001u;
         panel_i dot = s->panel->dot[i];
         if (k.corr)
-            dot = panel_dot2(dot, pair, word_at(s->h + 2 * b));
-        if (k.fine)
-            dot = (dot << 8) - dot + s->panel->dot_lo[i];
-        if (k.fine && k.corr)
+            dot = panel_dot2(dot, k.fine ? times_255(pair) : pair, word_at(s->h + 2 * b));
+        if (k.corr && k.fine)
             dot = panel_dot2(dot, pair, word_at(s->h_lo + 2 * b));
         acc = panel_fma(__builtin_convertvector(dot, panel_f), s->panel->scale[i] * s->d[b], acc);
         if (k.min && k.halves)
@@ -226,6 +234,26 @@ INT_TILES(tiles_half_offset, true, false, true, false)
 INT_TILES(tiles_wide, false, false, PANEL_SIGNED == 0, true)
 INT_TILES(tiles_wide_min, false, true, PANEL_SIGNED != 0, true)
 
+#ifdef PANEL_DOT_ROWS
+/* One token whose dot products are less the offset's part already. */
+#define INT_ONE(name, is_halves, has_min)                                                          \
+    static void name(const int_step *s, uint32_t n_tok)                                            \
+    {                                                                                              \
+        (void)n_tok;                                                                               \
+        int_tiles(s, 0, (tile_kind){.halves = is_halves, .min = has_min});                         \
+    }
+
+INT_ONE(one_plain, false, false)
+INT_ONE(one_min, false, true)
+INT_ONE(one_halves, true, false)
+
+static int_fn *one_of(mfi_int_form f)
+{
+    MFI_ASSERT(!f.halves || !f.min);
+    return f.min ? one_min : f.halves ? one_halves : one_plain;
+}
+#endif
+
 static int_fn *tiles_of(mfi_int_form f, bool fine)
 {
     if (f.wide && f.min)
@@ -266,9 +294,9 @@ static ahead rows_ahead(const mfi_mat *w, uint32_t row, uint32_t row1)
 
 /* Fetches the share of a step, in the order of addresses: memory sees one
  * stream. */
-PANEL_INLINE void fetch_ahead(const ahead *next, uint32_t step, uint32_t n_steps)
+PANEL_INLINE void fetch_ahead(const ahead *next, uint32_t first, uint32_t step, uint32_t n_steps)
 {
-    for (uint32_t p = 0; p < 3; p++) {
+    for (uint32_t p = first; p < 3; p++) {
         const size_t begin = next->bytes[p] * step / n_steps,
                      end = next->bytes[p] * (step + 1) / n_steps;
         for (size_t i = begin; i < end; i += 64)
@@ -306,7 +334,13 @@ static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y
     MFI_ASSERT(mfi_int_form_of(w->type, &form));
     const mfi_walk walk = mfi_walk_of(w);
     panel_fn *unpack = panel_unpacker(w->type);
-    int_fn *tiles = tiles_of(form, x->lo);
+    panel_fn *dot_rows = NULL;
+    int_fn *tiles = tiles_of(form, x->lo), *one = tiles;
+#ifdef PANEL_DOT_ROWS
+    dot_rows = n_tok == 1 ? PANEL_DOT_ROWS(w->type, x->lo) : NULL;
+    if (dot_rows)
+        one = one_of(form);
+#endif
     const uint32_t n_steps = (w->cols + PANEL_STEP - 1) / PANEL_STEP;
     panel room;
     int_step s = {.panel = &room, .cols = w->cols, .n_blocks = w->cols / MFI_Q8_BLOCK, .ldy = ldy};
@@ -331,13 +365,20 @@ static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y
                                           step * walk.step_bytes[p],
                                       walk.row_bytes[p]};
             const bool whole = s.n_rows == PANEL_ROWS && s.step_blocks == PANEL_STEP / MFI_Q8_BLOCK;
-            fetch_ahead(&next, step, n_steps);
-            const panel_part part = {w->type, s.step_blocks, c, w->cols};
-            if (whole)
+            fetch_ahead(&next, whole && dot_rows, step, n_steps);
+            const panel_part part = {w->type, s.step_blocks, c, w->cols,
+                                     next.p[0] ? next.p[0] + next.bytes[0] * step / n_steps
+                                               : at[0].p};
+            if (whole && dot_rows)
+                dot_rows(&part, at, s.q, s.lo, &room);
+            else if (whole)
                 unpack(&part, at, n_tok == 1 ? s.q : NULL, s.lo, &room);
             else
                 unpack_part(unpack, w, at, s.n_rows, part, &room);
-            tiles(&s, whole && n_tok == 1 ? 0 : n_tok);
+            if (whole && n_tok == 1)
+                one(&s, 0);
+            else
+                tiles(&s, n_tok);
         }
     }
 }

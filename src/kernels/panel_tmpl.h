@@ -25,9 +25,9 @@
 
 typedef struct panel {
     panel_u codes[PANEL_STEP / 4];
-    panel_f scale[16], min[16];  /* by sub-block */
-    panel_i dot[16], dot_lo[16]; /* for one token, instead of codes */
-    panel_u words[2][4];         /* MLX: scales and biases of eight groups */
+    panel_f scale[16], min[16]; /* by sub-block */
+    panel_i dot[16];            /* for one token, instead of codes: with codes' lo, 255 * q + lo */
+    panel_u words[2][4];        /* MLX: scales and biases of eight groups */
 } panel;
 
 /* What is unpacked: n_blocks blocks of 32 columns from column c on. whole_cols: columns of a row,
@@ -35,6 +35,7 @@ typedef struct panel {
 typedef struct panel_part {
     mfi_qtype type;
     uint32_t n_blocks, c, whole_cols;
+    const uint8_t *fetch; /* for one token by rows: what to fetch meanwhile, as many bytes */
 } panel_part;
 
 /* Where unpacked codes go: to a panel, or straight into the products with one token. Known to the
@@ -270,14 +271,20 @@ PANEL_INLINE void panel_q5_k(const uint8_t *p, size_t stride, const sink *to)
     }
 }
 
-PANEL_INLINE void panel_q6_k(const uint8_t *p, size_t stride, const sink *to)
+PANEL_INLINE void q6_k_scales(const uint8_t *p, size_t stride, panel *out)
 {
     const panel_f d = panel_half(column16(p + 208, stride));
-    panel_u v[4], high[4];
+    panel_u v[4];
     panel_slab(p + 192, stride, v);
     MFI_UNROLL(16)
     for (int s = 0; s < 16; s++)
-        to->out->scale[s] = d * signed_byte_at(v[s / 4], s % 4);
+        out->scale[s] = d * signed_byte_at(v[s / 4], s % 4);
+}
+
+PANEL_INLINE void panel_q6_k(const uint8_t *p, size_t stride, const sink *to)
+{
+    panel_u v[4], high[4];
+    q6_k_scales(p, stride, to->out);
     MFI_UNROLL(4)
     for (uint32_t i = 0; i < 4; i++) { /* 16 columns of each 32 of 128 */
         panel_slab(p + 128 + 16 * i, stride, high);
@@ -379,18 +386,24 @@ PANEL_INLINE void ordered_nibbles(panel_plane at, panel_u codes[8])
         panel_pairs(v[j], &codes[2 * j], &codes[2 * j + 1]);
 }
 
+/* The same, and NaN for 255. */
+PANEL_INLINE panel_f e8m0(panel_u e)
+{
+    const panel_f nan = as_floats((panel_u){0} + 0x7fc00000u);
+    panel_u is_nan = (panel_u)(e == 255);
+    return as_floats(((panel_u)nan & is_nan) | ((panel_u)half_power(e) & ~is_nan));
+}
+
 PANEL_INLINE void panel_mxfp4_planes(const panel_plane at[2], const uint32_t n_blocks,
                                      const sink *to)
 {
-    const panel_f nan = as_floats((panel_u){0} + 0x7fc00000u);
     MFI_UNROLL(8)
     for (uint32_t b = 0; b < n_blocks; b++) {
         const panel_plane from = {at[0].p + 16 * b, at[0].stride};
-        panel_u e = column8(at[1].p + b, at[1].stride), codes[8];
-        panel_u is_nan = (panel_u)(e == 255);
+        panel_u codes[8];
         ordered_nibbles(from, codes);
         put_looked_up(to, b, mfi_e2m1_doubled, 12, codes);
-        to->out->scale[b] = as_floats(((panel_u)nan & is_nan) | ((panel_u)half_power(e) & ~is_nan));
+        to->out->scale[b] = e8m0(column8(at[1].p + b, at[1].stride));
     }
 }
 
@@ -423,6 +436,22 @@ PANEL_INLINE void mlx_floats(const panel_part *part, panel_plane at, panel_u wor
         for (uint32_t i = b; i < b + per && i < part->n_blocks; i++)
             out[i] = f;
     }
+}
+
+/* Scales and biases of eight blocks, the usual group size known to the compiler. */
+PANEL_INLINE void mlx_scales(const panel_part *part, const panel_plane at[3], panel *out)
+{
+    panel_part p = *part;
+    p.n_blocks = 8;
+    if (p.type.scale == MFI_Q_BF16 && p.type.group == 64) {
+        p.type.scale = MFI_Q_BF16;
+        p.type.group = 64;
+        mlx_floats(&p, at[1], out->words[0], out->scale);
+        mlx_floats(&p, at[2], out->words[1], out->min);
+        return;
+    }
+    mlx_floats(&p, at[1], out->words[0], out->scale);
+    mlx_floats(&p, at[2], out->words[1], out->min);
 }
 
 /* The codes of 256 columns, `bits` wide: `bits` words of 32 columns at a time. */
@@ -496,7 +525,7 @@ typedef void panel_fn(const panel_part *part, const panel_plane at[3], const int
             body_##name(part, at, 8, &to);                                                         \
             MFI_UNROLL(16)                                                                         \
             for (int i = 0; i < ((is_halves) ? 16 : 8); i++)                                       \
-                out->dot_lo[i] = dot_lo[i];                                                        \
+                dot[i] = (dot[i] << 8) - dot[i] + dot_lo[i];                                       \
         } else {                                                                                   \
             to.lo = NULL;                                                                          \
             body_##name(part, at, 8, &to);                                                         \

@@ -51,6 +51,7 @@ typedef struct mfi_program_weight {
     uint8_t x_bits; /* multiplies the 8-bit or 16-bit form of its input; 0: floats */
     mfi_load load;  /* how the loader fills it, and from which catalog tensor */
     mfi_row_map map;
+    bool in_place; /* in the mapping of its file, not in the dense region */
     uint32_t tensor;
     uint64_t offset[MFI_MAX_PLANES]; /* in the dense region */
 } mfi_program_weight;

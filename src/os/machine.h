@@ -10,9 +10,9 @@ typedef struct mfi_machine {
     uint64_t mem_total;     /* physical */
     uint64_t mem_available; /* free without pushing others out */
     uint64_t cgroup_limit;  /* smallest limit on the path to the root; UINT64_MAX: none */
-    uint64_t
-        cgroup_used; /* where that limit stands, less page cache that would go first; 0 if none */
-    uint64_t rss_bytes; /* of this process now */
+    uint64_t cgroup_used;   /* the limit less what the fullest of those groups leaves; page cache
+                             * that would go first counts as left. 0 if none */
+    uint64_t rss_bytes;     /* of this process now */
     uint64_t
         open_peak_bytes; /* most that was resident while the model was opened, if that was a new
                           * peak of this process; else 0. Not read here: the engine knows */

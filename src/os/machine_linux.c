@@ -227,15 +227,17 @@ static bool go_up(cgroup_place *place)
 
 /* ---- limits ---- */
 
+/* The smallest limit holds for us alone; what is left is what the fullest of the groups leaves,
+ * where others may be in it, too. */
 static void take_limit(mfi_machine *machine, uint64_t limit, uint64_t used)
 {
     if (limit >= NO_LIMIT)
         return;
-    if (limit < machine->cgroup_limit ||
-        (limit == machine->cgroup_limit && used > machine->cgroup_used)) {
-        machine->cgroup_limit = limit;
-        machine->cgroup_used = used;
-    }
+    uint64_t left = limit - MFI_MIN(used, limit);
+    if (machine->cgroup_limit != UINT64_MAX)
+        left = MFI_MIN(left, machine->cgroup_limit - machine->cgroup_used);
+    machine->cgroup_limit = MFI_MIN(machine->cgroup_limit, limit);
+    machine->cgroup_used = machine->cgroup_limit - left;
 }
 
 /* What the group uses, less inactive file pages: the kernel drops those before it refuses anything.

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/io.h"
@@ -14,10 +15,9 @@
 /* By which the resident process differs from run to run (measured: 0.3 MiB). */
 #define PROCESS_NOISE_BYTES (512 * MFI_KIB)
 /* Of a stack what is touched (40 KiB of kernels, 4 of the C library) and the kernel's part. */
-#define THREAD_BYTES   (68 * MFI_KIB)
-#define CHUNK_AUTO_MAX 512
-#define CTX_AUTO_MAX   8192
-#define CTX_AUTO_MIN   512
+#define THREAD_BYTES (68 * MFI_KIB)
+#define CTX_AUTO_MAX 8192
+#define CTX_AUTO_MIN 512
 
 typedef mfi_plan_sizes sizes; /* of one candidate (ctx, chunk) */
 
@@ -64,10 +64,13 @@ static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_
              o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
 }
 
-/* What readers hold while they read. */
+/* What readers hold while they read, and what writing holds. */
+#define WRITE_CACHE_PART 4
 static uint64_t page_cache_min(const mfi_plan *plan)
 {
-    return MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+    uint64_t reads =
+        MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+    return plan->keeps ? reads + reads / WRITE_CACHE_PART : reads;
 }
 
 static void see_bits(mfi_plan *plan, mfi_qtype type, uint8_t bits, bool *quantised)
@@ -143,6 +146,7 @@ void mfi_plan_measure(const mfi_model *model, const mfi_program *p, uint32_t ctx
 
 #define CHECKPOINT_PART     16  /* of what is free: so much checkpoints may take */
 #define PART_BYTES          24  /* where one plane of one matrix of an expert lies */
+#define KEY_BYTES           16  /* what store and policy know of an expert */
 #define SLOT_TABLE_BYTES    64  /* bookkeeping of a slot in store and policy */
 #define PAIR_TABLE_BYTES    8   /* forward: a (token, rank) choice, and where it stands */
 #define ROW_TABLE_BYTES     10  /* forward: a token, its sequence, and a row of the head */
@@ -193,7 +197,7 @@ uint64_t mfi_plan_table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slo
     const mfi_shape *s = &p->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
     uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * MFI_MAX_PARTS;
-    return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + 8) +
+    return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + KEY_BYTES) +
            reqs * (sizeof(mfi_io_req) + 16) + (uint64_t)n_slots * SLOT_TABLE_BYTES +
            (uint64_t)p->chunk * (s->top_k * PAIR_TABLE_BYTES + ROW_TABLE_BYTES) +
            n_sessions * session_bytes(p, ctx) + 64 * MFI_KIB;
@@ -206,8 +210,8 @@ uint64_t mfi_plan_process_bytes(const mfi_plan *plan, const mfi_machine *m)
 }
 
 /* Everything but slots, for n_slots of them. */
-static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
-                            const sizes *z, uint32_t ctx, uint32_t n_slots)
+uint64_t mfi_plan_fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
+                              const sizes *z, uint32_t ctx, uint32_t n_slots)
 {
     return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + p->dense_bytes + z->kv +
            z->state + z->scratch + plan->other_bytes +
@@ -215,12 +219,13 @@ static uint64_t fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mf
 }
 
 /* The least that a plan with this context and program takes. */
-static uint64_t least_bytes(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
-                            const mfi_program *p, uint32_t ctx)
+uint64_t mfi_plan_room_least(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                             const mfi_program *p, uint32_t ctx)
 {
     sizes z;
     mfi_plan_measure(model, p, ctx, plan->n_sessions, &z);
-    return fixed_bytes(plan, m, p, &z, ctx, p->shape.top_k) + p->shape.top_k * plan->slot_stride;
+    return mfi_plan_fixed_bytes(plan, m, p, &z, ctx, p->shape.top_k) +
+           p->shape.top_k * plan->slot_stride;
 }
 
 /* What can't be had by cutting: windows, recurrent state, and the logits. */
@@ -262,11 +267,11 @@ static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine
         snprintf(plan->ctx_reason, sizeof plan->ctx_reason, "as asked");
         return;
     }
-    uint64_t base = least_bytes(plan, model, m, p, 0);
+    uint64_t base = mfi_plan_room_least(plan, model, m, p, 0);
     uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / 4 : 0;
     uint32_t most = MFI_MIN(model->ctx_model, CTX_AUTO_MAX), least = ctx_least(model);
     uint32_t ctx = most;
-    while (ctx > least && least_bytes(plan, model, m, p, ctx) - base > room)
+    while (ctx > least && mfi_plan_room_least(plan, model, m, p, ctx) - base > room)
         ctx = MFI_MAX(ctx / 2, least);
     plan->ctx = ctx;
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason, "%s; the model was made for %u; -c sets it",
@@ -275,39 +280,12 @@ static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine
              model->ctx_model);
 }
 
-/* The largest chunk whose scratch takes at most an eighth of what the least of the rest leaves: a
- * prompt reads each expert once a chunk, so long chunks read less, but every byte of scratch is a
- * byte less of cache. */
-static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
-                              const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
-{
-    /* plan->program has the smallest chunk. */
-    uint64_t base = least_bytes(plan, model, m, &plan->program, plan->ctx);
-    uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / 8 : 0;
-    uint32_t least = plan->n_sessions; /* each has a row in a pass */
-    uint32_t most = o->chunk ? o->chunk : MFI_MAX(MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), least);
-    uint32_t chunk = most;
-    for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
-        mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations,
-                              plan->cache_type, err));
-        if (chunk == least || least_bytes(plan, model, m, &plan->program, plan->ctx) <= base + room)
-            break;
-    }
-    plan->chunk = chunk;
-    snprintf(plan->chunk_reason, sizeof plan->chunk_reason, "%s",
-             o->chunk        ? "as asked"
-             : chunk == most ? "longer gains little"
-                             : "scratch kept to an eighth of what is free");
-    return MF_OK;
-}
-
 /* As many as were asked for, if they take a small part of what the least of the rest leaves: each
  * saves evaluating a prompt again, but displaces cache. */
 static void choose_checkpoints(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                                const mfi_plan_options *o)
 {
-    uint64_t base = least_bytes(plan, model, m, &plan->program, plan->ctx);
+    uint64_t base = mfi_plan_room_least(plan, model, m, &plan->program, plan->ctx);
     uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / CHECKPOINT_PART : 0;
     plan->checkpoint_bytes = checkpoint_bytes(&plan->program);
     if (plan->checkpoint_bytes)
@@ -322,7 +300,7 @@ static void find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine
 {
     uint64_t cache = plan->page_cache_bytes;
     plan->page_cache_bytes = page_cache_min(plan);
-    uint64_t floor = least_bytes(plan, model, m, p, o->ctx ? o->ctx : ctx_least(model));
+    uint64_t floor = mfi_plan_room_least(plan, model, m, p, o->ctx ? o->ctx : ctx_least(model));
     plan->page_cache_bytes = cache;
     /* A round number with the page cache's share (a 64th of the whole) and with what a process
      * differs by from run to run, so that what is printed works when typed back in: the check
@@ -339,12 +317,13 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
 {
     char a[32];
     uint32_t total = n_experts_total(model);
-    uint64_t least = fixed_bytes(plan, m, &plan->program, z, plan->ctx, 0);
+    uint64_t least = mfi_plan_fixed_bytes(plan, m, &plan->program, z, plan->ctx, 0);
     uint64_t room = plan->budget_bytes > least ? plan->budget_bytes - least : 0;
     uint32_t n = (uint32_t)MFI_MIN(room / plan->slot_stride, total);
     /* Tables grow with the slots, by far less than the slots. */
-    while (n > 0 && fixed_bytes(plan, m, &plan->program, z, plan->ctx, n) + n * plan->slot_stride >
-                        plan->budget_bytes)
+    while (n > 0 &&
+           mfi_plan_fixed_bytes(plan, m, &plan->program, z, plan->ctx, n) + n * plan->slot_stride >
+               plan->budget_bytes)
         n--;
     plan->n_slots = n;
     char *reason = plan->reason[MFI_PLAN_SLOTS];
@@ -361,16 +340,17 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
                  plan->n_slots, total);
 }
 
-/* With fewer slots than a token wants, what was used last is what is wanted last: least recently
- * used hits next to nothing, and counts keep what is popular (docs/streaming.md has figures). */
-static void choose_policy(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o)
+/* Where a pass (a token, or one of each session) wants more than fits, what was used last is what
+ * is wanted last, and least recently used hits next to nothing; odds by layers read least nearly
+ * everywhere (docs/streaming.md has figures). */
+static void choose_policy(mfi_plan *plan, const mfi_plan_options *o)
 {
-    bool small = plan->n_slots < token_experts(model);
-    plan->policy = o->policy ? o->policy : small ? "lfu" : "lru";
+    plan->policy = o->policy ? o->policy : "odds";
     snprintf(plan->policy_reason, sizeof plan->policy_reason, "%s",
              o->policy ? "as asked"
-             : small   ? "less than one token's experts fit: counts beat recency"
-                       : "more than one token's experts fit: recency is a good guess");
+             : plan->n_slots == plan->n_experts_total
+                 ? "nothing ever has to go"
+                 : "first goes what is least likely when its layer comes next, and comes late");
 }
 
 /* ---- costs of a token ---- */
@@ -447,7 +427,8 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const sizes *z)
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
              "the program, where each expert lies, slots, sampler, the tokens of the context%s",
-             plan->other_bytes ? ", sums of an importance matrix or tables of a grammar" : "");
+             plan->other_bytes ? ", sums of an importance matrix, grammars, what watchers see"
+                               : "");
 }
 
 static mf_status check_options(const mfi_model *model, const mfi_plan_options *o, mf_error *err)
@@ -484,6 +465,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     *plan = (mfi_plan){.isa = options->isa, .other_bytes = options->other_bytes};
     MFI_TRY(check_options(model, options, err));
     plan->n_sessions = MFI_MAX(options->n_sessions, 1);
+    plan->keeps = options->keeps;
     uint32_t n_logit_rows = MFI_MAX(options->n_logit_rows, plan->n_sessions);
     choose_budget(plan, machine, options);
     choose_threads(plan, machine, options);
@@ -492,21 +474,25 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     plan->n_experts_total = n_experts_total(model);
     plan->page_cache_bytes =
         MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
+    if (plan->keeps)
+        plan->write_cache_bytes =
+            MFI_MIN(plan->page_cache_bytes / (WRITE_CACHE_PART + 1), MFI_KEEP_CACHE_BYTES_MAX);
 
     uint32_t chunk_least = options->chunk ? options->chunk : plan->n_sessions;
     MFI_TRY(mfi_plan_emit(&plan->program, model, chunk_least, n_logit_rows, plan->activations,
                           plan->cache_type, err));
     plan->slot_stride = mfi_align_up(plan->program.slot_bytes, 4096);
     if (options->device) {
-        MFI_TRY(mfi_plan_for_device(plan, model, machine, options, n_logit_rows, err));
+        MFI_TRY((options->device->unified ? mfi_plan_for_unified : mfi_plan_for_device)(
+            plan, model, machine, options, n_logit_rows, err));
         explain_activations(plan);
         count_token_bytes(plan, model);
-        choose_policy(plan, model, options);
+        choose_policy(plan, options);
         return MF_OK;
     }
     choose_ctx(plan, model, machine, options, &plan->program);
     find_floor(plan, model, machine, options, &plan->program);
-    MFI_TRY(choose_chunk(plan, model, machine, options, n_logit_rows, err));
+    MFI_TRY(mfi_plan_choose_chunk(plan, model, machine, options, n_logit_rows, err));
     explain_activations(plan);
     count_token_bytes(plan, model);
 
@@ -516,7 +502,7 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     mfi_plan_measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
     z.state += (uint64_t)plan->n_sessions * plan->n_checkpoints * plan->checkpoint_bytes;
     choose_slots(plan, model, machine, &z);
-    choose_policy(plan, model, options);
+    choose_policy(plan, options);
     fill_items(plan, machine, &z);
     plan->fits = plan->n_slots >= model->shape.top_k && plan->budget_bytes >= plan->least_bytes;
     if (!plan->fits) {
@@ -534,4 +520,6 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
 void mfi_plan_free(mfi_plan *plan)
 {
     mfi_program_free(&plan->program);
+    free(plan->ranges);
+    plan->ranges = NULL;
 }

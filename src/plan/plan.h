@@ -12,16 +12,28 @@
 #include "os/cpu.h"
 #include "os/machine.h"
 
-/* A device that computes with memory of its own. */
+/* A device that computes: with memory of its own, or in the host's. */
 typedef struct mfi_plan_device {
     const char *name;
     uint64_t total_bytes, free_bytes;
+    /* Unified: weights that lie at multiples of weight_align in their files are used there, by
+     * buffers of whole pages. */
+    bool unified;
+    uint32_t weight_align;
+    uint64_t page_bytes, max_buf_bytes; /* max 0: no bound */
 } mfi_plan_device;
+
+/* A range of a weight file that a device uses in place. */
+typedef struct mfi_weight_range {
+    uint32_t file;
+    uint64_t offset, len;
+} mfi_weight_range;
 
 typedef struct mfi_plan_options {
     uint64_t memory_bytes;                        /* 0: from the machine */
     uint32_t ctx, chunk, n_threads, n_io_threads; /* 0: chosen here */
     uint32_t n_logit_rows, n_sessions;            /* 0: 1 */
+    bool keeps;                                   /* states of sessions are written to a drive */
     uint32_t n_checkpoints;                       /* a session, at most */
     uint64_t other_bytes; /* that the engine takes beside what is planned here */
     mf_activations activations;
@@ -59,7 +71,7 @@ typedef struct mfi_plan {
     char budget_reason[MFI_PLAN_REASON_BYTES], ctx_reason[MFI_PLAN_REASON_BYTES],
         chunk_reason[MFI_PLAN_REASON_BYTES], threads_reason[MFI_PLAN_REASON_BYTES],
         activations_reason[MFI_PLAN_REASON_BYTES], policy_reason[MFI_PLAN_REASON_BYTES];
-    const char *policy; /* "lru" or "lfu" */
+    const char *policy; /* "odds", or as asked */
     uint32_t ctx, chunk, n_threads, n_io_threads, n_slots, n_experts_total;
     uint32_t n_checkpoints;     /* of each session; 0 where nothing is lost by cutting */
     uint64_t checkpoint_bytes;  /* of one; 0 where nothing is */
@@ -73,12 +85,18 @@ typedef struct mfi_plan {
     uint64_t token_dense_bytes;  /* resident weight bytes that a token multiplies */
     uint64_t token_expert_bytes; /* routed expert bytes of a token: one token's working set */
     uint64_t page_cache_bytes;
+    bool keeps;
+    uint64_t write_cache_bytes; /* of them, for states on their way to the drive */
     /* With a device `bytes` counts what the host holds, vram what the device does (the same lines),
      * and n_slots are the device's. */
     char device[96]; /* "": none */
     uint64_t vram_budget_bytes, vram_floor_bytes, vram[MFI_PLAN_N_ITEMS];
     char vram_reason[MFI_PLAN_REASON_BYTES], vram_slots_reason[MFI_PLAN_REASON_BYTES];
     uint32_t n_host_slots;
+    mfi_weight_range *ranges;      /* [n_ranges], by file and offset; only of unified devices */
+    uint32_t n_ranges, n_in_place; /* n_in_place: weights */
+    uint64_t mapped_bytes;         /* of ranges, whole pages */
+    uint64_t page_bytes, max_buf_bytes; /* as the device has them */
 } mfi_plan;
 
 /* MF_ERR_BUDGET (with the floor in the message) leaves *plan filled for printing, without being

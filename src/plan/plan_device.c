@@ -53,9 +53,16 @@ static uint64_t host_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi
            (uint64_t)p->shape.n_layers * p->shape.n_experts * 40 + staging_bytes(p);
 }
 
-static mf_status choose_vram(mfi_plan *plan, const mfi_plan_options *o, mf_error *err)
+mf_status mfi_plan_choose_vram(mfi_plan *plan, const mfi_plan_options *o, mf_error *err)
 {
     const mfi_plan_device *d = o->device;
+    snprintf(plan->device, sizeof plan->device, "%s", d->name);
+    if (o->activations != MF_ACTIVATIONS_AUTO && o->activations != MF_ACTIVATIONS_F32)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "a device multiplies with float activations; q8 and q16 are the CPU's");
+    if (o->cache_type[0] != MF_CACHE_F32 || o->cache_type[1] != MF_CACHE_F32)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "a device's KV cache is f32; other types are the CPU's");
     uint64_t margin = MFI_MAX(d->free_bytes / FREE_MARGIN, FREE_BYTES_MIN);
     plan->vram_budget_bytes = d->free_bytes > margin ? d->free_bytes - margin : 0;
     snprintf(plan->vram_reason, sizeof plan->vram_reason, "what is free (%.1f MiB), less a margin",
@@ -166,14 +173,7 @@ mf_status mfi_plan_for_device(mfi_plan *plan, const mfi_model *model, const mfi_
                               const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
 {
     const char *path = mfi_catalog_path(model->catalog);
-    snprintf(plan->device, sizeof plan->device, "%s", o->device->name);
-    if (o->activations != MF_ACTIVATIONS_AUTO && o->activations != MF_ACTIVATIONS_F32)
-        return mfi_fail(err, MF_ERR_ARGUMENT,
-                        "a device multiplies with float activations; q8 and q16 are the CPU's");
-    if (o->cache_type[0] != MF_CACHE_F32 || o->cache_type[1] != MF_CACHE_F32)
-        return mfi_fail(err, MF_ERR_ARGUMENT,
-                        "a device's KV cache is f32; other types are the CPU's");
-    MFI_TRY(choose_vram(plan, o, err));
+    MFI_TRY(mfi_plan_choose_vram(plan, o, err));
     plan->ctx = o->ctx ? o->ctx : MFI_MIN(model->ctx_model, CTX_AUTO_MAX);
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason,
              o->ctx ? "as asked" : "the model was made for %u; -c sets it", model->ctx_model);

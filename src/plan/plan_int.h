@@ -15,10 +15,34 @@ uint64_t mfi_plan_table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slo
                               uint32_t n_sessions);
 uint64_t mfi_plan_process_bytes(const mfi_plan *plan, const mfi_machine *m);
 
+/* Everything but slots, for n_slots of them. */
+uint64_t mfi_plan_fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
+                              const mfi_plan_sizes *z, uint32_t ctx, uint32_t n_slots);
+/* The least that a plan with this context and program takes. */
+uint64_t mfi_plan_room_least(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                             const mfi_program *p, uint32_t ctx);
+
+/* Sets plan->chunk and emits its program, in the place of one with the smallest chunk
+ * (plan_chunk.c). */
+mf_status mfi_plan_choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                                const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err);
+
 /* Everything from the context on, for a device: the budget, threads and the smallest program are
  * there. */
 mf_status mfi_plan_for_device(mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
                               const mfi_plan_options *options, uint32_t n_logit_rows,
                               mf_error *err);
+
+/* The same for a device that computes in the host's memory. */
+mf_status mfi_plan_for_unified(mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
+                               const mfi_plan_options *options, uint32_t n_logit_rows,
+                               mf_error *err);
+/* Bound and reason of the device's memory, and what a device doesn't take of options. */
+mf_status mfi_plan_choose_vram(mfi_plan *plan, const mfi_plan_options *options, mf_error *err);
+
+/* Marks the weights that a device can use where they lie in their files, lists the ranges of files
+ * that hold them, and lays out the others anew (in_place.c). */
+mf_status mfi_plan_in_place(mfi_plan *plan, const mfi_model *model, const mfi_plan_device *device,
+                            mf_error *err);
 
 #endif

@@ -187,6 +187,8 @@ void mfi_generation_take(mf_generation *g)
     if (status == MF_OK && ended) {
         if (g->result.n_generated)
             show_rest(g, g->next);
+        if (g->result.stop == MF_STOP_STRING)
+            g->result.stop_string = mfi_stops_which(g->stops);
         g->result.incomplete =
             g->matcher && (g->result.stop == MF_STOP_STRING || !mfi_matcher_can_end(g->matcher));
         g->done = true;

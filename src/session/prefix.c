@@ -1,5 +1,6 @@
 /* The prefix cache: the longest beginning of some tokens whose state is at hand, in this session,
- * in others of the engine, or in a folder of snapshots. Runs on the engine's thread.
+ * in others of the engine, or in a folder of snapshots. Runs on the engine's thread, but for the
+ * writing of files (mf_keeping_write).
  *
  * Files that are evicted first are those whose tokens are cheapest in bytes and that were of use
  * least often: greedy dual size frequency (Cherkasova 1998), value = age + uses * tokens / bytes,
@@ -37,6 +38,7 @@ struct mfi_prefix_cache {
     char *dir;
     int lock;
     uint64_t max_bytes, bytes;
+    uint64_t pending; /* of the bytes, those of files that are being written */
     uint64_t next_number;
     uint64_t last_used; /* counts on from the newest file's time */
     double age;
@@ -364,51 +366,137 @@ static void remove_shorter(mf_session *s, const mfi_identity *id, uint32_t n)
     }
 }
 
-static mf_status keep(mf_session *s, uint32_t n, const mfi_checkpoint *at, mf_error *err)
-{
-    mfi_prefix_cache *c = s->host->prefix;
+/* A file that is being written, in the books with its bytes. */
+typedef struct kept {
+    entry e;
+    mfi_snapshot_writer *writer;
+    bool done;
+} kept;
+
+struct mf_keeping {
+    mf_session *session;
     const mfi_identity *id;
-    MFI_TRY(mfi_engine_identity(s->host->engine, &id, err));
+    kept files[2];
+    uint32_t n, at; /* at: the one that is written */
+};
+
+/* Makes room for a file and opens its writer; none where it isn't wanted. */
+static mf_status plan_file(mf_keeping *k, uint32_t n, const mfi_checkpoint *at, mf_error *err)
+{
+    mf_session *s = k->session;
+    mfi_prefix_cache *c = s->host->prefix;
+    kept *f = &k->files[k->n];
     bool has_logits = mfi_state_has_logits(s, at, n);
     uint64_t bytes = mfi_snapshot_bytes(s, n, has_logits);
-    if (bytes > c->max_bytes || has_entry(s, id, n))
+    if (bytes > c->max_bytes - c->pending || has_entry(s, k->id, n))
         return MF_OK;
     if (c->bytes > c->max_bytes - bytes) /* else when the longer one is there */
-        remove_shorter(s, id, n);
+        remove_shorter(s, k->id, n);
     if (!make_room(c, bytes))
         return mfi_fail(err, MF_ERR_IO, "%s: can't remove snapshots", c->dir);
-    entry e = {.number = c->next_number,
-               .identity = *id,
-               .n_tokens = n,
-               .has_logits = has_logits,
-               .bytes = bytes,
-               .used_ns = ++c->last_used,
-               .n_uses = 1};
-    char *path = path_of(c, e.number);
+    f->e = (entry){.number = c->next_number,
+                   .identity = *k->id,
+                   .n_tokens = n,
+                   .has_logits = has_logits,
+                   .bytes = bytes,
+                   .n_uses = 1};
+    char *path = path_of(c, f->e.number);
     if (!path)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", c->dir);
-    mf_status status = mfi_snapshot_write(s, n, at, path, err);
+    mf_status status = mfi_snapshot_writer_open(&f->writer, s, n, at, path, err);
     free(path);
-    if (status != MF_OK)
-        return status;
+    MFI_TRY(status);
+    k->n++;
     c->next_number++;
-    set_value(c, &e);
-    MFI_TRY(add_entry(c, &e, err));
-    remove_shorter(s, id, n);
+    c->bytes += bytes;
+    c->pending += bytes;
     return MF_OK;
 }
 
-mf_status mf_session_keep(mf_session *s, mf_error *err)
+static mf_status plan_files(mf_keeping *k, mf_error *err)
 {
+    mf_session *s = k->session;
     const mfi_checkpoint *at;
-    if (!s->host->prefix || s->length == 0 || s->broken)
-        return MF_OK;
+    MFI_TRY(mfi_engine_identity(s->host->engine, &k->id, err));
     /* The next prompt may differ from what was answered: templates leave parts of answers out. What
      * can't be cut is kept where the last prompt ended, too. */
     if (!mfi_state_can_cut(s->plan)) {
         uint32_t n = mfi_state_reach(s, s->length - 1, &at);
         if (n > 0 && at)
-            MFI_TRY(keep(s, n, at, err));
+            MFI_TRY(plan_file(k, n, at, err));
     }
-    return keep(s, s->length, NULL, err);
+    return plan_file(k, s->length, NULL, err);
+}
+
+mf_status mf_keeping_begin(mf_keeping **keeping, mf_session *s, mf_error *err)
+{
+    *keeping = NULL;
+    if (s->generating)
+        return mfi_fail(err, MF_ERR_STATE, "the session has an answer under way");
+    if (!s->host->prefix || s->length == 0 || s->broken)
+        return MF_OK;
+    mf_keeping *k = calloc(1, sizeof *k);
+    if (!k)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to keep a session");
+    *k = (mf_keeping){.session = s};
+    mf_status status = plan_files(k, err);
+    if (status == MF_OK && k->n) {
+        s->generating = true;
+        *keeping = k;
+        return MF_OK;
+    }
+    mf_error ignored;
+    mf_keeping_end(&k, &ignored);
+    return status;
+}
+
+mf_status mf_keeping_write(mf_keeping *k, size_t bytes, bool *done, mf_error *err)
+{
+    *done = false;
+    if (k->at < k->n) {
+        kept *f = &k->files[k->at];
+        MFI_TRY(mfi_snapshot_writer_step(f->writer, bytes, &f->done, err));
+        k->at += f->done;
+    }
+    *done = k->at == k->n;
+    return MF_OK;
+}
+
+mf_status mf_keeping_end(mf_keeping **keeping, mf_error *err)
+{
+    mf_keeping *k = *keeping;
+    mf_status status = MF_OK;
+    if (!k)
+        return MF_OK;
+    mf_session *s = k->session;
+    mfi_prefix_cache *c = s->host->prefix;
+    s->generating = false;
+    for (uint32_t i = 0; i < k->n; i++) {
+        kept *f = &k->files[i];
+        mfi_snapshot_writer_close(&f->writer);
+        c->bytes -= f->e.bytes;
+        c->pending -= f->e.bytes;
+        if (!f->done || status != MF_OK)
+            continue;
+        f->e.used_ns = ++c->last_used;
+        set_value(c, &f->e);
+        status = add_entry(c, &f->e, err);
+        if (status == MF_OK)
+            remove_shorter(s, k->id, f->e.n_tokens);
+    }
+    free(k);
+    *keeping = NULL;
+    return status;
+}
+
+mf_status mf_session_keep(mf_session *s, mf_error *err)
+{
+    mf_keeping *k;
+    mf_error ignored;
+    bool done = false;
+    mf_status status = mf_keeping_begin(&k, s, err);
+    while (status == MF_OK && k && !done)
+        status = mf_keeping_write(k, SIZE_MAX, &done, err);
+    mf_status end = mf_keeping_end(&k, status == MF_OK ? err : &ignored);
+    return status == MF_OK ? end : status;
 }

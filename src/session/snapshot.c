@@ -1,5 +1,6 @@
-/* Snapshot files; see snapshot.h. Runs on the engine's thread. A file appears whole or not at all;
- * one that is wrong or damaged is refused before the session changes. */
+/* Snapshot files; see snapshot.h. Runs on the engine's thread, but for a writer's steps. A file
+ * appears whole or not at all; one that is wrong or damaged is refused before the session changes.
+ */
 #include "session/snapshot.h"
 
 #include <inttypes.h>
@@ -9,10 +10,9 @@
 #include "base/checksum.h"
 #include "os/out.h"
 
-#define VERSION      1u
-#define SETTLE_BYTES (32 * MFI_MIB) /* written before it is flushed and leaves the page cache */
-#define PIECE_BYTES  MFI_MIB
-#define FLAG_LOGITS  1u
+#define VERSION     1u
+#define PIECE_BYTES MFI_MIB
+#define FLAG_LOGITS 1u
 
 static const char magic[8] = {'m', 'f', 'x', 's', 't', 'a', 't', 'e'};
 
@@ -143,65 +143,117 @@ uint64_t mfi_snapshot_bytes(mf_session *s, uint32_t n, bool has_logits)
     return MFI_SNAPSHOT_HEAD_BYTES + (uint64_t)n * sizeof(int32_t) + state_bytes(s, n, has_logits);
 }
 
-typedef struct writer {
-    mfi_out out;
+struct mfi_snapshot_writer {
+    mfi_out out; /* open from the first step on */
+    char *path;
+    mfi_snapshot head;
+    uint64_t bytes; /* of the file */
     mfi_checksum *sum;
-    uint64_t at, settled;
-} writer;
+    mfi_piece *pieces; /* [n]: the tokens, then the state */
+    uint32_t n, piece; /* piece: the one that is written, from `done` on */
+    uint64_t done, at, settled;
+    uint64_t settle_bytes; /* written before it is flushed and leaves the page cache */
+};
 
-static mf_status put_bytes(writer *w, const void *bytes, uint64_t len, mf_error *err)
+mf_status mfi_snapshot_writer_open(mfi_snapshot_writer **writer, mf_session *s, uint32_t n,
+                                   const mfi_checkpoint *c, const char *path, mf_error *err)
 {
-    const char *from = bytes;
-    mfi_checksum_add(w->sum, bytes, (size_t)len);
-    while (len > 0) {
-        uint64_t n = MFI_MIN(len, SETTLE_BYTES);
-        MFI_TRY(mfi_out_write(&w->out, from, (size_t)n, w->at, err));
-        from += n;
-        len -= n;
-        w->at += n;
-        if (w->at - w->settled >= SETTLE_BYTES) {
-            MFI_TRY(mfi_out_settle(&w->out, err));
-            w->settled = w->at;
-        }
+    const mfi_identity *id;
+    MFI_TRY(mfi_engine_identity(s->host->engine, &id, err));
+    size_t n_pieces = 1 + MFI_LAYER_PIECES * (size_t)s->plan->program.shape.n_layers + 1;
+    mfi_snapshot_writer *w = calloc(1, sizeof *w);
+    if (w)
+        *w = (mfi_snapshot_writer){.out = {.fd = -1},
+                                   .path = strdup(path),
+                                   .sum = mfi_checksum_open(),
+                                   .pieces = calloc(n_pieces, sizeof *w->pieces)};
+    if (!w || !w->path || !w->sum || !w->pieces) {
+        mfi_snapshot_writer_close(&w);
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: no memory to write a snapshot", path);
     }
+    w->head =
+        (mfi_snapshot){.identity = *id, .n_tokens = n, .has_logits = mfi_state_has_logits(s, c, n)};
+    const mfi_state_parts parts = {.kv = true, .logits = w->head.has_logits};
+    w->pieces[0] = (mfi_piece){s->tokens, n * sizeof *s->tokens};
+    w->n = 1 + mfi_state_list(s, c, n, parts, w->pieces + 1);
+    w->at = w->settled = MFI_SNAPSHOT_HEAD_BYTES;
+    w->settle_bytes = s->plan->write_cache_bytes ? s->plan->write_cache_bytes
+                                                 : MFI_KEEP_CACHE_BYTES_MAX; /* a save by itself */
+    for (uint32_t i = 1; i < w->n; i++)
+        w->head.state_bytes += w->pieces[i].bytes;
+    w->bytes = w->at + w->pieces[0].bytes + w->head.state_bytes;
+    *writer = w;
     return MF_OK;
 }
 
-static mf_status put_all(writer *w, mf_session *s, mfi_snapshot *head, const mfi_checkpoint *c,
-                         mf_error *err)
+void mfi_snapshot_writer_close(mfi_snapshot_writer **writer)
+{
+    mfi_snapshot_writer *w = *writer;
+    if (!w)
+        return;
+    mfi_out_discard(&w->out);
+    mfi_checksum_close(&w->sum);
+    free(w->path);
+    free(w->pieces);
+    free(w);
+    *writer = NULL;
+}
+
+/* Some more of a piece. */
+static mf_status put_some(mfi_snapshot_writer *w, uint64_t most, mf_error *err)
+{
+    const mfi_piece *p = &w->pieces[w->piece];
+    const char *from = (const char *)p->at + w->done;
+    uint64_t n = MFI_MIN(MFI_MIN(p->bytes - w->done, most), w->settle_bytes);
+    mfi_checksum_add(w->sum, from, (size_t)n);
+    MFI_TRY(mfi_out_write(&w->out, from, (size_t)n, w->at, err));
+    w->at += n;
+    w->done += n;
+    if (w->at - w->settled >= w->settle_bytes) {
+        MFI_TRY(mfi_out_settle(&w->out, err));
+        w->settled = w->at;
+    }
+    if (w->done < p->bytes)
+        return MF_OK;
+    if (w->piece++ == 0) {
+        w->head.tokens_sum = mfi_checksum_value(w->sum);
+        mfi_checksum_reset(w->sum);
+    }
+    w->done = 0;
+    return MF_OK;
+}
+
+static mf_status finish(mfi_snapshot_writer *w, mf_error *err)
 {
     unsigned char bytes[MFI_SNAPSHOT_HEAD_BYTES];
-    const mfi_state_parts parts = {.kv = true, .logits = head->has_logits};
-    w->at = MFI_SNAPSHOT_HEAD_BYTES;
-    MFI_TRY(put_bytes(w, s->tokens, head->n_tokens * sizeof *s->tokens, err));
-    head->tokens_sum = mfi_checksum_value(w->sum);
-    mfi_checksum_reset(w->sum);
-    uint32_t n = mfi_state_list(s, c, head->n_tokens, parts, s->pieces);
-    for (uint32_t i = 0; i < n; i++)
-        MFI_TRY(put_bytes(w, s->pieces[i].at, s->pieces[i].bytes, err));
-    head->state_sum = mfi_checksum_value(w->sum);
-    put_head(bytes, head);
-    return mfi_out_write(&w->out, bytes, sizeof bytes, 0, err);
+    w->head.state_sum = mfi_checksum_value(w->sum);
+    put_head(bytes, &w->head);
+    MFI_TRY(mfi_out_write(&w->out, bytes, sizeof bytes, 0, err));
+    return mfi_out_publish(&w->out, w->path, err);
+}
+
+mf_status mfi_snapshot_writer_step(mfi_snapshot_writer *w, uint64_t most, bool *done, mf_error *err)
+{
+    *done = false;
+    if (w->out.fd < 0)
+        MFI_TRY(mfi_out_beside(&w->out, w->path, w->bytes, err));
+    for (uint64_t begin = w->at; w->piece < w->n && w->at - begin < most;)
+        MFI_TRY(put_some(w, most - (w->at - begin), err));
+    if (w->piece < w->n)
+        return MF_OK;
+    *done = true;
+    return finish(w, err);
 }
 
 mf_status mfi_snapshot_write(mf_session *s, uint32_t n, const mfi_checkpoint *c, const char *path,
                              mf_error *err)
 {
-    const mfi_identity *id;
-    writer w = {.out = {.fd = -1}};
-    MFI_TRY(mfi_engine_identity(s->host->engine, &id, err));
-    mfi_snapshot head = {
-        .identity = *id, .n_tokens = n, .has_logits = mfi_state_has_logits(s, c, n)};
-    head.state_bytes = state_bytes(s, n, head.has_logits);
-    if (!(w.sum = mfi_checksum_open()))
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a checksum");
-    mf_status status = mfi_out_beside(&w.out, path, mfi_snapshot_bytes(s, n, head.has_logits), err);
-    if (status == MF_OK)
-        status = put_all(&w, s, &head, c, err);
-    if (status == MF_OK)
-        status = mfi_out_publish(&w.out, path, err);
-    mfi_out_discard(&w.out);
-    mfi_checksum_close(&w.sum);
+    mfi_snapshot_writer *w = NULL;
+    bool done = false;
+    mf_status status = mfi_snapshot_writer_open(&w, s, n, c, path, err);
+    while (status == MF_OK && !done)
+        status = mfi_snapshot_writer_step(w, UINT64_MAX, &done, err);
+    mfi_snapshot_writer_close(&w);
     return status;
 }
 

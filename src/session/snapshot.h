@@ -33,6 +33,18 @@ uint64_t mfi_snapshot_bytes(mf_session *session, uint32_t n, bool has_logits);
 /* Writes the state after n tokens (c as for mfi_state_list) in place of what has the name. */
 mf_status mfi_snapshot_write(mf_session *session, uint32_t n, const mfi_checkpoint *c,
                              const char *path, mf_error *err);
+
+/* The same in steps. Open is the engine's thread's; the steps are any one thread's, while nobody
+ * changes the session: others may read its memory meanwhile. */
+typedef struct mfi_snapshot_writer mfi_snapshot_writer;
+
+mf_status mfi_snapshot_writer_open(mfi_snapshot_writer **writer, mf_session *session, uint32_t n,
+                                   const mfi_checkpoint *c, const char *path, mf_error *err);
+/* Writes at most so many bytes; *done: the file has its name. After a failure only close. */
+mf_status mfi_snapshot_writer_step(mfi_snapshot_writer *writer, uint64_t bytes, bool *done,
+                                   mf_error *err);
+void mfi_snapshot_writer_close(mfi_snapshot_writer **writer); /* what isn't done is discarded */
+
 /* Reads an open file that fits: the session's timeline is then its tokens. A failure leaves the
  * session as it was if it had tokens (the file is read twice then), and empty otherwise. */
 mf_status mfi_snapshot_read(mf_session *session, const mfi_file *file, const mfi_snapshot *head,

@@ -186,9 +186,11 @@ static void put_call(mfi_output *o, const mfi_call_text *call)
 static bool as_begun(const mfi_output *o, const mfi_call_text *call)
 {
     const mfi_live *l = &o->live;
-    return !l->open || (call->name.len == l->name.len && call->arguments.len >= l->n_args &&
-                        memcmp(call->name.data, l->name.data, l->name.len) == 0 &&
-                        memcmp(call->arguments.data, o->block.data + l->args_from, l->n_args) == 0);
+    return !l->open ||
+           (call->name.len == l->name.len && call->arguments.len >= l->n_args &&
+            memcmp(call->name.data, l->name.data, l->name.len) == 0 &&
+            memcmp(call->arguments.data, l->made.len ? l->made.data : o->block.data + l->args_from,
+                   l->n_args) == 0);
 }
 
 /* What was held back as a call or a header comes out as text, with the space before it. A call that
@@ -278,6 +280,14 @@ static void end_call(mfi_output *o)
     mfi_call_list_free(&list);
 }
 
+/* Hands out what was made of the arguments. */
+static void put_made(mfi_output *o)
+{
+    mfi_live *l = &o->live;
+    put(o, MF_OUTPUT_CALL_ARGUMENTS, l->made.data + l->n_args, l->made.len - l->n_args);
+    l->n_args = l->made.len;
+}
+
 /* A byte of a call. */
 static void take_call_byte(mfi_output *o)
 {
@@ -287,6 +297,9 @@ static void take_call_byte(mfi_output *o)
     case MFI_LIVE_OPEN:
         put_head(o, &o->live.name, &o->live.id);
         put(o, MF_OUTPUT_CALL_ARGUMENTS, "{", 1);
+        break;
+    case MFI_LIVE_MADE:
+        put_made(o);
         break;
     case MFI_LIVE_ARGUMENT:
         put(o, MF_OUTPUT_CALL_ARGUMENTS, &o->block.data[o->block.len - 1], 1);
@@ -507,7 +520,7 @@ mf_status mfi_output_end(mfi_output *o, mf_error *err)
         move(o, &o->space, kind_of(o));
     flush(o);
     if (o->failed || o->held.failed || o->space.failed || o->block.failed || o->live.name.failed ||
-        o->live.id.failed)
+        o->live.id.failed || o->live.made.failed)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to take an answer apart");
     return MF_OK;
 }

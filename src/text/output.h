@@ -1,8 +1,9 @@
 /* What a model wrote, taken apart: reasoning, text and tool calls in the notation of its family.
  *
- * Text and reasoning come out as they are written, but for what may still become a marker. Where a
- * notation has its arguments in JSON they come out as they are written, too, once the call's name
- * is known; elsewhere a call comes out when it is whole. One that makes no sense comes out as text,
+ * Text and reasoning come out as they are written, but for what may still become a marker, and so
+ * do a call's arguments once its name is known. Where a notation writes them key by key, JSON is
+ * made of them: a string comes out as it is written, a value that may be JSON itself once it is
+ * whole. A call that makes no sense comes out as text,
  * byte for byte, or, if it was begun, as MF_OUTPUT_CALL_BROKEN. White space between parts belongs
  * to the notation and is left out; mfi_output_render puts it back as the family's template does.
  * However the stream is cut, the same kinds of bytes come out in the same order. Needs no

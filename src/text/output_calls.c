@@ -153,7 +153,7 @@ static bool read_json_list(reader *r)
 
 /* ---- key by key ---- */
 
-static void put_value(mfi_buf *out, const char *text, size_t len)
+void mfi_pair_put_value(mfi_buf *out, const char *text, size_t len)
 {
     mfi_json_span v = {text, len};
     if (len && mfi_json_scan(text, len, "", NULL) == MF_OK && strchr("{[-0123456789tfn", *text)) {
@@ -166,14 +166,20 @@ static void put_value(mfi_buf *out, const char *text, size_t len)
     mfi_json_put_str(out, text, len);
 }
 
-/* How a pair is written: <parameter=KEY>VALUE</parameter>, say. newlines: one before the value and
- * one after it are the notation's. */
-typedef struct pair_form {
-    const char *open, *after_key, *before_value, *close;
-    bool newlines;
-} pair_form;
+static const mfi_pair_form pair_forms[MFI_N_NOTATIONS] = {
+    [MFI_NOTATION_QWEN_CODER] = {"<parameter=", ">", "", "</parameter>", true, ">", "</function>"},
+    [MFI_NOTATION_GLM] = {"<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", false, "<",
+                          NULL},
+    [MFI_NOTATION_MINIMAX] = {"<parameter name=\"", "\">", "", "</parameter>", false, "\">",
+                              "</invoke>"},
+};
 
-static bool read_pairs(reader *r, const pair_form *form, mfi_buf *args)
+const mfi_pair_form *mfi_pair_form_of(mfi_notation notation)
+{
+    return pair_forms[notation].open ? &pair_forms[notation] : NULL;
+}
+
+static bool read_pairs(reader *r, const mfi_pair_form *form, mfi_buf *args)
 {
     bool first = true;
     mfi_buf_str(args, "{");
@@ -196,13 +202,13 @@ static bool read_pairs(reader *r, const pair_form *form, mfi_buf *args)
         mfi_buf_str(args, first ? "" : ", ");
         mfi_json_put_str(args, key, key_len);
         mfi_buf_str(args, ": ");
-        put_value(args, value, len);
+        mfi_pair_put_value(args, value, len);
     }
     mfi_buf_str(args, "}");
     return !args->failed;
 }
 
-static bool read_paired_call(reader *r, const char *name, size_t len, const pair_form *form)
+static bool read_paired_call(reader *r, const char *name, size_t len, const mfi_pair_form *form)
 {
     mfi_buf args = {0};
     bool ok = read_pairs(r, form, &args) && put(r, name, len, args.data, args.len);
@@ -212,32 +218,31 @@ static bool read_paired_call(reader *r, const char *name, size_t len, const pair
 
 static bool read_qwen_coder(reader *r)
 {
-    static const pair_form form = {"<parameter=", ">", "", "</parameter>", true};
     const char *name;
     size_t len;
     skip_space(r);
     return skip(r, "<function=") && take_to(r, ">", &name, &len) &&
-           read_paired_call(r, name, len, &form) && skip(r, "</function>");
+           read_paired_call(r, name, len, mfi_pair_form_of(MFI_NOTATION_QWEN_CODER)) &&
+           skip(r, "</function>");
 }
 
 static bool read_glm(reader *r)
 {
-    static const pair_form form = {"<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", false};
     const char *name = r->p;
     while (r->p < r->end && *r->p != '<')
         r->p++;
-    return read_paired_call(r, name, (size_t)(r->p - name), &form);
+    return read_paired_call(r, name, (size_t)(r->p - name), mfi_pair_form_of(MFI_NOTATION_GLM));
 }
 
 static bool read_minimax(reader *r)
 {
-    static const pair_form form = {"<parameter name=\"", "\">", "", "</parameter>", false};
     do {
         const char *name;
         size_t len;
         skip_space(r);
         if (!skip(r, "<invoke name=\"") || !take_to(r, "\">", &name, &len) ||
-            !read_paired_call(r, name, len, &form) || !skip(r, "</invoke>"))
+            !read_paired_call(r, name, len, mfi_pair_form_of(MFI_NOTATION_MINIMAX)) ||
+            !skip(r, "</invoke>"))
             return false;
         skip_space(r);
     } while (r->p < r->end);

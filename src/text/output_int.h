@@ -45,6 +45,20 @@ void mfi_call_list_free(mfi_call_list *list);
 bool mfi_call_put(mfi_call_list *list, const char *name, size_t name_len, const char *args,
                   size_t args_len);
 
+/* How a notation writes a call's arguments key by key: <parameter=KEY>VALUE</parameter>, say.
+ * newlines: one before the value and one after it are the notation's. */
+typedef struct mfi_pair_form {
+    const char *open, *after_key, *before_value, *close;
+    bool newlines;
+    const char *head_end; /* what ends a call's name, and belongs to it unless it begins a pair */
+    const char *tail;     /* what ends the pairs; NULL: the closing bracket */
+} mfi_pair_form;
+
+/* NULL if the arguments are JSON. */
+const mfi_pair_form *mfi_pair_form_of(mfi_notation notation);
+/* A pair's value as JSON. */
+void mfi_pair_put_value(mfi_buf *out, const char *text, size_t len);
+
 /* Reads what stands between the brackets; false if it isn't calls and nothing else. */
 bool mfi_calls_read(mfi_notation notation, const char *body, size_t len, mfi_call_list *list);
 
@@ -61,6 +75,10 @@ typedef enum mfi_live_at {
     MFI_LIVE_ELEMENT,
     MFI_LIVE_ELEMENT_ARGUMENTS,
     MFI_LIVE_LIST_AFTER,
+    MFI_LIVE_PAIR_HEAD, /* before arguments that come key by key, at a key, in a value, ... */
+    MFI_LIVE_PAIR_KEY,
+    MFI_LIVE_PAIR_BEFORE_VALUE,
+    MFI_LIVE_PAIR_VALUE,
     MFI_LIVE_DONE
 } mfi_live_at;
 
@@ -74,6 +92,7 @@ typedef enum mfi_live_act {
     MFI_LIVE_NOTHING,
     MFI_LIVE_OPEN,     /* name and id are known, and the byte is the first of the arguments */
     MFI_LIVE_ARGUMENT, /* the byte is one of the arguments */
+    MFI_LIVE_MADE,     /* there are more arguments in `made` */
     MFI_LIVE_END       /* the call is [from, end) */
 } mfi_live_act;
 
@@ -93,6 +112,10 @@ typedef struct mfi_live {
     mfi_live_key key;
     size_t string_from;
     mfi_buf name, id;
+    /* pairs */
+    size_t pair_from, value_from; /* value_from: what of the value is not in `made` yet */
+    bool string;                  /* the value is a string for sure */
+    mfi_buf made;                 /* the arguments so far, of which n_args were handed out */
 } mfi_live;
 
 void mfi_live_begin(mfi_live *live, mfi_notation notation, size_t from);
@@ -101,5 +124,10 @@ mfi_live_act mfi_live_byte(mfi_live *live, const char *block, size_t len);
 /* The call has ended at `end`, the next one begins at `from` or later. */
 void mfi_live_next(mfi_live *live, size_t end, size_t from);
 void mfi_live_free(mfi_live *live);
+
+/* Whether the last byte of the block ends with the text, which begins at `from` or later. */
+bool mfi_live_ends(const char *block, size_t from, size_t len, const char *text);
+/* mfi_live_byte for notations with pairs (output_pairs.c). */
+mfi_live_act mfi_live_pair_byte(mfi_live *live, const char *block, size_t len);
 
 #endif

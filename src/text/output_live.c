@@ -1,6 +1,6 @@
 /* Calls while they are written: finds out, byte by byte, when a call's name is known and which
- * bytes are its arguments, in the notations whose arguments are JSON; see output_int.h. Called by
- * output.c on its thread.
+ * bytes are its arguments; see output_int.h. Arguments that don't come as JSON are
+ * output_pairs.c's. Called by output.c on its thread.
  *
  * This only says what may be handed out early. Whether it was a call is for mfi_calls_read to judge
  * once the call is whole, so that what follows here may be lenient; where it gets lost it says
@@ -29,10 +29,15 @@ static const marked_form marked_forms[MFI_N_NOTATIONS] = {
     [MFI_NOTATION_MISTRAL] = {"[ARGS]", "[TOOL_CALLS]", true},
 };
 
+bool mfi_live_ends(const char *block, size_t from, size_t len, const char *text)
+{
+    size_t n = strlen(text);
+    return len - from >= n && memcmp(block + len - n, text, n) == 0;
+}
+
 static bool ends_with(const mfi_live *l, const char *block, size_t len, const char *end)
 {
-    size_t n = strlen(end);
-    return len - l->from >= n && memcmp(block + len - n, end, n) == 0;
+    return mfi_live_ends(block, l->from, len, end);
 }
 
 /* The head is whole: with empty arguments and a tail it must be a call. */
@@ -176,7 +181,7 @@ static void next_call(mfi_live *l, size_t from)
     l->open = l->in_string = l->escaped = false;
     l->depth = 0;
     l->n_args = 0;
-    l->name.len = l->id.len = 0;
+    l->name.len = l->id.len = l->made.len = 0;
 }
 
 void mfi_live_begin(mfi_live *l, mfi_notation notation, size_t from)
@@ -194,6 +199,8 @@ void mfi_live_begin(mfi_live *l, mfi_notation notation, size_t from)
         l->at = MFI_LIVE_VALUE;
     else if (marked_forms[notation].head_end)
         l->at = MFI_LIVE_HEAD;
+    else if (mfi_pair_form_of(notation))
+        l->at = MFI_LIVE_PAIR_HEAD;
 }
 
 void mfi_live_next(mfi_live *l, size_t end, size_t from)
@@ -203,6 +210,8 @@ void mfi_live_next(mfi_live *l, size_t end, size_t from)
     l->n_done++;
     if (l->at == MFI_LIVE_TAIL)
         l->at = MFI_LIVE_HEAD;
+    if (l->at == MFI_LIVE_PAIR_KEY)
+        l->at = MFI_LIVE_PAIR_HEAD;
 }
 
 mfi_live_act mfi_live_byte(mfi_live *l, const char *block, size_t len)
@@ -239,6 +248,11 @@ mfi_live_act mfi_live_byte(mfi_live *l, const char *block, size_t len)
     case MFI_LIVE_LIST_AFTER:
         after_element(l, c, len);
         break;
+    case MFI_LIVE_PAIR_HEAD:
+    case MFI_LIVE_PAIR_KEY:
+    case MFI_LIVE_PAIR_BEFORE_VALUE:
+    case MFI_LIVE_PAIR_VALUE:
+        return mfi_live_pair_byte(l, block, len);
     case MFI_LIVE_DONE:
         if (!is_space(c))
             l->at = MFI_LIVE_LOST;
@@ -253,4 +267,5 @@ void mfi_live_free(mfi_live *l)
 {
     mfi_buf_free(&l->name);
     mfi_buf_free(&l->id);
+    mfi_buf_free(&l->made);
 }

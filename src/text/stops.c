@@ -22,7 +22,7 @@ struct mfi_stops {
     stop_text *all; /* [n] */
     size_t n;
     char *held; /* [longest] */
-    size_t n_held;
+    size_t n_held, which;
     bool done;
 };
 
@@ -108,8 +108,10 @@ static void take(mfi_stops *s, char byte, mfi_buf *out)
         stop_text *t = &s->all[i];
         t->at = step(t, t->at, byte);
         keep = MFI_MAX(keep, t->at);
-        if (t->at == t->len)
-            complete = MFI_MAX(complete, t->len);
+        if (t->at == t->len && t->len > complete) {
+            complete = t->len;
+            s->which = i;
+        }
     }
     if (complete) { /* the bytes before it that are held are shown */
         mfi_buf_append(out, s->held, s->n_held + 1 - complete);
@@ -132,6 +134,11 @@ bool mfi_stops_push(mfi_stops *s, const char *bytes, size_t len, mfi_buf *out)
     for (size_t i = 0; i < len && !s->done; i++)
         take(s, bytes[i], out);
     return s->done;
+}
+
+size_t mfi_stops_which(const mfi_stops *s)
+{
+    return s->which;
 }
 
 void mfi_stops_end(mfi_stops *s, mfi_buf *out)

@@ -15,6 +15,8 @@ void mfi_stops_close(mfi_stops **stops);
  * any more. True: one is complete; it and all that follows are not part of the text. Of several the
  * one that is complete first counts, and of those that end together the longest. */
 bool mfi_stops_push(mfi_stops *stops, const char *bytes, size_t len, mfi_buf *out);
+/* The one that was complete, by its place among the texts. */
+size_t mfi_stops_which(const mfi_stops *stops);
 /* The end of the text: appends what was held back. */
 void mfi_stops_end(mfi_stops *stops, mfi_buf *out);
 

@@ -236,6 +236,26 @@ static mf_status read_template(mf_tokenizer *tokenizer, const mfi_json *node, mf
     return status;
 }
 
+/* RobertaProcessing and BertProcessing: a token in front of all, one behind. */
+static mf_status read_pair(mf_tokenizer *tokenizer, const mfi_json *node, mf_error *err)
+{
+    int64_t cls, sep;
+    mfi_ids prefix = {0};
+    if (!mfi_json_i64(mfi_json_at(mfi_json_get(node, "cls"), 1), &cls) || cls < 0 ||
+        cls >= MFI_MAX_VOCAB || !mfi_json_i64(mfi_json_at(mfi_json_get(node, "sep"), 1), &sep) ||
+        sep < 0 || sep >= MFI_MAX_VOCAB)
+        return mfi_fail(err, MF_ERR_FORMAT, "post_processor: bad cls or sep");
+    bool ok = mfi_ids_push(&prefix, (int32_t)cls);
+    for (size_t i = 0; i < tokenizer->prefix.n && ok; i++)
+        ok = mfi_ids_push(&prefix, tokenizer->prefix.data[i]);
+    mfi_ids old = tokenizer->prefix;
+    tokenizer->prefix = prefix;
+    free(old.data);
+    if (!ok || !mfi_ids_push(&tokenizer->suffix, (int32_t)sep))
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "post_processor: out of memory");
+    return MF_OK;
+}
+
 static mf_status read_post_processor(mf_tokenizer *tokenizer, const mfi_json *node, uint32_t depth,
                                      mf_error *err)
 {
@@ -248,6 +268,8 @@ static mf_status read_post_processor(mf_tokenizer *tokenizer, const mfi_json *no
         return MF_OK;
     if (strcmp(type, "TemplateProcessing") == 0)
         return read_template(tokenizer, node, err);
+    if (strcmp(type, "RobertaProcessing") == 0 || strcmp(type, "BertProcessing") == 0)
+        return read_pair(tokenizer, node, err);
     if (strcmp(type, "Sequence") != 0)
         return unsupported(err, "post_processor", type);
     if (depth == 8)

@@ -32,7 +32,7 @@ TIMEOUT_S = 600 if SANITIZED else 120
 
 COMMANDS = ["run", "logits", "tokenize", "plan", "eval", "convert", "imatrix", "synth", "inspect",
             "chat", "trace", "replay", "template", "families", "completion", "bench", "perplexity", "serve", "devices",
-            "pack"]
+            "pack", "top"]
 
 # What users and scripts rely on; written down apart from the program's table.
 ENGINE = ["-m", "--model", "-c", "--ctx-size", "-t", "--threads", "--memory", "--chunk",
@@ -61,6 +61,7 @@ OPTIONS = {
     "completion": ["-h", "--help"],
     "devices": ["-t", "--threads", "-h", "--help"],
     "inspect": ["-m", "--model", "--json", "--tensor", "--f32", "-t", "--threads", "-h", "--help"],
+    "top": "--url --unix --api-key-file --stats --interval --once --json -t --threads -h --help".split(),
     "pack": ["--verify", "-t", "--threads", "--no-progress", "-h", "--help"],
     "synth": ["--arch", "--shape", "--quant", "--layers", "--routing", "-s", "--seed", "-o",
               "--output", "-t", "--threads", "--no-progress", "-h", "--help"],
@@ -384,11 +385,11 @@ class Model(Case):
 
     @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
     def test_trace_and_replay(self):
-        """One token at a time, a replay counts what the run counted."""
+        """A replay counts what the run counted, for chunks of the prompt as for tokens."""
         trace = self.path("trace.jsonl")
-        args = ["-p", self.question, "--temp", "0", "-n", "24", "--ignore-eos", "--chunk", "1", "--memory", "17M",
-                "-c", "128"]
-        for policy in ("lru", "lfu"):
+        args = ["-p", self.question, "--temp", "0", "-n", "24", "--ignore-eos", "--memory", "17M", "-c", "128"]
+        for policy, chunk in (("lru", 1), ("lfu", 1), ("odds", 1), ("odds", 8), ("lru", 8)):
+            args[-4:-4] = ["--chunk", str(chunk)]
             out = json.loads(self.cli("trace", "-m", MODEL, *args, "-o", trace, "--json", "--policy", policy).stdout)
             self.assertEqual(out["model"]["policy"], policy)
             experts = out["experts"]
@@ -398,10 +399,10 @@ class Model(Case):
             self.assertGreaterEqual(sweep[0]["bound_hits"], experts["hits"])
             self.assertGreater(experts["evictions"], 0)
         table = self.cli("replay", trace, "--svg", self.path("plot.svg")).stdout.decode()
-        self.assertRegex(table, r"cache +of all +lru +read a token +lfu")
+        self.assertRegex(table, r"cache +of all +lru +read a token +lfu +read a token +odds")
         self.assertIn("100.0 %", table)
         svg = ElementTree.parse(self.path("plot.svg")).getroot()
-        self.assertEqual(len([e for e in svg if e.tag.endswith("polyline")]), 3)
+        self.assertEqual(len([e for e in svg if e.tag.endswith("polyline")]), 4)
         self.assertEqual(json.loads(self.cli("replay", trace, "--cache", "10%,64,2M", "--json").stdout)["tokens"],
                          out["prompt_tokens"] + 23)
         self.usage("replay", trace, "--policy", "magic", says="magic")

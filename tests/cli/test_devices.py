@@ -36,6 +36,8 @@ class Devices(Case):
         self.one_line(self.cli(*PLAN, "--device", "tpu", code=2), "unknown device 'tpu'")
         self.one_line(self.cli(*PLAN, "--device", "cuda:x", code=2), "unknown device 'cuda:x'")
         self.one_line(self.cli(*PLAN, "--device", "cuda:99", code=2), "no device 'cuda:99'")
+        self.one_line(self.cli(*PLAN, "--device", "metal:99", code=2), "no device 'metal:99'")
+        self.one_line(self.cli(*PLAN, "--device", "metals", code=2), "unknown device 'metals'")
         self.one_line(self.cli(*PLAN, "--vram", "1G", code=2), "memory of a device is set, and none is used")
 
     def test_without_a_device(self):
@@ -43,6 +45,8 @@ class Devices(Case):
         if len(listed["devices"]) > 1:
             self.skipTest("there is a device")
         self.one_line(self.cli(*PLAN, "--device", "cuda", code=3), "no CUDA: ")
+        self.one_line(self.cli(*PLAN, "--device", "metal", code=3), "no Metal: ")
+        self.assertIn("no Metal: ", listed["why_no_more"])
         plan = json.loads(self.cli(*PLAN, "--json", "--device", "auto").stdout)
         self.assertNotIn("device", plan)
 

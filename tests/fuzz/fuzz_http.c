@@ -45,8 +45,9 @@ static void take(const srv_request *r, outcome *o)
 static outcome parse(const char *bytes, size_t len, size_t step)
 {
     outcome o = {0};
+    srv_room room = {.max = 2 * BODY_MAX};
     srv_parser *p = malloc(sizeof *p);
-    srv_parser_init(p, BODY_MAX);
+    srv_parser_init(p, BODY_MAX, &room);
     for (size_t at = 0; at < len && p->state != SRV_PARSE_FAILED;) {
         size_t n = MFI_MIN(step, len - at);
         size_t took = srv_parser_feed(p, bytes + at, n);
@@ -61,6 +62,8 @@ static outcome parse(const char *bytes, size_t len, size_t step)
     o.state = p->state;
     o.fail_status = p->fail_status;
     srv_request_free(&p->request);
+    if (atomic_load(&room.used))
+        abort();
     free(p);
     return o;
 }

@@ -147,6 +147,15 @@ class Server:
         raise AssertionError("it never came to that")
 
 
+def tight_budget(*args):
+    """Options for a server with room for some experts only: 2 MiB more than the least."""
+    server = Server("--memory", "1M", *args)
+    server.process.wait(TIMEOUT_S)
+    least = int(re.search(r"smallest that works with these options is (\d+)M", server.log()).group(1))
+    server.stop(code=server.process.returncode)
+    return ("--memory", "%dM" % (least + 2), *args)
+
+
 def read_all(s):
     out = b""
     try:

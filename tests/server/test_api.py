@@ -6,8 +6,12 @@ What a greedy answer is, `moeflux run` says; what is JSON, jsonschema where it i
 """
 import json
 import os
+import re
+import resource
 import subprocess
+import tempfile
 import threading
+import time
 
 import serving
 from serving import BIN, MODEL, Case, Server
@@ -115,6 +119,10 @@ class OpenAI(Api):
         reply = self.chat(stop=" (noun)")
         self.assertEqual((reply["choices"][0]["message"]["content"], reply["choices"][0]["finish_reason"]),
                          (self.answer.split(" (noun)")[0], "stop"))
+        self.assertEqual(reply["choices"][0]["stop_reason"], " (noun)")
+        self.assertEqual(self.chunks(stop=["x y z", " (noun)"])[-1]["choices"][0]["stop_reason"], " (noun)")
+        self.assertEqual(self.post("/v1/completions", {"prompt": "A lamp is", "stop": ["qqq"], "max_tokens": 2})["choices"][0]
+                         ["stop_reason"], None)
         draw = {"temperature": 1.5, "seed": 7, "max_tokens": 12, "n": 3}
         first, again = self.chat(**draw), self.chat(**draw)
         texts = [c["message"]["content"] for c in first["choices"]]
@@ -162,7 +170,9 @@ class OpenAI(Api):
         messages = MESSAGES + [reply["message"], {"role": "tool", "tool_call_id": call["id"], "content": "A light."}]
         self.assertEqual(self.chat(messages=messages, max_tokens=3)["usage"]["completion_tokens"], 3)
         deltas = [c["choices"][0]["delta"] for c in self.chunks(**named)]
-        self.check_call([d for d in deltas if "tool_calls" in d][0]["tool_calls"][0])
+        calls = [d["tool_calls"][0] for d in deltas if "tool_calls" in d]
+        calls[0]["function"]["arguments"] = "".join(c["function"]["arguments"] for c in calls)
+        self.check_call(calls[0])
         any_call = self.chat(tools=TOOLS, tool_choice="required")["choices"][0]["message"]["tool_calls"][0]
         self.assertIn(any_call["function"]["name"], ("look_up", "stop_now"))
         self.assertNotIn("tool_calls", self.chat(tools=TOOLS, tool_choice="none")["choices"][0]["message"])
@@ -293,6 +303,13 @@ class Others(Api):
         self.assertEqual(usage["input_tokens"] + usage["cache_read_input_tokens"], 15)
         self.assertEqual(self.post("/v1/messages/count_tokens", {"messages": MESSAGES}), {"input_tokens": 15})
         self.assertEqual(self.message(stop_sequences=[" (noun)"])["stop_sequence"], " (noun)")
+        for more in ({}, {"stream": True}): # the one of several that came
+            stops = ["no such thing", " (noun)", "nor this"]
+            if more:
+                got = self.message_events(stop_sequences=stops)[-2]["delta"]
+            else:
+                got = self.message(stop_sequences=stops)
+            self.assertEqual((got["stop_reason"], got["stop_sequence"]), ("stop_sequence", " (noun)"))
         cut = self.post("/v1/messages", dict(GREEDY, max_tokens=2))
         self.assertEqual((cut["stop_reason"], cut["usage"]["output_tokens"]), ("max_tokens", 2))
         begun = MESSAGES + [{"role": "assistant", "content": self.answer[:20]}]
@@ -437,6 +454,50 @@ class Company(Api):
         self.assertGreater(min(cached[1:]), n - 16)
         self.assertLess(sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)), 64 << 20)
         serving.shutil.rmtree(folder)
+
+    def test_kept_for_another(self):
+        """What a session held is on disk before another conversation has the session."""
+        with tempfile.TemporaryDirectory() as folder, Server("--temp", "0", "--kv-dir", folder) as server:
+            def ask(word):
+                return server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": word * 30}],
+                                                            "max_tokens": 4})
+            first = [ask(word) for word in ("drum ", "bird ", "sea ")]
+            again = [ask(word) for word in ("drum ", "bird ", "sea ")]
+            for a, b in zip(first, again):
+                self.assertEqual(a["choices"][0]["message"], b["choices"][0]["message"])
+                self.assertGreater(b["usage"]["prompt_tokens_details"]["cached_tokens"], a["usage"]["prompt_tokens"] - 8)
+
+    def test_disk_full(self):
+        """A drive that is full costs states, no answers, and leaves nothing half."""
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))
+        with tempfile.TemporaryDirectory() as folder:
+            server = Server("--temp", "0", "--kv-dir", folder, preexec_fn=limit).wait_ready()
+            body = {"messages": [{"role": "user", "content": "drum " * 60}], "max_tokens": 4}
+            texts = {server.post("/v1/chat/completions", body)["choices"][0]["message"]["content"] for _ in range(3)}
+            server.until(lambda: folder in server.log())
+            self.assertEqual(len(texts), 1)
+            self.assertRegex(server.stop(), re.escape(folder) + "/[^ ]*: .*(File too large|space)")
+            self.assertEqual(os.listdir(folder), ["lock"])
+
+    def test_killed_while_writing(self):
+        """kill -9 at any moment of writing: what is there then is whole."""
+        words = ["drum", "bird", "sea", "lamp", "house"]
+        with tempfile.TemporaryDirectory() as folder:
+            args = ("--temp", "0", "--kv-dir", folder, "-c", "4096")
+            answers = {}
+            for turn in range(2 if serving.SANITIZED else 4):
+                server = Server(*args).wait_ready()
+                for word in words:
+                    body = {"messages": [{"role": "user", "content": (word + " ") * 300}], "max_tokens": 2}
+                    text = server.post("/v1/chat/completions", body)["choices"][0]["message"]["content"]
+                    self.assertEqual(answers.setdefault(word, text), text)
+                time.sleep(0.003 * turn)
+                server.stop(serving.signal.SIGKILL, -9)
+            with Server(*args) as server:
+                self.assertFalse([f for f in os.listdir(folder) if ".tmp-" in f])
+                text = server.post("/v1/chat/completions", body)
+                self.assertEqual(text["choices"][0]["message"]["content"], answers[words[-1]])
 
     def test_defaults(self):
         """--temp 0 is what requests get that don't say otherwise."""

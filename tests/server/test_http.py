@@ -176,6 +176,44 @@ class Requests(Case):
                 status, headers, _ = self.server.request(method, "/health", headers={"Origin": origin})
                 self.assertEqual((status, headers.get("access-control-allow-origin")), (403, None), origin)
 
+    def test_room(self):
+        """All bodies together have so much room; what is over is refused, and it comes back."""
+        def begin(n):
+            s = self.server.socket()
+            s.sendall(b"POST /v1/models HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % n + b"a" * (n - 1))
+            return s
+        full = 1 << 20
+        with Server("--max-body", "1M", "--request-timeout", "60") as server:
+            self.server, shared = server, self.server
+            try:
+                waiting = [begin(full) for _ in range(4)]
+                server.until(lambda: server.metric("http_body_bytes") == 4 * (full - 1))
+                with begin(1000) as s:
+                    answers = [s.recv(4096)]
+                self.assertTrue(answers[-1].startswith(b"HTTP/1.1 503 "))
+                self.assertIn(b"\r\nRetry-After: 1\r\n", answers[-1])
+                self.assertIn(b"unavailable_error", answers[-1])
+                chunked = server.raw(post(CHUNKED, b"400\r\n" + b"a" * 0x400))
+                self.assertTrue(chunked.startswith(b"HTTP/1.1 503 "), chunked)
+                self.assertEqual(server.get("/health"), b'{"status":"ok"}')
+                waiting.pop().close()
+                server.until(lambda: server.request("POST", "/tokenize", {"content": "a" * 3000})[0] == 200)
+                for s in waiting:
+                    s.close()
+                server.until(lambda: server.metric("http_body_bytes") == 0)
+            finally:
+                self.server = shared
+
+    def test_values(self):
+        """JSON of very many values takes more than its text."""
+        status, _, data = self.server.request("POST", "/tokenize", '{"content":"' + "," * 600000 + '"}')
+        self.assertEqual(json.loads(data)["error"]["type"], "exceed_context_size_error") # read, that is
+        status, _, data = self.server.request("POST", "/tokenize", '{"content":"x","a":[' + "0," * 500000 + "0]}")
+        self.assertEqual(status, 200)
+        with Server("--max-body", "4M") as server:
+            status, _, data = server.request("POST", "/tokenize", '{"content":"x","a":[' + "0," * 600000 + "0]}")
+            self.assertEqual((status, json.loads(data)["error"]["type"]), (413, "invalid_request_error"))
+
     def test_many_idle(self):
         idle = [self.server.socket() for _ in range(200)]
         try:

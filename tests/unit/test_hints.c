@@ -253,6 +253,51 @@ static void same_answers(void **state)
     free(got);
 }
 
+/* Chunks that want nearly every expert anyhow read ahead without hints being on; shorter ones
+ * don't. */
+static void long_chunks_read_ahead(void **state)
+{
+    (void)state;
+    enum { N = 48, AHEAD = 5 };
+    static const uint32_t chunks[] = {1, 9, 24, 48};
+    mft_tiny spec;
+    mft_rig_options o;
+    mf_error err;
+    int32_t ids[N];
+    mft_tiny_default(&spec);
+    spec.n_layers = 4;
+    spec.n_experts = 16;
+    spec.top_k = 3; /* 22 tokens choose 4 experts for each */
+    mft_rig_default(&o, mft_tiny_write(&spec));
+    for (uint32_t i = 0; i < N; i++)
+        ids[i] = (int32_t)(i * 31 % spec.n_vocab);
+    size_t n = (size_t)N * spec.n_vocab;
+    float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got);
+    for (size_t i = 0; i < MFI_ARRAY_LEN(chunks); i++) {
+        o.fake_io = true;
+        o.fake = (mft_io_fake_config){.seed = i + 1, .latency_max = 3};
+        o.n_slots = 30;
+        o.n_hints = AHEAD;
+        o.chunk = chunks[i];
+        mft_rig *rig = mft_rig_open(&o);
+        mfi_store *store = mft_rig_store(rig);
+        mfi_store_hints_set(store, 0);
+        mfi_forward_read_ahead(mft_rig_forward(rig), AHEAD);
+        mft_ok(mft_rig_eval(rig, ids, N, i ? got : want, &err), &err);
+        assert_memory_equal(want, i ? got : want, n * sizeof *want);
+        mfi_store_stats s;
+        mfi_store_stats_get(store, &s);
+        assert_int_equal(mfi_store_hints_room(store), 0);
+        uint64_t wanted = s.hints_useful + s.hints_late;
+        assert_true(chunks[i] * spec.top_k < 4 * spec.n_experts ? s.hint_bytes == 0
+                                                                : wanted >= 3 * (N / chunks[i]));
+        assert_true(s.hints_wasted <= wanted / 4);
+        mft_rig_close(rig);
+    }
+    free(want);
+    free(got);
+}
+
 /* ---- auto ---- */
 
 static bool after(mfi_hint_judge *j, int n, mfi_hint_facts f)
@@ -297,6 +342,7 @@ int main(void)
         cmocka_unit_test(a_failed_hint_is_forgotten),
         cmocka_unit_test(demand_takes_slots_of_hints),
         cmocka_unit_test(same_answers),
+        cmocka_unit_test(long_chunks_read_ahead),
         cmocka_unit_test(on_only_with_slack),
     };
     return mft_run(tests);

@@ -350,6 +350,72 @@ static void damaged_calls_are_text(void **state)
     }
 }
 
+/* Arguments that come key by key are made into JSON on the way: strings as they are written, what
+ * may be JSON itself once it is whole, and never a byte that the whole call hasn't there. */
+static void pairs_stream(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value, *json;
+        bool at_once; /* nothing of it comes before it is whole */
+    } values[] = {
+        {"two words", "\"two words\"", false},
+        {"line\none\n\n<b> </p \"q\" \\ \xc3\xa9",
+         "\"line\\none\\n\\n<b> </p \\\"q\\\" \\\\ \xc3\xa9\"", false},
+        {"true", "true", true},
+        {"nullify it", "\"nullify it\"", false},
+        {"-1.5e3", "-1.5e3", true},
+        {"12 apples", "\"12 apples\"", false},
+        {"[1, {\"a\": null}]", "[1, {\"a\": null}]", true},
+        {"{not json}", "\"{not json}\"", true},
+        {"\"quoted\"", "\"\\\"quoted\\\"\"", false},
+        {"", "\"\"", true},
+    };
+    static const struct {
+        mfi_notation notation;
+        const char *before, *after, *end;
+    } forms[] = {
+        {MFI_NOTATION_QWEN_CODER, "<tool_call>\n<function=f>\n<parameter=k>\n", "\n</parameter>\n",
+         "</function>\n</tool_call>"},
+        {MFI_NOTATION_GLM, "<tool_call>f\n<arg_key>k</arg_key>\n<arg_value>", "</arg_value>\n",
+         "</tool_call>"},
+        {MFI_NOTATION_MINIMAX, "<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"k\">",
+         "</parameter>\n", "</invoke>\n</minimax:tool_call>"},
+    };
+    for (size_t i = 0; i < MFI_ARRAY_LEN(forms) * MFI_ARRAY_LEN(values); i++) {
+        size_t form = i / MFI_ARRAY_LEN(values), v = i % MFI_ARRAY_LEN(values);
+        const char *value = values[v].value;
+        mfi_buf want = {0};
+        collected c = {.last = -1};
+        mfi_output *o = NULL;
+        mf_error err;
+        mft_ok(mfi_output_open(&o, forms[form].notation, false, collect, &c, &err), &err);
+        mfi_buf_fmt(&want, "{\"k\": %s}", values[v].json);
+        mfi_output_push(o, forms[form].before, strlen(forms[form].before));
+        assert_memory_equal(c.name[0].data, "f", 1);
+        assert_int_equal(c.args[0].len, 6); /* {"k":_ */
+        for (size_t k = 0; k < strlen(value); k++) {
+            mfi_output_push(o, value + k, 1);
+            assert_memory_equal(c.args[0].data, want.data, c.args[0].len);
+        }
+        bool early = c.args[0].len > strlen(values[v].json);
+        if (early == values[v].at_once && strlen(value) > 4)
+            fail_msg("%s: '%s' came as %s", mfi_notation_name(forms[form].notation), value,
+                     c.args[0].data);
+        mfi_output_push(o, forms[form].after, strlen(forms[form].after));
+        assert_int_equal(c.args[0].len, want.len - 1);
+        assert_int_equal(c.n_calls, 0);
+        mfi_output_push(o, forms[form].end, strlen(forms[form].end));
+        mft_ok(mfi_output_end(o, &err), &err);
+        mfi_output_close(&o);
+        assert_int_equal(c.n_calls, 1);
+        assert_int_equal(c.args[0].len, want.len);
+        assert_memory_equal(c.args[0].data, want.data, want.len);
+        mfi_buf_free(&want);
+        release(&c);
+    }
+}
+
 /* Random texts of markers and their parts: the same whatever the cuts. */
 static void cuts_change_nothing(void **state)
 {
@@ -382,6 +448,10 @@ static void cuts_change_nothing(void **state)
         "</parameter>",
         "<arg_key>a</arg_key>",
         "<arg_value>1</arg_value>",
+        "<tool_call>\n<function=f>\n<parameter=a>\nb\n",
+        "<tool_call>f\n<arg_key>a</arg_key><arg_value>b",
+        "<minimax:tool_call><invoke name=\"f\"><parameter name=\"a\">b",
+        "</arg_value>",
         "<minimax:tool_call>",
         "</minimax:tool_call>",
         "<invoke name=\"f\">",
@@ -486,6 +556,7 @@ int main(void)
         cmocka_unit_test(damaged_calls_are_text),
         cmocka_unit_test(whole_calls_stay),
         cmocka_unit_test(arguments_stream),
+        cmocka_unit_test(pairs_stream),
         cmocka_unit_test(cuts_change_nothing),
         cmocka_unit_test(text_streams),
         cmocka_unit_test(templates_tell_their_notation),

@@ -360,6 +360,56 @@ static void full(void **state)
     close_bench(&b);
 }
 
+/* In pieces of any size, while another session evaluates: the same file; given up: none. */
+static void in_pieces(void **state)
+{
+    (void)state;
+    const char *models[] = {attention, recurrent};
+    for (uint32_t m = 0; m < 2; m++) {
+        uint64_t whole = 0, bytes;
+        for (uint64_t piece = 0; piece < 4; piece++) {
+            static const size_t sizes[] = {SIZE_MAX, 1, 777, 4096};
+            const char *dir = fresh_dir();
+            bench b;
+            mf_error err = {0};
+            mf_keeping *k = NULL;
+            bool done = false;
+            uint32_t n_steps = 0;
+            open_bench(&b, models[m], dir, 1 << 20);
+            evaluate(b.session, b.ids, N);
+            mft_ok(mf_keeping_begin(&k, b.session, &err), &err);
+            assert_non_null(k);
+            mf_generation *g = NULL;
+            mf_generate_options o;
+            mf_generate_options_default(&o);
+            assert_int_equal(mf_generation_begin(&g, b.session, &o, &err), MF_ERR_STATE);
+            evaluate(b.other, b.ids + 1, N - 2);
+            mft_ok(mf_keeping_write(k, sizes[piece], &done, &err), &err);
+            if (piece == 1) { /* given up */
+                assert_false(done);
+                mft_ok(mf_keeping_end(&k, &err), &err);
+                assert_int_equal(count(dir, &bytes), 0);
+                mft_ok(mf_keeping_begin(&k, b.session, &err), &err);
+                done = false;
+            }
+            while (!done && ++n_steps)
+                mft_ok(mf_keeping_write(k, sizes[piece], &done, &err), &err);
+            mft_ok(mf_keeping_end(&k, &err), &err);
+            assert_true(piece == 0 || piece == 3 || n_steps > 3);
+            assert_true(count(dir, &bytes) > 0);
+            whole = piece ? whole : bytes;
+            assert_int_equal(bytes, whole);
+            mft_ok(mf_keeping_begin(&k, b.session, &err), &err);
+            assert_null(k); /* there already */
+            close_bench(&b);
+            open_bench(&b, models[m], dir, 1 << 20);
+            assert_true(restore(&b, b.ids, N + 3) > 0);
+            finish(&b, b.ids, N + 3);
+            close_bench(&b);
+        }
+    }
+}
+
 static void keep_for_ever(const char *dir, uint64_t max, int ready)
 {
     bench b;
@@ -422,7 +472,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed),   cmocka_unit_test(in_memory),     cmocka_unit_test(files),
         cmocka_unit_test(by_value), cmocka_unit_test(within_budget), cmocka_unit_test(damaged),
-        cmocka_unit_test(shared),   cmocka_unit_test(full),
+        cmocka_unit_test(shared),   cmocka_unit_test(full),          cmocka_unit_test(in_pieces),
     };
     return mft_run(tests);
 }

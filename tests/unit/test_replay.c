@@ -55,6 +55,31 @@ static void by_hand(void **state)
     mfi_replay_close(&r);
 }
 
+/* The same choices as tokens of one pass: a b c, then a b; and as lines of two passes. */
+static void a_pass_wants_an_expert_once(void **state)
+{
+    (void)state;
+    char text[1000];
+    snprintf(text, sizeof text, "%s%s%s%s%s", header,
+             "{\"pass\":1,\"layer\":1,\"pos\":0,\"ids\":[1,0]}\n",
+             "{\"pass\":1,\"layer\":1,\"pos\":1,\"ids\":[2,1]}\n",
+             "{\"pass\":1,\"layer\":0,\"pos\":0,\"ids\":[1,0]}\n",
+             "{\"pass\":2,\"layer\":0,\"pos\":2,\"ids\":[0,1]}\n");
+    mfi_replay r;
+    parse(&r, text);
+    const uint32_t keys[] = {4, 5, 6, 0, 1, 0, 1};
+    assert_int_equal(r.n_steps, 3);
+    assert_int_equal(r.n_tokens, 2);
+    assert_int_equal(r.n_keys, MFI_ARRAY_LEN(keys));
+    assert_memory_equal(r.keys, keys, sizeof keys);
+    for (uint32_t n_slots = 2; n_slots < 6; n_slots++) { /* fewer than a step wants, and more */
+        assert_int_equal(hits(&r, &mfi_policy_lru, n_slots), 2);
+        assert_int_equal(hits(&r, &mfi_policy_odds, n_slots), 2);
+        assert_int_equal(hits(&r, NULL, n_slots), 2);
+    }
+    mfi_replay_close(&r);
+}
+
 /* The most hits of steps from `at` on with this set cached, by trying every set that can follow. */
 static uint32_t try_all(const mfi_replay *r, size_t at, uint32_t cached, uint32_t n_slots)
 {
@@ -117,6 +142,7 @@ static void no_policy_passes_the_bound(void **state)
             uint64_t most = hits(&r, NULL, n_slots);
             assert_true(hits(&r, &mfi_policy_lru, n_slots) <= most);
             assert_true(hits(&r, &mfi_policy_lfu, n_slots) <= most);
+            assert_true(hits(&r, &mfi_policy_odds, n_slots) <= most);
             assert_true(most >= before);
             before = most;
         }
@@ -159,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(by_hand),
+        cmocka_unit_test(a_pass_wants_an_expert_once),
         cmocka_unit_test(the_bound_is_the_best),
         cmocka_unit_test(no_policy_passes_the_bound),
         cmocka_unit_test(bad_lines),

@@ -75,6 +75,7 @@ typedef struct sim {
     unsigned char *slots;
     mfi_io *io;
     mfi_store *store;
+    mfi_places places[MAX_KEYS]; /* as the store tells them */
     group groups[MAX_GROUPS];
     uint32_t n_held;
     uint64_t n_refs, n_errors;
@@ -175,6 +176,21 @@ static void check_data(const sim *s, const mfi_expert_ref *ref)
     }
 }
 
+/* What others are told is what the store itself finds. */
+static void check_places(sim *s)
+{
+    uint32_t n_ready = 0;
+    for (uint32_t key = 0; key < s->n_layers * s->n_experts; key++) {
+        bool cached =
+            mfi_store_cached(s->store, key / s->n_experts, (uint16_t)(key % s->n_experts));
+        sim_true(s, cached == (s->places[key] != MFI_PLACE_NONE));
+        n_ready += s->places[key] == MFI_PLACE_READY;
+    }
+    mfi_store_stats_get(s->store, &s->stats);
+    sim_true(s, n_ready >= s->stats.n_ready); /* hints that are there aren't counted */
+    sim_true(s, s->abandon || n_ready == s->stats.n_ready);
+}
+
 /* ---- the model ---- */
 
 /* Hits are pinned first, then each miss takes an empty slot or the oldest unpinned expert's. */
@@ -230,7 +246,7 @@ static void acquire(sim *s, group *g)
     }
     bool hit[MAX_N];
     model_acquire(s, layer, experts, n, hit);
-    mfi_store_trace(s->store, layer, s->step, experts, n);
+    mfi_store_trace(s->store, s->step, layer, s->step, experts, n);
     mf_error err;
     mf_status status = mfi_store_acquire(s->store, layer, experts, n, g->refs, &err);
     sim_true(s, status == MF_OK);
@@ -359,10 +375,14 @@ static void one_step(sim *s)
     /* What is held stays as it is, whatever happens to the rest. */
     for (uint32_t k = 0; k < MAX_GROUPS; k++) {
         for (uint32_t i = 0; i < s->groups[k].n; i++) {
-            if (s->groups[k].refs[i].ready)
-                check_data(s, &s->groups[k].refs[i]);
+            const mfi_expert_ref *ref = &s->groups[k].refs[i];
+            if (ref->ready)
+                check_data(s, ref);
+            if (ref->ready)
+                sim_true(s, s->places[ref->layer * s->n_experts + ref->expert] == MFI_PLACE_READY);
         }
     }
+    check_places(s);
 }
 
 static void run(sim *s, mfi_trace *trace, uint32_t n_steps)
@@ -375,6 +395,7 @@ static void run(sim *s, mfi_trace *trace, uint32_t n_steps)
         .policy = &mfi_policy_lru,
         .io = s->io,
         .trace = trace,
+        .places = s->places,
         .n_refs_max = MFI_MIN(s->n_slots, MAX_GROUPS * MAX_N),
         .n_hints_max = s->abandon ? MFI_MIN(s->n_slots, 7) - 1 : 0,
     };
@@ -714,10 +735,11 @@ static void choices_are_traced(void **state)
         FILE *f = fopen(path, "r");
         assert_non_null(fgets(line, sizeof line, f));
         while (fgets(line, sizeof line, f)) {
-            unsigned layer, pos;
+            unsigned pass, layer, pos;
             int end = 0;
-            assert_int_equal(
-                sscanf(line, "{\"layer\":%u,\"pos\":%u,\"ids\":[%n", &layer, &pos, &end), 2);
+            assert_int_equal(sscanf(line, "{\"pass\":%u,\"layer\":%u,\"pos\":%u,\"ids\":[%n", &pass,
+                                    &layer, &pos, &end),
+                             3);
             assert_true(layer >= 3 && layer % 2 == 1); /* the model's number */
             char *hit = strstr(line + end, "],\"hit\":[");
             assert_non_null(hit);

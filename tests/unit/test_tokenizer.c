@@ -186,6 +186,13 @@ static void post_processors(void **state)
     expect_ids(t, "", 0, true, empty, 3);
     EXPECT(t, "x", 'x');
     mf_tokenizer_close(&t);
+    t = open_json(mft_small_tokenizer(
+        PLAIN "\"post_processor\": {\"type\": \"RobertaProcessing\", \"sep\": [\"E\", 3], "
+              "\"cls\": [\"B\", 1], \"trim_offsets\": true, \"add_prefix_space\": false}, ",
+        ""));
+    const int32_t pair[] = {1, 'x', 3};
+    expect_ids(t, "x", 1, true, pair, 3);
+    mf_tokenizer_close(&t);
 }
 
 static void what_is_not_implemented_is_named(void **state)
@@ -201,7 +208,7 @@ static void what_is_not_implemented_is_named(void **state)
         {PLAIN "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": "
                "\"Nmt\"}]}, ",
          "Nmt"},
-        {PLAIN "\"post_processor\": {\"type\": \"BertProcessing\"}, ", "BertProcessing"},
+        {PLAIN "\"post_processor\": {\"type\": \"PairProcessing\"}, ", "PairProcessing"},
         {"\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", "
          "\"pattern\": {\"Regex\": \"\\\\bx\"}, \"behavior\": \"Isolated\"}]}, ",
          "\\b"},

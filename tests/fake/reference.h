@@ -1,0 +1,20 @@
+/* Checkpoints with what others computed of them (expected.safetensors), on any device. */
+#ifndef MFT_REFERENCE_H
+#define MFT_REFERENCE_H
+
+#include "moeflux/moeflux.h"
+
+/* How far rows may be off, in spreads (standard deviations) of what is compared. */
+#define MFT_REFERENCE_LIMIT 2e-4
+
+/* The folder's model with activations in float32, a context of 128 and chunks of 16; isa and device
+ * as in mf_engine_options. */
+void mft_reference_open(mf_engine **engine, mf_session **session, const char *path, const char *isa,
+                        const char *device);
+double mft_spread(const float *v, size_t n);
+double mft_worst(const float *a, const float *b, size_t n); /* the largest difference */
+
+/* Logits, hidden states layer by layer, and greedy continuation. */
+void mft_reference_check(const char *folder, const char *isa, const char *device);
+
+#endif
