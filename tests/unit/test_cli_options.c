@@ -190,7 +190,7 @@ static void environment_is_below_flags(void **state)
 static void help_names_every_option(void **state)
 {
     (void)state;
-    assert_true(cli_n_options <= 128);
+    assert_true(cli_n_options <= CLI_MAX_OPTIONS);
     for (int id = 0; id < CLI_N_COMMANDS; id++) {
         mfi_buf text = {0};
         cli_help_command((cli_command_id)id, &text);

@@ -530,7 +530,8 @@ static void read_trace(const char *path, uint32_t first, choices *c)
     while (fgets(line, sizeof line, f)) {
         unsigned layer, pos, id;
         int n;
-        if (sscanf(line, "{\"layer\":%u,\"pos\":%u,\"ids\":[%n", &layer, &pos, &n) < 2 ||
+        if (sscanf(line, "{\"pass\":%*u,\"layer\":%u,\"pos\":%u,\"ids\":[%n", &layer, &pos, &n) <
+                2 ||
             pos < first)
             continue;
         assert_true(layer < 4 && pos - first < MAX_TOKENS);
