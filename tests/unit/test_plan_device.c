@@ -22,7 +22,8 @@ static void open_model(planned *p)
     mft_tiny spec;
     mft_tiny_default(&spec);
     spec.n_experts = 32;
-    *p = (planned){.device = {"a device", 80 * MFI_GIB, 79 * MFI_GIB}};
+    *p = (planned){
+        .device = {.name = "a device", .total_bytes = 80 * MFI_GIB, .free_bytes = 79 * MFI_GIB}};
     mft_ok(mfi_format_open(&p->catalog, mft_tiny_write(&spec), &err), &err);
     mft_ok(mfi_model_open(&p->model, p->catalog, &err), &err);
     mfi_machine_read(&p->machine);

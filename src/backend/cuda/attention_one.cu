@@ -116,7 +116,9 @@ static __global__ void __launch_bounds__(ONE_THREADS)
 
 bool mfi_cuda_attn_one_fits(const mfi_cuda_attn *a)
 {
-    return a->n_tok == 1 && a->partial && a->dim % 4 == 0 && a->dim_v <= 2 * ONE_COLUMNS &&
+    /* The new key is turned where it lies in the cache, by one block of threads: more query heads
+     * than it takes would bring a second. */
+    return a->n_tok == 1 && a->group <= QUERIES && a->partial && a->dim % 4 == 0 && a->dim_v <= 2 * ONE_COLUMNS &&
            a->dim == a->dim_v && a->row % 4 == 0;
 }
 
