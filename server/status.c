@@ -146,7 +146,9 @@ static void put_drive(const srv_server *server, const mf_stats *e, const mf_eval
 {
     const mf_model_info *m = &server->info;
     uint64_t bytes = 0, reading_ns = 0, span_ns = 0;
-    for (size_t i = n; i-- > 0 && now_ns - list[i].begin_ns < RATE_OVER_NS;) {
+    for (size_t i = n; i-- > 0;) {
+        if (now_ns - MFI_MIN(list[i].begin_ns + list[i].wall_ns, now_ns) >= RATE_OVER_NS)
+            break;
         bytes += list[i].bytes_read;
         reading_ns += list[i].reading_ns;
         span_ns = now_ns - list[i].begin_ns;
@@ -278,8 +280,8 @@ void srv_show_status(srv_server *server, srv_exchange *x)
     pthread_mutex_lock(&server->metrics.lock);
     srv_metrics m = server->metrics;
     pthread_mutex_unlock(&server->metrics.lock);
-    uint64_t now_ns = mfi_clock_ns();
     n = mf_engine_evaluations(server->engine, list, LAST_MAX);
+    uint64_t now_ns = mfi_clock_ns(); /* none of them ends later */
     mfi_buf_fmt(&out, "{\"version\":\"%s\",\"state\":\"%s\",\"now_ns\":%" PRIu64 ",", mf_version(),
                 atomic_load(&server->stopping) ? "stopping" : "ready", now_ns);
     put_model(server, &out);
