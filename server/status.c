@@ -205,7 +205,7 @@ static void put_seats(const srv_server *server, const srv_status *s, uint64_t no
     mfi_buf_str(out, "]");
 }
 
-/* Since the oldest sample that is recent enough. */
+/* Since the oldest sample that is recent enough and no newer than the counters. */
 static void put_tokens(const srv_status *s, const srv_metrics *m, uint64_t now_ns, mfi_buf *out)
 {
     uint64_t n = MFI_MIN(s->n_samples, (uint64_t)SRV_SAMPLES),
@@ -213,7 +213,8 @@ static void put_tokens(const srv_status *s, const srv_metrics *m, uint64_t now_n
     double generated_rate = 0, evaluated_rate = 0;
     for (uint64_t i = s->n_samples - n; i < s->n_samples; i++) {
         const srv_sample *was = &s->samples[i % SRV_SAMPLES];
-        if (now_ns - was->at_ns > RATE_OVER_NS || now_ns <= was->at_ns)
+        if (now_ns - was->at_ns > RATE_OVER_NS || now_ns <= was->at_ns ||
+            was->generated > m->generation_tokens || was->evaluated > evaluated)
             continue;
         double seconds = (double)(now_ns - was->at_ns) / 1e9;
         generated_rate = (double)(m->generation_tokens - was->generated) / seconds;
