@@ -40,7 +40,7 @@ static srv_seat seat_of(const srv_choice *c, const mf_session *session)
     seat.busy = true;
     seat.n_prompt = c->n_ids;
     seat.n_generated = c->n_tokens;
-    seat.since_ns = c->started_ns;
+    seat.since_ns = c->begun ? c->started_ns : c->job->queued_ns;
     seat.n_evaluated = c->n_echoed;
     if (c->generation) {
         (void)mf_generation_result(c->generation, &result, NULL);
