@@ -35,6 +35,10 @@ void top_picture_free(top_picture *picture);
 
 /* ---- top_read.c ---- */
 
+/* A member's text for the terminal: "?" for all that isn't printable ASCII; "" where there is none.
+ */
+void top_text(const mfi_json *object, const char *name, char *to, size_t size);
+
 /* Takes /api/status; false if it is none. */
 bool top_take_status(top_picture *picture, const mfi_json *status);
 /* Takes /api/experts; no map if it makes no sense. */

@@ -26,8 +26,7 @@ static double number(const mfi_json *object, const char *name)
     return mfi_json_f64(mfi_json_get(object, name), &value) ? value : -1;
 }
 
-/* Printable ASCII and whole characters alone: it goes to a terminal. */
-static void text(const mfi_json *object, const char *name, char *to, size_t size)
+void top_text(const mfi_json *object, const char *name, char *to, size_t size)
 {
     const char *from = mfi_json_str(mfi_json_get(object, name), NULL);
     size_t n = 0;
@@ -44,7 +43,7 @@ static void take_seats(top_picture *p, const mfi_json *list)
     for (size_t i = 0; i < mfi_json_len(list) && i < TOP_SEATS_MAX; i++) {
         const mfi_json *v = mfi_json_at(list, i);
         top_seat *s = &p->seats[p->n_seats++];
-        text(v, "state", s->state, sizeof s->state);
+        top_text(v, "state", s->state, sizeof s->state);
         s->used = number(v, "used_tokens");
         s->n_prompt = number(v, "prompt_tokens");
         s->n_done = number(v, "prompt_done");
@@ -89,15 +88,15 @@ bool top_take_status(top_picture *p, const mfi_json *v)
     char name[64], family[24], weights[48], device[32], version[24];
     if (!model || !tokens)
         return false;
-    text(model, "name", name, sizeof name);
-    text(model, "family", family, sizeof family);
-    text(model, "weights", weights, sizeof weights);
-    text(model, "device", device, sizeof device);
-    text(v, "version", version, sizeof version);
+    top_text(model, "name", name, sizeof name);
+    top_text(model, "family", family, sizeof family);
+    top_text(model, "weights", weights, sizeof weights);
+    top_text(model, "device", device, sizeof device);
+    top_text(v, "version", version, sizeof version);
     snprintf(p->title, sizeof p->title, "%s  %s %s  %s  moeflux %s", name, family, weights,
              *device ? device : "cpu", version);
-    text(cache, "policy", p->policy, sizeof p->policy);
-    text(drive, "reader", p->reader, sizeof p->reader);
+    top_text(cache, "policy", p->policy, sizeof p->policy);
+    top_text(drive, "reader", p->reader, sizeof p->reader);
     const struct {
         double *to;
         const mfi_json *object;
@@ -195,8 +194,8 @@ static void take_head(top_picture *p, const char *path, const mfi_json *v)
                        .kv_used = -1,
                        .reading = -1};
     snprintf(p->title, sizeof p->title, "%.100s", base ? base + 1 : path);
-    text(v, "policy", p->policy, sizeof p->policy);
-    text(v, "reader", p->reader, sizeof p->reader);
+    top_text(v, "policy", p->policy, sizeof p->policy);
+    top_text(v, "reader", p->reader, sizeof p->reader);
     p->slots = number(v, "slots");
     p->experts_total = number(v, "layers") * number(v, "experts");
     p->budget_bytes = number(v, "budget_bytes");

@@ -2,7 +2,9 @@
 
   test_top.py [-v]
 """
+import contextlib
 import fcntl
+import http.server
 import json
 import os
 import pty
@@ -13,6 +15,7 @@ import struct
 import subprocess
 import tempfile
 import termios
+import threading
 import time
 
 import serving
@@ -66,6 +69,31 @@ class Terminal:
         os.close(self.main)
         os.close(self.side)
         return self.process.returncode, after
+
+
+@contextlib.contextmanager
+def pretend(answers):
+    """A server that says what it is told to: {path: (status, JSON)}; its URL."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, v = answers[self.path.split("?")[0]]
+            body = json.dumps(v).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield "http://127.0.0.1:%d" % server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Top(Case):
@@ -155,6 +183,13 @@ class Top(Case):
                      ("--url", "http://x", "--unix", "y"), ("--stats", "x", "--json")):
             self.assertTrue(top(*args, code=2)[1], args)
         self.assertIn("refused", top("--url", "http://127.0.0.1:1", code=1)[1])
+
+    def test_foreign_text(self):
+        """What a server says can't work the terminal."""
+        says = {"error": {"message": "no \x1b[2J\x07\u009b\x7f\nway"}}
+        with pretend({"/api/status": (500, says)}) as url:
+            _, err = top("--url", url, code=1)
+        self.assertIn("status 500: no ?[2J?????way\n", err)
 
     def test_stats(self):
         """A run that has ended, and a file that grows."""
