@@ -175,8 +175,10 @@ void top_take_experts(top_picture *p, const mfi_json *v)
         mfi_json_i64(mfi_json_at(layers, i), &layer);
         mfi_buf_append(&p->layers, &(uint32_t){(uint32_t)layer}, sizeof(uint32_t));
     }
-    for (size_t i = 0; i < 4; i++)
-        p->counts[i] = (uint32_t)MFI_MAX(number(mfi_json_get(v, "counts"), tiers[i]), 0);
+    for (size_t i = 0; i < 4; i++) {
+        double count = MFI_MAX(number(mfi_json_get(v, "counts"), tiers[i]), 0);
+        p->counts[i] = (uint32_t)MFI_MIN(count, UINT32_MAX);
+    }
     p->n_experts = (uint32_t)n_experts;
     p->n_rows = p->layers.failed ? 0 : (uint32_t)n_rows;
 }

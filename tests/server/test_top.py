@@ -191,6 +191,12 @@ class Top(Case):
             _, err = top("--url", url, code=1)
         self.assertIn("status 500: no ?[2J?????way\n", err)
 
+    def test_foreign_numbers(self):
+        status, experts = (json.loads(self.server.get("/api/" + x)) for x in ("status", "experts"))
+        experts["counts"].update(host=1e300, drive=-1e300)
+        with pretend({"/api/status": (200, status), "/api/experts": (200, experts)}) as url:
+            self.assertIn("%d in memory" % (2 ** 32 - 1), top("--url", url)[0])
+
     def test_stats(self):
         """A run that has ended, and a file that grows."""
         with tempfile.TemporaryDirectory() as folder:
