@@ -44,13 +44,13 @@ bool top_take_status(top_picture *picture, const mfi_json *status);
 /* Takes /api/experts; no map if it makes no sense. */
 void top_take_experts(top_picture *picture, const mfi_json *experts);
 
-/* A file of --stats that grows. */
+/* A file of --stats that grows, or that another run begins anew. */
 typedef struct top_follow {
     const char *path;
     int fd;
-    mfi_buf line; /* begun */
-    bool has_head;
-    double rows[32][9]; /* of the last evaluations, a ring */
+    mfi_buf line;            /* begun */
+    bool has_head, had_head; /* had_head: of a run before, too */
+    double rows[32][9];      /* of the last evaluations, a ring */
     size_t n_rows;
 } top_follow;
 

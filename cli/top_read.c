@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -242,12 +243,23 @@ static void take_line(top_follow *f, top_picture *p)
         return;
     if (mfi_json_has(v, "schema")) {
         take_head(p, f->path, v);
-        f->has_head = true;
+        f->has_head = f->had_head = true;
         f->n_rows = 0;
     } else if (f->has_head) {
         take_row(f, p, v);
     }
     mfi_json_free(&v);
+}
+
+/* A run that began anew made the file shorter: from its start. What was shown stays until then. */
+static void start_over(top_follow *f)
+{
+    struct stat st;
+    if (fstat(f->fd, &st) != 0 || st.st_size >= lseek(f->fd, 0, SEEK_CUR))
+        return;
+    (void)lseek(f->fd, 0, SEEK_SET);
+    f->line.len = 0;
+    f->has_head = false;
 }
 
 int top_follow_read(top_follow *f, top_picture *p)
@@ -256,6 +268,7 @@ int top_follow_read(top_follow *f, top_picture *p)
     ssize_t n;
     if (f->fd < 0 && (f->fd = open(f->path, O_RDONLY | O_CLOEXEC)) < 0)
         return cli_error(CLI_EXIT_RUNTIME, "%s: %s", f->path, strerror(errno));
+    start_over(f);
     while ((n = read(f->fd, bytes, sizeof bytes)) > 0)
         for (ssize_t i = 0; i < n; i++) {
             if (bytes[i] == '\n') {
@@ -267,7 +280,7 @@ int top_follow_read(top_follow *f, top_picture *p)
         }
     if (n < 0 && errno != EINTR)
         return cli_error(CLI_EXIT_RUNTIME, "%s: %s", f->path, strerror(errno));
-    if (!f->has_head)
+    if (!f->has_head && !f->had_head)
         return cli_error(CLI_EXIT_RUNTIME, "%s: these are no statistics of --stats", f->path);
     sum_rows(f, p);
     return CLI_EXIT_OK;

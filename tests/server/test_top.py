@@ -213,6 +213,13 @@ class Top(Case):
                 f.write(json.dumps(dict(lines[-1], tokens=1000)) + "\n")
             more = b"%d evaluated in all" % (1000 + sum(x["tokens"] for x in lines[1:]))
             t.until(lambda: more in t.frames()[-1])
+            with open(path, "r+", encoding="utf-8") as f: # another run
+                f.truncate()
+                seen = len(t.frames())
+                t.until(lambda: len(t.frames()) > seen + 1)
+                self.assertIn(more, t.frames()[-1])
+                f.write(json.dumps(lines[0]) + "\n" + json.dumps(dict(lines[1], tokens=77)) + "\n")
+            t.until(lambda: b" 77 evaluated in all" in t.frames()[-1])
             os.write(t.main, b"q")
             self.assertEqual(t.wait()[0], 0)
             with open(path, "w", encoding="utf-8") as f:
