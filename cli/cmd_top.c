@@ -114,9 +114,10 @@ static bool get(top *t, const char *path, mfi_buf *body, mfi_json **v, mf_error 
         return false;
     if (status == 200)
         return true;
-    const char *why = mfi_json_str(mfi_json_get(mfi_json_get(*v, "error"), "message"), NULL);
-    snprintf(err->message, sizeof err->message, "%s%s: status %d%s%.200s", t->peer.name, path,
-             status, why ? ": " : "", why ? why : "");
+    char why[201];
+    top_text(mfi_json_get(*v, "error"), "message", why, sizeof why);
+    snprintf(err->message, sizeof err->message, "%s%s: status %d%s%s", t->peer.name, path, status,
+             *why ? ": " : "", why);
     mfi_json_free(v);
     return false;
 }

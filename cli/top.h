@@ -35,18 +35,22 @@ void top_picture_free(top_picture *picture);
 
 /* ---- top_read.c ---- */
 
+/* A member's text for the terminal: "?" for all that isn't printable ASCII; "" where there is none.
+ */
+void top_text(const mfi_json *object, const char *name, char *to, size_t size);
+
 /* Takes /api/status; false if it is none. */
 bool top_take_status(top_picture *picture, const mfi_json *status);
 /* Takes /api/experts; no map if it makes no sense. */
 void top_take_experts(top_picture *picture, const mfi_json *experts);
 
-/* A file of --stats that grows. */
+/* A file of --stats that grows, or that another run begins anew. */
 typedef struct top_follow {
     const char *path;
     int fd;
-    mfi_buf line; /* begun */
-    bool has_head;
-    double rows[32][9]; /* of the last evaluations, a ring */
+    mfi_buf line;            /* begun */
+    bool has_head, had_head; /* had_head: of a run before, too */
+    double rows[32][9];      /* of the last evaluations, a ring */
     size_t n_rows;
 } top_follow;
 

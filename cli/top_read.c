@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -26,8 +27,7 @@ static double number(const mfi_json *object, const char *name)
     return mfi_json_f64(mfi_json_get(object, name), &value) ? value : -1;
 }
 
-/* Printable ASCII and whole characters alone: it goes to a terminal. */
-static void text(const mfi_json *object, const char *name, char *to, size_t size)
+void top_text(const mfi_json *object, const char *name, char *to, size_t size)
 {
     const char *from = mfi_json_str(mfi_json_get(object, name), NULL);
     size_t n = 0;
@@ -44,7 +44,7 @@ static void take_seats(top_picture *p, const mfi_json *list)
     for (size_t i = 0; i < mfi_json_len(list) && i < TOP_SEATS_MAX; i++) {
         const mfi_json *v = mfi_json_at(list, i);
         top_seat *s = &p->seats[p->n_seats++];
-        text(v, "state", s->state, sizeof s->state);
+        top_text(v, "state", s->state, sizeof s->state);
         s->used = number(v, "used_tokens");
         s->n_prompt = number(v, "prompt_tokens");
         s->n_done = number(v, "prompt_done");
@@ -89,15 +89,15 @@ bool top_take_status(top_picture *p, const mfi_json *v)
     char name[64], family[24], weights[48], device[32], version[24];
     if (!model || !tokens)
         return false;
-    text(model, "name", name, sizeof name);
-    text(model, "family", family, sizeof family);
-    text(model, "weights", weights, sizeof weights);
-    text(model, "device", device, sizeof device);
-    text(v, "version", version, sizeof version);
+    top_text(model, "name", name, sizeof name);
+    top_text(model, "family", family, sizeof family);
+    top_text(model, "weights", weights, sizeof weights);
+    top_text(model, "device", device, sizeof device);
+    top_text(v, "version", version, sizeof version);
     snprintf(p->title, sizeof p->title, "%s  %s %s  %s  moeflux %s", name, family, weights,
              *device ? device : "cpu", version);
-    text(cache, "policy", p->policy, sizeof p->policy);
-    text(drive, "reader", p->reader, sizeof p->reader);
+    top_text(cache, "policy", p->policy, sizeof p->policy);
+    top_text(drive, "reader", p->reader, sizeof p->reader);
     const struct {
         double *to;
         const mfi_json *object;
@@ -176,8 +176,10 @@ void top_take_experts(top_picture *p, const mfi_json *v)
         mfi_json_i64(mfi_json_at(layers, i), &layer);
         mfi_buf_append(&p->layers, &(uint32_t){(uint32_t)layer}, sizeof(uint32_t));
     }
-    for (size_t i = 0; i < 4; i++)
-        p->counts[i] = (uint32_t)MFI_MAX(number(mfi_json_get(v, "counts"), tiers[i]), 0);
+    for (size_t i = 0; i < 4; i++) {
+        double count = MFI_MAX(number(mfi_json_get(v, "counts"), tiers[i]), 0);
+        p->counts[i] = (uint32_t)MFI_MIN(count, UINT32_MAX);
+    }
     p->n_experts = (uint32_t)n_experts;
     p->n_rows = p->layers.failed ? 0 : (uint32_t)n_rows;
 }
@@ -195,8 +197,8 @@ static void take_head(top_picture *p, const char *path, const mfi_json *v)
                        .kv_used = -1,
                        .reading = -1};
     snprintf(p->title, sizeof p->title, "%.100s", base ? base + 1 : path);
-    text(v, "policy", p->policy, sizeof p->policy);
-    text(v, "reader", p->reader, sizeof p->reader);
+    top_text(v, "policy", p->policy, sizeof p->policy);
+    top_text(v, "reader", p->reader, sizeof p->reader);
     p->slots = number(v, "slots");
     p->experts_total = number(v, "layers") * number(v, "experts");
     p->budget_bytes = number(v, "budget_bytes");
@@ -241,12 +243,23 @@ static void take_line(top_follow *f, top_picture *p)
         return;
     if (mfi_json_has(v, "schema")) {
         take_head(p, f->path, v);
-        f->has_head = true;
+        f->has_head = f->had_head = true;
         f->n_rows = 0;
     } else if (f->has_head) {
         take_row(f, p, v);
     }
     mfi_json_free(&v);
+}
+
+/* A run that began anew made the file shorter: from its start. What was shown stays until then. */
+static void start_over(top_follow *f)
+{
+    struct stat st;
+    if (fstat(f->fd, &st) != 0 || st.st_size >= lseek(f->fd, 0, SEEK_CUR))
+        return;
+    (void)lseek(f->fd, 0, SEEK_SET);
+    f->line.len = 0;
+    f->has_head = false;
 }
 
 int top_follow_read(top_follow *f, top_picture *p)
@@ -255,6 +268,7 @@ int top_follow_read(top_follow *f, top_picture *p)
     ssize_t n;
     if (f->fd < 0 && (f->fd = open(f->path, O_RDONLY | O_CLOEXEC)) < 0)
         return cli_error(CLI_EXIT_RUNTIME, "%s: %s", f->path, strerror(errno));
+    start_over(f);
     while ((n = read(f->fd, bytes, sizeof bytes)) > 0)
         for (ssize_t i = 0; i < n; i++) {
             if (bytes[i] == '\n') {
@@ -266,7 +280,7 @@ int top_follow_read(top_follow *f, top_picture *p)
         }
     if (n < 0 && errno != EINTR)
         return cli_error(CLI_EXIT_RUNTIME, "%s: %s", f->path, strerror(errno));
-    if (!f->has_head)
+    if (!f->has_head && !f->had_head)
         return cli_error(CLI_EXIT_RUNTIME, "%s: these are no statistics of --stats", f->path);
     sum_rows(f, p);
     return CLI_EXIT_OK;

@@ -88,11 +88,12 @@ static bool known_host(const srv_options *o, const char *text, size_t len)
     return false;
 }
 
-/* A page that this server sent itself. */
+/* A page that this server sent itself, maybe through a proxy that speaks TLS. */
 static bool same_origin(const srv_request *r, const char *origin)
 {
-    return strncmp(origin, "http://", 7) == 0 && r->host.data &&
-           strcasecmp(origin + 7, r->host.data) == 0;
+    size_t scheme = strncmp(origin, "https://", 8) == 0 ? 8 : 7;
+    return (scheme == 8 || strncmp(origin, "http://", 7) == 0) && r->host.data &&
+           strcasecmp(origin + scheme, r->host.data) == 0;
 }
 
 static bool allowed_origin(const srv_options *o, const char *origin)

@@ -40,7 +40,7 @@ static srv_seat seat_of(const srv_choice *c, const mf_session *session)
     seat.busy = true;
     seat.n_prompt = c->n_ids;
     seat.n_generated = c->n_tokens;
-    seat.since_ns = c->started_ns;
+    seat.since_ns = c->begun ? c->started_ns : c->job->queued_ns;
     seat.n_evaluated = c->n_echoed;
     if (c->generation) {
         (void)mf_generation_result(c->generation, &result, NULL);
@@ -146,7 +146,9 @@ static void put_drive(const srv_server *server, const mf_stats *e, const mf_eval
 {
     const mf_model_info *m = &server->info;
     uint64_t bytes = 0, reading_ns = 0, span_ns = 0;
-    for (size_t i = n; i-- > 0 && now_ns - list[i].begin_ns < RATE_OVER_NS;) {
+    for (size_t i = n; i-- > 0;) {
+        if (now_ns - MFI_MIN(list[i].begin_ns + list[i].wall_ns, now_ns) >= RATE_OVER_NS)
+            break;
         bytes += list[i].bytes_read;
         reading_ns += list[i].reading_ns;
         span_ns = now_ns - list[i].begin_ns;
@@ -203,7 +205,7 @@ static void put_seats(const srv_server *server, const srv_status *s, uint64_t no
     mfi_buf_str(out, "]");
 }
 
-/* Since the oldest sample that is recent enough. */
+/* Since the oldest sample that is recent enough and no newer than the counters. */
 static void put_tokens(const srv_status *s, const srv_metrics *m, uint64_t now_ns, mfi_buf *out)
 {
     uint64_t n = MFI_MIN(s->n_samples, (uint64_t)SRV_SAMPLES),
@@ -211,7 +213,8 @@ static void put_tokens(const srv_status *s, const srv_metrics *m, uint64_t now_n
     double generated_rate = 0, evaluated_rate = 0;
     for (uint64_t i = s->n_samples - n; i < s->n_samples; i++) {
         const srv_sample *was = &s->samples[i % SRV_SAMPLES];
-        if (now_ns - was->at_ns > RATE_OVER_NS || now_ns <= was->at_ns)
+        if (now_ns - was->at_ns > RATE_OVER_NS || now_ns <= was->at_ns ||
+            was->generated > m->generation_tokens || was->evaluated > evaluated)
             continue;
         double seconds = (double)(now_ns - was->at_ns) / 1e9;
         generated_rate = (double)(m->generation_tokens - was->generated) / seconds;
@@ -278,8 +281,8 @@ void srv_show_status(srv_server *server, srv_exchange *x)
     pthread_mutex_lock(&server->metrics.lock);
     srv_metrics m = server->metrics;
     pthread_mutex_unlock(&server->metrics.lock);
-    uint64_t now_ns = mfi_clock_ns();
     n = mf_engine_evaluations(server->engine, list, LAST_MAX);
+    uint64_t now_ns = mfi_clock_ns(); /* none of them ends later */
     mfi_buf_fmt(&out, "{\"version\":\"%s\",\"state\":\"%s\",\"now_ns\":%" PRIu64 ",", mf_version(),
                 atomic_load(&server->stopping) ? "stopping" : "ready", now_ns);
     put_model(server, &out);

@@ -10,7 +10,7 @@ typedef struct srv_seat {
     bool busy;                    /* somebody is answered in it */
     size_t n_prompt, n_evaluated; /* its prompt, and how much of it is done */
     size_t n_generated;
-    uint64_t since_ns; /* when the answer was begun */
+    uint64_t since_ns; /* when the answer was begun; until then, when it was asked for */
 } srv_seat;
 
 /* How many tokens there were, and when: for rates. */

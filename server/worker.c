@@ -294,17 +294,18 @@ static size_t collect(srv_server *server, bool *echoes)
     size_t n = 0;
     *echoes = false;
     for (uint32_t i = 0; i < server->options->parallel; i++) {
-        srv_choice *c = w->busy[i];
-        if (c && unwanted(c)) {
+        if (w->busy[i] && unwanted(w->busy[i]))
             free_slot(server, i);
-        } else if (c && !c->begun) {
-            try_begin(server, c);
-        } else if (c && c->generation) {
-            if (!paused(c))
-                w->list[n++] = c->generation;
-        } else if (c) {
+        if (w->busy[i] && !w->busy[i]->begun)
+            try_begin(server, w->busy[i]);
+        srv_choice *c = w->busy[i];
+        if (!c || !c->begun)
+            continue;
+        if (!c->generation) {
             *echoes = true;
             advance_echo(server, c);
+        } else if (!paused(c)) {
+            w->list[n++] = c->generation;
         }
     }
     return n;

@@ -462,6 +462,19 @@ mf_status mf_keeping_write(mf_keeping *k, size_t bytes, bool *done, mf_error *er
     return MF_OK;
 }
 
+/* A file that was written takes its place in the books, or goes. */
+static mf_status enter(mfi_prefix_cache *c, entry *e, mf_error *err)
+{
+    e->used_ns = ++c->last_used;
+    set_value(c, e);
+    mf_status status = add_entry(c, e, err);
+    char *path = status == MF_OK ? NULL : path_of(c, e->number);
+    if (path)
+        (void)mfi_file_remove(path);
+    free(path);
+    return status;
+}
+
 mf_status mf_keeping_end(mf_keeping **keeping, mf_error *err)
 {
     mf_keeping *k = *keeping;
@@ -476,13 +489,13 @@ mf_status mf_keeping_end(mf_keeping **keeping, mf_error *err)
         mfi_snapshot_writer_close(&f->writer);
         c->bytes -= f->e.bytes;
         c->pending -= f->e.bytes;
-        if (!f->done || status != MF_OK)
+        if (!f->done)
             continue;
-        f->e.used_ns = ++c->last_used;
-        set_value(c, &f->e);
-        status = add_entry(c, &f->e, err);
-        if (status == MF_OK)
+        mf_status entered = enter(c, &f->e, err);
+        if (entered == MF_OK)
             remove_shorter(s, k->id, f->e.n_tokens);
+        else
+            status = entered;
     }
     free(k);
     *keeping = NULL;

@@ -241,8 +241,9 @@ mf_status mfi_snapshot_writer_step(mfi_snapshot_writer *w, uint64_t most, bool *
         MFI_TRY(put_some(w, most - (w->at - begin), err));
     if (w->piece < w->n)
         return MF_OK;
+    MFI_TRY(finish(w, err));
     *done = true;
-    return finish(w, err);
+    return MF_OK;
 }
 
 mf_status mfi_snapshot_write(mf_session *s, uint32_t n, const mfi_checkpoint *c, const char *path,

@@ -165,6 +165,11 @@ class Requests(Case):
         local = {"Origin": "http://127.0.0.1:%d" % self.server.port}
         status, headers, _ = self.server.request("GET", "/health", headers=local)
         self.assertEqual((status, headers.get("access-control-allow-origin")), (200, None))
+        for origin, host, expected in (("https://box.lan", "box.lan", 200), ("https://box.lan:8443", "box.lan:8443", 200),
+                                       ("https://box.lan", "box.lan:8443", 403), ("httpx://box.lan", "box.lan", 403),
+                                       ("https://evil.example", "evil.example", 403)):
+            status, _, _ = self.server.request("GET", "/health", headers={"Origin": origin, "Host": host})
+            self.assertEqual(status, expected, (origin, host))
         status, headers, _ = self.server.request("GET", "/health", headers={"Origin": "https://app.example"})
         self.assertEqual((status, headers["access-control-allow-origin"]), (200, "https://app.example"))
         status, headers, _ = self.server.request("OPTIONS", "/v1/chat/completions",

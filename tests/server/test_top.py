@@ -2,7 +2,9 @@
 
   test_top.py [-v]
 """
+import contextlib
 import fcntl
+import http.server
 import json
 import os
 import pty
@@ -13,6 +15,7 @@ import struct
 import subprocess
 import tempfile
 import termios
+import threading
 import time
 
 import serving
@@ -66,6 +69,31 @@ class Terminal:
         os.close(self.main)
         os.close(self.side)
         return self.process.returncode, after
+
+
+@contextlib.contextmanager
+def pretend(answers):
+    """A server that says what it is told to: {path: (status, JSON)}; its URL."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, v = answers[self.path.split("?")[0]]
+            body = json.dumps(v).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield "http://127.0.0.1:%d" % server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Top(Case):
@@ -156,6 +184,19 @@ class Top(Case):
             self.assertTrue(top(*args, code=2)[1], args)
         self.assertIn("refused", top("--url", "http://127.0.0.1:1", code=1)[1])
 
+    def test_foreign_text(self):
+        """What a server says can't work the terminal."""
+        says = {"error": {"message": "no \x1b[2J\x07\u009b\x7f\nway"}}
+        with pretend({"/api/status": (500, says)}) as url:
+            _, err = top("--url", url, code=1)
+        self.assertIn("status 500: no ?[2J?????way\n", err)
+
+    def test_foreign_numbers(self):
+        status, experts = (json.loads(self.server.get("/api/" + x)) for x in ("status", "experts"))
+        experts["counts"].update(host=1e300, drive=-1e300)
+        with pretend({"/api/status": (200, status), "/api/experts": (200, experts)}) as url:
+            self.assertIn("%d in memory" % (2 ** 32 - 1), top("--url", url)[0])
+
     def test_stats(self):
         """A run that has ended, and a file that grows."""
         with tempfile.TemporaryDirectory() as folder:
@@ -172,6 +213,13 @@ class Top(Case):
                 f.write(json.dumps(dict(lines[-1], tokens=1000)) + "\n")
             more = b"%d evaluated in all" % (1000 + sum(x["tokens"] for x in lines[1:]))
             t.until(lambda: more in t.frames()[-1])
+            with open(path, "r+", encoding="utf-8") as f: # another run
+                f.truncate()
+                seen = len(t.frames())
+                t.until(lambda: len(t.frames()) > seen + 1)
+                self.assertIn(more, t.frames()[-1])
+                f.write(json.dumps(lines[0]) + "\n" + json.dumps(dict(lines[1], tokens=77)) + "\n")
+            t.until(lambda: b" 77 evaluated in all" in t.frames()[-1])
             os.write(t.main, b"q")
             self.assertEqual(t.wait()[0], 0)
             with open(path, "w", encoding="utf-8") as f:

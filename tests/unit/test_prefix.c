@@ -360,6 +360,31 @@ static void full(void **state)
     close_bench(&b);
 }
 
+/* A file that can't get its name takes nothing from those that are there. */
+static void no_name(void **state)
+{
+    (void)state;
+    bench b;
+    mf_error err = {0};
+    char path[600];
+    const char *dir = fresh_dir();
+    open_bench(&b, attention, dir, 0);
+    evaluate(b.session, b.ids, N);
+    keep(&b);
+    snprintf(path, sizeof path, "%s/%016x.mfx", dir, 1); /* the next one's */
+    assert_int_equal(mkdir(path, 0700), 0);
+    evaluate(b.session, b.ids, N + 3);
+    assert_int_equal(mf_session_keep(b.session, &err), MF_ERR_IO);
+    assert_int_equal(rmdir(path), 0);
+    mf_session_reset(b.session);
+    assert_int_equal(restore(&b, b.ids, N + 3), N);
+    close_bench(&b);
+    open_bench(&b, attention, dir, 0);
+    assert_int_equal(restore(&b, b.ids, N + 3), N);
+    keep(&b);
+    close_bench(&b);
+}
+
 /* In pieces of any size, while another session evaluates: the same file; given up: none. */
 static void in_pieces(void **state)
 {
@@ -473,6 +498,7 @@ int main(void)
         cmocka_unit_test(killed),   cmocka_unit_test(in_memory),     cmocka_unit_test(files),
         cmocka_unit_test(by_value), cmocka_unit_test(within_budget), cmocka_unit_test(damaged),
         cmocka_unit_test(shared),   cmocka_unit_test(full),          cmocka_unit_test(in_pieces),
+        cmocka_unit_test(no_name),
     };
     return mft_run(tests);
 }
