@@ -70,7 +70,9 @@ if(metal STREQUAL "FAKE")
 else()
   message(STATUS "Metal backend: for macOS ${CMAKE_OSX_DEPLOYMENT_TARGET} and later")
   list(APPEND flags -fno-objc-arc) # references are counted by hand
-  target_link_libraries(moeflux_metal PRIVATE "-framework Metal" "-framework Foundation")
+  # Without CoreGraphics in the process a program of the command line is given no default device.
+  target_link_libraries(moeflux_metal PRIVATE "-framework Metal" "-framework Foundation"
+                        "-framework CoreGraphics")
   install(TARGETS moeflux_metal LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 target_compile_options(moeflux_metal PRIVATE "$<$<COMPILE_LANGUAGE:OBJC>:${flags}>")
