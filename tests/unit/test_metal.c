@@ -377,7 +377,7 @@ static void command_buffers_lost(void **state)
     }
 }
 
-/* Before macOS 15 there are no residency sets. */
+/* A device may refuse residency sets, and before macOS 15 there are none, nor modes of maths. */
 static void without_residency(void **state)
 {
     (void)state;
@@ -386,6 +386,9 @@ static void without_residency(void **state)
     mft_metal_run want = expect(&o);
     d->no_residency = true;
     same(&want, expect(&o), "no residency sets");
+    d->no_residency = false;
+    d->macos_14 = true;
+    same(&want, expect(&o), "macOS 14");
     free(want.logits);
 }
 
