@@ -11,6 +11,10 @@
 
 #include "backend/metal/metal_device.h"
 
+#if defined(__APPLE__) && !defined(__MAC_15_0)
+#error "The Metal backend wants the SDK of macOS 15 (Xcode 16) or later; -DMF_METAL=OFF leaves it out"
+#endif
+
 /* Residency sets and modes of maths. The tests' device says itself what it is. */
 #ifndef HAS_RESIDENCY
 #define HAS_RESIDENCY @available(macOS 15.0, iOS 18.0, *)
