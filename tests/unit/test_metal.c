@@ -304,6 +304,37 @@ static void kernels_fail(void **state)
     refused(&o, MF_ERR_UNSUPPORTED, "the device gives 16 of 32");
 }
 
+/* A failure is the same failure again and again, also once all lists of a ring were used, and
+ * nothing is left of it when it is gone. */
+static void kernel_fails_often(void **state)
+{
+    (void)state;
+    static const char *const kernels[] = {"mfi_embed", "mfi_combine"};
+    mft_metal_state *d = mft_metal_device();
+    mf_engine_options o = mft_metal_options(model());
+    int32_t ids[2] = {3, 4};
+    for (size_t k = 0; k < MFI_ARRAY_LEN(kernels); k++) {
+        mf_engine *engine = NULL;
+        mf_session *session = NULL;
+        mf_error err = {0};
+        d->broken_kernel = kernels[k];
+        mft_ok(mf_engine_open(&engine, &o, &err), &err);
+        mft_ok(mf_session_open(&session, engine, &err), &err);
+        for (int i = 0; i < 10; i++) {
+            mf_session_reset(session);
+            assert_int_equal(mf_session_eval(session, ids, 2, NULL, &err), MF_ERR_DEVICE);
+            assert_non_null(strstr(err.message, kernels[k]));
+        }
+        d->broken_kernel = NULL;
+        mf_session_reset(session);
+        mft_ok(mf_session_eval(session, ids, 2, NULL, &err), &err);
+        mf_session_close(&session);
+        mf_engine_close(&engine);
+        assert_string_equal(d->fault, "");
+        assert_int_equal(d->n_objects, 0);
+    }
+}
+
 /* Each buffer in turn, until all were had. */
 static void buffers_refused(void **state)
 {
@@ -424,6 +455,7 @@ int main(void)
         cmocka_unit_test(against_cpu),
         cmocka_unit_test(no_device),
         cmocka_unit_test(kernels_fail),
+        cmocka_unit_test(kernel_fails_often),
         cmocka_unit_test(buffers_refused),
         cmocka_unit_test(command_buffers_lost),
         cmocka_unit_test(without_residency),
