@@ -185,7 +185,7 @@ mf_status mfi_metal_buf_alloc(mfi_metal_device *d, uint64_t bytes, bool host_wri
     MTLResourceOptions options = MTLResourceStorageModeShared;
     if (host_writes)
         options |= MTLResourceHazardTrackingModeUntracked;
-    bytes = MFI_MAX(bytes, 16);
+    bytes = MFI_MAX(bytes, MFI_METAL_BUF_LEAST);
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
     id<MTLBuffer> b = nil;
     if (bytes <= [d->device maxBufferLength])
