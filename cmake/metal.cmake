@@ -15,10 +15,15 @@ if(metal STREQUAL "AUTO" AND APPLE)
   set(metal ON)
 elseif(metal STREQUAL "AUTO" OR metal STREQUAL "FAKE")
   include(CheckLanguage)
-  if(NOT CMAKE_OBJC_COMPILER)
+  # The C compiler, if it knows the language; check_language would choose another, and believes one
+  # that is given to it.
+  file(GLOB objc_folders /usr/lib/gcc/*/*/include)
+  find_path(MF_OBJC_INCLUDE objc/objc.h PATHS ${objc_folders}) # of GCC's runtime, in its own folder
+  execute_process(COMMAND ${CMAKE_C_COMPILER} -x objective-c -fsyntax-only /dev/null
+                  RESULT_VARIABLE no_objc OUTPUT_QUIET ERROR_QUIET)
+  if(NOT CMAKE_OBJC_COMPILER AND MF_OBJC_INCLUDE AND no_objc EQUAL 0)
     set(CMAKE_OBJC_COMPILER ${CMAKE_C_COMPILER})
   endif()
-  check_language(OBJC)
   check_language(CXX)
   if(MF_TESTS AND CMAKE_OBJC_COMPILER AND CMAKE_CXX_COMPILER)
     set(metal FAKE)
@@ -59,9 +64,6 @@ if(metal STREQUAL "FAKE")
   target_sources(moeflux_metal PRIVATE ${fake})
   target_include_directories(moeflux_metal PRIVATE tests/metal/fake tests)
   if(CMAKE_OBJC_COMPILER_ID MATCHES "Clang")
-    # Headers of GCC's runtime lie in its own folder.
-    file(GLOB objc_folders /usr/lib/gcc/*/*/include)
-    find_path(MF_OBJC_INCLUDE objc/objc.h PATHS ${objc_folders} REQUIRED)
     list(APPEND flags -fobjc-runtime=gcc -idirafter ${MF_OBJC_INCLUDE})
   endif()
   target_link_libraries(moeflux_metal PRIVATE metal_shim objc m)
@@ -70,7 +72,9 @@ if(metal STREQUAL "FAKE")
 else()
   message(STATUS "Metal backend: for macOS ${CMAKE_OSX_DEPLOYMENT_TARGET} and later")
   list(APPEND flags -fno-objc-arc) # references are counted by hand
-  target_link_libraries(moeflux_metal PRIVATE "-framework Metal" "-framework Foundation")
+  # Without CoreGraphics in the process a program of the command line is given no default device.
+  target_link_libraries(moeflux_metal PRIVATE "-framework Metal" "-framework Foundation"
+                        "-framework CoreGraphics")
   install(TARGETS moeflux_metal LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 target_compile_options(moeflux_metal PRIVATE "$<$<COMPILE_LANGUAGE:OBJC>:${flags}>")

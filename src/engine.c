@@ -146,7 +146,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                               .unified = e->facts.unified,
                               .weight_align = e->facts.weight_align,
                               .page_bytes = e->facts.page_bytes,
-                              .max_buf_bytes = e->facts.max_buf_bytes};
+                              .max_buf_bytes = e->facts.max_buf_bytes,
+                              .own_bytes = e->facts.own_bytes};
     po.device = e->backend ? &device : NULL;
     po.vram_bytes = o->vram_bytes;
     mfi_vmem_trim_heap();

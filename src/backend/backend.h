@@ -95,6 +95,9 @@ typedef struct mfi_device_facts {
     bool unified;
     uint32_t weight_align;
     uint64_t page_bytes, max_buf_bytes;
+    /* What its backend allocates for a program beside what the plan has it allocate. Pure; told by
+     * opening only, and only by these devices. */
+    uint64_t (*own_bytes)(const mfi_program *p, uint32_t ctx);
 } mfi_device_facts;
 
 mf_status mfi_backend_cuda_open(mfi_backend **backend, uint32_t index, mfi_device_facts *facts,

@@ -20,7 +20,8 @@ typedef struct mfi_plan_device {
      * buffers of whole pages. */
     bool unified;
     uint32_t weight_align;
-    uint64_t page_bytes, max_buf_bytes; /* max 0: no bound */
+    uint64_t page_bytes, max_buf_bytes;                        /* max 0: no bound */
+    uint64_t (*own_bytes)(const mfi_program *p, uint32_t ctx); /* its own lists; NULL: none */
 } mfi_plan_device;
 
 /* A range of a weight file that a device uses in place. */

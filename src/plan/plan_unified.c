@@ -19,20 +19,16 @@
 /* What the device keeps beside weights and slots. */
 typedef struct bounds {
     mfi_plan_sizes z;
-    uint64_t lists; /* of work, and attention's partial sums */
+    uint64_t lists; /* of work, attention's partial sums, and the driver's */
     uint64_t fixed; /* the device's all but slots */
 } bounds;
 
-static void measure(const mfi_plan *plan, const mfi_model *model, bounds *b)
+static void measure(const mfi_plan *plan, const mfi_model *model, const mfi_plan_device *d,
+                    bounds *b)
 {
     const mfi_program *p = &plan->program;
-    const mfi_shape *s = &p->shape;
-    uint64_t pairs = (uint64_t)p->chunk * s->top_k, blocks = plan->ctx / 64 + 2;
-    uint64_t dim_v = MFI_MAX(s->latent_kv, s->head_dim);
     mfi_plan_measure(model, p, plan->ctx, plan->n_sessions, &b->z);
-    b->lists = pairs * 64 + (uint64_t)s->n_layers * s->n_experts * 8 +
-               MFI_MIN(p->chunk, 4) * s->n_head * blocks * (dim_v + 2) * sizeof(float) +
-               DRIVER_BYTES;
+    b->lists = DRIVER_BYTES + (d->own_bytes ? d->own_bytes(p, plan->ctx) : 0);
     b->fixed = plan->mapped_bytes + p->dense_bytes + b->z.kv + b->z.state + b->z.scratch + b->lists;
 }
 
@@ -57,7 +53,7 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
                               const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
 {
     bounds b;
-    measure(plan, model, &b);
+    measure(plan, model, o->device, &b);
     uint64_t base = b.fixed, free_bytes = room(plan, m, &b, 0) / 8;
     uint32_t least = plan->n_sessions;
     uint32_t most = o->chunk ? o->chunk : MFI_MAX(MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), least);
@@ -67,7 +63,7 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
         MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations,
                               plan->cache_type, err));
         MFI_TRY(mfi_plan_in_place(plan, model, o->device, err));
-        measure(plan, model, &b);
+        measure(plan, model, o->device, &b);
         if (chunk == least || b.fixed <= base + free_bytes)
             break;
     }
@@ -156,10 +152,10 @@ mf_status mfi_plan_for_unified(mfi_plan *plan, const mfi_model *model, const mfi
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason,
              o->ctx ? "as asked" : "the model was made for %u; -c sets it", model->ctx_model);
     MFI_TRY(mfi_plan_in_place(plan, model, o->device, err));
-    measure(plan, model, &b);
+    measure(plan, model, o->device, &b);
     find_floors(plan, machine, &b);
     MFI_TRY(choose_chunk(plan, model, machine, o, n_logit_rows, err));
-    measure(plan, model, &b);
+    measure(plan, model, o->device, &b);
     choose_slots(plan, machine, o, &b);
     fill_items(plan, machine, &b);
     uint32_t top_k = model->shape.top_k;

@@ -281,9 +281,11 @@ static bool read_kimi_call(reader *r)
         !take_to(r, "<|tool_call_end|>", &args, &len))
         return false;
     trim(&id, &id_len);
-    const char *colon = memrchr(id, ':', id_len);
-    if (!colon || id_len < 10 || memcmp(id, "functions.", 10) != 0 ||
-        !put(r, id + 10, (size_t)(colon - id) < 10 ? 0 : (size_t)(colon - id) - 10, args, len))
+    size_t colon = id_len; /* behind the last one */
+    while (colon > 0 && id[colon - 1] != ':')
+        colon--;
+    if (colon == 0 || id_len < 10 || memcmp(id, "functions.", 10) != 0 ||
+        !put(r, id + 10, colon <= 10 ? 0 : colon - 11, args, len))
         return false;
     mfi_buf_append(&r->list->calls[r->list->n - 1].id, id, id_len);
     return true;

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#ifdef __APPLE__
+#include <xlocale.h> /* newlocale, strftime_l */
+#endif
 
 bool mfi_parse_int(const mfi_str *str, int base, int64_t *out, bool *too_large)
 {

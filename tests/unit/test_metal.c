@@ -237,6 +237,51 @@ static void budgets(void **state)
     free(want.logits);
 }
 
+/* What the plan counts for the device is what the device was asked for, to the byte, but for the
+ * driver's 32 MiB; the list of all experts counts also where there is none. State is whole pages in
+ * plans, so there is only attention here, and KV of contexts that fill pages. */
+static void plan_counts_all(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    static const struct {
+        uint32_t ctx, chunk;
+        bool some, latent; /* slots; the model */
+    } cases[] = {{128, 16, false, false}, {128, 16, true, false},    {128, 1, true, false},
+                 {1024, 3, false, false}, {1024, 700, false, false}, {256, 256, true, false},
+                 {1024, 2, false, true},  {1024, 200, false, true}};
+    mft_tiny spec;
+    mft_tiny_default(&spec);
+    spec.interval = 1;
+    spec.ctx = 1024;
+    spec.n_experts = 32;
+    const char *attention = pad(mft_tiny_write(&spec));
+    for (size_t i = 0; i < MFI_ARRAY_LEN(cases); i++) {
+        mf_error err;
+        mf_engine *engine = NULL;
+        mf_session *session = NULL;
+        mf_engine_options o = mft_metal_options(
+            cases[i].latent ? mft_source("tests/data/latent-tiny/hf-v2-lite") : attention);
+        o.ctx = cases[i].ctx;
+        o.chunk = cases[i].chunk;
+        if (cases[i].some)
+            o.vram_bytes = mft_metal_plan_number(&o, "vram_total_bytes") -
+                           10 * mft_metal_plan_number(&o, "slot_bytes");
+        uint64_t planned = mft_metal_plan_number(&o, "vram_total_bytes") - ((uint64_t)32 << 20);
+        if (cases[i].some)
+            planned -= (uint64_t)spec.n_layers * spec.n_experts * sizeof(uint64_t);
+        mft_ok(mf_engine_open(&engine, &o, &err), &err);
+        mft_ok(mf_session_open(&session, engine, &err), &err);
+        int32_t id = 7; /* what comes with the first token is there */
+        mft_ok(mf_session_eval(session, &id, 1, NULL, &err), &err);
+        if (planned != d->wired_bytes)
+            fail_msg("a context of %u, chunks of %u: planned %llu bytes, wired %llu", o.ctx,
+                     o.chunk, (unsigned long long)planned, (unsigned long long)d->wired_bytes);
+        mf_session_close(&session);
+        mf_engine_close(&engine);
+    }
+}
+
 /* The CPU with float activations computes the same, within what docs/numerics.md says. */
 static void against_cpu(void **state)
 {
@@ -302,6 +347,37 @@ static void kernels_fail(void **state)
     d->width = 32;
     d->threads_max = 16;
     refused(&o, MF_ERR_UNSUPPORTED, "the device gives 16 of 32");
+}
+
+/* A failure is the same failure again and again, also once all lists of a ring were used, and
+ * nothing is left of it when it is gone. */
+static void kernel_fails_often(void **state)
+{
+    (void)state;
+    static const char *const kernels[] = {"mfi_embed", "mfi_combine"};
+    mft_metal_state *d = mft_metal_device();
+    mf_engine_options o = mft_metal_options(model());
+    int32_t ids[2] = {3, 4};
+    for (size_t k = 0; k < MFI_ARRAY_LEN(kernels); k++) {
+        mf_engine *engine = NULL;
+        mf_session *session = NULL;
+        mf_error err = {0};
+        d->broken_kernel = kernels[k];
+        mft_ok(mf_engine_open(&engine, &o, &err), &err);
+        mft_ok(mf_session_open(&session, engine, &err), &err);
+        for (int i = 0; i < 10; i++) {
+            mf_session_reset(session);
+            assert_int_equal(mf_session_eval(session, ids, 2, NULL, &err), MF_ERR_DEVICE);
+            assert_non_null(strstr(err.message, kernels[k]));
+        }
+        d->broken_kernel = NULL;
+        mf_session_reset(session);
+        mft_ok(mf_session_eval(session, ids, 2, NULL, &err), &err);
+        mf_session_close(&session);
+        mf_engine_close(&engine);
+        assert_string_equal(d->fault, "");
+        assert_int_equal(d->n_objects, 0);
+    }
 }
 
 /* Each buffer in turn, until all were had. */
@@ -377,7 +453,7 @@ static void command_buffers_lost(void **state)
     }
 }
 
-/* Before macOS 15 there are no residency sets. */
+/* A device may refuse residency sets, and before macOS 15 there are none, nor modes of maths. */
 static void without_residency(void **state)
 {
     (void)state;
@@ -386,6 +462,9 @@ static void without_residency(void **state)
     mft_metal_run want = expect(&o);
     d->no_residency = true;
     same(&want, expect(&o), "no residency sets");
+    d->no_residency = false;
+    d->macos_14 = true;
+    same(&want, expect(&o), "macOS 14");
     free(want.logits);
 }
 
@@ -418,9 +497,11 @@ int main(void)
         cmocka_unit_test(split_ranges),
         cmocka_unit_test(copied),
         cmocka_unit_test(budgets),
+        cmocka_unit_test(plan_counts_all),
         cmocka_unit_test(against_cpu),
         cmocka_unit_test(no_device),
         cmocka_unit_test(kernels_fail),
+        cmocka_unit_test(kernel_fails_often),
         cmocka_unit_test(buffers_refused),
         cmocka_unit_test(command_buffers_lost),
         cmocka_unit_test(without_residency),

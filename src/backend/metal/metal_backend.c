@@ -65,43 +65,62 @@ static mf_status fill_weights(mfi_metal *m, mf_error *err)
     return MF_OK;
 }
 
-static mf_status fill_numbers(mfi_metal *m, mf_error *err)
+/* Bytes of what is allocated here, beside what the plan has us allocate. */
+typedef struct own {
+    uint64_t freq, tables, step, work, partial, slots;
+} own;
+
+static own measure(const mfi_program *p, uint32_t ctx)
+{
+    const mfi_shape *s = &p->shape;
+    uint32_t dim_v = s->latent_kv ? s->latent_kv : s->head_dim;
+    return (own){
+        .freq = s->n_rot / 2 * sizeof(uint64_t),
+        .tables = MFI_METAL_N_TABLES * sizeof(uint16_t),
+        .step = (2 * (uint64_t)p->chunk + MFI_MAX(p->chunk, p->n_logit_rows)) * 4,
+        .work = mfi_metal_work_bytes(p),
+        .partial = mfi_metal_attn_partial_bytes(MFI_MIN(p->chunk, MFI_METAL_ATTN_SPLIT_TOK),
+                                                s->n_head, mfi_metal_attn_blocks(0, ctx, 0), dim_v),
+        .slots = (uint64_t)s->n_layers * s->n_experts * sizeof(uint64_t)};
+}
+
+/* Whether all experts have slots isn't known yet, so the list of them counts in any case. */
+static uint64_t own_bytes(const mfi_program *p, uint32_t ctx)
+{
+    own o = measure(p, ctx);
+    const uint64_t *bytes[] = {&o.freq, &o.tables, &o.step, &o.work, &o.partial, &o.slots};
+    const uint32_t n[] = {1, 1, MFI_METAL_RING, MFI_METAL_RING + 1, 1, 1};
+    uint64_t sum = 0;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(n); i++)
+        sum += n[i] * MFI_MAX(*bytes[i], MFI_METAL_BUF_LEAST);
+    return sum;
+}
+
+static mf_status fill_numbers(mfi_metal *m, const own *o, mf_error *err)
 {
     const mfi_shape *s = &m->p->shape;
     double *freq = calloc(s->n_rot / 2 + 1, sizeof *freq);
     if (!freq)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for rotary frequencies");
     mfi_rope_frequencies(&s->rope, s->n_rot, freq);
-    mf_status status =
-        mfi_metal_buf_alloc(m->device, s->n_rot / 2 * sizeof(uint64_t), false, &m->freq, err);
+    mf_status status = mfi_metal_buf_alloc(m->device, o->freq, false, &m->freq, err);
     for (uint32_t i = 0; status == MF_OK && i < s->n_rot / 2; i++)
         ((uint64_t *)(void *)m->freq.host)[i] = mfi_metal_turns(freq[i]);
     free(freq);
     MFI_TRY(status);
-    MFI_TRY(mfi_metal_buf_alloc(m->device, MFI_METAL_N_TABLES * sizeof(uint16_t), false, &m->tables,
-                                err));
+    MFI_TRY(mfi_metal_buf_alloc(m->device, o->tables, false, &m->tables, err));
     mfi_metal_fill_tables((uint16_t *)(void *)m->tables.host);
     return MF_OK;
 }
 
-static mf_status alloc_lists(mfi_metal *m, mf_error *err)
+static mf_status alloc_lists(mfi_metal *m, const own *o, mf_error *err)
 {
-    const mfi_program *p = m->p;
-    const mfi_shape *s = &p->shape;
-    uint32_t dim_v = s->latent_kv ? s->latent_kv : s->head_dim;
-    uint64_t step_bytes = (2 * (uint64_t)p->chunk + MFI_MAX(p->chunk, p->n_logit_rows)) * 4;
-    m->n_items_max =
-        MFI_MAX(mfi_metal_group_items(p->chunk, s->top_k, s->n_experts, MFI_METAL_TILE), s->top_k);
     for (uint32_t i = 0; i < MFI_METAL_RING; i++) {
-        MFI_TRY(mfi_metal_buf_alloc(m->device, step_bytes, false, &m->steps[i].buf, err));
-        MFI_TRY(
-            mfi_metal_buf_alloc(m->device, mfi_metal_work_bytes(m), false, &m->works[i].buf, err));
+        MFI_TRY(mfi_metal_buf_alloc(m->device, o->step, false, &m->steps[i].buf, err));
+        MFI_TRY(mfi_metal_buf_alloc(m->device, o->work, false, &m->works[i].buf, err));
     }
-    MFI_TRY(mfi_metal_buf_alloc(m->device, mfi_metal_work_bytes(m), false, &m->own_work, err));
-    uint64_t partial =
-        mfi_metal_attn_partial_bytes(MFI_MIN(p->chunk, MFI_METAL_ATTN_SPLIT_TOK), s->n_head,
-                                     mfi_metal_attn_blocks(0, p->ctx + p->chunk, 0), dim_v);
-    return mfi_metal_buf_alloc(m->device, partial, false, &m->partial, err);
+    MFI_TRY(mfi_metal_buf_alloc(m->device, o->work, false, &m->own_work, err));
+    return mfi_metal_buf_alloc(m->device, o->partial, false, &m->partial, err);
 }
 
 static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
@@ -111,9 +130,10 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
     MFI_TRY(check_limits(p, err));
     MFI_TRY(mfi_metal_compile(m->device, mfi_metal_source, mfi_metal_source_bytes, err));
     m->p = p;
+    own o = measure(p, p->ctx);
     MFI_TRY(fill_weights(m, err));
-    MFI_TRY(fill_numbers(m, err));
-    return alloc_lists(m, err);
+    MFI_TRY(fill_numbers(m, &o, err));
+    return alloc_lists(m, &o, err);
 }
 
 /* ---- running ---- */
@@ -182,6 +202,7 @@ static mf_status open_backend(mfi_backend **backend, uint32_t index, mfi_device_
         free(m);
         return status;
     }
+    facts->own_bytes = own_bytes;
     m->base = (mfi_backend){.name = "metal",
                             .device = &mfi_metal_device_ops,
                             .alloc = mfi_metal_alloc,

@@ -10,6 +10,7 @@
 #define MFI_METAL_IN_FLIGHT 64                   /* command buffers at one time */
 #define MFI_METAL_MAX_BUFS  16                   /* that a kernel has */
 #define MFI_METAL_ALIGN     4                    /* of weights in place; metal_kernels.h */
+#define MFI_METAL_BUF_LEAST ((uint64_t)16)       /* bytes that the smallest buffer takes */
 
 typedef struct mfi_metal_device mfi_metal_device;
 

@@ -11,10 +11,13 @@
 
 #include "backend/metal/metal_device.h"
 
-#ifdef __clang__
+#if defined(__APPLE__) && !defined(__MAC_15_0)
+#error "The Metal backend wants the SDK of macOS 15 (Xcode 16) or later; -DMF_METAL=OFF leaves it out"
+#endif
+
+/* Residency sets and modes of maths. The tests' device says itself what it is. */
+#ifndef HAS_RESIDENCY
 #define HAS_RESIDENCY @available(macOS 15.0, iOS 18.0, *)
-#else
-#define HAS_RESIDENCY 1 /* the tests' device; it may say no itself */
 #endif
 
 #define MESSAGE_BYTES 400 /* of a compiler's */
@@ -182,7 +185,7 @@ mf_status mfi_metal_buf_alloc(mfi_metal_device *d, uint64_t bytes, bool host_wri
     MTLResourceOptions options = MTLResourceStorageModeShared;
     if (host_writes)
         options |= MTLResourceHazardTrackingModeUntracked;
-    bytes = MFI_MAX(bytes, 16);
+    bytes = MFI_MAX(bytes, MFI_METAL_BUF_LEAST);
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
     id<MTLBuffer> b = nil;
     if (bytes <= [d->device maxBufferLength])

@@ -5,20 +5,27 @@
 
 #include "backend/metal/metal_int.h"
 
-static uint64_t x_row_offset(const mfi_metal *m)
+static uint32_t n_items_max(const mfi_program *p)
 {
-    return mfi_align_up(m->n_items_max * sizeof(mfi_metal_item), 64);
+    const mfi_shape *s = &p->shape;
+    return MFI_MAX(mfi_metal_group_items(p->chunk, s->top_k, s->n_experts, MFI_METAL_TILE),
+                   s->top_k);
 }
 
-static uint64_t pair_of_offset(const mfi_metal *m)
+static uint64_t x_row_offset(const mfi_program *p)
 {
-    uint64_t pairs = (uint64_t)m->p->chunk * m->p->shape.top_k;
-    return x_row_offset(m) + mfi_align_up(pairs * sizeof(uint32_t), 64);
+    return mfi_align_up(n_items_max(p) * sizeof(mfi_metal_item), 64);
 }
 
-uint64_t mfi_metal_work_bytes(const mfi_metal *m)
+static uint64_t pair_of_offset(const mfi_program *p)
 {
-    return pair_of_offset(m) + (uint64_t)m->p->chunk * m->p->shape.top_k * sizeof(uint32_t);
+    uint64_t pairs = (uint64_t)p->chunk * p->shape.top_k;
+    return x_row_offset(p) + mfi_align_up(pairs * sizeof(uint32_t), 64);
+}
+
+uint64_t mfi_metal_work_bytes(const mfi_program *p)
+{
+    return pair_of_offset(p) + (uint64_t)p->chunk * p->shape.top_k * sizeof(uint32_t);
 }
 
 mfi_metal_work mfi_metal_work_of(mfi_metal *m)
@@ -28,14 +35,14 @@ mfi_metal_work mfi_metal_work_of(mfi_metal *m)
         mfi_metal_use(m, m->works, m->work_at);
         buf = &m->works[m->work_at].buf;
     }
-    return (mfi_metal_work){mfi_metal_at(buf, 0), mfi_metal_at(buf, x_row_offset(m)),
-                            mfi_metal_at(buf, pair_of_offset(m))};
+    return (mfi_metal_work){mfi_metal_at(buf, 0), mfi_metal_at(buf, x_row_offset(m->p)),
+                            mfi_metal_at(buf, pair_of_offset(m->p))};
 }
 
 /* Writes the step's lists where the device reads none. */
 static mf_status take_work(mfi_metal *m, const mfi_step *step, mf_error *err)
 {
-    uint32_t n_pairs = step->n_tok * m->p->shape.top_k, n = 0;
+    uint32_t n_pairs = step->n_tok * m->p->shape.top_k, n = 0, max = n_items_max(m->p);
     MFI_TRY(mfi_metal_take(m, m->works, &m->work_at, err));
     char *to = m->works[m->work_at].buf.host;
     mfi_metal_item *items = (mfi_metal_item *)(void *)to;
@@ -45,15 +52,15 @@ static mf_status take_work(mfi_metal *m, const mfi_step *step, mf_error *err)
         uint64_t at = (uintptr_t)w->data - (uintptr_t)slots->host;
         MFI_ASSERT(at < slots->len);
         for (uint32_t k = 0; k < w->n; k += MFI_METAL_TILE) {
-            MFI_ASSERT(n < m->n_items_max);
+            MFI_ASSERT(n < max);
             items[n++] = (mfi_metal_item){MFI_METAL_SLOT(0, at), w->first + k,
                                           MFI_MIN(w->n - k, MFI_METAL_TILE)};
         }
     }
-    uint32_t *x_row = (uint32_t *)(void *)(to + x_row_offset(m));
+    uint32_t *x_row = (uint32_t *)(void *)(to + x_row_offset(m->p));
     for (uint32_t i = 0; i < n_pairs; i++)
         x_row[i] = step->pairs[i].token;
-    memcpy(to + pair_of_offset(m), step->pair_of, n_pairs * sizeof(uint32_t));
+    memcpy(to + pair_of_offset(m->p), step->pair_of, n_pairs * sizeof(uint32_t));
     m->n_items = n;
     return MF_OK;
 }

@@ -30,13 +30,13 @@ typedef struct mfi_metal {
     mfi_metal_buf freq, tables, partial;
     /* by the host: tokens [chunk], positions [chunk], head rows [n_logit_rows] */
     mfi_metal_list steps[MFI_METAL_RING];
-    /* items [n_items_max], row of x [pairs], pair of a choice [pairs]: by the host, and the
-     * device's own for when it looks experts up */
+    /* items, row of x [pairs], pair of a choice [pairs]: by the host, and the device's own for when
+     * it looks experts up */
     mfi_metal_list works[MFI_METAL_RING];
     mfi_metal_buf own_work;
     uint32_t step_at, work_at;
     mfi_metal_buf slots; /* uint64_t [n_layers][n_experts]; none: work comes with the step */
-    uint32_t n_items_max, n_items;
+    uint32_t n_items;
     uint64_t n_sent; /* the next command buffer's ticket is one more */
 } mfi_metal;
 
@@ -71,6 +71,6 @@ typedef struct mfi_metal_work {
     mfi_metal_ref items, x_row, pair_of;
 } mfi_metal_work;
 mfi_metal_work mfi_metal_work_of(mfi_metal *m);
-uint64_t mfi_metal_work_bytes(const mfi_metal *m);
+uint64_t mfi_metal_work_bytes(const mfi_program *p);
 
 #endif

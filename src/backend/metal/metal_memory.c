@@ -45,6 +45,8 @@ static mf_status wait_for(mfi_metal *m, uint64_t ticket, mf_error *err)
     uint64_t n_done;
     if (ticket > m->n_sent)
         MFI_TRY(mfi_metal_send(m, err));
+    if (ticket > m->n_sent)
+        return MF_OK; /* the list was used, but encoding failed: nothing reads it */
     return mfi_metal_wait(m->device, ticket, &n_done, err);
 }
 

@@ -22,6 +22,7 @@
 typedef struct mft_metal_state {
     /* What the device is like, and where it fails. */
     bool no_device, own_memory, old_family, no_residency, no_queue;
+    bool macos_14; /* no residency sets, no modes of maths: whoever calls them is at fault */
     uint64_t working_set_bytes, max_buf_bytes;
     uint64_t threads_max, width;
     int refuse_buffer;          /* the n-th buffer from now on (1: the next); 0: none */

@@ -51,6 +51,17 @@ __attribute__((format(printf, 1, 2))) static void fault(const char *format, ...)
     fprintf(stderr, "fake Metal: %s\n", state.fault);
 }
 
+BOOL mft_metal_is_macos_15(void)
+{
+    return !state.macos_14;
+}
+
+static void want_macos_15(const char *what)
+{
+    if (state.macos_14)
+        fault("there is no %s before macOS 15", what);
+}
+
 static bool count_down(int *n)
 {
     return *n > 0 && --*n == 0;
@@ -139,6 +150,7 @@ static void keep_off(MFTBuffer *b, bool off)
 }
 - (void)setMathMode:(MTLMathMode)mode
 {
+    want_macos_15("setMathMode:");
     math = mode;
 }
 - (void)setLanguageVersion:(MTLLanguageVersion)v
@@ -152,6 +164,11 @@ static void keep_off(MFTBuffer *b, bool off)
 @end
 
 @implementation MTLResidencySetDescriptor
++ (id)alloc
+{
+    want_macos_15("MTLResidencySetDescriptor");
+    return [super alloc];
+}
 - (void)setInitialCapacity:(NSUInteger)n
 {
     capacity = n;

@@ -5,7 +5,9 @@
 
 #import <Foundation/Foundation.h>
 
-#define MFT_FAKE_METAL 1
+/* What @available would ask: whether this is macOS 15. */
+#define HAS_RESIDENCY mft_metal_is_macos_15()
+BOOL mft_metal_is_macos_15(void);
 
 typedef struct {
     NSUInteger width, height, depth;
