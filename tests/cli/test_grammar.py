@@ -348,6 +348,19 @@ class Keywords(unittest.TestCase):
             self.assertIn("error", got, schema)
             self.assertIn(message, got["error"])
 
+    def test_multiples_without_bounds(self):
+        """Any up to 4,000, and those with zeros: remainders times digits must not be too many cases."""
+        numbers = [499, 501, 1024, 1511, 1999, 2003, 3989, 3990, 39990, 499 * 10**12]
+        schemas = [dict({"type": "integer", "multipleOf": n}, **more) for n in numbers
+                   for more in ({}, {"minimum": -12345678}, {"exclusiveMaximum": 7}, {"minimum": 0, "maximum": 10**16})]
+        for schema, got in zip(schemas, sample(schemas, "-n", "8"), strict=True):
+            self.assertIn("texts", got, "%s %s" % (schema, got))
+            for text in got["texts"]:
+                n = int(text)
+                self.assertEqual(n % schema["multipleOf"], 0, schema)
+                self.assertTrue(schema.get("minimum", n) <= n < schema.get("exclusiveMaximum", n + 1), (schema, n))
+            self.assertGreater(len(set(got["texts"])), 1, schema)
+
     def test_exact_languages(self):
         """Small languages, all of whose texts turn up."""
         cases = [
