@@ -365,11 +365,13 @@ static uint32_t parse_alternatives(regex *r, pattern_reach reach)
 {
     mfi_ast_list list = {0};
     mfi_ast_push(r->ast, &list, parse_sequence(r, reach));
-    while (at(r, '|')) {
-        if (reach == TOP && r->looks && r->looks->n)
+    for (bool several = false;; several = true) {
+        /* it would have to hold of the others' texts, too */
+        if (reach == TOP && r->looks && r->looks->n && (several || at(r, '|')))
             fail(r, "look-ahead in one of several alternatives");
-        else
-            r->p++;
+        if (!at(r, '|'))
+            break;
+        r->p++;
         mfi_ast_push(r->ast, &list, parse_sequence(r, reach));
     }
     return mfi_ast_alt(r->ast, list);

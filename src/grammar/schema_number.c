@@ -50,6 +50,18 @@ static int64_t clamped(double n, int64_t most)
     return n < -(double)most ? -most : n > (double)most ? most : (int64_t)n;
 }
 
+static int64_t least_of(const mfi_view *v)
+{
+    double lo = ceil(v->lo);
+    return clamped(lo + (lo == v->lo && v->lo_open), INTEGER_MAX);
+}
+
+static int64_t most_of(const mfi_view *v)
+{
+    double hi = floor(v->hi);
+    return clamped(hi - (hi == v->hi && v->hi_open), INTEGER_MAX);
+}
+
 /* The integers of the view's bounds, about `most` of them. */
 static uint32_t bounded_integer(mfi_ast *ast, const mfi_view *v, int64_t most)
 {
@@ -82,6 +94,13 @@ static uint32_t with_parts(mfi_ast *ast, uint32_t parts)
     return mfi_ast_seq_of(ast, whole, mfi_ast_optional(ast, mfi_ast_alt(ast, list)), MFI_AST_END);
 }
 
+/* How far multiples of n go where no bound is nearer: each digit has as many cases as there are
+ * remainders, and all of them together are to stay below what regular.c follows. */
+static int64_t multiples_max(int64_t n)
+{
+    return n > 2000 ? 99999 : n > 500 ? 999999 : MULTIPLES_MAX;
+}
+
 /* Says of a text that it is a multiple; false if that isn't understood. */
 static bool say_multiple(mfi_regular *r, double of, bool integers, bool *fraction, int64_t *most)
 {
@@ -108,7 +127,7 @@ static bool say_multiple(mfi_regular *r, double of, bool integers, bool *fractio
         return false;
     mfi_regular_multiple(r, (uint32_t)n, zeros);
     if (n > 1) {
-        int64_t enough = MULTIPLES_MAX;
+        int64_t enough = multiples_max(n);
         for (uint32_t i = 0; i < zeros; i++)
             enough = enough > INTEGER_MAX / 10 ? INTEGER_MAX : enough * 10;
         *most = MFI_MIN(*most, enough);
@@ -116,8 +135,44 @@ static bool say_multiple(mfi_regular *r, double of, bool integers, bool *fractio
     return true;
 }
 
+/* Multiples of a number with zeros behind: 0, and those of what is before the zeros with them. The
+ * conjunction needs not count digits of zeros then. *done is false where there are none. */
+static mf_status put_with_zeros(mfi_schema *s, const mfi_view *v, uint32_t *node, bool *done)
+{
+    mfi_ast *ast = s->ast;
+    int64_t n = (int64_t)v->multiples[0], unit = 1;
+    for (; n % 10 == 0; n /= 10)
+        unit *= 10;
+    *done = unit > 1 && n <= MULTIPLE_MAX;
+    mfi_regular *r = *done ? mfi_regular_open() : NULL;
+    if (!*done || !r)
+        return *done ? mfi_schema_no_memory(s) : MF_OK;
+    int64_t lo = least_of(v), hi = most_of(v), most = MFI_MIN(multiples_max(n), INTEGER_MAX / unit);
+    bool none = lo > 0 || hi < 0;
+    mfi_view shorter = {.lo = (double)(lo / unit + (lo > 0 && lo % unit)),
+                        .hi = (double)(hi / unit - (hi < 0 && hi % unit))};
+    mfi_ast *raw = mfi_regular_ast(r);
+    mfi_regular_multiple(r, (uint32_t)n, 0);
+    mfi_regular_is(r, bounded_integer(raw, &shorter, most), false);
+    mfi_regular_is(r, mfi_ast_str(raw, "0"), true);
+    mf_status status = mfi_schema_regular(s, r, v->multiple_path, node);
+    mfi_regular_close(&r);
+    char zeros[24];
+    snprintf(zeros, sizeof zeros, "%lld", (long long)unit);
+    *node = mfi_ast_seq_of(ast, *node, mfi_ast_str(ast, zeros + 1), MFI_AST_END);
+    if (!none)
+        *node = mfi_ast_alt_of(ast, mfi_ast_str(ast, "0"), *node, MFI_AST_END);
+    return status;
+}
+
 static mf_status put_multiples(mfi_schema *s, const mfi_view *v, uint32_t *node)
 {
+    bool done = false;
+    if (v->n_multiples == 1 && v->multiples[0] == floor(v->multiples[0]) &&
+        v->multiples[0] <= (double)INTEGER_MAX)
+        MFI_TRY(put_with_zeros(s, v, node, &done));
+    if (done)
+        return MF_OK;
     mfi_regular *r = mfi_regular_open();
     bool fraction = v->types & MFI_TYPE_FRACTION, integers = !fraction, ok = true;
     int64_t most = INTEGER_MAX;

@@ -324,6 +324,9 @@ class Keywords(unittest.TestCase):
             ({"type": "text"}, "#/type: an unknown type"),
             ({"type": "string", "format": "regex"}, "#/format: this format is not supported"),
             ({"type": "string", "pattern": "a(?=b)"}, "#/pattern: a group of another kind"),
+            ({"type": "string", "pattern": "^(?=y)yz$|^x$"}, "#/pattern: look-ahead in one of several alternatives"),
+            ({"type": "string", "pattern": "^x$|^(?=y)yz$"}, "#/pattern: look-ahead in one of several alternatives"),
+            ({"type": "string", "pattern": "^x$|(?!y)[yz]$|w"}, "#/pattern: look-ahead in one of several alternatives"),
             ({"type": "string", "pattern": "(a)\\1"}, "#/pattern: a back reference"),
             ({"type": "string", "pattern": "\\bword"}, "#/pattern: a word border"),
             ({"type": "string", "pattern": "^((a|b)*a(a|b){18})$", "maxLength": 999}, "#/pattern: what holds here together"),
@@ -344,6 +347,19 @@ class Keywords(unittest.TestCase):
         for (schema, message), got in zip(cases, sample([c[0] for c in cases]), strict=True):
             self.assertIn("error", got, schema)
             self.assertIn(message, got["error"])
+
+    def test_multiples_without_bounds(self):
+        """Any up to 4,000, and those with zeros: remainders times digits must not be too many cases."""
+        numbers = [499, 501, 1024, 1511, 1999, 2003, 3989, 3990, 39990, 499 * 10**12]
+        schemas = [dict({"type": "integer", "multipleOf": n}, **more) for n in numbers
+                   for more in ({}, {"minimum": -12345678}, {"exclusiveMaximum": 7}, {"minimum": 0, "maximum": 10**16})]
+        for schema, got in zip(schemas, sample(schemas, "-n", "8"), strict=True):
+            self.assertIn("texts", got, "%s %s" % (schema, got))
+            for text in got["texts"]:
+                n = int(text)
+                self.assertEqual(n % schema["multipleOf"], 0, schema)
+                self.assertTrue(schema.get("minimum", n) <= n < schema.get("exclusiveMaximum", n + 1), (schema, n))
+            self.assertGreater(len(set(got["texts"])), 1, schema)
 
     def test_exact_languages(self):
         """Small languages, all of whose texts turn up."""
