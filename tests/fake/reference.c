@@ -117,7 +117,8 @@ static void compare_greedy(mf_session *session, const mft_tensors *x, uint32_t n
                 best = j;
         if ((int32_t)best != ids[i] && logits[best] - logits[ids[i]] >= 1e-3f)
             fail_msg("token %zu: %u instead of %d", i, best, ids[i]);
-        mft_ok(mf_session_eval(session, &ids[i], 1, NULL, &err), &err);
+        if (i + 1 < n)
+            mft_ok(mf_session_eval(session, &ids[i], 1, NULL, &err), &err);
     }
 }
 
