@@ -58,6 +58,7 @@
                                                       */
 #define MFI_MAX_GRAMMAR_BYTES    ((uint32_t)4 << 20) /* of a grammar's or schema's text */
 #define MFI_MAX_GRAMMAR_NODES    ((uint32_t)1 << 20) /* of its parts, of each kind */
+#define MFI_MAX_SCHEMA_WORK      ((uint64_t)1 << 26) /* of reading one: steps of some 10 ns */
 #define MFI_MAX_GRAMMAR_STATES   ((uint32_t)1 << 19) /* of its automaton */
 #define MFI_MAX_GRAMMAR_NESTING  256                 /* of groups in a grammar's text */
 #define MFI_MAX_GRAMMAR_DEPTH    1024 /* rules within rules; deeper ones are not offered */

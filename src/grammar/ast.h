@@ -93,5 +93,8 @@ void mfi_ast_define(mfi_ast *ast, uint32_t rule, uint32_t body);
 mf_status mfi_gbnf_parse(mfi_ast *ast, const char *text, size_t len, mf_error *err);
 /* A JSON schema; messages name the keyword and its path. */
 mf_status mfi_schema_parse(mfi_ast *ast, const char *json, size_t len, mf_error *err);
+/* The same; *work: how much of MFI_MAX_SCHEMA_WORK it took. */
+mf_status mfi_schema_parse_counted(mfi_ast *ast, const char *json, size_t len, uint64_t *work,
+                                   mf_error *err);
 
 #endif

@@ -95,7 +95,12 @@ static uint32_t continuation(compiler *c, const mfi_range *ranges, uint32_t n, u
         return 0;
     edges e = {.n = 0};
     uint32_t step = 1u << (6 * (left - 1));
-    for (uint32_t i = 0; i < 64; i++) {
+    for (; n && ranges->hi < base; ranges++)
+        n--;
+    bool all = n && ranges->lo <= base && ranges->hi - base >= step * 64 - 1;
+    if (all) /* one for all, as large classes would take a step for each of their characters */
+        put_edge(&e, 0x80, 0xbf, continuation(c, ranges, n, base, left - 1));
+    for (uint32_t i = 0; i < 64 && !all; i++) {
         uint32_t lo = base + i * step, hi = lo + step - 1;
         while (n && ranges->hi < lo) {
             ranges++;

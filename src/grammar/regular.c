@@ -19,7 +19,7 @@
 #define SETS_MAX   65536u  /* of their states */
 #define PLACES_MAX 32768u  /* of the product */
 #define EDGES_MAX  524288u /* of either */
-#define WORK_MAX   (1ull << 26)
+#define READY_WORK 2048u   /* of making the tables */
 #define CP_END     0x110000u
 #define NONE       UINT32_MAX
 
@@ -55,7 +55,7 @@ struct mfi_regular {
     part parts[PARTS_MAX];
     uint32_t n_parts;
     uint32_t least, most; /* NONE: no bound */
-    uint64_t work;        /* comparisons of characters so far */
+    uint64_t *work;       /* comparisons and the like, of all that one schema asks for */
     bool too_large, no_memory;
     mfi_range *ranges;
     uint32_t n_ranges, cap_ranges;
@@ -88,13 +88,14 @@ struct mfi_regular {
      : MFI_ROOM(items, n, cap, 64u) ? true                                                         \
                                     : !((r)->no_memory = true))
 
-mfi_regular *mfi_regular_open(void)
+mfi_regular *mfi_regular_open(uint64_t *work)
 {
     mfi_regular *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
     mfi_ast_open(&r->raw);
     r->most = NONE;
+    r->work = work;
     return r;
 }
 
@@ -132,6 +133,12 @@ static bool failed(const mfi_regular *r)
     return r->too_large || r->no_memory;
 }
 
+static void spend(mfi_regular *r, uint64_t steps)
+{
+    *r->work += steps;
+    r->too_large = r->too_large || *r->work > MFI_MAX_SCHEMA_WORK;
+}
+
 /* ---- automata ---- */
 
 static uint32_t new_state(mfi_regular *r)
@@ -146,6 +153,7 @@ static void add_edge(mfi_regular *r, uint32_t from, uint32_t to, const mfi_range
                      uint32_t n)
 {
     uint32_t first = r->n_ranges;
+    spend(r, 1 + n);
     if (failed(r) || !GROW(r, r->edges, r->n_edges, r->cap_edges, EDGES_MAX))
         return;
     for (uint32_t i = 0; i < n; i++) {
@@ -321,8 +329,8 @@ static bool ready(mfi_regular *r)
     r->stamps = calloc(r->n_states + 1, sizeof *r->stamps);
     r->todo = malloc((r->n_states + 1) * sizeof *r->todo);
     r->set_index = calloc(SETS_MAX * 2, sizeof *r->set_index);
-    r->place_index = calloc(PLACES_MAX * 2, sizeof *r->place_index);
-    r->no_memory = !r->stamps || !r->todo || !r->set_index || !r->place_index;
+    r->no_memory = !r->stamps || !r->todo || !r->set_index;
+    spend(r, READY_WORK + r->n_states / 16);
     if (!r->no_memory && GROW(r, r->sets, r->n_sets, r->cap_sets, SETS_MAX))
         r->sets[r->n_sets++] = (set){0, 0, false};
     return !failed(r);
@@ -334,18 +342,19 @@ static set follow(mfi_regular *r, uint32_t n, uint32_t end)
 {
     set s = {.first = r->n_members};
     while (n && !failed(r)) {
-        uint32_t i = r->todo[--n];
+        uint32_t i = r->todo[--n], skips = 0;
         s.accepting = s.accepting || i == end;
         if (r->states[i].reads &&
             GROW(r, r->members, r->n_members + s.n, r->cap_members, 8 * EDGES_MAX))
             r->members[s.first + s.n++] = i;
-        for (uint32_t e = r->states[i].first; e != NONE; e = r->edges[e].next) {
+        for (uint32_t e = r->states[i].first; e != NONE; e = r->edges[e].next, skips++) {
             uint32_t to = r->edges[e].to;
             if (r->edges[e].n || r->stamps[to] == r->stamp)
                 continue;
             r->stamps[to] = r->stamp;
             r->todo[n++] = to;
         }
+        spend(r, 4 + skips); /* its place among the sorted ones, too */
     }
     return s;
 }
@@ -402,18 +411,20 @@ static uint32_t after(mfi_regular *r, const part *p, uint32_t from, uint32_t cp)
 {
     const set s = r->sets[from];
     uint32_t n = 0;
+    uint64_t steps = 0;
     r->stamp++;
     for (uint32_t i = 0; i < s.n; i++) {
         for (uint32_t e = r->states[r->members[s.first + i]].first; e != NONE;
              e = r->edges[e].next) {
             uint32_t to = r->edges[e].to;
-            r->work += r->edges[e].n;
+            steps += 1 + r->edges[e].n;
             if (r->stamps[to] == r->stamp || !within(r, &r->edges[e], cp))
                 continue;
             r->stamps[to] = r->stamp;
             r->todo[n++] = to;
         }
     }
+    spend(r, steps);
     return intern(r, follow(r, n, p->end));
 }
 
@@ -501,8 +512,7 @@ static void find_cuts(mfi_regular *r, const uint32_t *place)
                 }
         }
     }
-    r->work += 8ull * r->n_cuts;
-    r->too_large = r->too_large || r->work > WORK_MAX;
+    spend(r, 8ull * r->n_cuts);
     if (!failed(r))
         qsort(r->cuts, r->n_cuts, sizeof *r->cuts, by_number);
 }
@@ -519,6 +529,10 @@ static void add_step(mfi_regular *r, uint32_t from, uint32_t lo, uint32_t hi, ui
 static void explore(mfi_regular *r)
 {
     uint32_t place[PARTS_MAX + 1], to[PARTS_MAX + 1];
+    r->place_index = calloc(PLACES_MAX * 2, sizeof *r->place_index);
+    r->no_memory = !r->place_index;
+    if (failed(r))
+        return;
     first_place(r, to);
     place_of(r, to);
     for (uint32_t at = 0; at < r->n_places && !failed(r); at++) {
@@ -532,33 +546,60 @@ static void explore(mfi_regular *r)
     }
 }
 
-bool mfi_regular_takes(mfi_regular *r, const char *text, size_t len)
+static mf_status told(const mfi_regular *r, mf_error *err)
+{
+    if (*r->work > MFI_MAX_SCHEMA_WORK)
+        return mfi_fail(err, MF_ERR_LIMIT, "more work than one schema may make");
+    if (r->too_large)
+        return mfi_fail(err, MF_ERR_LIMIT, "what holds here together makes more than %u cases",
+                        PLACES_MAX);
+    if (r->no_memory)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a JSON schema");
+    return MF_OK;
+}
+
+/* Texts before may have left so many sets that this one finds no room. */
+static void forget_sets(mfi_regular *r)
+{
+    if (r->n_sets <= SETS_MAX / 2 && r->n_members <= 2 * EDGES_MAX)
+        return;
+    memset(r->set_index, 0, SETS_MAX * 2 * sizeof *r->set_index);
+    r->n_sets = 1;
+    r->n_members = 0;
+}
+
+mf_status mfi_regular_takes(mfi_regular *r, const char *text, size_t len, bool *yes, mf_error *err)
 {
     uint32_t place[PARTS_MAX + 1], to[PARTS_MAX + 1];
-    if (!ready(r))
-        return false;
+    *yes = ready(r);
+    if (!*yes)
+        return told(r, err);
+    forget_sets(r);
     first_place(r, place);
-    for (const char *p = text, *end = text + len; p < end;) {
+    for (const char *p = text, *end = text + len; p < end && *yes;) {
         uint32_t cp = 0;
         size_t n = mfi_utf8_decode(p, end, &cp);
-        if (n == 0 || !move(r, place, cp, to))
-            return false;
-        memcpy(place, to, sizeof place);
+        spend(r, 1 + r->n_parts);
+        *yes = n != 0 && move(r, place, cp, to);
+        if (*yes)
+            memcpy(place, to, (r->n_parts + 1) * sizeof *place);
         p += n;
     }
-    return !failed(r) && ends_at(r, place);
+    *yes = *yes && !failed(r) && ends_at(r, place);
+    return told(r, err);
 }
 
 /* ---- writing it ---- */
 
 /* Marks the places from which the end can be reached. */
-static void find_live(const mfi_regular *r, bool *live)
+static void find_live(mfi_regular *r, bool *live)
 {
     bool changed = true;
     for (uint32_t i = 0; i < r->n_places; i++)
         live[i] = ends_at(r, r->places + (size_t)i * (r->n_parts + 1));
-    while (changed) {
+    while (changed && !failed(r)) {
         changed = false;
+        spend(r, r->n_steps);
         for (uint32_t i = r->n_steps; i-- > 0;) {
             const step *s = &r->steps[i];
             if (live[s->to] && !live[s->from])
@@ -601,6 +642,7 @@ static void put_steps(mfi_regular *r, mfi_ast *ast, mfi_ast_list *list, uint32_t
     for (uint32_t i = from; i < to && !failed(r) && !mfi_ast_failed(ast); i++) {
         uint32_t target = r->steps[i].to, first = r->n_class_ranges;
         bool done = !live[target];
+        spend(r, to - from);
         for (uint32_t k = from; k < i && !done; k++)
             done = r->steps[k].to == target;
         if (done)
@@ -650,11 +692,6 @@ mf_status mfi_regular_emit(mfi_regular *r, mfi_ast *ast, uint32_t *node, mf_erro
     }
     free(live);
     free(rules);
-    if (r->too_large)
-        return mfi_fail(err, MF_ERR_LIMIT,
-                        "what holds here together makes more than %u cases, or too much work",
-                        PLACES_MAX);
-    if (r->no_memory)
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a JSON schema");
+    MFI_TRY(told(r, err));
     return mfi_ast_check(ast, err);
 }

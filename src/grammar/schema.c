@@ -147,6 +147,7 @@ static mf_status all_apart(mfi_schema *s, const mfi_conjunction *all, const mfi_
     for (*i = 0; *i < n; ++*i)
         for (*k = *i + 1; *k < n; ++*k) {
             MFI_TRY(are_apart(s, all, choices, *i, *k, tag, apart));
+            MFI_TRY(mfi_schema_spend(s, 1, v->open_path));
             if (!*apart)
                 return MF_OK;
         }
@@ -302,12 +303,21 @@ static mf_status put_rules(mfi_schema *s)
         MFI_TRY(put_conjunction(s, &job.all, &none, &node));
         mfi_ast_define(s->ast, job.rule, node);
         MFI_TRY(mfi_ast_check(s->ast, s->err));
+        MFI_TRY(mfi_schema_spend(s, 1, job.all.n ? job.all.parts[0].path : "#"));
     }
     return MF_OK;
 }
 
 mf_status mfi_schema_parse(mfi_ast *ast, const char *json, size_t len, mf_error *err)
 {
+    uint64_t work;
+    return mfi_schema_parse_counted(ast, json, len, &work, err);
+}
+
+mf_status mfi_schema_parse_counted(mfi_ast *ast, const char *json, size_t len, uint64_t *work,
+                                   mf_error *err)
+{
+    *work = 0;
     mfi_schema s = {.ast = ast, .err = err};
     mfi_json *root = NULL;
     if (len > MFI_MAX_GRAMMAR_BYTES)
@@ -322,6 +332,7 @@ mf_status mfi_schema_parse(mfi_ast *ast, const char *json, size_t len, mf_error 
     s.root = root;
     if (status == MF_OK)
         status = put_rules(&s);
+    *work = s.work;
     for (uint32_t i = 0; i < s.n_texts; i++)
         free(s.texts[i]);
     free(s.texts);

@@ -57,6 +57,7 @@ typedef struct mfi_property {
 typedef struct mfi_patterned { /* properties whose names fit a pattern */
     mfi_saying key;
     mfi_conjunction all;
+    mfi_regular *names; /* of the pattern, made when a name is held against it */
 } mfi_patterned;
 
 typedef struct mfi_view mfi_view;
@@ -68,7 +69,9 @@ struct mfi_view {
     int64_t len_min, len_max;             /* of strings; -1: no bound */
     mfi_saying says[MFI_SCHEMA_MAX_SAYS]; /* of strings */
     uint32_t n_says;
-    double lo, hi; /* of numbers; infinite: no bound */
+    mfi_regular *strings; /* what is said of strings, made when one is held against it */
+    uint64_t *work;       /* the schema's */
+    double lo, hi;        /* of numbers; infinite: no bound */
     double multiples[MFI_SCHEMA_MAX_SAYS];
     uint32_t n_multiples;
     const char *multiple_path;
@@ -120,6 +123,7 @@ typedef struct mfi_schema {
     uint32_t n_texts, cap_texts;
     uint32_t ws, string, number; /* rules; 0: not made yet */
     bool in_names;               /* while names' own view is made */
+    uint64_t work;               /* steps so far; at most MFI_MAX_SCHEMA_WORK */
     mf_error *err;
 } mfi_schema;
 
@@ -130,6 +134,8 @@ mf_status mfi_view_make(mfi_schema *s, const mfi_conjunction *all, const mfi_cho
                         mfi_view *view);
 void mfi_view_free(mfi_view *view);
 mf_status mfi_schema_no_memory(const mfi_schema *s);
+/* Counts work, and is the error if that is too much for one schema. */
+mf_status mfi_schema_spend(mfi_schema *s, uint64_t steps, const char *path);
 /* A path below another: "/properties/" and an escaped key, or a number where key is NULL. */
 const char *mfi_schema_path(mfi_schema *s, const char *parent, const char *keyword, const char *key,
                             size_t number);
@@ -139,15 +145,15 @@ mf_status mfi_conjunction_add(mfi_schema *s, mfi_conjunction *all, const mfi_jso
 /* ---- schema_values.c ---- */
 
 uint32_t mfi_value_type_of(const mfi_json *value);
-bool mfi_values_equal(const mfi_json *a, const mfi_json *b);
+bool mfi_values_equal(const mfi_json *a, const mfi_json *b, uint64_t *work);
 /* The values that const and enum leave, each as an alternative; *n how many. */
-mf_status mfi_schema_values(mfi_schema *s, const mfi_view *view, uint32_t *node);
+mf_status mfi_schema_values(mfi_schema *s, mfi_view *view, uint32_t *node);
 /* Whether the view's other keywords leave one of its values. *unsure: that can't be said here. */
-bool mfi_value_is_left(const mfi_view *view, const mfi_json *value, bool *unsure);
+bool mfi_value_is_left(mfi_view *view, const mfi_json *value, bool *unsure);
 /* Whether a string is among what the view says. *unsure: that can't be said. */
-bool mfi_view_allows(const mfi_view *view, const char *text, bool *unsure);
+bool mfi_view_allows(mfi_view *view, const char *text, bool *unsure);
 /* Whether no document of the one can be one of the other. */
-bool mfi_views_disjoint(mfi_schema *s, const mfi_view *a, const mfi_view *b);
+bool mfi_views_disjoint(mfi_schema *s, mfi_view *a, mfi_view *b);
 
 /* Whether the properties of that name have nothing in common. */
 bool mfi_views_tagged(mfi_schema *s, const mfi_view *a, const mfi_view *b, const char *key);
@@ -159,7 +165,7 @@ mf_status mfi_schema_string(mfi_schema *s, const mfi_view *view, uint32_t *node)
  * only, or none if that is UINT32_MAX. */
 mf_status mfi_schema_key(mfi_schema *s, const mfi_view *view, uint32_t which, uint32_t *node);
 /* Whether a string satisfies patterns and formats; *unsure is set where that can't be said. */
-bool mfi_view_takes(const mfi_view *view, const char *text, size_t len, bool *unsure);
+bool mfi_view_takes(mfi_view *view, const char *text, size_t len, bool *unsure);
 mf_status mfi_saying_add(mfi_regular *regular, const mfi_saying *what, bool negated, mf_error *err);
 /* mfi_regular_emit with the path in its message. */
 mf_status mfi_schema_regular(mfi_schema *s, mfi_regular *regular, const char *path, uint32_t *node);

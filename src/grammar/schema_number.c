@@ -144,7 +144,7 @@ static mf_status put_with_zeros(mfi_schema *s, const mfi_view *v, uint32_t *node
     for (; n % 10 == 0; n /= 10)
         unit *= 10;
     *done = unit > 1 && n <= MULTIPLE_MAX;
-    mfi_regular *r = *done ? mfi_regular_open() : NULL;
+    mfi_regular *r = *done ? mfi_regular_open(&s->work) : NULL;
     if (!*done || !r)
         return *done ? mfi_schema_no_memory(s) : MF_OK;
     int64_t lo = least_of(v), hi = most_of(v), most = MFI_MIN(multiples_max(n), INTEGER_MAX / unit);
@@ -173,7 +173,7 @@ static mf_status put_multiples(mfi_schema *s, const mfi_view *v, uint32_t *node)
         MFI_TRY(put_with_zeros(s, v, node, &done));
     if (done)
         return MF_OK;
-    mfi_regular *r = mfi_regular_open();
+    mfi_regular *r = mfi_regular_open(&s->work);
     bool fraction = v->types & MFI_TYPE_FRACTION, integers = !fraction, ok = true;
     int64_t most = INTEGER_MAX;
     if (!r)

@@ -300,7 +300,7 @@ static mf_status unique_items(mfi_schema *s, const mfi_view *v, int64_t least, i
         const mfi_json *value = mfi_json_at(all, i);
         bool again = !mfi_value_is_left(&item, value, &unsure);
         for (uint32_t k = 0; k < n && !again; k++)
-            again = mfi_values_equal(values[k], value);
+            again = mfi_values_equal(values[k], value, &s->work);
         if (!again)
             values[n++] = value;
     }

@@ -83,15 +83,18 @@ static mf_status say(const mfi_view *v, mfi_regular *r, mf_error *err)
     return MF_OK;
 }
 
-bool mfi_view_takes(const mfi_view *v, const char *text, size_t len, bool *unsure)
+bool mfi_view_takes(mfi_view *v, const char *text, size_t len, bool *unsure)
 {
-    mfi_regular *r = v->n_says ? mfi_regular_open() : NULL;
     bool yes = true;
-    if (v->n_says && (!r || say(v, r, NULL) != MF_OK))
+    if (v->n_says == 0)
+        return true;
+    if (!v->strings) {
+        v->strings = mfi_regular_open(v->work);
+        if (v->strings && say(v, v->strings, NULL) != MF_OK)
+            mfi_regular_close(&v->strings);
+    }
+    if (!v->strings || mfi_regular_takes(v->strings, text, len, &yes, NULL) != MF_OK)
         *unsure = true;
-    else if (r)
-        yes = mfi_regular_takes(r, text, len);
-    mfi_regular_close(&r);
     return yes;
 }
 
@@ -106,7 +109,7 @@ mf_status mfi_schema_regular(mfi_schema *s, mfi_regular *r, const char *path, ui
 
 mf_status mfi_schema_key(mfi_schema *s, const mfi_view *v, uint32_t which, uint32_t *node)
 {
-    mfi_regular *r = mfi_regular_open();
+    mfi_regular *r = mfi_regular_open(&s->work);
     if (!r)
         return mfi_schema_no_memory(s);
     mfi_ast *raw = mfi_regular_ast(r);
@@ -133,7 +136,7 @@ mf_status mfi_schema_key(mfi_schema *s, const mfi_view *v, uint32_t which, uint3
 
 static mf_status put_conjunction(mfi_schema *s, const mfi_view *v, uint32_t *inner)
 {
-    mfi_regular *r = mfi_regular_open();
+    mfi_regular *r = mfi_regular_open(&s->work);
     if (!r)
         return mfi_schema_no_memory(s);
     mf_status status = say(v, r, s->err);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/utf8.h"
 #include "grammar/schema_int.h"
 
@@ -28,9 +29,12 @@ uint32_t mfi_value_type_of(const mfi_json *value)
     return 0;
 }
 
-bool mfi_values_equal(const mfi_json *a, const mfi_json *b)
+bool mfi_values_equal(const mfi_json *a, const mfi_json *b, uint64_t *work)
 {
     double x, y;
+    *work += 12;
+    if (*work > MFI_MAX_SCHEMA_WORK)
+        return false; /* which is found before this is used */
     size_t n = mfi_json_len(a);
     if (mfi_json_f64(a, &x) && mfi_json_f64(b, &y))
         return x == y;
@@ -38,7 +42,7 @@ bool mfi_values_equal(const mfi_json *a, const mfi_json *b)
         return false;
     if (mfi_json_typeof(a) == MFI_JSON_ARRAY) {
         for (size_t i = 0; i < n; i++)
-            if (!mfi_values_equal(mfi_json_at(a, i), mfi_json_at(b, i)))
+            if (!mfi_values_equal(mfi_json_at(a, i), mfi_json_at(b, i), work))
                 return false;
         return true;
     }
@@ -46,27 +50,34 @@ bool mfi_values_equal(const mfi_json *a, const mfi_json *b)
         for (size_t i = 0; i < n; i++) {
             const char *key;
             const mfi_json *one = mfi_json_member(a, i, &key);
-            if (!mfi_json_has(b, key) || !mfi_values_equal(one, mfi_json_get(b, key)))
+            if (!mfi_json_has(b, key) || !mfi_values_equal(one, mfi_json_get(b, key), work))
                 return false;
         }
         return true;
+    }
+    size_t len_a, len_b;
+    const char *str_a = mfi_json_str(a, &len_a), *str_b = mfi_json_str(b, &len_b);
+    if (str_a && str_b) {
+        *work += len_a == len_b ? len_a / 8 : 0;
+        return len_a == len_b && memcmp(str_a, str_b, len_a) == 0;
     }
     mfi_buf text_a = {0}, text_b = {0};
     mfi_json_put(&text_a, a);
     mfi_json_put(&text_b, b);
     bool same = !text_a.failed && !text_b.failed && text_a.len == text_b.len &&
                 memcmp(text_a.data, text_b.data, text_a.len) == 0;
+    *work += 32 + (text_a.len + text_b.len) / 2;
     mfi_buf_free(&text_a);
     mfi_buf_free(&text_b);
     return same;
 }
 
-static bool among(const mfi_json *values, bool is_const, const mfi_json *value)
+static bool among(const mfi_json *values, bool is_const, const mfi_json *value, uint64_t *work)
 {
     if (is_const)
-        return mfi_values_equal(values, value);
-    for (size_t i = 0; i < mfi_json_len(values); i++)
-        if (mfi_values_equal(mfi_json_at(values, i), value))
+        return mfi_values_equal(values, value, work);
+    for (size_t i = 0; i < mfi_json_len(values) && *work <= MFI_MAX_SCHEMA_WORK; i++)
+        if (mfi_values_equal(mfi_json_at(values, i), value, work))
             return true;
     return false;
 }
@@ -80,15 +91,16 @@ static int64_t length_of(const char *text, size_t len)
     return n;
 }
 
-bool mfi_value_is_left(const mfi_view *v, const mfi_json *value, bool *unsure)
+/* As mfi_value_is_left, of the lists of values those behind the first `from`. */
+static bool is_left(mfi_view *v, uint32_t from, const mfi_json *value, bool *unsure)
 {
     uint32_t type = mfi_value_type_of(value);
     double n;
     size_t len;
     if (!(v->types & type))
         return false;
-    for (uint32_t i = 0; i < v->n_values; i++)
-        if (!among(v->values[i], v->is_const[i], value))
+    for (uint32_t i = from; i < v->n_values; i++)
+        if (!among(v->values[i], v->is_const[i], value, v->work))
             return false;
     if (mfi_json_f64(value, &n)) {
         for (uint32_t i = 0; i < v->n_multiples; i++)
@@ -114,7 +126,12 @@ bool mfi_value_is_left(const mfi_view *v, const mfi_json *value, bool *unsure)
     return true;
 }
 
-bool mfi_view_allows(const mfi_view *v, const char *text, bool *unsure)
+bool mfi_value_is_left(mfi_view *v, const mfi_json *value, bool *unsure)
+{
+    return is_left(v, 0, value, unsure);
+}
+
+bool mfi_view_allows(mfi_view *v, const char *text, bool *unsure)
 {
     size_t len = strlen(text);
     int64_t length = length_of(text, len);
@@ -125,6 +142,7 @@ bool mfi_view_allows(const mfi_view *v, const char *text, bool *unsure)
             size_t n;
             const char *s = mfi_json_str(v->is_const[i] ? values : mfi_json_at(values, k), &n);
             found = s && n == len && memcmp(s, text, len) == 0;
+            *v->work += 2 + (found || n == len ? len / 16 : 0);
         }
         if (!found)
             return false;
@@ -144,7 +162,7 @@ static uint32_t literal(mfi_ast *ast, const mfi_json *value)
     return node;
 }
 
-mf_status mfi_schema_values(mfi_schema *s, const mfi_view *v, uint32_t *node)
+mf_status mfi_schema_values(mfi_schema *s, mfi_view *v, uint32_t *node)
 {
     mfi_ast_list list = {0};
     const mfi_json *values = v->values[0];
@@ -152,9 +170,10 @@ mf_status mfi_schema_values(mfi_schema *s, const mfi_view *v, uint32_t *node)
     bool unsure = false;
     for (size_t i = 0; i < n; i++) {
         const mfi_json *value = v->is_const[0] ? values : mfi_json_at(values, i);
-        if (mfi_value_is_left(v, value, &unsure))
+        if (is_left(v, 1, value, &unsure)) /* it is of the first */
             mfi_ast_push(s->ast, &list, literal(s->ast, value));
     }
+    MFI_TRY(mfi_schema_spend(s, n, "#"));
     if (unsure)
         return mfi_fail(s->err, MF_ERR_UNSUPPORTED,
                         "JSON schema: %.400s: const or enum beside what speaks of items or "
@@ -166,7 +185,7 @@ mf_status mfi_schema_values(mfi_schema *s, const mfi_view *v, uint32_t *node)
 
 /* ---- telling apart ---- */
 
-static bool values_disjoint(const mfi_view *a, const mfi_view *b)
+static bool values_disjoint(mfi_view *a, mfi_view *b)
 {
     const mfi_json *values = a->values[0];
     bool unsure = false;
@@ -174,7 +193,7 @@ static bool values_disjoint(const mfi_view *a, const mfi_view *b)
         return false;
     for (size_t i = 0; i < (a->is_const[0] ? 1 : mfi_json_len(values)); i++) {
         const mfi_json *value = a->is_const[0] ? values : mfi_json_at(values, i);
-        if (mfi_value_is_left(a, value, &unsure) && mfi_value_is_left(b, value, &unsure))
+        if (is_left(a, 1, value, &unsure) && mfi_value_is_left(b, value, &unsure))
             return false;
     }
     return true;
@@ -237,7 +256,7 @@ static bool tagged(mfi_schema *s, const mfi_view *a, const mfi_view *b)
     return apart;
 }
 
-bool mfi_views_disjoint(mfi_schema *s, const mfi_view *a, const mfi_view *b)
+bool mfi_views_disjoint(mfi_schema *s, mfi_view *a, mfi_view *b)
 {
     uint32_t both = a->types & b->types;
     if (!both || values_disjoint(a, b))

@@ -18,11 +18,22 @@ typedef struct folding {
     const char *path;
 } folding;
 
+#define FOLD_WORK 256u /* of looking for the keywords of one schema */
+
 static mf_status fold(folding *f, const mfi_json *node, const char *path);
 
 mf_status mfi_schema_no_memory(const mfi_schema *s)
 {
     return mfi_fail(s->err, MF_ERR_NO_MEMORY, "no memory for a JSON schema");
+}
+
+mf_status mfi_schema_spend(mfi_schema *s, uint64_t steps, const char *path)
+{
+    s->work += steps;
+    if (s->work <= MFI_MAX_SCHEMA_WORK)
+        return MF_OK;
+    return mfi_fail(s->err, MF_ERR_LIMIT, "JSON schema: %.400s: more work than one schema may make",
+                    path);
 }
 
 static mf_status wrong(const folding *f, const char *keyword, const char *why)
@@ -77,6 +88,9 @@ mf_status mfi_conjunction_add(mfi_schema *s, mfi_conjunction *all, const mfi_jso
 
 void mfi_view_free(mfi_view *v)
 {
+    for (uint32_t i = 0; i < MFI_SCHEMA_MAX_SAYS && v->patterned; i++)
+        mfi_regular_close(&v->patterned[i].names);
+    mfi_regular_close(&v->strings);
     free(v->prefix);
     free(v->properties);
     free(v->patterned);
@@ -261,18 +275,29 @@ static mf_status fold_items(folding *f, const char *key, const mfi_json *value)
 }
 
 /* The property of that name, made if there is none; new ones are under what earlier schemas said of
- * properties they don't name. */
+ * properties they don't name. NULL: no memory, or too much work. */
 static mfi_property *property(folding *f, const char *key)
 {
     mfi_view *v = f->v;
-    for (uint32_t i = 0; i < v->n_properties; i++)
-        if (strcmp(v->properties[i].key, key) == 0)
-            return &v->properties[i];
+    uint32_t at = 0;
+    while (at < v->n_properties && strcmp(v->properties[at].key, key) != 0)
+        at++;
+    f->s->work += at * (1 + (uint64_t)strlen(key) / 16);
+    if (f->s->work > MFI_MAX_SCHEMA_WORK)
+        return NULL;
+    if (at < v->n_properties)
+        return &v->properties[at];
     if (!MFI_ROOM(v->properties, v->n_properties, v->cap_properties, 16))
         return NULL;
     mfi_property *p = &v->properties[v->n_properties++];
     *p = (mfi_property){.key = key, .all = v->additional};
     return p;
+}
+
+static mf_status no_property(const folding *f)
+{
+    MFI_TRY(mfi_schema_spend(f->s, 0, f->path));
+    return mfi_schema_no_memory(f->s);
 }
 
 static mf_status fold_properties(folding *f, const char *name, const mfi_json *value)
@@ -285,7 +310,7 @@ static mf_status fold_properties(folding *f, const char *name, const mfi_json *v
         const mfi_json *node = mfi_json_member(value, i, &key);
         mfi_property *p = property(f, key);
         if (!p)
-            return mfi_schema_no_memory(f->s);
+            return no_property(f);
         MFI_TRY(
             mfi_conjunction_add(f->s, &p->all, node, mfi_schema_path(f->s, f->path, name, key, 0)));
     }
@@ -300,23 +325,26 @@ static mf_status fold_required(folding *f, const char *key, const mfi_json *valu
         const char *name = mfi_json_str(mfi_json_at(value, i), NULL);
         mfi_property *p = name ? property(f, name) : NULL;
         if (!p)
-            return name ? mfi_schema_no_memory(f->s) : wrong(f, key, "not a list of strings");
+            return name ? no_property(f) : wrong(f, key, "not a list of strings");
         p->required = true;
     }
     return MF_OK;
 }
 
-static bool fits(const folding *f, const mfi_saying *what, const char *key, mf_status *status)
+static bool fits(const folding *f, mfi_patterned *p, const char *key, mf_status *status)
 {
-    mfi_regular *r = mfi_regular_open();
+    mf_error inner = {0};
     bool yes = false;
-    if (!r)
-        *status = mfi_schema_no_memory(f->s);
-    if (*status == MF_OK)
-        *status = mfi_saying_add(r, what, false, f->s->err);
-    if (*status == MF_OK)
-        yes = mfi_regular_takes(r, key, strlen(key));
-    mfi_regular_close(&r);
+    if (!p->names) {
+        p->names = mfi_regular_open(&f->s->work);
+        *status = p->names ? mfi_saying_add(p->names, &p->key, false, f->s->err)
+                           : mfi_schema_no_memory(f->s);
+    }
+    if (*status != MF_OK)
+        return false;
+    *status = mfi_regular_takes(p->names, key, strlen(key), &yes, &inner);
+    if (*status != MF_OK)
+        mfi_fail(f->s->err, *status, "JSON schema: %.400s: %s", p->key.path, inner.message);
     return yes;
 }
 
@@ -338,6 +366,7 @@ static mf_status fold_patterned(folding *f, const char *name, const mfi_json *va
         const char *key;
         const mfi_json *node = mfi_json_member(value, v->n_patterned, &key);
         mfi_patterned *p = &v->patterned[v->n_patterned];
+        mfi_regular_close(&p->names); /* folded before, by another way */
         *p = (mfi_patterned){
             .key = {key, strlen(key), mfi_schema_path(f->s, f->path, name, key, 0)}};
         MFI_TRY(mfi_conjunction_add(f->s, &p->all, node, p->key.path));
@@ -357,7 +386,7 @@ static bool speaks_of(const folding *f, const char *key, mf_status *status)
     const mfi_view *v = f->v;
     bool yes = mfi_json_has(mfi_json_get(f->node, "properties"), key);
     for (uint32_t i = 0; i < v->n_patterned && v->patterned_in == f->node && !yes; i++)
-        yes = fits(f, &v->patterned[i].key, key, status);
+        yes = fits(f, &v->patterned[i], key, status);
     return yes;
 }
 
@@ -455,7 +484,7 @@ static mf_status fold_any(folding *f, const char *key, const mfi_json *value)
         MFI_TRY(fold(f, mfi_json_at(value, i), mfi_schema_path(f->s, f->path, key, NULL, i)));
         mfi_property *p = tag ? property(f, tag) : NULL;
         if (tag && !p)
-            return mfi_schema_no_memory(f->s);
+            return no_property(f);
         if (p)
             p->required = true;
         return MF_OK;
@@ -589,6 +618,7 @@ static mf_status fold(folding *f, const mfi_json *node, const char *path)
     if (mfi_json_typeof(node) != MFI_JSON_OBJECT)
         return mfi_fail(f->s->err, MF_ERR_ARGUMENT,
                         "JSON schema: %.400s: a schema is an object, true or false", path);
+    MFI_TRY(mfi_schema_spend(f->s, FOLD_WORK + 8 * (uint64_t)mfi_json_len(node), path));
     for (size_t i = 0; i < mfi_json_len(node); i++) {
         const char *key;
         size_t k = 0;
@@ -611,7 +641,7 @@ static mf_status fold(folding *f, const mfi_json *node, const char *path)
  * not named. */
 static mf_status list_names(folding *f)
 {
-    const mfi_view *names = f->v->names;
+    mfi_view *names = f->v->names;
     bool unsure = false;
     for (uint32_t i = 0; i < names->n_values && !f->v->names_listed; i++) {
         const mfi_json *values = names->values[i];
@@ -621,12 +651,13 @@ static mf_status list_names(folding *f)
             const char *key =
                 mfi_json_str(names->is_const[i] ? values : mfi_json_at(values, k), NULL);
             if (key && !property(f, key))
-                return mfi_schema_no_memory(f->s);
+                return no_property(f);
         }
     }
     for (uint32_t i = 0; i < f->v->n_properties; i++) {
         mfi_property *p = &f->v->properties[i];
         p->forbidden = !mfi_view_allows(names, p->key, &unsure);
+        MFI_TRY(mfi_schema_spend(f->s, 1, f->path));
     }
     return unsure ? unsupported(f, "propertyNames", "what is said here is not supported") : MF_OK;
 }
@@ -659,7 +690,7 @@ static mf_status fold_all_patterned(folding *f)
                            "beside another schema's patternProperties this is not supported");
     for (uint32_t i = 0; i < v->n_properties; i++)
         for (uint32_t k = 0; k < v->n_patterned && status == MF_OK; k++)
-            if (fits(f, &v->patterned[k].key, v->properties[i].key, &status))
+            if (fits(f, &v->patterned[k], v->properties[i].key, &status))
                 for (uint32_t j = 0; j < v->patterned[k].all.n && status == MF_OK; j++)
                     status = mfi_conjunction_add(f->s, &v->properties[i].all,
                                                  v->patterned[k].all.parts[j].node,
@@ -671,6 +702,7 @@ mf_status mfi_view_make(mfi_schema *s, const mfi_conjunction *all, const mfi_cho
                         mfi_view *v)
 {
     *v = (mfi_view){.types = MFI_TYPE_ANY,
+                    .work = &s->work,
                     .len_min = -1,
                     .len_max = -1,
                     .items_min = -1,
@@ -679,6 +711,7 @@ mf_status mfi_view_make(mfi_schema *s, const mfi_conjunction *all, const mfi_cho
                     .properties_max = -1,
                     .lo = -INFINITY,
                     .hi = INFINITY};
+    MFI_TRY(mfi_schema_spend(s, FOLD_WORK / 4, all->n ? all->parts[0].path : "#"));
     folding f = {.s = s, .v = v, .choices = choices, .path = all->n ? all->parts[0].path : "#"};
     for (uint32_t i = 0; i < all->n; i++)
         MFI_TRY(fold(&f, all->parts[i].node, all->parts[i].path));
