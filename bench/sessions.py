@@ -54,6 +54,7 @@ def main():
     cases = [{"streams": n, "prompts": prompts, "policy": policy, "runs": []} for n, prompts, policy in
              [(1, "own", "auto"), (args.streams, "own", "auto"), (args.streams, "same", "auto")] +
              [(args.streams, "own", policy) for policy in args.policy]]
+    cases = [] if args.only else cases
     for _ in range(args.runs if cases else 0):
         for case in cases:
             n = case["streams"]
