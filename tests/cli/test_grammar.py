@@ -471,7 +471,7 @@ class Model(unittest.TestCase):
                 (("--grammar", 'root ::= "a'), "line 1, column 10: the literal that begins here isn't closed"),
                 (("--grammar", "a ::= a b"), "the rule b is not defined"),
                 (("-j", "{"), "JSON schema"),
-                (("-j", '{"not":{}}'), "#/not: this keyword is not supported"),
+                (("-j", '{"if":{}}'), "#/if: this keyword is not supported"),
                 (("-j", "{}", "--grammar", 'root ::= "a"'), "only one of")):
             code, out, err = self.ask(*args)
             self.assertEqual((code, out), (2, ""), err)
