@@ -47,13 +47,14 @@ def main():
     ap.add_argument("--share", type=float, default=0.42)
     ap.add_argument("--policy", action="append", default=[], help="measured for N streams, too; may be repeated")
     ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--only", choices=["resend"], help="leave the streams out")
     args = ap.parse_args()
 
     memory = budget(args, args.streams, args.prompt + 2 * args.tokens + 8)
     cases = [{"streams": n, "prompts": prompts, "policy": policy, "runs": []} for n, prompts, policy in
              [(1, "own", "auto"), (args.streams, "own", "auto"), (args.streams, "same", "auto")] +
              [(args.streams, "own", policy) for policy in args.policy]]
-    for _ in range(args.runs):
+    for _ in range(args.runs if cases else 0):
         for case in cases:
             n = case["streams"]
             case["runs"].append({"busy_before": round(benchlib.busy(0.3), 2),
@@ -62,7 +63,7 @@ def main():
     for case in cases:
         for key in ("tokens_per_s", "bytes_read_per_token", "stall_ms_per_token"):
             case[key] = benchlib.summary([r[key] for r in case["runs"]])
-    one, ratios = cases[0], {}
+    one, ratios = cases[0] if cases else None, {}
     for many in cases[1:]:
         ratios[f"{many['prompts']} prompts, {many['policy']}"] = {
             key: round(many[key]["median"] / max(one[key]["median"], 1e-9), 3)

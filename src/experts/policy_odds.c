@@ -39,14 +39,17 @@ struct mfi_policy {
     bool told;          /* all that this visit wants; or it is seen bit by bit */
     uint8_t *age;       /* [n_keys] visits since the last that wanted it */
     uint16_t *heat;     /* [n_keys] */
+    uint8_t *class_of;  /* [n_keys] by age and heat */
     uint8_t *was;       /* [n_experts] class before this visit */
     bool *wanted;       /* [n_experts] in this visit */
     uint32_t *key;      /* [n_slots] NONE: empty */
     uint32_t *lists;    /* [n_layers][n_experts] slots, the likeliest last */
     uint32_t *n_listed; /* [n_layers] */
+    uint32_t *sorted;   /* [n_experts] a list while it is sorted */
     uint32_t seen[N_CLASSES], came[N_CLASSES]; /* visits of experts of a class, and those wanted */
     uint64_t n_seen, n_came;
     float odds[N_CLASSES];
+    uint8_t rank[N_CLASSES]; /* of a class by its odds, the least first */
 };
 
 static mf_status odds_open(mfi_policy **policy, uint32_t n_slots, uint32_t n_layers,
@@ -59,18 +62,21 @@ static mf_status odds_open(mfi_policy **policy, uint32_t n_slots, uint32_t n_lay
             .n_slots = n_slots, .n_layers = n_layers, .n_experts = n_experts, .layer = NONE};
         p->age = malloc(n_keys);
         p->heat = calloc(n_keys, sizeof *p->heat);
+        p->class_of = malloc(n_keys);
         p->was = calloc(n_experts, sizeof *p->was);
+        p->sorted = malloc(n_experts * sizeof *p->sorted);
         p->wanted = calloc(n_experts, sizeof *p->wanted);
         p->key = malloc(n_slots * sizeof *p->key);
         p->lists = malloc(n_keys * sizeof *p->lists);
         p->n_listed = calloc(n_layers, sizeof *p->n_listed);
     }
-    if (!p || !p->age || !p->heat || !p->was || !p->wanted || !p->key || !p->lists ||
-        !p->n_listed) {
+    if (!p || !p->age || !p->heat || !p->class_of || !p->was || !p->sorted || !p->wanted ||
+        !p->key || !p->lists || !p->n_listed) {
         mfi_policy_odds.close(&p);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u expert slots", n_slots);
     }
     memset(p->age, AGE_MAX, n_keys);
+    memset(p->class_of, N_CLASSES - N_HEATS, n_keys); /* oldest, coldest */
     memset(p->key, 0xff, n_slots * sizeof *p->key);
     *policy = p;
     return MF_OK;
@@ -83,7 +89,9 @@ static void odds_close(mfi_policy **policy)
         return;
     free(p->age);
     free(p->heat);
+    free(p->class_of);
     free(p->was);
+    free(p->sorted);
     free(p->wanted);
     free(p->key);
     free(p->lists);
@@ -94,7 +102,7 @@ static void odds_close(mfi_policy **policy)
 
 /* ---- what is known of an expert ---- */
 
-static uint32_t class_of(const mfi_policy *p, uint32_t key)
+static void set_class(mfi_policy *p, uint32_t key)
 {
     static const uint8_t age_ends[N_AGES - 1] = {1, 2, 3, 4, 6, 9, 14, 20, 32, 64, AGE_MAX};
     static const uint16_t heat_ends[N_HEATS - 1] = {2048, 5000, 10000, 20000, 36000};
@@ -103,7 +111,21 @@ static uint32_t class_of(const mfi_policy *p, uint32_t key)
         age++;
     while (heat < N_HEATS - 1 && p->heat[key] >= heat_ends[heat])
         heat++;
-    return age * N_HEATS + heat;
+    p->class_of[key] = (uint8_t)(age * N_HEATS + heat);
+}
+
+/* Ranks from odds: as many others as have less, or as much and come first. */
+static void rank_classes(mfi_policy *p)
+{
+    uint8_t order[N_CLASSES];
+    for (uint32_t c = 0; c < N_CLASSES; c++) {
+        uint32_t at = c;
+        for (; at > 0 && p->odds[order[at - 1]] > p->odds[c]; at--)
+            order[at] = order[at - 1];
+        order[at] = (uint8_t)c;
+    }
+    for (uint32_t i = 0; i < N_CLASSES; i++)
+        p->rank[order[i]] = (uint8_t)i;
 }
 
 static void learn_odds(mfi_policy *p)
@@ -118,6 +140,7 @@ static void learn_odds(mfi_policy *p)
     float mean = p->n_seen ? (float)p->n_came / (float)p->n_seen : 0;
     for (uint32_t c = 0; c < N_CLASSES; c++)
         p->odds[c] = ((float)p->came[c] + mean * PRIOR_VISITS) / ((float)p->seen[c] + PRIOR_VISITS);
+    rank_classes(p);
 }
 
 static void note_wanted(mfi_policy *p, uint32_t key)
@@ -128,6 +151,7 @@ static void note_wanted(mfi_policy *p, uint32_t key)
     p->wanted[e] = true;
     p->age[key] = 0;
     p->heat[key] = (uint16_t)(p->heat[key] + (UINT16_MAX >> HEAT_SHIFT));
+    set_class(p, key);
 }
 
 /* ---- lists ---- */
@@ -137,29 +161,29 @@ static uint32_t *list_of(const mfi_policy *p, uint32_t layer)
     return p->lists + (size_t)layer * p->n_experts;
 }
 
-static float slot_odds(const mfi_policy *p, uint32_t slot)
+static uint32_t slot_rank(const mfi_policy *p, uint32_t slot)
 {
-    return p->odds[class_of(p, p->key[slot])];
+    return p->rank[p->class_of[p->key[slot]]];
 }
 
+/* By rank, otherwise as it was. */
 static void sort_list(mfi_policy *p, uint32_t layer)
 {
-    uint32_t *list = list_of(p, layer);
-    for (uint32_t i = 1; i < p->n_listed[layer]; i++) {
-        uint32_t slot = list[i], at = i;
-        float odds = slot_odds(p, slot);
-        for (; at > 0 && slot_odds(p, list[at - 1]) > odds; at--)
-            list[at] = list[at - 1];
-        list[at] = slot;
-    }
+    uint32_t *list = list_of(p, layer), n = p->n_listed[layer], begin[N_CLASSES + 1] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        begin[slot_rank(p, list[i]) + 1]++;
+    for (uint32_t r = 0; r < N_CLASSES; r++)
+        begin[r + 1] += begin[r];
+    for (uint32_t i = 0; i < n; i++)
+        p->sorted[begin[slot_rank(p, list[i])]++] = list[i];
+    memcpy(list, p->sorted, n * sizeof *list);
 }
 
 static void put_in(mfi_policy *p, uint32_t slot)
 {
     uint32_t layer = p->key[slot] / p->n_experts, at = p->n_listed[layer]++;
-    uint32_t *list = list_of(p, layer);
-    float odds = slot_odds(p, slot);
-    for (; at > 0 && slot_odds(p, list[at - 1]) > odds; at--)
+    uint32_t *list = list_of(p, layer), rank = slot_rank(p, slot);
+    for (; at > 0 && slot_rank(p, list[at - 1]) > rank; at--)
         list[at] = list[at - 1];
     list[at] = slot;
 }
@@ -200,10 +224,11 @@ static void begin_visit(mfi_policy *p, uint32_t layer, bool told)
     p->told = told;
     for (uint32_t e = 0; e < p->n_experts; e++) {
         uint32_t key = layer * p->n_experts + e;
-        p->was[e] = (uint8_t)class_of(p, key);
+        p->was[e] = p->class_of[key];
         p->wanted[e] = false;
         p->age[key] = (uint8_t)(p->age[key] + (p->age[key] < AGE_MAX));
         p->heat[key] = (uint16_t)(p->heat[key] - (p->heat[key] >> HEAT_SHIFT));
+        set_class(p, key);
     }
 }
 
@@ -261,7 +286,7 @@ static uint32_t odds_victim(mfi_policy *p, bool (*may_go)(void *ctx, uint32_t sl
             at++;
         if (at == p->n_listed[layer])
             continue;
-        float worth = slot_odds(p, list[at]) / (float)ahead;
+        float worth = p->odds[p->class_of[p->key[list[at]]]] / (float)ahead;
         if (victim == NONE || worth < least) {
             victim = list[at];
             least = worth;

@@ -438,6 +438,22 @@ PANEL_INLINE void mlx_floats(const panel_part *part, panel_plane at, panel_u wor
     }
 }
 
+/* Scales and biases of eight blocks, the usual group size known to the compiler. */
+PANEL_INLINE void mlx_scales(const panel_part *part, const panel_plane at[3], panel *out)
+{
+    panel_part p = *part;
+    p.n_blocks = 8;
+    if (p.type.scale == MFI_Q_BF16 && p.type.group == 64) {
+        p.type.scale = MFI_Q_BF16;
+        p.type.group = 64;
+        mlx_floats(&p, at[1], out->words[0], out->scale);
+        mlx_floats(&p, at[2], out->words[1], out->min);
+        return;
+    }
+    mlx_floats(&p, at[1], out->words[0], out->scale);
+    mlx_floats(&p, at[2], out->words[1], out->min);
+}
+
 /* The codes of 256 columns, `bits` wide: `bits` words of 32 columns at a time. */
 PANEL_INLINE void mlx_codes(const uint32_t bits, panel_plane at, const sink *to)
 {

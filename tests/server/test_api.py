@@ -119,6 +119,10 @@ class OpenAI(Api):
         reply = self.chat(stop=" (noun)")
         self.assertEqual((reply["choices"][0]["message"]["content"], reply["choices"][0]["finish_reason"]),
                          (self.answer.split(" (noun)")[0], "stop"))
+        self.assertEqual(reply["choices"][0]["stop_reason"], " (noun)")
+        self.assertEqual(self.chunks(stop=["x y z", " (noun)"])[-1]["choices"][0]["stop_reason"], " (noun)")
+        self.assertEqual(self.post("/v1/completions", {"prompt": "A lamp is", "stop": ["qqq"], "max_tokens": 2})["choices"][0]
+                         ["stop_reason"], None)
         draw = {"temperature": 1.5, "seed": 7, "max_tokens": 12, "n": 3}
         first, again = self.chat(**draw), self.chat(**draw)
         texts = [c["message"]["content"] for c in first["choices"]]
@@ -299,6 +303,13 @@ class Others(Api):
         self.assertEqual(usage["input_tokens"] + usage["cache_read_input_tokens"], 15)
         self.assertEqual(self.post("/v1/messages/count_tokens", {"messages": MESSAGES}), {"input_tokens": 15})
         self.assertEqual(self.message(stop_sequences=[" (noun)"])["stop_sequence"], " (noun)")
+        for more in ({}, {"stream": True}): # the one of several that came
+            stops = ["no such thing", " (noun)", "nor this"]
+            if more:
+                got = self.message_events(stop_sequences=stops)[-2]["delta"]
+            else:
+                got = self.message(stop_sequences=stops)
+            self.assertEqual((got["stop_reason"], got["stop_sequence"]), ("stop_sequence", " (noun)"))
         cut = self.post("/v1/messages", dict(GREEDY, max_tokens=2))
         self.assertEqual((cut["stop_reason"], cut["usage"]["output_tokens"]), ("max_tokens", 2))
         begun = MESSAGES + [{"role": "assistant", "content": self.answer[:20]}]

@@ -16,8 +16,10 @@ static __device__ __forceinline__ void prep_head(const mfi_cuda_prep &p, const f
                                                  const float *cosines, float *x)
 {
     uint32_t lane = threadIdx.x % 32, half = p.n_rot / 2;
+#pragma unroll 1
     for (int step = 0; step < 3; step++) {
         if (step == 1 && !p.unrotated) {
+#pragma unroll 2
             for (uint32_t i = lane; i < half; i += 32) {
                 float a = x[i], b = x[i + half], c = cosines[i], s = cosines[half + i];
                 x[i] = a * c - b * s;
@@ -25,9 +27,11 @@ static __device__ __forceinline__ void prep_head(const mfi_cuda_prep &p, const f
             }
         } else if (step != 1 && w && p.norm_after == (step == 2)) {
             float sq = 0;
+#pragma unroll 2
             for (uint32_t i = lane; i < p.head_dim; i += 32)
                 sq = fmaf(x[i], x[i], sq);
             float factor = 1.0f / sqrtf(warp_sum(sq) / (float)p.head_dim + p.eps);
+#pragma unroll 2
             for (uint32_t i = lane; i < p.head_dim; i += 32)
                 x[i] = x[i] * factor * w[i];
         }

@@ -17,24 +17,20 @@ static __device__ void take_token(const mfi_cuda_prep &p, const queries &q, uint
                                   bool newest, float *qs)
 {
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, kvw = p.n_kv_head * p.head_dim;
-    if (warp < QUERIES) {
-        float *x = qs + warp * p.head_dim;
-        uint32_t h = q.kv_head * group + q.first + warp;
+    uint32_t h = q.kv_head * group + q.first + warp, row = *p.pos;
+    bool query = warp < QUERIES, key = warp == QUERIES;
+    const float *from =
+        query ? p.q + (size_t)h * p.q_stride : (key ? p.k : p.v) + q.kv_head * p.head_dim;
+    float *to = p.kv + (size_t)(p.ring ? row % p.ring : row) * 2 * kvw + q.kv_head * p.head_dim;
+    to = query ? qs + warp * p.head_dim : key ? to : to + kvw;
+    if (query || (newest && warp < QUERIES + 2)) {
+        bool there = !query || warp < q.n;
+#pragma unroll 2
         for (uint32_t i = lane; i < p.head_dim; i += 32)
-            x[i] = warp < q.n ? p.q[(size_t)h * p.q_stride + i] : 0;
+            to[i] = there ? from[i] : 0;
         __syncwarp();
-        if (warp < q.n)
-            prep_head(p, p.q_norm, p.rope, x);
-    } else if (newest && warp < QUERIES + 2) {
-        uint32_t row = *p.pos;
-        float *to = p.kv + (size_t)(p.ring ? row % p.ring : row) * 2 * kvw + q.kv_head * p.head_dim;
-        const float *from = (warp == QUERIES ? p.k : p.v) + q.kv_head * p.head_dim;
-        to += warp == QUERIES ? 0 : kvw;
-        for (uint32_t i = lane; i < p.head_dim; i += 32)
-            to[i] = from[i];
-        __syncwarp();
-        if (warp == QUERIES)
-            prep_head(p, p.k_norm, p.rope, to);
+        if (there && (query || key))
+            prep_head(p, query ? p.q_norm : p.k_norm, p.rope, to);
     }
     __syncthreads();
 }
@@ -49,7 +45,7 @@ static __device__ void one_scores(const mfi_cuda_attn &a, const queries &q, cons
     bool seen = i < q.n && pos <= last && (!a.window || pos + a.window > last);
     float dot = 0;
     if (seen) {
-#pragma unroll 8
+#pragma unroll 4
         for (uint32_t d = 0; d < a.dim; d += 4) {
             float4 v = *(const float4 *)(k + d), w = *(const float4 *)(x + d);
             dot = fmaf(v.x, w.x, dot);
@@ -85,7 +81,7 @@ static __global__ void __launch_bounds__(ONE_THREADS)
 #pragma unroll
     for (int i = 0; i < ONE_SHARE * DV; i++)
         out[i / DV][i % DV] = 0;
-#pragma unroll 8
+#pragma unroll 4
     for (uint32_t j = 0; j < n; j++) {
         const float *v = position(a, block * BLOCK + j) + a.v_offset + q.kv_head * a.v_stride;
 #pragma unroll

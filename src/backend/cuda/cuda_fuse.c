@@ -50,8 +50,8 @@ static bool routes(const mfi_cuda *c, const mfi_op *product, const mfi_op *route
            m->type.kind <= MFI_CUDA_BF16 && m->rows <= ROUTER_ROWS_MAX;
 }
 
-/* NORM, MATMUL, ROUTE. */
-static cudaError_t route(mfi_cuda *c, const mfi_op *op)
+/* NORM, MATMUL, ROUTE, if they go together. */
+static bool route(mfi_cuda *c, const mfi_op *op, cudaError_t *e)
 {
     mfi_cuda_mm mm = {.n_mats = 1,
                       .mat = {c->mats[op[1].w[0]]},
@@ -60,7 +60,10 @@ static cudaError_t route(mfi_cuda *c, const mfi_op *op)
                       .n_tok = 1};
     mfi_cuda_route r = mfi_cuda_route_of(c, &op[2], 1);
     add_norm(c, op, &mm);
-    return mfi_cuda_route_rows(&mm, &r, c->turn, c->stream);
+    if (!mfi_cuda_route_fits(&mm))
+        return false;
+    *e = mfi_cuda_route_rows(&mm, &r, c->turn, c->stream);
+    return true;
 }
 
 uint32_t mfi_cuda_fuse(mfi_cuda *c, const mfi_op *op, uint32_t n, const mfi_step *step,
@@ -73,10 +76,8 @@ uint32_t mfi_cuda_fuse(mfi_cuda *c, const mfi_op *op, uint32_t n, const mfi_step
         op[0].src[0] == op[1].src[0] && mfi_cuda_attn_op(c, op, step, e))
         return 2;
     bool normed = norms_into(c, &op[0], &op[1]);
-    if (n >= 3 && normed && routes(c, &op[1], &op[2])) {
-        *e = route(c, op);
+    if (n >= 3 && normed && routes(c, &op[1], &op[2]) && route(c, op, e))
         return 3;
-    }
     if (normed && all_codes(c, &op[1], op[0].src[0]) && all_codes(c, &op[1], op[1].src[0])) {
         mfi_cuda_mm first = {0};
         add_norm(c, op, &first);

@@ -138,6 +138,7 @@ typedef struct mfi_cuda_route {
 cudaError_t mfi_cuda_route_run(const mfi_cuda_route *r, cudaStream_t s);
 /* A single token's router and choice: matmul_rows, then route_run; `turn` counts blocks of threads,
  * from zero to zero. */
+bool mfi_cuda_route_fits(const mfi_cuda_mm *mm);
 cudaError_t mfi_cuda_route_rows(const mfi_cuda_mm *mm, const mfi_cuda_route *r, uint32_t *turn,
                                 cudaStream_t s);
 /* Groups n_tok * top_k choices by expert, in order of tokens, into tiles. */

@@ -15,7 +15,7 @@ enum { SOFTMAX, SIGMOID, SOFTMAX_CHOSEN }; /* routing.h's mfi_score */
 #define TAKEN 0xffffffffu /* bits of a value that isn't in the choice any more */
 
 /* The largest of what is left by value, of equal ones the first. Marks it. */
-static __device__ uint32_t take_best(float *value, uint32_t n)
+static __device__ __noinline__ uint32_t take_best(float *value, uint32_t n)
 {
     float best = -CUDART_INF_F;
     uint32_t at = UINT32_MAX, lane = threadIdx.x;
@@ -44,7 +44,8 @@ static __device__ uint32_t take_best(float *value, uint32_t n)
 }
 
 /* Takes experts of all but the best groups out of the choice. */
-static __device__ void keep_groups(const mfi_cuda_route &r, float *value, float *groups)
+static __device__ __noinline__ void keep_groups(const mfi_cuda_route &r, float *value,
+                                                float *groups)
 {
     uint32_t size = r.n / r.n_groups;
     for (uint32_t g = threadIdx.x; g < r.n_groups; g += 32) {
@@ -66,17 +67,20 @@ static __device__ void keep_groups(const mfi_cuda_route &r, float *value, float 
 }
 
 /* Softmax of n values in shared memory, in place. */
-static __device__ void softmax(float *v, uint32_t n)
+static __device__ __noinline__ void softmax(float *v, uint32_t n)
 {
     float max = -CUDART_INF_F, sum = 0;
+#pragma unroll 1
     for (uint32_t i = threadIdx.x; i < n; i += 32)
         max = fmaxf(max, v[i]);
     max = warp_max(max);
+#pragma unroll 1
     for (uint32_t i = threadIdx.x; i < n; i += 32) {
         v[i] = expf(v[i] - max);
         sum += v[i];
     }
     sum = warp_sum(sum);
+#pragma unroll 1
     for (uint32_t i = threadIdx.x; i < n; i += 32)
         v[i] /= sum;
     __syncwarp();
@@ -109,6 +113,7 @@ static __device__ void take_all(const float *value, uint32_t n, uint32_t top_k, 
 #pragma unroll
     for (int i = 0; i < LANE_EXPERTS; i++)
         key[i] = lane + 32 * i < n ? ordered(value[lane + 32 * i]) : 0;
+#pragma unroll 1
     for (uint32_t k = 0; k < top_k; k++) {
         uint32_t most = 0, at = UINT32_MAX;
 #pragma unroll
@@ -136,11 +141,13 @@ static __device__ void choose_for(const mfi_cuda_route &r, uint32_t t, float *ro
     float *score = room, *value = room + r.n;
     const float *logits = r.logits + (size_t)t * r.ld;
     uint32_t lane = threadIdx.x;
+#pragma unroll 1
     for (uint32_t i = lane; i < r.n; i += 32)
         score[i] = r.score == SIGMOID ? 1 / (1 + expf(-__ldcg(logits + i))) : __ldcg(logits + i);
     __syncwarp();
     if (r.score == SOFTMAX)
         softmax(score, r.n);
+#pragma unroll 1
     for (uint32_t i = lane; i < r.n; i += 32) {
         float v = r.correction ? score[i] + r.correction[i] : score[i];
         value[i] = isnan(v) ? -CUDART_INF_F : v;
@@ -158,14 +165,17 @@ static __device__ void choose_for(const mfi_cuda_route &r, uint32_t t, float *ro
         }
         __syncwarp();
     }
+#pragma unroll 1
     for (uint32_t k = lane; k < r.top_k; k += 32)
         chosen[k] = score[ids[k]];
     __syncwarp();
     if (r.score == SOFTMAX_CHOSEN)
         softmax(chosen, r.top_k);
     float sum = r.score == SIGMOID ? 1e-20f : 0; /* all sigmoids can vanish */
+#pragma unroll 1
     for (uint32_t k = 0; k < r.top_k; k++)
         sum += chosen[k];
+#pragma unroll 1
     for (uint32_t k = lane; k < r.top_k; k += 32) {
         r.ids[(size_t)t * r.top_k + k] = ids[k];
         r.weights[(size_t)t * r.ldw + k] = (r.normalize ? chosen[k] / sum : chosen[k]) * r.scale;
@@ -189,19 +199,32 @@ cudaError_t mfi_cuda_route_run(const mfi_cuda_route *r, cudaStream_t s)
 
 #define HELD 4 /* of a row's columns, in fours, that a thread fetches early */
 
-/* Four columns of the normed input, which the first block of threads keeps. */
-static __device__ float4 normed(const mfi_cuda_mm &mm, float factor, uint32_t col, uint32_t left)
+/* Four weights of a row of aligned ones. */
+template <int KIND>
+static __device__ __forceinline__ float4 four_weights(const uint8_t *row, uint32_t col)
 {
-    float4 v = rows_x(mm.x + col, left), w = rows_x(mm.norm + col, left);
-    float out[4] = {v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z, v.w * factor * w.w};
-#pragma unroll
-    for (int k = 0; k < 4; k++)
-        if (blockIdx.x == 0 && k < left)
-            mm.norm_out[col + k] = out[k];
-    return make_float4(out[0], out[1], out[2], out[3]);
+    if (KIND == MFI_CUDA_F32)
+        return __ldg((const float4 *)(row + (size_t)col * 4));
+    uint2 v = __ldg((const uint2 *)(row + (size_t)col * 2));
+    if (KIND == MFI_CUDA_BF16)
+        return make_float4(__uint_as_float(v.x << 16), __uint_as_float(v.x & 0xffff0000),
+                           __uint_as_float(v.y << 16), __uint_as_float(v.y & 0xffff0000));
+    float2 a = __half22float2(*(const __half2 *)&v.x), b = __half22float2(*(const __half2 *)&v.y);
+    return make_float4(a.x, a.y, b.x, b.y);
+}
+
+/* Four columns of the normed input, which the first block of threads keeps. */
+static __device__ __forceinline__ float4 normed(const mfi_cuda_mm &mm, float factor, uint32_t col)
+{
+    float4 v = *(const float4 *)(mm.x + col), w = *(const float4 *)(mm.norm + col);
+    v = make_float4(v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z, v.w * factor * w.w);
+    if (blockIdx.x == 0)
+        *(float4 *)(mm.norm_out + col) = v;
+    return v;
 }
 
 /* A single token's norm, a logit a block of threads, and in the block that ends last the choice. */
+template <int KIND>
 static __global__ void __launch_bounds__(NORM_THREADS)
     logits_and_choice(const __grid_constant__ mfi_cuda_mm mm,
                       const __grid_constant__ mfi_cuda_route r, uint32_t *turn)
@@ -209,31 +232,27 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     extern __shared__ float room[];
     __shared__ float sums[32];
     __shared__ bool last;
-    const mfi_cuda_mat &m = mm.mat[0];
-    const uint8_t *row = m.plane[0] + blockIdx.x * m.row_bytes[0];
+    const uint32_t cols = mm.mat[0].cols, step = ROWS_THREADS * 4;
+    const uint8_t *row = mm.mat[0].plane[0] + blockIdx.x * mm.mat[0].row_bytes[0];
+    uint32_t col = threadIdx.x * 4;
     bool mine = threadIdx.x < ROWS_THREADS;
     float4 held[HELD];
 #pragma unroll
-    for (int i = 0; i < HELD; i++) {
-        uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
-        held[i] = mine && col < m.cols ? rows_weights(m.type.kind, row, col, m.cols - col)
-                                       : make_float4(0, 0, 0, 0);
-    }
+    for (int i = 0; i < HELD; i++)
+        held[i] = mine && col + i * step < cols ? four_weights<KIND>(row, col + i * step)
+                                                : make_float4(0, 0, 0, 0);
     begin_wait();
     begin_next();
-    float factor = norm_factor(mm.x, m.cols, mm.norm_eps, sums), sum = 0;
+    float factor = norm_factor(mm.x, cols, mm.norm_eps, sums), sum = 0;
     __syncthreads();
     if (mine) {
 #pragma unroll
-        for (int i = 0; i < HELD; i++) {
-            uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
-            if (col < m.cols)
-                sum = rows_dot(held[i], normed(mm, factor, col, m.cols - col), sum);
-        }
-        for (uint32_t col = (threadIdx.x + HELD * ROWS_THREADS) * 4; col < m.cols;
-             col += ROWS_THREADS * 4)
-            sum = rows_dot(rows_weights(m.type.kind, row, col, m.cols - col),
-                           normed(mm, factor, col, m.cols - col), sum);
+        for (int i = 0; i < HELD; i++)
+            if (col + i * step < cols)
+                sum = rows_dot(held[i], normed(mm, factor, col + i * step), sum);
+#pragma unroll 1
+        for (col += HELD * step; col < cols; col += step)
+            sum = rows_dot(four_weights<KIND>(row, col), normed(mm, factor, col), sum);
         sum = warp_sum(sum);
         if (threadIdx.x % 32 == 0)
             sums[threadIdx.x / 32] = sum;
@@ -253,11 +272,22 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     choose_for(r, 0, room);
 }
 
+bool mfi_cuda_route_fits(const mfi_cuda_mm *mm)
+{
+    return mm->mat[0].type.kind <= MFI_CUDA_BF16 && mm->mat[0].cols % 8 == 0 &&
+           (((uintptr_t)mm->mat[0].plane[0] | (uintptr_t)mm->x | (uintptr_t)mm->norm |
+             (uintptr_t)mm->norm_out) &
+            15) == 0;
+}
+
 cudaError_t mfi_cuda_route_rows(const mfi_cuda_mm *mm, const mfi_cuda_route *r, uint32_t *turn,
                                 cudaStream_t s)
 {
-    return start_early(logits_and_choice, dim3(mm->mat[0].rows), NORM_THREADS,
-                       2 * r->n * sizeof(float), s, *mm, *r, turn);
+    auto kernel = mm->mat[0].type.kind == MFI_CUDA_F32   ? logits_and_choice<MFI_CUDA_F32>
+                  : mm->mat[0].type.kind == MFI_CUDA_F16 ? logits_and_choice<MFI_CUDA_F16>
+                                                         : logits_and_choice<MFI_CUDA_BF16>;
+    return start_early(kernel, dim3(mm->mat[0].rows), NORM_THREADS, 2 * r->n * sizeof(float), s,
+                       *mm, *r, turn);
 }
 
 /* ---- grouping ---- */

@@ -22,6 +22,8 @@ PANEL_INLINE panel_i panel_dot2(panel_i sum, uint32_t a, uint32_t b)
 
 #include "kernels/panel_tmpl.h"
 
+#include "kernels/x86/rows_avx2.h"
+
 #include "kernels/int_tmpl.h"
 
 void mfi_avxvnni_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,

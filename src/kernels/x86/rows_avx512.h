@@ -252,18 +252,6 @@ PANEL_INLINE void even_odd(const int8_t *x, __m512i in[4])
     }
 }
 
-/* The groups of a size that the compiler knows. */
-PANEL_INLINE void mlx_scales(const panel_part *part, const panel_plane at[3], const uint8_t group,
-                             panel *out)
-{
-    panel_part p = *part;
-    p.type.group = group;
-    p.type.scale = MFI_Q_BF16;
-    p.n_blocks = 8;
-    mlx_floats(&p, at[1], out->words[0], out->scale);
-    mlx_floats(&p, at[2], out->words[1], out->min);
-}
-
 static void rows_mlx4(const panel_part *part, const panel_plane at[3], const int8_t *x,
                       const int8_t *lo, panel *out)
 {
@@ -271,12 +259,7 @@ static void rows_mlx4(const panel_part *part, const panel_plane at[3], const int
     (void)lo;
     even_odd(x, in);
     dot_lane_rows(at[0], mlx4_row, in, 0, 128, out->dot, part->fetch);
-    if (part->type.scale == MFI_Q_BF16 && part->type.group == 64) {
-        mlx_scales(part, at, 64, out);
-        return;
-    }
-    mlx_floats(part, at[1], out->words[0], out->scale);
-    mlx_floats(part, at[2], out->words[1], out->min);
+    mlx_scales(part, at, out);
 }
 
 /* Byte b of each row's eight. */
