@@ -189,7 +189,7 @@ class OpenAI(Api):
                             ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
                             ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
                             ({"response_format": {"type": "xml"}}, "response_format"),
-                            ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}},
+                            ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"if": {}}}}},
                              "response_format"),
                             ({"grammar": "root ::= nothing"}, "grammar"), ({"tool_choice": "perhaps"}, "tool_choice"),
                             ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}},
