@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs every fuzz target of a build for some seconds each, starting from the seeds kept in the project.
-# Usage: fuzz.sh BUILD SECONDS [JOBS [SEED]]; JOBS targets at a time (1), SEED of libFuzzer (0: another
-# each time). Logs, and inputs that fail, are left in BUILD.
+# Usage: fuzz.sh BUILD SECONDS [JOBS [SEED [RUNS]]]; JOBS targets at a time (1), SEED of libFuzzer (0:
+# another each time), at most RUNS inputs each (-1: what time allows; with a seed, the same ones on every
+# machine that is quick enough). Logs, and inputs that fail, are left in BUILD.
 set -eu
 
 run_one() {
@@ -10,7 +11,7 @@ run_one() {
     log="$build/$name.log"
     corpus=$(mktemp -d)
     status=0
-    "$target" -max_total_time="$seconds" -seed="$seed" -timeout=20 -rss_limit_mb=2048 \
+    "$target" -max_total_time="$seconds" -seed="$seed" -runs="$most" -timeout=20 -rss_limit_mb=2048 \
         -print_final_stats=1 -artifact_prefix="$build/$name-" \
         "$corpus" "$top/tests/fuzz/seeds/${name#fuzz_}" >"$log" 2>&1 || status=$?
     rm -rf "$corpus"
@@ -24,8 +25,8 @@ run_one() {
 }
 
 if [ "$1" = --one ]; then
-    build=$2 seconds=$3 seed=$4 top=$5
-    run_one "$6"
+    build=$2 seconds=$3 seed=$4 most=$5 top=$6
+    run_one "$7"
     exit
 fi
 
@@ -33,6 +34,7 @@ build=$1
 seconds=$2
 jobs=${3:-1}
 seed=${4:-0}
+most=${5:--1}
 top=$(cd "$(dirname "$0")/.." && pwd)
 targets=$(find "$build/tests/fuzz" -maxdepth 1 -type f -name 'fuzz_*' -perm -u+x 2>/dev/null | sort)
 [ -n "$targets" ] || {
@@ -40,4 +42,4 @@ targets=$(find "$build/tests/fuzz" -maxdepth 1 -type f -name 'fuzz_*' -perm -u+x
     exit 1
 }
 printf '%s\0' "$targets" | tr '\n' '\0' |
-    xargs -0 -n 1 -P "$jobs" "$top/tools/fuzz.sh" --one "$build" "$seconds" "$seed" "$top"
+    xargs -0 -n 1 -P "$jobs" "$top/tools/fuzz.sh" --one "$build" "$seconds" "$seed" "$most" "$top"

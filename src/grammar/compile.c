@@ -11,6 +11,8 @@
 #include "base/limits.h"
 #include "grammar/compile_int.h"
 
+#define VISITS_MAX (8 * MFI_MAX_GRAMMAR_STATES)
+
 /* Room for n more elements; false, and noted, if there is none. */
 static bool grow(compiler *c, void *items, uint32_t n, uint32_t more, uint32_t *cap, size_t size)
 {
@@ -173,6 +175,7 @@ static uint32_t compile_repeat(compiler *c, const mfi_ast_node *node, uint32_t n
 static uint32_t compile(compiler *c, uint32_t index, uint32_t next)
 {
     const mfi_ast_node *node = &c->ast->nodes[index];
+    c->too_large = c->too_large || ++c->n_visits > VISITS_MAX;
     if (c->too_large || c->no_memory)
         return 0;
     switch (node->kind) {

@@ -12,6 +12,7 @@ typedef struct mfi_compiler {
     uint32_t n_stack, cap_stack;
     uint32_t *memo; /* hash of edge lists -> state + 1; [n_memo], a power of two */
     uint32_t n_memo, n_memo_used;
+    uint32_t n_visits; /* of expressions; a copy of nothing makes no state, but takes time */
     bool too_large, no_memory;
 } compiler;
 

@@ -234,6 +234,14 @@ static void limits_are_errors(void **state)
     mf_grammar_close(&g);
     large = "root ::= [a-z]{400000} [0-9]{400000}";
     assert_int_equal(mf_grammar_open(&g, large, strlen(large), &err), MF_ERR_LIMIT);
+
+    char nothing[1024] = "root ::= "; /* twice nothing, twice, ...: no states, but 2^40 copies */
+    for (int i = 0; i < 40; i++)
+        strcat(nothing, "(");
+    strcat(nothing, "\"\"");
+    for (int i = 0; i < 40; i++)
+        strcat(nothing, "){2}");
+    assert_int_equal(mf_grammar_open(&g, nothing, strlen(nothing), &err), MF_ERR_LIMIT);
 }
 
 /* ---- masks ---- */
