@@ -67,21 +67,6 @@ static mf_status encode(const job *j, mfi_metal_call call, const void *args,
     return mfi_metal_encode(j->m->device, &call, args, bufs, j->err);
 }
 
-mfi_metal_mat mfi_metal_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols)
-{
-    mfi_metal_mat m = {.rows = rows,
-                       .cols = cols,
-                       .kind = type.kind,
-                       .bits = type.bits,
-                       .scale = type.scale,
-                       .group = type.group};
-    for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
-        m.row_bytes[p] = mfi_quant_row_bytes(type, p, cols);
-    if (type.kind == MFI_Q_GGML)
-        MFI_ASSERT(mfi_ggml_block(type.bits, &m.n_elements, &m.n_bytes));
-    return m;
-}
-
 /* ---- rows ---- */
 
 static mf_status embed(const job *j)
