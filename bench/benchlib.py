@@ -63,7 +63,7 @@ def commit():
         return subprocess.run(["git", "-C", TOP, *args], capture_output=True, text=True,
                               check=True).stdout.strip()
     try:
-        changed = git("status", "--porcelain", "--", "CMakeLists.txt", "include", "src", "cli")
+        changed = git("status", "--porcelain", "--", "CMakeLists.txt", "cmake", "include", "src", "cli", "server")
         return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "?"
