@@ -12,6 +12,7 @@ by the first model and sent again with some new tokens: to its session, to anoth
 reads it from the drive.
 """
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -90,14 +91,22 @@ def main():
     ap.add_argument("--policy", action="append", default=[], help="measured for N streams, too; may be repeated")
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--only", choices=["resend"], help="leave the streams out")
+    ap.add_argument("--add", action="store_true", help="keep what the result file has of other models, or of what isn't "
+                    "measured now")
     args = ap.parse_args()
     names = ", ".join(benchlib.model_name(m) for m in args.models)
     how = f"{names}; slots for {args.share:.0%} of the experts, {args.threads} threads"
-    content = {}
+    content = {"models": [], "resent": None}
+    if args.add and os.path.exists(args.result):
+        with open(args.result, encoding="utf-8") as f:
+            old = json.load(f)
+        content = {key: old[key] for key in content}
+        how = old["how"] + "; then " + how
     if not args.only:
         how += (f"; prompts of {args.prompt} random tokens, then {args.tokens} passes of decoding, 1 and {args.streams} "
                 "streams taking turns")
-        content["models"] = [together(args, model) for model in args.models]
+        new = [together(args, model) for model in args.models]
+        content["models"] = [m for m in content["models"] if m["model"] not in [n["model"] for n in new]] + new
     if args.prefix:
         how += f"; a prefix of {args.prefix} random tokens, sent again with {args.new} new ones"
         content["resent"] = resend(args, args.models[0])
