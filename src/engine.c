@@ -1,5 +1,6 @@
 /* The engine: the one place that knows every module. Opens them in order, hands each what it needs
  * as plain data, and closes them in reverse. Called from the application's thread. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,6 +130,8 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
     if (po.policy && !mfi_policy_named(po.policy))
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "unknown cache policy '%s' (known: auto, lru, lfu, odds)", po.policy);
+    if (!known_choice(o->streaming, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "streaming can be on or off, not '%s'", o->streaming);
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     uint64_t peak_before = mfi_process_rss_peak();
@@ -256,11 +259,20 @@ static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *
     return mfi_store_open(&e->store, &config, err);
 }
 
-/* A device that has room for every expert gets them now; a trace wants to see each choice. */
+/* A device that has room for every expert gets them now; a trace wants to see each choice. The host
+ * gets them if it was asked for: a run that ends soon would wait for experts that it never uses. */
 static mf_status settle(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
     bool all = e->plan.n_slots == e->plan.n_experts_total;
-    if (!e->backend->device || !all || e->trace)
+    bool off = o->streaming && strcmp(o->streaming, "off") == 0;
+    if (off && !all)
+        return mfi_fail(err, MF_ERR_BUDGET,
+                        "without streaming all %u experts have to be in memory, and the budget has "
+                        "room for %u: about %" PRIu64 " MiB more are needed",
+                        e->plan.n_experts_total, e->plan.n_slots,
+                        ((e->plan.n_experts_total - e->plan.n_slots) * e->plan.slot_stride >> 20) +
+                            1);
+    if (!all || (e->backend->device ? e->trace != NULL : !off))
         return MF_OK;
     return mfi_forward_settle(e->forward, o->progress, o->progress_user, err);
 }
