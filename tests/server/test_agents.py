@@ -7,7 +7,7 @@ import json
 
 import serving
 from serving import Case, Server
-from test_tools import NOTATIONS, grammar, template
+from test_tools import grammar, template
 
 SHELL = {"type": "object", "properties": {"command": {"type": "array", "items": {"enum": ["ls", "-l"]}, "minItems": 1,
                                                       "maxItems": 2},
@@ -194,15 +194,17 @@ class Agents(Case):
 
     def test_one_call(self):
         """parallel_tool_calls: false: the answer ends with its first call."""
-        tools = [function("write_file", {"type": "object"})]
-        for notation, (sign, text) in NOTATIONS.items():
-            again = text[:-1] + ', {"name": "write_file", "arguments": {}}]' if notation == "mistral-list" else \
-                text + text.replace("Now:", "")
-            with self.subTest(notation), Server("--temp", "0", "--chat-template", template(sign)) as server:
-                body = {"messages": ASK, "tools": tools, "grammar": grammar(again)}
-                self.assertEqual(self.calls(server, body)[:2], (2, "tool_calls"))
-                self.assertEqual(self.calls(server, dict(body, parallel_tool_calls=True))[0], 2)
-                self.assertEqual(self.calls(server, dict(body, parallel_tool_calls=False)), (1, "tool_calls", "Now:"))
+        call = '{"name": "f", "arguments": {"a": 1}}'
+        notations = {"<tool_call>": "Go:" + 2 * ("<tool_call>\n%s\n</tool_call>" % call),
+                     "<tool_call><function=": "Go:" + 2 * "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n"
+                                                         "</function>\n</tool_call>",
+                     "[TOOL_CALLS]": "Go:[TOOL_CALLS][%s, %s]" % (call, call)}
+        for sign, text in notations.items():
+            with self.subTest(sign), Server("--temp", "0", "--chat-template", template(sign)) as server:
+                body = {"messages": ASK, "tools": [function("f", {"type": "object"})], "grammar": grammar(text)}
+                both = server.post("/v1/chat/completions", dict(body, parallel_tool_calls=True))["choices"][0]
+                self.assertEqual((len(both["message"]["tool_calls"]), both["finish_reason"]), (2, "tool_calls"))
+                self.assertEqual(self.calls(server, dict(body, parallel_tool_calls=False)), (1, "tool_calls", "Go:"))
         self.assertEqual(self.server.post("/v1/chat/completions", {"messages": ASK, "parallel_tool_calls": 1}, 400)
                          ["error"]["param"], "parallel_tool_calls")
 
