@@ -143,8 +143,8 @@ doc_to_target: "{{%s}}"
 metric_list:
   - metric: %s
 """
-ROWS = [{"question": "A lamp is", "choices": [" a light", " a fish"], "label": 0, "answer": "x"},
-        {"question": "The sea is", "choices": [" dry", " water"], "label": 1, "answer": "y"}]
+ROWS = [{"question": "A lamp is", "choices": ["a light", "a fish"], "label": 0, "answer": "x"},
+        {"question": "The sea is", "choices": ["dry", "water"], "label": 1, "answer": "y"}]
 
 
 class LmEval(Framework):
@@ -172,7 +172,7 @@ class LmEval(Framework):
                                     arguments=",tokenizer_backend=huggingface,tokenizer=" + serving.MODEL):
             row = ROWS[sample["doc_id"]]
             for choice, got in zip(row["choices"], sample["filtered_resps"]):
-                echoed = self.server.post("/v1/completions", {"prompt": row["question"] + choice, "echo": True, "logprobs": 1,
+                echoed = self.server.post("/v1/completions", {"prompt": row["question"] + " " + choice, "echo": True, "logprobs": 1,
                                                               "max_tokens": 0})["choices"][0]["logprobs"]
                 want = sum(lp for lp, at in zip(echoed["token_logprobs"], echoed["text_offset"])
                            if at >= len(row["question"]))
