@@ -103,7 +103,8 @@ static void read_once(bool direct, int n_failures, mf_status want)
         assert_memory_equal(dst, bytes, LEN);
         assert_int_equal(atomic_load(&n_failed), n_failures);
     } else {
-        assert_int_equal(atomic_load(&n_failed), 2); /* not a third time */
+        /* Not a third time; the piece behind it may have failed meanwhile. */
+        assert_in_range(atomic_load(&n_failed), 2, 3);
         assert_non_null(strstr(req.error.message, path));
         assert_non_null(strstr(req.error.message, "at offset 1048576: ")); /* of the piece */
     }
