@@ -692,9 +692,7 @@ mf_status mfi_forward_run(mfi_forward *f, const mfi_run *runs, uint32_t n_runs,
         f->last_row = all ? step.n_head - 1 : 0;
     mfi_run_facts facts = {runs[0].pos, step.n_tok,   n_runs, begin_ns, mfi_clock_ns() - begin_ns,
                            f->arith_ns, f->experts_ns};
-    if (f->on_run)
-        f->on_run(f->on_run_user, &facts);
-    return MF_OK;
+    return f->on_run ? f->on_run(f->on_run_user, &facts, err) : MF_OK;
 }
 
 const float *mfi_forward_logits(const mfi_forward *f, uint32_t i)
