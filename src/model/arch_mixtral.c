@@ -8,7 +8,8 @@ static const char *const model_types[] = {"mixtral", NULL};
 
 static const mfi_name_rule moe_names[] = {
     MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
-    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"),
+    MFI_RESAVED(ROUTER, EXPERTS, HIDDEN, MATRIX, "block_sparse_moe.gate.weight", "mlp.gate.weight",
+                "ffn_gate_inp.weight"),
 };
 
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
@@ -17,14 +18,11 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     uint32_t window;
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e6, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_u32(c, "sliding_window", model->ctx_model, 1, UINT32_MAX, &window, err));
     if (window < model->ctx_model)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: a sliding_window of %u", c->path,
                         window);
-    if (mfi_config_has_tensor(model, "rope_freqs.weight"))
-        return mfi_fail(err, MF_ERR_UNSUPPORTED,
-                        "%s: tensor rope_freqs.weight (frequencies of their own)", c->path);
     return mfi_config_experts(c, s, "intermediate_size", err);
 }
 

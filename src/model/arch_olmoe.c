@@ -22,9 +22,9 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     if (clip != 0)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: clip_qkv %g (known: none)", c->path, clip);
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e4, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_experts(c, s, "intermediate_size", err));
-    return mfi_config_routing(c, s, err);
+    return c->gguf_arch ? MF_OK : mfi_config_routing(c, s, err); /* llama.cpp reads none of it */
 }
 
 static const mfi_evidence evidence[] = {

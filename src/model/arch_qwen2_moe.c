@@ -23,13 +23,14 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 {
     mfi_shape *s = &model->shape;
     s->routing.normalize = false;
-    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
+    if (!c->gguf_arch) /* llama.cpp takes it for granted */
+        MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
     MFI_TRY(mfi_config_require(c, "qkv_bias", true, err));
     MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     return mfi_config_u32(c, "shared_expert_intermediate_size", -1, 1, 1 << 20, &s->shared_width,
                           err);

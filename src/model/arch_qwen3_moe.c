@@ -16,12 +16,13 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     /* Hugging Face's default is false, llama.cpp's for this family true; published files say true.
      */
     s->routing.normalize = c->gguf_arch != NULL;
-    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
+    if (!c->gguf_arch) /* llama.cpp takes it for granted */
+        MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
     MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     return mfi_config_experts(c, s, "moe_intermediate_size", err);
 }
 

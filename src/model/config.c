@@ -18,9 +18,12 @@ static const struct {
     {"head_dim", "attention.key_length"},
     {"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
     {"rope_theta", "rope.freq_base"},
+    {"rope_theta_windows", "rope.freq_base_swa"},
     {"rope_dims", "rope.dimension_count"},
     {"rope_type", "rope.scaling.type"},
     {"rope_factor", "rope.scaling.factor"},
+    {"rope_scale_linear", "rope.scale_linear"},
+    {"causal", "attention.causal"},
     {"rope_original_ctx", "rope.scaling.original_context_length"},
     {"rope_attn_factor", "rope.scaling.attn_factor"},
     {"rope_log_multiplier", "rope.scaling.yarn_log_multiplier"},
@@ -169,11 +172,12 @@ mf_status mfi_config_flag(const mfi_config *config, const char *key, bool *out, 
 
 mf_status mfi_config_require(const mfi_config *config, const char *key, bool want, mf_error *err)
 {
+    char name[192];
     bool value = want;
     MFI_TRY(mfi_config_flag(config, key, &value, err));
     if (value != want)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: %s %s is not supported",
-                        config->path, key, value ? "true" : "false");
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: %s %s is not supported", config->path,
+                        shown_key(config, key, name, sizeof name), value ? "true" : "false");
     return MF_OK;
 }
 
@@ -208,6 +212,8 @@ mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *widt
     if (mfi_json_len(mfi_config_get(c, "mlp_only_layers")) > 0)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: mlp_only_layers (dense layers)",
                         c->path);
+    if (c->gguf_arch)
+        return mfi_config_groups(c, s, err);
     uint32_t step;
     return mfi_config_u32(c, "decoder_sparse_step", 1, 1, 1, &step, err);
 }

@@ -44,6 +44,8 @@ mf_status mfi_config_hybrid(const mfi_config *c, uint32_t n_layers, uint8_t *mix
 /* config_moe.c */
 /* What the file says over what the family has put into s->routing. */
 mf_status mfi_config_routing(const mfi_config *c, mfi_shape *s, mf_error *err);
+/* Groups of experts: part of the above, but llama.cpp knows them in every architecture. */
+mf_status mfi_config_groups(const mfi_config *c, mfi_shape *s, mf_error *err);
 /* n_shared_experts, each as wide as a routed one (0: none); GGUF may give the width. All layers get
  * them. */
 mf_status mfi_config_shared(const mfi_config *c, mfi_model *model, mf_error *err);
@@ -54,7 +56,11 @@ mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err)
  * list, all but every period-th do. */
 mf_status mfi_config_windows(const mfi_config *c, mfi_model *model, uint32_t period, mf_error *err);
 
-/* config_rope.c: kind, frequencies and rotary dimensions; theta, partial: where absent */
+/* config_rope.c: kind, frequencies and rotary dimensions; theta, partial: where config.json has
+ * none (GGUF: llama.cpp's 10000, and a key of its own). MFI_ROPE_WHOLE: the family rotates whole
+ * heads.
+ */
+#define MFI_ROPE_WHOLE 0.0
 mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
                           mf_error *err);
 

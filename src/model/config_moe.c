@@ -46,6 +46,12 @@ mf_status mfi_config_routing(const mfi_config *c, mfi_shape *s, mf_error *err)
     MFI_TRY(mfi_config_number(c, mfi_config_get(c, "routed_scaling_factor"),
                               "routed_scaling_factor", 0, 1e6, &scale, err));
     r->scale = scale == 0 && c->gguf_arch ? 1 : (float)scale; /* 0: llama.cpp's way to say none */
+    return c->gguf_arch ? MF_OK : mfi_config_groups(c, s, err);
+}
+
+mf_status mfi_config_groups(const mfi_config *c, mfi_shape *s, mf_error *err)
+{
+    mfi_routing *r = &s->routing;
     MFI_TRY(mfi_config_u32(c, "n_group", 0, 0, MFI_MAX_EXPERT_GROUPS, &r->n_groups, err));
     if (r->n_groups < 2)
         return MF_OK;

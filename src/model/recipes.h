@@ -69,6 +69,16 @@ extern const mfi_expert_names mfi_experts_sparse;
     }
 #define MFI_MATRIX(role, rows, cols, hf, gguf) MFI_NAMED(role, rows, cols, MATRIX, hf, 0, gguf, 0)
 #define MFI_VECTOR(role, cols, hf, gguf)       MFI_NAMED(role, 1, cols, F32, hf, 0, gguf, 0)
+/* The same under transformers' own name too, which it saves when it isn't to restore the published
+ * one. */
+#define MFI_RESAVED(role_, rows_, cols_, load_, hf_, own_, gguf_)                                  \
+    {                                                                                              \
+        .role = MFI_ROLE_##role_, .rows = MFI_DIM_##rows_, .cols = MFI_DIM_##cols_,                \
+        .load = MFI_LOAD_##load_, .hf = {{hf_, 0}, {own_, 0}}, .gguf[0] = {                        \
+            gguf_,                                                                                 \
+            0                                                                                      \
+        }                                                                                          \
+    }
 /* A norm that Hugging Face's files have zero-centred. */
 #define MFI_CENTRED(role, cols, hf, gguf) MFI_NAMED(role, 1, cols, F32_PLUS1, hf, 0, gguf, 0)
 /* Of queries and keys, whose rotated pairs GGUF has side by side. */

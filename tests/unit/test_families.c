@@ -245,7 +245,7 @@ static void granite_in_gguf(void **state)
     assert_true(m->shape.attn_scale == 0.25f); /* 1 / sqrt(16) */
     closed(m, h);
     refused(gguf("granitemoe", ",\"granitemoe.rope.scaling.finetuned\":false"), MF_ERR_UNSUPPORTED,
-            "rope_finetuned");
+            "rope.scaling.finetuned");
 }
 
 /* ---- rotary frequencies ---- */
@@ -309,8 +309,7 @@ static void rope_in_config(void **state)
                       .original_ctx = 4096, /* the model's own, where the file doesn't say */
                       .beta_fast = 32,
                       .beta_slow = 1,
-                      .attn_factor = 0.921042355,
-                      .mscale_all_dim = 1};
+                      .attn_factor = 0.921042355};
     check_rope(mixtral(",\"rope_parameters\":{\"rope_theta\":10000.0,\"rope_type\":\"yarn\","
                        "\"factor\":40,\"mscale\":0.707,\"mscale_all_dim\":1.0}"),
                &want);
@@ -332,13 +331,25 @@ static void rope_in_gguf(void **state)
     check_rope(gguf("llama", YARN), &want);
     want.attn_factor *= 0.5;
     check_rope(gguf("llama", YARN ",\"llama.rope.scaling.attn_factor\":0.5"), &want);
-    want.attn_factor = 1; /* a ratio of equal scales */
-    want.mscale_all_dim = 0.707;
+    want.attn_factor = 1.13862943611;
     check_rope(gguf("llama", YARN ",\"llama.rope.scaling.yarn_log_multiplier\":0.0707"), &want);
-    want = (mfi_rope){.kind = MFI_ROPE_LINEAR, .theta = 1e6, .factor = 2, .attn_factor = 1};
+    /* What llama.cpp's readers take where a key is missing: base 10000, linear, no scaling. */
+    want = (mfi_rope){.kind = MFI_ROPE_LINEAR, .theta = 1e4, .factor = 2, .attn_factor = 1};
     check_rope(gguf("llama", ",\"llama.rope.scaling.type\":\"linear\","
                              "\"llama.rope.scaling.factor\":2.0"),
                &want);
+    check_rope(gguf("llama", ",\"llama.rope.scaling.factor\":2.0"), &want);
+    check_rope(gguf("llama", ",\"llama.rope.scale_linear\":2.0"), &want);
+    want.attn_factor = 1.5;
+    check_rope(gguf("llama", ",\"llama.rope.scaling.factor\":2.0,"
+                             "\"llama.rope.scaling.attn_factor\":1.5"),
+               &want);
+    want = (mfi_rope){.kind = MFI_ROPE_PLAIN, .theta = 1e4, .factor = 1, .attn_factor = 1};
+    check_rope(gguf("llama", ",\"llama.rope.scaling.type\":\"none\","
+                             "\"llama.rope.scaling.factor\":2.0"),
+               &want);
+    want.attn_factor = 1.5;
+    check_rope(gguf("llama", ",\"llama.rope.scaling.attn_factor\":1.5"), &want);
 }
 
 static void rope_refused(void **state)
