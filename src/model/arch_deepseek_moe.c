@@ -21,6 +21,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     }
     MFI_TRY(mfi_config_shared(c, model, err));
     model->omit[MFI_ROLE_ROUTER_CORRECTION] = true;
+    mfi_config_no_bias(model);
     return mfi_config_dense(c, model, err);
 }
 

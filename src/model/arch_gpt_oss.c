@@ -70,11 +70,14 @@ static mf_status check_bases(const mfi_config *c, const mfi_shape *s, mf_error *
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
+    bool bias = true;
     double limit = 7, alpha = 1.702;
     s->routing.score = MFI_SCORE_SOFTMAX_CHOSEN;
     s->glu = MFI_GLU_CLAMPED;
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", true, err));
+    MFI_TRY(mfi_config_flag(c, "attention_bias", &bias, err));
+    if (!bias)
+        mfi_config_no_bias(model);
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 150000, MFI_ROPE_WHOLE, err));
     default_rope(c, &s->rope);

@@ -26,7 +26,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 {
     mfi_shape *s = &model->shape;
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
+    MFI_TRY(mfi_config_bias(c, model, true, err));
     MFI_TRY(mfi_config_require(c, "rope_finetuned", true, err)); /* false: no rotation at all */
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));

@@ -36,6 +36,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "use_qk_norm", true, err));
     MFI_TRY(check_attention(c, err));
+    mfi_config_no_bias(model);
     MFI_TRY(mfi_config_attention(c, s, err));
     /* config.json says rotary_dim, newer ones partial_rotary_factor as well. */
     MFI_TRY(mfi_config_u32(c, "rotary_dim", s->head_dim, 2, s->head_dim, &rotary, err));

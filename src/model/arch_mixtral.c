@@ -15,14 +15,12 @@ static const mfi_name_rule moe_names[] = {
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
-    uint32_t window;
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e6, MFI_ROPE_WHOLE, err));
-    MFI_TRY(mfi_config_u32(c, "sliding_window", model->ctx_model, 1, UINT32_MAX, &window, err));
-    if (window < model->ctx_model)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: a sliding_window of %u", c->path,
-                        window);
+    if (!c->gguf_arch) /* llama.cpp has none in this architecture */
+        MFI_TRY(mfi_config_window(c, model, err));
+    mfi_config_no_bias(model);
     return mfi_config_experts(c, s, "intermediate_size", err);
 }
 
@@ -37,7 +35,8 @@ const mfi_arch mfi_arch_mixtral = {
     .model_types = model_types,
     .gguf_arch = "llama",
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_paired)},
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_paired),
+              [MFI_MIXER_WINDOW] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_paired)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .experts = &mfi_experts_sparse,

@@ -16,7 +16,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     s->eps = 1e-5f;
     s->routing.normalize = false;
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
+    MFI_TRY(mfi_config_bias(c, model, false, err));
     double clip = 0;
     MFI_TRY(mfi_config_number(c, mfi_config_get(c, "clip_qkv"), "clip_qkv", 0, 1e30, &clip, err));
     if (clip != 0)

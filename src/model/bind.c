@@ -450,8 +450,8 @@ static mf_status check_all_bound(binder *b, mf_error *err)
     uint32_t n_layers = b->model->shape.n_layers;
     for (uint32_t id = 0; id < mfi_catalog_n_tensors(c); id++) {
         const char *name = mfi_catalog_name(c, id);
-        if (b->bound[id])
-            continue;
+        if (b->bound[id] || mfi_tensor_rows(mfi_catalog_tensor(c, id)) == 0)
+            continue; /* without elements it changes nothing */
         b->model->n_ignored++;
         uint32_t layer = layer_of(b, name);
         if (layer >= n_layers && layer - n_layers < MFI_MAX_LAYERS) /* not UINT32_MAX */

@@ -209,13 +209,7 @@ mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *widt
     if (s->top_k > s->n_experts)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: top-%u of %u experts is impossible", c->path,
                         s->top_k, s->n_experts);
-    if (mfi_json_len(mfi_config_get(c, "mlp_only_layers")) > 0)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: mlp_only_layers (dense layers)",
-                        c->path);
-    if (c->gguf_arch)
-        return mfi_config_groups(c, s, err);
-    uint32_t step;
-    return mfi_config_u32(c, "decoder_sparse_step", 1, 1, 1, &step, err);
+    return c->gguf_arch ? mfi_config_groups(c, s, err) : MF_OK;
 }
 
 mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
@@ -319,6 +313,23 @@ bool mfi_config_has_layer_tensor(const mfi_model *model, const char *name)
             return true;
     }
     return false;
+}
+
+void mfi_config_no_bias(mfi_model *model)
+{
+    model->omit[MFI_ROLE_ATTN_Q_BIAS] = model->omit[MFI_ROLE_ATTN_K_BIAS] =
+        model->omit[MFI_ROLE_ATTN_V_BIAS] = model->omit[MFI_ROLE_ATTN_O_BIAS] = true;
+}
+
+mf_status mfi_config_bias(const mfi_config *c, mfi_model *model, bool paired, mf_error *err)
+{
+    bool bias = !paired && c->gguf_arch && mfi_config_has_layer_tensor(model, "attn_q.bias");
+    if (!c->gguf_arch)
+        MFI_TRY(mfi_config_flag(c, "attention_bias", &bias, err));
+    if (!bias)
+        mfi_config_no_bias(model);
+    model->omit[MFI_ROLE_ATTN_O_BIAS] = !bias || c->gguf_arch;
+    return MF_OK;
 }
 
 /* Hybrid models: which layers are attention. Said layer by layer or by an interval. */

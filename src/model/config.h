@@ -38,6 +38,11 @@ mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err)
 /* Routed experts: how many, how many of them, and how wide (width_key). */
 mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *width_key,
                              mf_error *err);
+/* Which of attention's biases this model has: those of q, k, v and o where config.json says
+ * attention_bias; in GGUF those of q, k and v that are there, but where its pairs stand otherwise.
+ */
+void mfi_config_no_bias(mfi_model *model);
+mf_status mfi_config_bias(const mfi_config *c, mfi_model *model, bool paired, mf_error *err);
 mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err);
 mf_status mfi_config_hybrid(const mfi_config *c, uint32_t n_layers, uint8_t *mixer, mf_error *err);
 
@@ -52,6 +57,12 @@ mf_status mfi_config_shared(const mfi_config *c, mfi_model *model, mf_error *err
 /* Layers 0 to first_k_dense_replace - 1 are dense after all, of intermediate_size. */
 mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err);
 
+/* mlp_only_layers and decoder_sparse_step: layers that are dense after all, of intermediate_size.
+ */
+mf_status mfi_config_sparse(const mfi_config *c, mfi_model *model, mf_error *err);
+
+/* All layers have windows where config.json says one that is shorter than the context. */
+mf_status mfi_config_window(const mfi_config *c, mfi_model *model, mf_error *err);
 /* config_window.c: which layers look back over a sliding window, and how far. Where the file has no
  * list, all but every period-th do. */
 mf_status mfi_config_windows(const mfi_config *c, mfi_model *model, uint32_t period, mf_error *err);

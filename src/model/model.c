@@ -145,6 +145,8 @@ mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u layers", s->n_layers);
     set_defaults(model);
     MFI_TRY(model->arch->read_config(model, c, err));
+    if (!model->arch->ffn[MFI_FFN_DENSE].ops)
+        MFI_TRY(mfi_config_sparse(c, model, err)); /* which refuses what says otherwise */
     if (s->attn_scale == 0)
         s->attn_scale = (float)(1.0 / sqrt((double)s->head_dim));
     if (mfi_model_n_routed(model) == 0)
