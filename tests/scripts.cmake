@@ -67,6 +67,9 @@ if(Python3_FOUND)
                    ${PROJECT_SOURCE_DIR}/include/moeflux ${CMAKE_C_COMPILER} ${MF_CXX})
 endif()
 
+add_test(NAME tree_packages
+         COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/tree/packages.sh ${PROJECT_SOURCE_DIR}/tools/packages.sh)
+
 # The Objective-C sources as another compiler sees them.
 find_program(MF_CLANG NAMES clang)
 file(GLOB objc_folders /usr/lib/gcc/*/*/include)

@@ -76,11 +76,10 @@ class Metal(Case):
         plan = json.loads(self.metal(*PLAN, "--json").stdout)
         whole = self.run_with()
         self.assertEqual(whole["experts"]["slots"], whole["experts"]["total"])
-        for slots, more in ((8, ("--chunk", "3")), (90, ())):
-            bytes_less = (plan["slots"] - slots) * plan["slot_bytes"]
-            got = self.run_with("--vram", str(plan["vram_total_bytes"] - bytes_less), *more)
-            self.assertLess(got["experts"]["slots"], whole["experts"]["slots"])
-            self.assertEqual(got["text"], whole["text"])
+        bytes_less = (plan["slots"] - 90) * plan["slot_bytes"]
+        got = self.run_with("--vram", str(plan["vram_total_bytes"] - bytes_less), "--chunk", "3")
+        self.assertLess(got["experts"]["slots"], whole["experts"]["slots"])
+        self.assertEqual(got["text"], whole["text"])
         self.one_line(self.metal("run", "-m", MODEL, "-p", "cat", "--vram", "40M", code=4),
                       "the least that works with these options is --vram ")
 
@@ -94,10 +93,6 @@ class Metal(Case):
         two, err = turn("--load", self.path("talk"))
         self.assertNotIn("anew", err)
         self.assertEqual(two["reused_tokens"], one["context_tokens"])
-        kept, _ = turn("--kv-dir", self.path("kv"))
-        again, _ = turn("--kv-dir", self.path("kv"))
-        self.assertEqual(again["prompt_tokens"], 0)
-        self.assertEqual((kept["text"], again["text"]), (one["text"], one["text"]))
 
 
 if __name__ == "__main__":

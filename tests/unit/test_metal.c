@@ -148,8 +148,35 @@ static void no_copy(void **state)
     assert_int_equal(d->n_objects, 0);
 }
 
-/* A device of small buffers: ranges are split between tensors, and the answer is the same. */
-static void split_ranges(void **state)
+/* Ranges larger than a buffer are split, between tensors: each has an address in the mapping of its
+ * own, and the answer is the same. */
+static void split_between_tensors(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    mft_tiny spec;
+    mft_tiny_default(&spec);
+    spec.n_vocab = 3000; /* embedding and head of 750 KiB each, neighbours of smaller ones */
+    spec.hidden = 64;
+    mf_engine_options o = mft_metal_options(pad(mft_tiny_write(&spec)));
+    mft_metal_run want = expect(&o);
+    uint32_t n_whole = d->n_wraps;
+    uint64_t largest = 0, split = (uint64_t)3000 * 64 * (spec.bf16 ? 2 : 4) + (48 << 10);
+    for (uint32_t i = 0; i < n_whole; i++)
+        largest = MFI_MAX(largest, d->wraps[i].len);
+    assert_true(largest > split);
+    d->n_wraps = 0;
+    d->max_buf_bytes = split;
+    same(&want, expect(&o), "split ranges");
+    assert_true(d->n_wraps > n_whole);
+    for (uint32_t i = 0; i < d->n_wraps; i++)
+        assert_true(d->wraps[i].len <= split);
+    free(want.logits);
+}
+
+/* A device of small buffers: slots of experts are bounded by them, and so is what a tensor takes.
+ */
+static void small_buffers(void **state)
 {
     (void)state;
     mft_metal_state *d = mft_metal_device();
@@ -491,19 +518,13 @@ static void no_wait_between_layers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_copy),
-        cmocka_unit_test(split_ranges),
-        cmocka_unit_test(copied),
-        cmocka_unit_test(budgets),
-        cmocka_unit_test(plan_counts_all),
-        cmocka_unit_test(against_cpu),
-        cmocka_unit_test(no_device),
-        cmocka_unit_test(kernels_fail),
-        cmocka_unit_test(kernel_fails_often),
-        cmocka_unit_test(buffers_refused),
-        cmocka_unit_test(command_buffers_lost),
-        cmocka_unit_test(without_residency),
-        cmocka_unit_test(no_wait_between_layers),
+        cmocka_unit_test(no_copy),           cmocka_unit_test(split_between_tensors),
+        cmocka_unit_test(small_buffers),     cmocka_unit_test(copied),
+        cmocka_unit_test(budgets),           cmocka_unit_test(plan_counts_all),
+        cmocka_unit_test(against_cpu),       cmocka_unit_test(no_device),
+        cmocka_unit_test(kernels_fail),      cmocka_unit_test(kernel_fails_often),
+        cmocka_unit_test(buffers_refused),   cmocka_unit_test(command_buffers_lost),
+        cmocka_unit_test(without_residency), cmocka_unit_test(no_wait_between_layers),
     };
     return mft_run(tests);
 }
