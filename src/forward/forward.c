@@ -90,6 +90,7 @@ void mfi_forward_close(mfi_forward **forward)
         return;
     drop_deferred(f);
     mfi_forward_look_close(f);
+    free(f->found);
     free(f->pairs);
     free(f->pair_of);
     free(f->count);
@@ -208,7 +209,8 @@ static void group_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, 
     uint32_t at = 0, n_cached = 0;
     for (uint32_t cached = 2; cached-- > 0;) {
         for (uint32_t e = 0; e < n_experts; e++)
-            if (f->count[e] && mfi_store_cached(f->store, layer, (uint16_t)e) == (cached == 1))
+            if (f->count[e] &&
+                (f->found || mfi_store_cached(f->store, layer, (uint16_t)e)) == (cached == 1))
                 f->wanted[f->n_wanted++] = (uint16_t)e;
         n_cached = cached ? f->n_wanted : n_cached;
     }
@@ -380,6 +382,27 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
     return look_ahead(f, layer, step, err);
 }
 
+/* The same where all of them were found at open. */
+static mf_status run_found(mfi_forward *f, uint32_t op, mfi_step *step, mf_error *err)
+{
+    const uint64_t *found = f->found + (size_t)f->p->ops[op].layer * f->p->shape.n_experts;
+    uint64_t before_ns = f->arith_ns;
+    for (uint32_t at = 0, n; at < f->n_wanted; at += n) {
+        n = MFI_MIN(f->n_wanted - at, f->n_held_max);
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t e = f->wanted[at + i];
+            f->work[i] =
+                (mfi_expert_work){(const void *)(uintptr_t)found[e], f->first[e], f->count[e]};
+        }
+        step->work = f->work;
+        step->n_work = n;
+        MFI_TRY(mfi_forward_ops(f, op, 1, step, err));
+    }
+    f->experts_ns += f->arith_ns - before_ns;
+    mfi_store_count_hits(f->store, f->n_wanted);
+    return MF_OK;
+}
+
 void mfi_forward_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, const uint16_t *ids)
 {
     uint32_t top_k = f->p->shape.top_k;
@@ -390,7 +413,8 @@ void mfi_forward_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, c
         mfi_watch_choice(f->watch, layer, ids + (size_t)t * top_k, top_k);
     group_choices(f, layer, step, ids);
     f->looked_ahead = false;
-    mfi_store_settle(f->store, layer, f->wanted, f->n_wanted);
+    if (!f->found)
+        mfi_store_settle(f->store, layer, f->wanted, f->n_wanted);
 }
 
 /* Reads begin; what stands between routing and experts is computed meanwhile. */
@@ -399,6 +423,10 @@ mf_status mfi_forward_experts(mfi_forward *f, uint32_t after_route, uint32_t op,
 {
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
+    if (f->found) {
+        MFI_TRY(mfi_forward_ops(f, after_route, op - after_route, step, err));
+        return run_found(f, op, step, err);
+    }
     mf_status status = mfi_forward_acquire(f, f->p->ops[op].layer, err);
     if (status == MF_OK)
         status = mfi_forward_ops(f, after_route, op - after_route, step, err);
@@ -488,7 +516,7 @@ mf_status mfi_forward_settle(mfi_forward *f, mf_progress_fn progress, void *user
 {
     const mfi_program *p = f->p;
     size_t n = (size_t)p->shape.n_layers * p->shape.n_experts;
-    MFI_ASSERT(f->backend->device && f->plan->n_slots == f->plan->n_experts_total);
+    MFI_ASSERT(f->plan->n_slots == f->plan->n_experts_total);
     uint64_t *slots = calloc(n, sizeof *slots);
     if (!slots)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the places of %zu experts", n);
@@ -503,10 +531,14 @@ mf_status mfi_forward_settle(mfi_forward *f, mf_progress_fn progress, void *user
             !progress(user, "loading", "bytes", done, f->plan->n_slots * f->plan->slot_stride))
             status = mfi_fail(err, MF_ERR_CANCELLED, "cancelled while experts were loaded");
     }
-    if (status == MF_OK)
+    if (status == MF_OK && f->backend->device) {
         status = f->backend->device->bind_experts(f->backend, slots, err);
+        f->settled = status == MF_OK;
+    } else if (status == MF_OK) {
+        f->found = slots;
+        return MF_OK;
+    }
     free(slots);
-    f->settled = status == MF_OK;
     return status;
 }
 

@@ -17,6 +17,8 @@ struct mfi_forward {
     mfi_store *store;
     uint32_t n_held_max; /* references at one time */
     bool settled;        /* the device has every expert and looks them up itself */
+    uint64_t *found;     /* [n_layers][n_experts] addresses of experts that all were read at open
+                            and stay; NULL: the store is asked */
     /* of one layer of one step */
     mfi_pair *pairs;         /* [chunk * top_k] grouped by expert */
     uint32_t *pair_of;       /* [chunk][top_k] */

@@ -28,7 +28,6 @@ void rig_run(const rig *r, const mfi_metal_call *call, const void *args);
 /* What the last run left in the word that stops kernels. */
 uint32_t rig_stop(void);
 
-mfi_metal_mat rig_mat(mfi_qtype type, uint32_t rows, uint32_t cols);
 /* Copies of a matrix's planes, each before a guard, at buffers[0..2]. */
 void rig_planes(rig *r, const mfi_mat *m);
 uint16_t *rig_tables(void);
