@@ -8,10 +8,7 @@ own measure of decoding and what the client sees from the first token to the las
 sent twice, the second time with a new question at its end: time to the first token against the first time's.
 """
 import argparse
-import http.client
 import json
-import re
-import subprocess
 import time
 
 import benchlib
@@ -19,21 +16,10 @@ import benchlib
 QUESTION = "What is a lighthouse?"
 
 
-class Server:
-    def __init__(self, args, model):
-        self.process = subprocess.Popen(
-            [args.bin, "serve", "-m", model, "--port", "0", "-t", str(args.threads), "--no-progress", "-c", "4096"],
-            stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            if found:
-                self.port = int(found.group(1))
-                return
-        raise SystemExit("the server ended")
-
+class Server(benchlib.Server):
     def stream(self, messages, max_tokens):
         """(seconds to the first token, from it to the last, the last chunk)"""
-        c = http.client.HTTPConnection("127.0.0.1", self.port)
+        c = self.connect()
         begin = time.monotonic()
         c.request("POST", "/v1/chat/completions", json.dumps({
             "messages": messages, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True, "stream": True,
@@ -49,10 +35,6 @@ class Server:
         c.close()
         return first - begin, last - first, json.loads(chunk[6:])
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -64,7 +46,7 @@ def main():
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--wait", type=float, default=5, help="seconds to wait for a quiet machine")
     args = ap.parse_args()
-    server = Server(args, args.model)
+    server = Server(args, args.model, "-t", str(args.threads), "-c", "4096")
     ask = [{"role": "user", "content": QUESTION}]
     server.stream(ask, 8)
     runs = []

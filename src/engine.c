@@ -1,5 +1,6 @@
 /* The engine: the one place that knows every module. Opens them in order, hands each what it needs
  * as plain data, and closes them in reverse. Called from the application's thread. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,25 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     return MF_OK;
 }
 
+/* Choices by name, of those that only the engine looks at. */
+static mf_status check_choices(const mf_engine_options *o, mf_error *err)
+{
+    if (!known_choice(o->io, "threads", "uring"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown reader '%s' (known: auto, threads, uring)",
+                        o->io);
+    if (!known_choice(o->direct, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "direct reads can be auto, on or off, not '%s'",
+                        o->direct);
+    if (asked(o->policy) && !mfi_policy_named(o->policy))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "unknown cache policy '%s' (known: auto, lru, lfu, odds)", o->policy);
+    if (!known_choice(o->streaming, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "streaming can be on or off, not '%s'", o->streaming);
+    if (!known_choice(o->hints, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
+    return MF_OK;
+}
+
 static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
     mfi_plan_options po = {.memory_bytes = o->memory_bytes,
@@ -120,17 +140,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                         o->isa);
     if (o->cache_type_k > MF_CACHE_Q8_0 || o->cache_type_v > MF_CACHE_Q8_0)
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown type of the KV cache");
-    if (!known_choice(o->io, "threads", "uring"))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown reader '%s' (known: auto, threads, uring)",
-                        o->io);
-    if (!known_choice(o->direct, "on", "off"))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "direct reads can be auto, on or off, not '%s'",
-                        o->direct);
-    if (po.policy && !mfi_policy_named(po.policy))
-        return mfi_fail(err, MF_ERR_ARGUMENT,
-                        "unknown cache policy '%s' (known: auto, lru, lfu, odds)", po.policy);
-    if (!known_choice(o->hints, "on", "off"))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
+    MFI_TRY(check_choices(o, err));
     uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
@@ -256,11 +266,20 @@ static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *
     return mfi_store_open(&e->store, &config, err);
 }
 
-/* A device that has room for every expert gets them now; a trace wants to see each choice. */
+/* A device that has room for every expert gets them now; a trace wants to see each choice. The host
+ * gets them if it was asked for: a run that ends soon would wait for experts that it never uses. */
 static mf_status settle(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
     bool all = e->plan.n_slots == e->plan.n_experts_total;
-    if (!e->backend->device || !all || e->trace)
+    bool off = o->streaming && strcmp(o->streaming, "off") == 0;
+    if (off && !all)
+        return mfi_fail(err, MF_ERR_BUDGET,
+                        "without streaming all %u experts have to be in memory, and the budget has "
+                        "room for %u: about %" PRIu64 " MiB more are needed",
+                        e->plan.n_experts_total, e->plan.n_slots,
+                        ((e->plan.n_experts_total - e->plan.n_slots) * e->plan.slot_stride >> 20) +
+                            1);
+    if (!all || (e->backend->device ? e->trace != NULL : !off))
         return MF_OK;
     return mfi_forward_settle(e->forward, o->progress, o->progress_user, err);
 }

@@ -115,6 +115,8 @@ typedef struct mf_engine_options {
                            plan's choice */
     const char *hints;  /* experts of the next layer are read ahead by guesses of its router: "on",
                            "off"; NULL or "auto": while the measured drive has time for it */
+    const char *streaming; /* "off": all experts are read at open, and the budget has to hold them;
+                              NULL, "auto" or "on": those that are wanted, when they are */
     const char *mirror_path;    /* a second copy of the model on another drive, which shares the
                                    reads; NULL: none. If it fails it is given up, with no harm */
     const char *io_cache_path;  /* file where such measurements are kept; NULL: nowhere */

@@ -92,7 +92,8 @@
 #define MFI_MAX_API_KEYS          1024
 #define MFI_MAX_API_KEY_BYTES     512
 #define MFI_MAX_SERVED_QUEUE      4096
-#define MFI_MAX_SERVED_CHOICES    16 /* n of one request, and prompts of one */
+#define MFI_MAX_SERVED_SAID_BYTES 4096 /* of a request's member that its answer repeats */
+#define MFI_MAX_SERVED_CHOICES    16   /* n of one request, and prompts of one */
 
 /* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md,
  * those whose own error is ten times what the activations add. */

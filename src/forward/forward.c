@@ -30,6 +30,8 @@ struct mfi_forward {
     mfi_store *store;
     uint32_t n_held_max; /* references at one time */
     bool settled;        /* the device has every expert and looks them up itself */
+    uint64_t *found;     /* [n_layers][n_experts] addresses of experts that all were read at open
+                            and stay; NULL: the store is asked */
     /* of one layer of one step */
     mfi_pair *pairs;         /* [chunk * top_k] grouped by expert */
     uint32_t *pair_of;       /* [chunk][top_k] */
@@ -137,6 +139,7 @@ void mfi_forward_close(mfi_forward **forward)
     if (!f)
         return;
     drop_deferred(f);
+    free(f->found);
     free(f->pairs);
     free(f->pair_of);
     free(f->count);
@@ -255,7 +258,8 @@ static void group_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, 
     uint32_t at = 0;
     for (uint32_t cached = 2; cached-- > 0;)
         for (uint32_t e = 0; e < n_experts; e++)
-            if (f->count[e] && mfi_store_cached(f->store, layer, (uint16_t)e) == (cached == 1))
+            if (f->count[e] &&
+                (f->found || mfi_store_cached(f->store, layer, (uint16_t)e)) == (cached == 1))
                 f->wanted[f->n_wanted++] = (uint16_t)e;
     for (uint32_t i = 0; i < f->n_wanted; i++) {
         f->first[f->wanted[i]] = at;
@@ -425,6 +429,27 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
     return look_ahead(f, layer, step, err);
 }
 
+/* The same where all of them were found at open. */
+static mf_status run_found(mfi_forward *f, uint32_t op, mfi_step *step, mf_error *err)
+{
+    const uint64_t *found = f->found + (size_t)f->p->ops[op].layer * f->p->shape.n_experts;
+    uint64_t before_ns = f->arith_ns;
+    for (uint32_t at = 0, n; at < f->n_wanted; at += n) {
+        n = MFI_MIN(f->n_wanted - at, f->n_held_max);
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t e = f->wanted[at + i];
+            f->work[i] =
+                (mfi_expert_work){(const void *)(uintptr_t)found[e], f->first[e], f->count[e]};
+        }
+        step->work = f->work;
+        step->n_work = n;
+        MFI_TRY(run_ops(f, op, 1, step, err));
+    }
+    f->experts_ns += f->arith_ns - before_ns;
+    mfi_store_count_hits(f->store, f->n_wanted);
+    return MF_OK;
+}
+
 /* From after ROUTE to after EXPERTS: reads begin, what stands between is computed meanwhile. */
 static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_t op,
                                    mfi_step *step, mf_error *err)
@@ -440,6 +465,10 @@ static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
     f->looked_ahead = false;
+    if (f->found) {
+        MFI_TRY(run_ops(f, after_route, op - after_route, step, err));
+        return run_found(f, op, step, err);
+    }
     mfi_store_settle(f->store, layer, f->wanted, f->n_wanted);
     mf_status status = acquire_more(f, layer, err);
     if (status == MF_OK)
@@ -523,7 +552,7 @@ mf_status mfi_forward_settle(mfi_forward *f, mf_progress_fn progress, void *user
 {
     const mfi_program *p = f->p;
     size_t n = (size_t)p->shape.n_layers * p->shape.n_experts;
-    MFI_ASSERT(f->backend->device && f->plan->n_slots == f->plan->n_experts_total);
+    MFI_ASSERT(f->plan->n_slots == f->plan->n_experts_total);
     uint64_t *slots = calloc(n, sizeof *slots);
     if (!slots)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the places of %zu experts", n);
@@ -538,10 +567,14 @@ mf_status mfi_forward_settle(mfi_forward *f, mf_progress_fn progress, void *user
             !progress(user, "loading", "bytes", done, f->plan->n_slots * f->plan->slot_stride))
             status = mfi_fail(err, MF_ERR_CANCELLED, "cancelled while experts were loaded");
     }
-    if (status == MF_OK)
+    if (status == MF_OK && f->backend->device) {
         status = f->backend->device->bind_experts(f->backend, slots, err);
+        f->settled = status == MF_OK;
+    } else if (status == MF_OK) {
+        f->found = slots;
+        return MF_OK;
+    }
     free(slots);
-    f->settled = status == MF_OK;
     return status;
 }
 

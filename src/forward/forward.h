@@ -39,8 +39,8 @@ typedef struct mfi_run {
 mf_status mfi_forward_run(mfi_forward *forward, const mfi_run *runs, uint32_t n_runs,
                           const mf_eval_outputs *outputs, size_t index0, mf_error *err);
 
-/* Devices whose slots hold every expert: reads all of them now, and from then on spans run over
- * routers without a stop. `progress` may be NULL. */
+/* Where slots hold every expert: reads all of them now. From then on the store isn't asked for any,
+ * and a device's spans run over routers without a stop. `progress` may be NULL. */
 mf_status mfi_forward_settle(mfi_forward *forward, mf_progress_fn progress, void *user,
                              mf_error *err);
 

@@ -48,31 +48,15 @@ static uint64_t room(const mfi_plan *plan, const mfi_machine *m, const bounds *b
     return MFI_MIN(host, device);
 }
 
-/* The longest chunk whose scratch takes an eighth of what the rest leaves. */
-static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
-                              const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
+/* For a bound of mfi_plan_longest_chunk. */
+static mf_status measure_new(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                             const mfi_plan_options *o, uint64_t *bytes, mf_error *err)
 {
+    (void)m;
     bounds b;
+    MFI_TRY(mfi_plan_in_place(plan, model, o->device, err));
     measure(plan, model, o->device, &b);
-    uint64_t base = b.fixed, free_bytes = room(plan, m, &b, 0) / 8;
-    uint32_t least = plan->n_sessions;
-    uint32_t most = o->chunk ? o->chunk : MFI_MAX(MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), least);
-    uint32_t chunk = most;
-    for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
-        mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations,
-                              plan->cache_type, err));
-        MFI_TRY(mfi_plan_in_place(plan, model, o->device, err));
-        measure(plan, model, o->device, &b);
-        if (chunk == least || b.fixed <= base + free_bytes)
-            break;
-    }
-    plan->chunk = chunk;
-    plan->program.ctx = plan->ctx;
-    snprintf(plan->chunk_reason, sizeof plan->chunk_reason, "%s",
-             o->chunk        ? "as asked"
-             : chunk == most ? "longer gains little"
-                             : "scratch kept to an eighth of what is free");
+    *bytes = b.fixed;
     return MF_OK;
 }
 
@@ -154,7 +138,11 @@ mf_status mfi_plan_for_unified(mfi_plan *plan, const mfi_model *model, const mfi
     MFI_TRY(mfi_plan_in_place(plan, model, o->device, err));
     measure(plan, model, o->device, &b);
     find_floors(plan, machine, &b);
-    MFI_TRY(choose_chunk(plan, model, machine, o, n_logit_rows, err));
+    /* Scratch may take an eighth of what the rest leaves. */
+    const mfi_plan_bound bound = {CHUNK_AUTO_MAX, b.fixed + room(plan, machine, &b, 0) / 8,
+                                  measure_new, "scratch kept to an eighth of what is free"};
+    MFI_TRY(mfi_plan_longest_chunk(plan, model, machine, o, &bound, n_logit_rows, err));
+    plan->program.ctx = plan->ctx;
     measure(plan, model, o->device, &b);
     choose_slots(plan, machine, o, &b);
     fill_items(plan, machine, &b);

@@ -64,21 +64,6 @@ void rig_run(const rig *r, const mfi_metal_call *call, const void *args)
     }
 }
 
-mfi_metal_mat rig_mat(mfi_qtype type, uint32_t rows, uint32_t cols)
-{
-    mfi_metal_mat m = {.rows = rows,
-                       .cols = cols,
-                       .kind = type.kind,
-                       .bits = type.bits,
-                       .scale = type.scale,
-                       .group = type.group};
-    for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
-        m.row_bytes[p] = mfi_quant_row_bytes(type, p, cols);
-    if (type.kind == MFI_Q_GGML)
-        assert_true(mfi_ggml_block(type.bits, &m.n_elements, &m.n_bytes));
-    return m;
-}
-
 void rig_planes(rig *r, const mfi_mat *m)
 {
     for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++)

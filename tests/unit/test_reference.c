@@ -18,16 +18,6 @@ static void check_folder(const char *folder)
     mft_reference_check(folder, "auto", NULL);
 }
 
-static void check_hf(const char *family)
-{
-    char name[128];
-    snprintf(name, sizeof name, "hf/%s", family);
-    const char *folder = mft_oracle(name);
-    if (!folder)
-        mft_skip("no oracle %s", name);
-    check_folder(folder);
-}
-
 static void mlx_4bit(void **state)
 {
     (void)state;
@@ -54,7 +44,7 @@ static void mlx_family(void **state)
 
 static void hf_family(void **state)
 {
-    check_hf(*state);
+    check_folder(mft_reference_hf(*state));
 }
 
 static void latent_tiny(void **state)
@@ -77,10 +67,7 @@ static void deepseek_moe(void **state)
         "latent-tiny/" name, latent_tiny, NULL, NULL, name                                         \
     }
 
-#define HF(family)                                                                                 \
-    {                                                                                              \
-        "hf/" family, hf_family, NULL, NULL, family                                                \
-    }
+#define HF(family) {"hf/" family, hf_family, NULL, NULL, family},
 
 /* The oracle's Mixtral with its rotary frequencies scaled: the logits of the last of 64 tokens. */
 static const struct {
@@ -127,10 +114,8 @@ static const char *with_rope(const char *from, const char *parameters)
 
 static void rope_scaling(void **state)
 {
-    const char *folder = mft_oracle("hf/mixtral");
+    const char *folder = mft_reference_hf("mixtral");
     (void)state;
-    if (!folder)
-        mft_skip("no oracle hf/mixtral");
     for (size_t i = 0; i < sizeof scaled / sizeof scaled[0]; i++) {
         mf_engine *engine = NULL;
         mf_session *session = NULL;
@@ -149,32 +134,13 @@ static void rope_scaling(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mlx_4bit),
-        cmocka_unit_test(mlx_mixed),
-        LATENT("mlx-v3"),
-        LATENT("mlx-v2"),
-        LATENT("mlx-v1"),
-        cmocka_unit_test(deepseek_moe),
-        LATENT("hf-v2-lite"),
-        MLX("qwen3_moe-q4g32"),
-        MLX("qwen2_moe-q6g32"),
-        MLX("qwen3_next-q5g32"),
-        MLX("deepseek_v3-q4g32"),
-        HF("qwen3_5_moe_text"),
-        HF("qwen3_next"),
-        HF("qwen3_moe"),
-        HF("qwen2_moe"),
-        HF("mixtral"),
-        HF("olmoe"),
-        HF("glm4_moe"),
-        HF("minimax_m2"),
-        HF("granitemoe"),
-        HF("dots1"),
-        HF("deepseek_v3"),
-        HF("deepseek_v2"),
-        HF("glm4_moe_lite"),
-        HF("gpt_oss"),
-        cmocka_unit_test(rope_scaling),
+        cmocka_unit_test(mlx_4bit), cmocka_unit_test(mlx_mixed),
+        LATENT("mlx-v3"),           LATENT("mlx-v2"),
+        LATENT("mlx-v1"),           cmocka_unit_test(deepseek_moe),
+        LATENT("hf-v2-lite"),       MLX("qwen3_moe-q4g32"),
+        MLX("qwen2_moe-q6g32"),     MLX("qwen3_next-q5g32"),
+        MLX("deepseek_v3-q4g32"),   cmocka_unit_test(rope_scaling),
+        MFT_REFERENCE_HF(HF) /* with a comma behind each */
     };
     return mft_run(tests);
 }

@@ -62,7 +62,6 @@ static inline mfi_metal_ref mfi_metal_at(const mfi_metal_buf *buf, uint64_t offs
 
 /* metal_ops.c: encodes one op. */
 mf_status mfi_metal_op(mfi_metal *m, const mfi_op *op, const mfi_step *step, mf_error *err);
-mfi_metal_mat mfi_metal_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols);
 mfi_metal_ref mfi_metal_row(const mfi_metal *m, uint32_t buf, uint32_t row);
 
 /* metal_experts.c: EXPERTS, and where lists of work are. */

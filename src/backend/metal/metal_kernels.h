@@ -30,6 +30,8 @@ using namespace metal;
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "quant/quant.h"
 #endif
 
 /* ---- kernels ---- */
@@ -388,6 +390,9 @@ typedef struct mfi_metal_call {
     mfi_metal_kernel kernel;
     uint32_t groups[3], threads, shared_bytes;
 } mfi_metal_call;
+
+/* How a weight of this type and shape is described; offsets are 0. */
+mfi_metal_mat mfi_metal_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols);
 
 /* Products: one token, or items of about one pair, go through *_1 (few), others through *_8. The
  * bits are the same. With n_items, `few` says which; without, n_tok does. glu != NONE: glu_*. */

@@ -67,21 +67,6 @@ static mf_status encode(const job *j, mfi_metal_call call, const void *args,
     return mfi_metal_encode(j->m->device, &call, args, bufs, j->err);
 }
 
-mfi_metal_mat mfi_metal_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols)
-{
-    mfi_metal_mat m = {.rows = rows,
-                       .cols = cols,
-                       .kind = type.kind,
-                       .bits = type.bits,
-                       .scale = type.scale,
-                       .group = type.group};
-    for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
-        m.row_bytes[p] = mfi_quant_row_bytes(type, p, cols);
-    if (type.kind == MFI_Q_GGML)
-        MFI_ASSERT(mfi_ggml_block(type.bits, &m.n_elements, &m.n_bytes));
-    return m;
-}
-
 /* ---- rows ---- */
 
 static mf_status embed(const job *j)
@@ -463,21 +448,13 @@ static mf_status (*const ops[MFI_N_OPS])(const job *j) = {
     [MFI_OP_COMBINE] = combine,
 };
 
-/* Those that meet a sequence's state. */
-static bool is_mixer(const mfi_op *op)
-{
-    return op->code == MFI_OP_ATTN_PREP || op->code == MFI_OP_ATTN || op->code == MFI_OP_GDN_CONV ||
-           op->code == MFI_OP_GDN || op->code == MFI_OP_LATENT_PREP ||
-           op->code == MFI_OP_LATENT_ATTN;
-}
-
 mf_status mfi_metal_op(mfi_metal *m, const mfi_op *op, const mfi_step *step, mf_error *err)
 {
     if (op->code == MFI_OP_EXPERTS)
         return mfi_metal_experts(m, op, step, err);
     job j = {m, op, &m->p->shape, op->head ? step->n_head : step->n_tok, NULL, err};
     MFI_ASSERT(ops[op->code]); /* no QUANTIZE: the plan gives devices float activations */
-    if (!is_mixer(op))
+    if (!mfi_op_is_mixer(op))
         return ops[op->code](&j);
     for (uint32_t i = 0; i < step->n_seqs; i++) {
         j.seq = &step->seqs[i];
