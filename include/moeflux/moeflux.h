@@ -445,7 +445,9 @@ typedef struct mf_output_options {
     const mf_tokenizer *tokenizer;    /* for tokens, and its template; may be NULL for bytes */
     const mf_template *chat_template; /* NULL: the tokenizer's, if it has one */
     /* "plain", "hermes", "qwen3-coder", "glm", "minimax-m2", "deepseek-v3", "deepseek-v3.1",
-     * "kimi-k2", "mistral-list", "mistral", "harmony"; NULL: what the template tells its model */
+     * "kimi-k2", "mistral-list", "mistral", "harmony", "deepseek-v3.2", "deepseek-v4",
+     * "seed-oss", "llama3", "granite-3", "tool-calls", "nemotron", "gigachat"; NULL: what the
+     * template tells its model */
     const char *notation;
     const int32_t *prompt; /* what the answer follows, which may have begun reasoning */
     size_t n_prompt;
