@@ -9,11 +9,8 @@ many random tokens sent twice, the second time with 16 more: time to the first t
 (--prefix 0: left out).
 """
 import argparse
-import http.client
 import json
 import random
-import re
-import subprocess
 import time
 
 import benchlib
@@ -24,24 +21,13 @@ QUESTION = "What is a lighthouse?"
 def options(args):
     """The same for `run` and `serve`."""
     more = ["--memory", args.memory] if args.memory else []
-    return ["-t", str(args.threads), "--no-progress", "-c", str(max(4096, args.prefix + 64)), *more]
+    return ["-t", str(args.threads), "-c", str(max(4096, args.prefix + 64)), *more]
 
 
-class Server:
-    def __init__(self, args, model):
-        self.process = subprocess.Popen(
-            [args.bin, "serve", "-m", model, "--port", "0", *options(args)],
-            stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            if found:
-                self.port = int(found.group(1))
-                return
-        raise SystemExit("the server ended")
-
+class Server(benchlib.Server):
     def stream(self, path, max_tokens, **prompt):
         """(seconds to the first token, from it to the last, the last chunk)"""
-        c = http.client.HTTPConnection("127.0.0.1", self.port)
+        c = self.connect()
         begin = time.monotonic()
         c.request("POST", path, json.dumps({
             **prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True, "stream": True,
@@ -58,13 +44,9 @@ class Server:
         return first - begin, last - first, json.loads(chunk[6:])
 
     def n_vocab(self):
-        c = http.client.HTTPConnection("127.0.0.1", self.port)
+        c = self.connect()
         c.request("GET", "/v1/models")
         return json.loads(c.getresponse().read())["data"][0]["meta"]["n_vocab"]
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 def main():
@@ -78,7 +60,7 @@ def main():
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--wait", type=float, default=5, help="seconds to wait for a quiet machine")
     args = ap.parse_args()
-    server = Server(args, args.model)
+    server = Server(args, args.model, *options(args))
     ask = {"messages": [{"role": "user", "content": QUESTION}]}
     server.stream("/v1/chat/completions", 8, **ask)
     n_vocab = server.n_vocab()
@@ -87,7 +69,7 @@ def main():
         one = {"busy_before": benchlib.settle(args.wait)}
         if args.tokens:
             alone = benchlib.run_json([args.bin, "run", "-m", args.model, "-p", QUESTION, "--temp", "0", "--ignore-eos", "-n",
-                                       str(args.tokens), "--json", *options(args)])
+                                       str(args.tokens), "--json", "--no-progress", *options(args)])
             _, decode_s, last = server.stream("/v1/chat/completions", args.tokens, **ask)
             own = last["timings"]["predicted_ms"] / (args.tokens - 1)
             one.update(run_ms_per_token=1e3 / alone["timings"]["decode_per_second"], serve_ms_per_token=own,
