@@ -31,8 +31,9 @@ struct mf_engine {
     mfi_identity identity;
     bool identified;
     mfi_engine_io reader;
-    const mfi_file **files; /* the model's, then the mirror's */
-    mfi_file *copies;       /* the mirror's, if there is one */
+    uint64_t n_reads_checked; /* reads of it that were followed by a look at the files */
+    const mfi_file **files;   /* the model's, then the mirror's */
+    mfi_file *copies;         /* the mirror's, if there is one */
     mfi_expert_part *parts;
     uint32_t *layers;
     mfi_expert_table table; /* of parts and layers */
@@ -87,8 +88,9 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
-    if (o->prefix_dir && e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
+    if (o->prefix_dir && e->backend && !e->facts.unified)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "timelines in a device's own memory can't be kept in a folder");
     if (o->collect_imatrix && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
     if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)
@@ -301,15 +303,31 @@ static void judge_hints(mf_engine *e, const mfi_run_facts *run)
     mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
 }
 
-static void after_run(void *user, const mfi_run_facts *run)
+/* A file that is written to in place gives reads that succeed, and experts that never belonged
+ * together. Asked once an evaluation, if it read. */
+static mf_status check_files(mf_engine *e, mf_error *err)
+{
+    mfi_io_stats io;
+    e->reader.io->stats(e->reader.io, &io);
+    if (io.n_reads == e->n_reads_checked)
+        return MF_OK;
+    for (uint32_t i = 0; i < mfi_catalog_n_files(e->catalog); i++)
+        MFI_TRY(mfi_file_check(e->files[i], err));
+    e->n_reads_checked = io.n_reads;
+    return MF_OK;
+}
+
+static mf_status after_run(void *user, const mfi_run_facts *run, mf_error *err)
 {
     mf_engine *e = user;
+    MFI_TRY(check_files(e, err));
     if (e->stats)
         mfi_stats_log_run(e->stats, run);
     if (e->watch)
         mfi_engine_watch_run(e->watch, run);
     if (e->hints_auto)
         judge_hints(e, run);
+    return MF_OK;
 }
 
 static void open_hints(mf_engine *e, const mf_engine_options *o)
@@ -355,8 +373,7 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
         MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
     }
     open_hints(e, o);
-    if (e->stats || e->watch || e->hints_auto)
-        mfi_forward_on_run(e->forward, after_run, e);
+    mfi_forward_on_run(e->forward, after_run, e);
     if (o->collect_imatrix) {
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);

@@ -17,6 +17,7 @@
 #define MFI_MAX_FILES              4096 /* of a model */
 #define MFI_MAX_CTX                ((uint32_t)1 << 24)
 #define MFI_MAX_CHUNK              4096
+#define MFI_MAX_LOOKUP_TOK         64 /* of a step: backend.h's mfi_lookup_ops */
 #define MFI_MAX_THREADS            256
 #define MFI_MAX_SESSIONS           256  /* of an engine, open at one time */
 #define MFI_MAX_CHECKPOINTS        64   /* of a session */
