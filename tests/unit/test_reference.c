@@ -208,6 +208,7 @@ int main(void)
         MLX("qwen2_moe-q6g32"),
         MLX("qwen3_next-q5g32"),
         MLX("deepseek_v3-q4g32"),
+        MLX("gpt_oss-mxfp4-q8"),
         HF("qwen3_5_moe_text"),
         HF("qwen3_next"),
         HF("qwen3_moe"),
