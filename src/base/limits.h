@@ -17,6 +17,7 @@
 #define MFI_MAX_FILES              4096 /* of a model */
 #define MFI_MAX_CTX                ((uint32_t)1 << 24)
 #define MFI_MAX_CHUNK              4096
+#define MFI_MAX_LOOKUP_TOK         64 /* of a step: backend.h's mfi_lookup_ops */
 #define MFI_MAX_THREADS            256
 #define MFI_MAX_SESSIONS           256  /* of an engine, open at one time */
 #define MFI_MAX_CHECKPOINTS        64   /* of a session */
@@ -92,7 +93,8 @@
 #define MFI_MAX_API_KEYS          1024
 #define MFI_MAX_API_KEY_BYTES     512
 #define MFI_MAX_SERVED_QUEUE      4096
-#define MFI_MAX_SERVED_CHOICES    16 /* n of one request, and prompts of one */
+#define MFI_MAX_SERVED_SAID_BYTES 4096 /* of a request's member that its answer repeats */
+#define MFI_MAX_SERVED_CHOICES    16   /* n of one request, and prompts of one */
 
 /* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md,
  * those whose own error is ten times what the activations add. */

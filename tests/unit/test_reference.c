@@ -18,16 +18,6 @@ static void check_folder(const char *folder)
     mft_reference_check(folder, "auto", NULL);
 }
 
-static void check_hf(const char *family)
-{
-    char name[128];
-    snprintf(name, sizeof name, "hf/%s", family);
-    const char *folder = mft_oracle(name);
-    if (!folder)
-        mft_skip("no oracle %s", name);
-    check_folder(folder);
-}
-
 static void mlx_4bit(void **state)
 {
     (void)state;
@@ -54,7 +44,7 @@ static void mlx_family(void **state)
 
 static void hf_family(void **state)
 {
-    check_hf(*state);
+    check_folder(mft_reference_hf(*state));
 }
 
 static void latent_tiny(void **state)
@@ -77,10 +67,7 @@ static void deepseek_moe(void **state)
         "latent-tiny/" name, latent_tiny, NULL, NULL, name                                         \
     }
 
-#define HF(family)                                                                                 \
-    {                                                                                              \
-        "hf/" family, hf_family, NULL, NULL, family                                                \
-    }
+#define HF(family) {"hf/" family, hf_family, NULL, NULL, family},
 
 /* The oracle's Mixtral with its rotary frequencies scaled: the logits of the last of 64 tokens. */
 static const struct {
@@ -152,11 +139,7 @@ static const char *with_members(const char *from, const char *members)
 static void check_members(const char *family, const char *members, const char *name,
                           const float *logits)
 {
-    char path[128];
-    snprintf(path, sizeof path, "hf/%s", family);
-    const char *folder = mft_oracle(path);
-    if (!folder)
-        mft_skip("no oracle %s", path);
+    const char *folder = mft_reference_hf(family);
     mf_engine *engine = NULL;
     mf_session *session = NULL;
     mft_reference_open(&engine, &session, with_members(folder, members), "auto", NULL);
@@ -209,22 +192,9 @@ int main(void)
         MLX("qwen3_next-q5g32"),
         MLX("deepseek_v3-q4g32"),
         MLX("gpt_oss-mxfp4-q8"),
-        HF("qwen3_5_moe_text"),
-        HF("qwen3_next"),
-        HF("qwen3_moe"),
-        HF("qwen2_moe"),
-        HF("mixtral"),
-        HF("olmoe"),
-        HF("glm4_moe"),
-        HF("minimax_m2"),
-        HF("granitemoe"),
-        HF("dots1"),
-        HF("deepseek_v3"),
-        HF("deepseek_v2"),
-        HF("glm4_moe_lite"),
-        HF("gpt_oss"),
         cmocka_unit_test(rope_scaling),
         cmocka_unit_test(other_options),
+        MFT_REFERENCE_HF(HF) /* with a comma behind each */
     };
     return mft_run(tests);
 }
