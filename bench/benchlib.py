@@ -4,12 +4,14 @@ A result file holds the machine, the commit, how it was measured, and every sing
 median in the documentation can be checked against what it was taken from.
 """
 import datetime
+import http.client
 import json
 import os
 import platform
 import re
 import statistics
 import subprocess
+import threading
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -61,7 +63,7 @@ def commit():
         return subprocess.run(["git", "-C", TOP, *args], capture_output=True, text=True,
                               check=True).stdout.strip()
     try:
-        changed = git("status", "--porcelain", "--", "CMakeLists.txt", "include", "src", "cli")
+        changed = git("status", "--porcelain", "--", "CMakeLists.txt", "cmake", "include", "src", "cli", "server")
         return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "?"
@@ -103,6 +105,31 @@ def run_json(command):
     if done.returncode:
         raise SystemExit(f"{command[1]}: exit {done.returncode}: {done.stderr.strip()}")
     return json.loads(done.stdout)
+
+
+class Server:
+    """`serve` at a port of its own choosing."""
+
+    def __init__(self, args, model, *options, env=None):
+        self.process = subprocess.Popen([args.bin, "serve", "-m", model, "--port", "0", "--no-progress", *options],
+                                        stderr=subprocess.PIPE, text=True, env=env)
+        self.log = []
+        for line in self.process.stderr:
+            self.log.append(line)
+            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+            if found:
+                self.port = int(found.group(1))
+                break
+        else:
+            raise SystemExit("the server ended: " + "".join(self.log))
+        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
+
+    def connect(self, timeout_s=None):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+
+    def stop(self, timeout_s=None):
+        self.process.terminate()
+        return self.process.wait(timeout_s)
 
 
 def summary(values):

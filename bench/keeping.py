@@ -9,11 +9,8 @@ of the stream from the moment the new conversation was asked for, until its firs
 conversation is short, so that without a folder hardly anything happens.
 """
 import argparse
-import http.client
 import json
-import re
 import shutil
-import subprocess
 import tempfile
 import threading
 import time
@@ -21,20 +18,9 @@ import time
 import benchlib
 
 
-class Server:
-    def __init__(self, args, *more):
-        self.process = subprocess.Popen(
-            [args.bin, "serve", "-m", args.model, "--port", "0", "-t", str(args.threads), "--no-progress", "--parallel", "2",
-             "-c", str(args.prompt + 2048), *more], stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            if found:
-                self.port = int(found.group(1))
-                return
-        raise SystemExit("the server ended")
-
+class Server(benchlib.Server):
     def stream(self, prompt, max_tokens, times=None, enough=None):
-        c = http.client.HTTPConnection("127.0.0.1", self.port)
+        c = self.connect()
         c.request("POST", "/v1/completions", json.dumps({"prompt": prompt, "max_tokens": max_tokens, "temperature": 0,
                                                          "ignore_eos": True, "stream": True}))
         for line in c.getresponse():
@@ -44,14 +30,11 @@ class Server:
                 break
         c.close()
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
 
 def one(args, kept):
     folder = tempfile.mkdtemp(prefix="moeflux-kv-")
-    server = Server(args, *(("--kv-dir", folder) if kept else ()))
+    server = Server(args, args.model, "-t", str(args.threads), "--parallel", "2", "-c", str(args.prompt + 2048),
+                    *(("--kv-dir", folder) if kept else ()))
     try:
         long = [11 + i % 977 for i in range(args.prompt)]
         times, other, enough = [], [], threading.Event()

@@ -17,7 +17,6 @@ import random
 import re
 import shutil
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -34,19 +33,11 @@ class Soak:
     def __init__(self, args):
         self.args = args
         self.kv = tempfile.mkdtemp(prefix="moeflux-kv-")
-        self.process = subprocess.Popen(
-            [args.bin, "serve", "-m", args.model, "--port", "0", "-t", "2", "--no-progress", "-c", "1024", "--parallel", "4",
-             "--queue", "6", "--max-connections", "64", "--max-body", "256K", "--request-timeout", "3", "--idle-timeout", "5",
-             "--write-timeout", "3", "--kv-dir", self.kv, "--kv-disk", "24M"], stderr=subprocess.PIPE, text=True,
-            env=dict(os.environ, XDG_CACHE_HOME=self.kv))
-        self.log, self.port, self.faults = [], None, []
-        for line in self.process.stderr:
-            self.log.append(line)
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            if found:
-                self.port = int(found.group(1))
-                break
-        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
+        self.server = benchlib.Server(
+            args, args.model, "-t", "2", "-c", "1024", "--parallel", "4", "--queue", "6", "--max-connections", "64",
+            "--max-body", "256K", "--request-timeout", "3", "--idle-timeout", "5", "--write-timeout", "3",
+            "--kv-dir", self.kv, "--kv-disk", "24M", env=dict(os.environ, XDG_CACHE_HOME=self.kv))
+        self.faults = []
         self.lock = threading.Lock()
         self.counts, self.answers = {}, {}
         self.stop = threading.Event()
@@ -89,12 +80,12 @@ class Soak:
         return "/v1/chat/completions", body
 
     def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        return socket.create_connection(("127.0.0.1", self.server.port), timeout=60)
 
     def whole(self, r):
         path, body = self.path_and_body(r)
         body["stream"] = bool(r.randrange(2))
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        c = self.server.connect(120)
         try:
             c.request("POST", path, json.dumps(body))
             reply = c.getresponse()
@@ -107,7 +98,7 @@ class Soak:
 
     def same(self, r):
         word = r.choice(WORDS[:4])
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        c = self.server.connect(120)
         try:
             c.request("POST", "/v1/chat/completions", json.dumps(
                 {"messages": [{"role": "user", "content": "What is a %s?" % word}], "temperature": 0, "max_tokens": 20}))
@@ -160,7 +151,7 @@ class Soak:
         self.note("bad")
 
     def look(self, r):
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        c = self.server.connect(60)
         try:
             c.request("GET", r.choice(("/", "/metrics", "/api/status", "/api/experts", "/api/cache", "/v1/models")))
             if c.getresponse().status != 200:
@@ -182,11 +173,11 @@ class Soak:
     # ---- the watch ----
 
     def rss(self):
-        with open("/proc/%d/status" % self.process.pid, encoding="utf-8") as f:
+        with open("/proc/%d/status" % self.server.process.pid, encoding="utf-8") as f:
             return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1)) << 10
 
     def metric(self, name):
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        c = self.server.connect(60)
         c.request("GET", "/metrics")
         text = c.getresponse().read().decode()
         c.close()
@@ -197,7 +188,7 @@ class Soak:
         samples, end = [], time.monotonic() + 60 * self.args.minutes
         for t in threads:
             t.start()
-        while time.monotonic() < end and self.process.poll() is None and not self.faults:
+        while time.monotonic() < end and self.server.process.poll() is None and not self.faults:
             samples.append(self.rss())
             time.sleep(1)
         self.stop.set()
@@ -214,9 +205,9 @@ class Soak:
         if any(left):
             self.fault("requests running, waiting and bytes of bodies at the end: %s" % left)
         passes = self.metric("iterations_total")
-        self.process.terminate()
-        if self.process.wait(60) != 0 or any("Sanitizer" in line for line in self.log):
-            self.fault("exit code %d: %s" % (self.process.returncode, "".join(self.log)[-3000:]))
+        code = self.server.stop(60)
+        if code != 0 or any("Sanitizer" in line for line in self.server.log):
+            self.fault("exit code %d: %s" % (code, "".join(self.server.log)[-3000:]))
         kept = sum(os.path.getsize(os.path.join(self.kv, f)) for f in os.listdir(self.kv) if f.endswith(".mfx"))
         shutil.rmtree(self.kv)
         if kept > 24 << 20:
@@ -236,9 +227,9 @@ def main():
     print("seed", args.seed)
     soak = Soak(args)
     samples = soak.run()
-    passes, kept = soak.end() if soak.process.poll() is None else (0, 0)
-    if soak.process.returncode != 0:
-        soak.fault("the server ended: " + "".join(soak.log)[-3000:])
+    passes, kept = soak.end() if soak.server.process.poll() is None else (0, 0)
+    if soak.server.process.returncode != 0:
+        soak.fault("the server ended: " + "".join(soak.server.log)[-3000:])
     third = len(samples) // 3
     middle, last = max(samples[third:2 * third], default=0), max(samples[2 * third:], default=0)
     print("counts", soak.counts, "passes", passes, "MiB", [round(x / 2**20, 1) for x in (samples[0], middle, last)])

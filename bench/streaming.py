@@ -12,7 +12,11 @@ held against
     floor   max(all bytes read / bandwidth, all arithmetic)
 with the bandwidth measured before and after the run, by direct reads of the size that experts' parts
 have, 16 at a time, and the arithmetic that the run itself took, shared evenly by the layers. --full is a
-budget that holds all experts; then waiting and the rest are what streaming costs. The peer is llama.cpp
+budget that holds all experts; then waiting and the rest are what streaming costs. With --text repeat
+answers are made of eight words, so that tokens choose again what was chosen lately ("repeated": the share
+of choices that the token before made as well). --add keeps the runs that the result already has, so that
+a measurement can be spread over quiet moments; "others" is the part of all processors that other programs
+used during a run. The peer is llama.cpp
 as the Python package xllamacpp has it (tools/llama_compare.py says how to install it), without weight
 repacking, in a group of --peer-budget; it may need minutes a token.
 """
@@ -22,6 +26,7 @@ import json
 import mmap
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -89,6 +94,24 @@ class Group:
                 time.sleep(0.02)
 
 
+class Others:
+    """What part of the processors' time other programs use, from here until share()."""
+
+    def __init__(self):
+        self.begin = self.now()
+
+    @staticmethod
+    def now():
+        with open("/proc/stat", encoding="ascii") as f:
+            v = [int(x) / os.sysconf("SC_CLK_TCK") for x in f.readline().split()[1:9]]
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return sum(v), v[3] + v[4], children.ru_utime + children.ru_stime
+
+    def share(self):
+        total, idle, own = (b - a for a, b in zip(self.begin, self.now()))
+        return round(max(total - idle - own, 0) / total, 2)
+
+
 def drop_caches(path):
     fd = os.open(path, os.O_RDONLY)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -140,16 +163,19 @@ def prompt_of(args, seed):
     return " ".join(words[:low])
 
 
-def misses_by_layer(trace, first):
-    """The number of misses of each (token, layer) from position `first` on."""
-    out = {}
+def read_trace(trace, first):
+    """Of tokens from position `first` on: the misses of each layer, and the share of choices that repeat."""
+    misses, chosen, repeated = {}, {}, []
     with open(trace, encoding="utf-8") as f:
         next(f)
         for line in f:
             x = json.loads(line)
+            before = chosen.get(x["layer"], [])
+            chosen[x["layer"]] = x["ids"]
             if x["pos"] >= first:
-                out.setdefault(x["pos"], []).append(len(x["hit"]) - sum(x["hit"]))
-    return out
+                misses.setdefault(x["pos"], []).append(len(x["hit"]) - sum(x["hit"]))
+                repeated.append(len(set(before) & set(x["ids"])) / len(x["ids"]))
+    return misses, round(statistics.fmean(repeated), 3)
 
 
 def judge(lines, misses, expert_bytes, n_layers, rate):
@@ -179,11 +205,15 @@ def run_moeflux(args, budget, seed, options):
         prompt = prompt_of(args, seed)
         drop_caches(args.model)
         group = Group(bytes_of(budget))
+        if args.text == "repeat":
+            options = [*options, "--grammar", 'root ::= ("' + '" | "'.join(f" {w}" for w in WORDS[1:9]) + '")*']
         command = [args.bin, "run", "-m", args.model, "--memory", budget, "-c", str(args.prompt + args.tokens + 64),
                    "--raw", "-p", prompt, "-n", str(args.tokens + 1), "--temp", "0", "--ignore-eos", "--json",
                    "--no-progress", "--stats", stats, "--trace", trace, "-t", str(args.threads), *options]
         before = bandwidth(args.model, args.read, args.drive_seconds)
+        others = Others()
         done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=group.enter)
+        others = others.share()
         peak = group.peak()
         group.remove()
         if done.returncode:
@@ -199,8 +229,10 @@ def run_moeflux(args, budget, seed, options):
                         "gb_read": round(sum(x["bytes_read"] for x in chunks) / 1e9, 2),
                         **{key[:-3] + "_s": round(sum(x[key] for x in chunks) / 1e9, 2)
                            for key in ("wall_ns", "arithmetic_ns", "stall_ns", "other_ns")}}
-        decode = judge(lines, misses_by_layer(trace, out["prompt_tokens"]), expert_bytes, header["layers"], rate)
-        return {"budget": budget, "group_limit": bool(group.path), "group_peak_mib": peak and peak >> 20,
+        misses, repeated = read_trace(trace, out["prompt_tokens"])
+        decode = judge(lines, misses, expert_bytes, header["layers"], rate)
+        return {"budget": budget, "text": args.text, "repeated": repeated, "others": others,
+                "group_limit": bool(group.path), "group_peak_mib": peak and peak >> 20,
                 "peak_mib": out["memory"]["peak_bytes"] >> 20, "slots": header["slots"], "reader": header["reader"],
                 "direct": header["direct"], "policy": header["policy"], "chunk": out["model"]["chunk"],
                 "drive_gb_s": round(rate / 1e9, 3), "decode_tokens_s": round(1e3 / decode["ms"]["wall_ns"], 3),
@@ -232,18 +264,36 @@ def peer_main(path, n_prompt, n_gen, n_threads):
 def run_peer(args):
     drop_caches(args.model)
     group = Group(bytes_of(args.peer_budget))
+    others = Others()
     command = [args.peer, os.path.abspath(__file__), "--peer-main", args.model, str(args.prompt),
                str(args.peer_tokens), str(args.threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=group.enter)
     group.remove()
+    facts = {"budget": args.peer_budget, "group_limit": bool(group.path), "others": others.share()}
     if done.returncode or not done.stdout.strip():
-        return {"failed": done.returncode, "group_limit": bool(group.path)}
+        return {"failed": done.returncode, **facts}
     t = json.loads(done.stdout)
-    return {"group_limit": bool(group.path), "prompt_tokens_s": round(t["prompt_per_second"], 3),
+    return {**facts, "prompt_tokens_s": round(t["prompt_per_second"], 3),
             "decode_tokens_s": round(t["predicted_per_second"], 4)}
 
 
 # ---- all of it ----
+
+def save(args, plan, runs, peers):
+    table = {}
+    for run in runs:
+        key = f"{run['budget']}, hints {run['hints']}, {run['text']} text"
+        row = table.setdefault(key, {"decode_tokens_s": [], "prompt_tokens_s": [], "time_over_bound": [],
+                                     "time_over_floor": [], "time_over_arithmetic": [], "other_share": []})
+        row["decode_tokens_s"].append(run["decode_tokens_s"])
+        row["prompt_tokens_s"].append(run["prompt"]["tokens_s"])
+        for name in ("time_over_bound", "time_over_floor", "time_over_arithmetic", "other_share"):
+            row[name].append(run["decode"][name])
+    table = {key: {name: benchlib.summary(v) for name, v in row.items()} for key, row in table.items()}
+    benchlib.record(args, "streaming under a budget", __doc__.strip(), note=args.note,
+                    model=benchlib.model_name(args.model), layers=plan["layers"], read_bytes=args.read, table=table,
+                    runs=runs, llama_cpp=peers)
+
 
 def main():
     if sys.argv[1:2] == ["--peer-main"]:
@@ -264,37 +314,32 @@ def main():
     ap.add_argument("--peer-budget", default="8G")
     ap.add_argument("--peer-tokens", type=int, default=8)
     ap.add_argument("--wait", type=float, default=60, help="seconds to wait for an idle machine")
+    ap.add_argument("--text", choices=("free", "repeat"), default="free", help="what answers are made of")
+    ap.add_argument("--add", action="store_true", help="keep the runs that the result already has")
     ap.add_argument("--note", default="", help="what else is worth knowing, kept with the result")
     args = ap.parse_args()
     plan = benchlib.run_json([args.bin, "plan", "-m", args.model, "--json"])
     args.read = args.read or plan["expert_bytes_total"] // plan["experts_total"] // 3
     runs, peers = [], []
-    for i in range(args.runs):
-        for budget in args.budgets.split(",") + ([args.full] if args.full else []):
+    if args.add and os.path.exists(args.result):
+        with open(args.result, encoding="utf-8") as f:
+            earlier = json.load(f)
+        runs, peers = earlier["runs"], earlier["llama_cpp"]
+    for _ in range(args.runs):
+        for budget in args.budgets.split(",") * bool(args.budgets) + ([args.full] if args.full else []):
             for hints in ["off"] if budget == args.full else args.hints.split(","):
                 busy = benchlib.settle(args.wait)
-                run = run_moeflux(args, budget, 100 * i + len(runs), ["--hints", hints])
+                run = run_moeflux(args, budget, len(runs), ["--hints", hints])
                 runs.append({"hints": hints, "busy_before": busy, **run})
                 print(json.dumps({k: v for k, v in runs[-1].items() if not isinstance(v, dict)} |
                                  {k: runs[-1]["decode"][k] for k in ("time_over_bound", "time_over_floor", "other_share",
                                                                      "mb_read")} |
                                  {"prompt_tokens_s": runs[-1]["prompt"]["tokens_s"]}), flush=True)
+                save(args, plan, runs, peers)
         if args.peer:
             peers.append(run_peer(args))
             print(json.dumps(peers[-1]), flush=True)
-    table = {}
-    for run in runs:
-        key = f"{run['budget']}, hints {run['hints']}"
-        row = table.setdefault(key, {"decode_tokens_s": [], "prompt_tokens_s": [], "time_over_bound": [],
-                                     "time_over_floor": [], "time_over_arithmetic": [], "other_share": []})
-        row["decode_tokens_s"].append(run["decode_tokens_s"])
-        row["prompt_tokens_s"].append(run["prompt"]["tokens_s"])
-        for name in ("time_over_bound", "time_over_floor", "time_over_arithmetic", "other_share"):
-            row[name].append(run["decode"][name])
-    table = {key: {name: benchlib.summary(v) for name, v in row.items()} for key, row in table.items()}
-    benchlib.record(args, "streaming under a budget", __doc__.strip(), note=args.note,
-                    model=benchlib.model_name(args.model), layers=plan["layers"], read_bytes=args.read, table=table,
-                    runs=runs, llama_cpp=peers)
+            save(args, plan, runs, peers)
 
 
 if __name__ == "__main__":

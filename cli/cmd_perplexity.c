@@ -28,10 +28,9 @@ typedef struct job {
     int32_t *prefix; /* what begins every text, or nothing */
     size_t n_prefix;
     uint32_t n_ctx, n_chunks, chunk;
-    int32_t *window;   /* [n_ctx] the window evaluated, with the prefix */
-    uint32_t n_scored; /* of it */
-    cli_kl_base base;  /* compared with */
-    cli_outfile file;  /* kept in */
+    int32_t *window;  /* [n_ctx] the window evaluated, with the prefix */
+    cli_kl_base base; /* compared with */
+    cli_outfile file; /* kept in */
     cli_output rows;
     uint16_t *row;
     double *chunk_ppl; /* [n_chunks] after each */

@@ -265,8 +265,10 @@ const cli_command cli_commands[CLI_N_COMMANDS] = {
             .notes =
                 "POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, "
                 "/v1/messages/count_tokens, /tokenize, /detokenize, /apply-template; GET "
-                "/v1/models, /health, /metrics, /props, /api/status; GET / is a page with chat and "
-                "a live view of the engine. docs/server.md has the details, and how common "
+                "/v1/models, /health, /metrics, /props, /api/status, /api/experts, /api/cache; GET "
+                "/ "
+                "is a page with chat and a live view of the engine. docs/server.md has the "
+                "details, and how common "
                 "clients are pointed here.\n"
                 "It listens on this machine only unless --host says otherwise, and encrypts "
                 "nothing: put a proxy before it where that is needed. Sampling options are what "

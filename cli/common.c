@@ -138,6 +138,7 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->io_cache_path = drives_path;
     options->policy = args->policy;
     options->hints = args->hints;
+    options->streaming = args->streaming;
     options->mirror_path = args->mirror;
     options->trace_path = args->trace;
     options->prefix_dir = args->kv_dir;

@@ -550,6 +550,16 @@ const cli_option cli_options[] = {
     AUTO_ON_OFF("--hints", hints,
                 "read experts ahead that the next layer's router would choose now; auto: while the "
                 "measured drive has time for it; the answer doesn't depend on it"),
+    {{"--streaming"},
+     CLI_CHOICE,
+     ENGINE & ~PLAN,
+     .env = true,
+     AT(streaming),
+     .choices = "on|off",
+     .arg = "WHEN",
+     .help = "on: experts are read when they are wanted; off: all of them before the first token, "
+             "and the budget has to hold them; the answer doesn't depend on it",
+     .fallback = "on"},
     {{"--mirror"},
      CLI_STRING,
      ENGINE & ~PLAN,

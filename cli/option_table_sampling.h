@@ -183,7 +183,7 @@
      .arg = "JSON|FILE",
      .help =
          "answers are JSON of this schema ({} is any object or other value); what doesn't begin "
-         "with { and isn't true is the name of a file"},
+         "with { and isn't true or false is the name of a file"},
     {{"-jf", "--json-schema-file"},
      CLI_STRING,
      ANSWERS,
@@ -210,4 +210,4 @@
      .env = true,
      AT(ignore_eos),
      .help = "go on after the end token"},
-/* clang-format on */
+    /* clang-format on */

@@ -1,4 +1,4 @@
-# The Metal kernels as one text: metal_kernels.h first, then each file, their own includes left out.
+# The Metal kernels as one text: metal_kernels.h first, then each file, the includes of the tree left out.
 # As metal_source.metal, which the tests compile as C++, and as metal_source.c, which has it in an
 # array for the library to compile where it runs.
 #   include(cmake/metal_source.cmake)   defines mfi_metal_source(), which sets MF_METAL_SOURCE_C,
@@ -11,7 +11,7 @@ if(CMAKE_SCRIPT_MODE_FILE)
   set(text "")
   foreach(name ${MF_METAL_FILES})
     file(READ ${TOP}/src/backend/metal/${name} part)
-    string(REGEX REPLACE "#include \"backend/metal/[a-z_.]*\"\n" "\n" part "${part}")
+    string(REGEX REPLACE "#include \"(backend/metal|quant)/[a-z_.]*\"\n" "\n" part "${part}")
     string(APPEND text "#line 1 \"${name}\"\n${part}")
   endforeach()
   file(WRITE ${OUT}/metal_source.metal "${text}")

@@ -197,31 +197,10 @@ static const srv_protocol protocol = {delta, choice_end, end, srv_openai_stream_
 
 /* ---- requests ---- */
 
-static bool take_tool_choice(srv_fields *f, srv_chat *chat)
-{
-    const mfi_json *v = mfi_json_get(f->body, "tool_choice");
-    const char *word = mfi_json_str(v, NULL);
-    const char *name = mfi_json_str(mfi_json_get(mfi_json_get(v, "function"), "name"), NULL);
-    if (mfi_json_typeof(v) == MFI_JSON_NULL || (word && strcmp(word, "auto") == 0))
-        return true;
-    if (word && strcmp(word, "none") == 0)
-        chat->tool_choice = SRV_TOOLS_NONE;
-    else if (word && strcmp(word, "required") == 0)
-        chat->tool_choice = SRV_TOOLS_REQUIRED;
-    else if (name)
-        chat->tool_choice = SRV_TOOLS_NAMED;
-    else
-        return srv_refuse(f, "tool_choice",
-                          "tool_choice: none of none, auto, required and a named function");
-    if (name)
-        mfi_buf_str(&chat->tool_name, name);
-    return true;
-}
-
 /* Tools of other kinds than functions are not for this server, and ignored. */
 static bool take_tools(srv_fields *f, srv_chat *chat)
 {
-    if (f->refused || !take_tool_choice(f, chat))
+    if (f->refused || !srv_chat_tool_choice(f, chat))
         return false;
     const mfi_json *list = srv_field(f, "tools", MFI_JSON_ARRAY);
     for (size_t i = 0; i < mfi_json_len(list); i++) {
@@ -281,6 +260,7 @@ static bool take_rest(srv_fields *f, srv_job *job)
     mfi_json_bool(mfi_json_get(so, "include_usage"), &job->include_usage);
     srv_field_bool(f, "timings_per_token", &job->timings_per_token);
     srv_field_bool(f, "ignore_eos", &job->ignore_eos);
+    srv_chat_one_call(f, job, NULL);
     if (!srv_field_i64(f, "max_completion_tokens", -1, INT64_MAX, &job->max_tokens))
         srv_field_i64(f, "max_tokens", -1, INT64_MAX, &job->max_tokens);
     srv_field_i64(f, "n", 1, MFI_MAX_SERVED_CHOICES, &n);

@@ -357,11 +357,13 @@ static bool take_tools(srv_fields *f, srv_chat *chat)
     const mfi_json *list = srv_field(f, "tools", MFI_JSON_ARRAY);
     for (size_t i = 0; i < mfi_json_len(list); i++) {
         const mfi_json *tool = mfi_json_at(list, i);
+        bool strict = false;
         if (mfi_json_has(tool, "type") && !is(tool, "custom"))
             continue;
+        mfi_json_bool(mfi_json_get(tool, "strict"), &strict);
         if (!srv_chat_tool(f, chat, mfi_json_str(mfi_json_get(tool, "name"), NULL),
                            mfi_json_str(mfi_json_get(tool, "description"), NULL),
-                           mfi_json_get(tool, "input_schema"), false))
+                           mfi_json_get(tool, "input_schema"), strict))
             return false;
     }
     return !f->refused;
@@ -378,11 +380,28 @@ static bool take_thinking(srv_fields *f, srv_chat *chat)
     return !f->refused;
 }
 
+/* output_config: {"format": {"type": "json_schema", "schema": ...}, "effort": ...}. */
+static bool take_output_config(srv_fields *f, srv_job *job, srv_chat *chat)
+{
+    const mfi_json *config = srv_field(f, "output_config", MFI_JSON_OBJECT);
+    const mfi_json *format = mfi_json_get(config, "format");
+    const mfi_json *schema = mfi_json_get(format, "schema");
+    const char *effort = mfi_json_str(mfi_json_get(config, "effort"), NULL);
+    if (f->refused)
+        return false;
+    if (mfi_json_typeof(format) != MFI_JSON_NULL && (!is(format, "json_schema") || !schema))
+        return srv_refuse(f, "output_config",
+                          "output_config: its format is no json_schema with a schema");
+    if (schema && !srv_take_schema(f, job, schema, "output_config"))
+        return false;
+    return srv_chat_vars(f, chat, effort);
+}
+
 static bool take_chat(srv_fields *f, srv_server *server, srv_job *job)
 {
     srv_chat chat = {0};
     bool ok = take_tools(f, &chat) && take_messages(f, &chat) && take_thinking(f, &chat) &&
-              srv_chat_prompt(f, server, job, &chat);
+              take_output_config(f, job, &chat) && srv_chat_prompt(f, server, job, &chat);
     srv_chat_free(&chat);
     return ok;
 }
@@ -400,6 +419,7 @@ void srv_messages(srv_server *server, srv_exchange *x, const mfi_json *body)
     bool ok = srv_take_sampling(&f, server, job) && srv_take_stop(&f, job, "stop_sequences");
     srv_field_bool(&f, "stream", &job->stream);
     srv_field_i64(&f, "max_tokens", 1, INT64_MAX, &job->max_tokens);
+    srv_chat_one_call(&f, job, mfi_json_get(body, "tool_choice"));
     if (ok && !f.refused && take_chat(&f, server, job))
         srv_submit(server, job);
     else

@@ -83,7 +83,7 @@ static void put_response(const srv_job *job, const char *status, const mfi_buf *
     mfi_buf_fmt(out, ",\"background\":false,\"error\":%s%s%s",
                 error ? "{\"code\":\"server_error\",\"message\":" : "null", error ? error : "",
                 error ? "}" : "");
-    mfi_buf_fmt(out, ",\"incomplete_details\":%s,\"instructions\":null,\"max_output_tokens\":",
+    mfi_buf_fmt(out, ",\"incomplete_details\":%s,\"max_output_tokens\":",
                 cut ? "{\"reason\":\"max_output_tokens\"}" : "null");
     if (job->max_tokens >= 0)
         mfi_buf_fmt(out, "%lld", (long long)job->max_tokens);
@@ -92,14 +92,14 @@ static void put_response(const srv_job *job, const char *status, const mfi_buf *
     mfi_buf_str(out, ",\"model\":");
     mfi_json_put_str(out, server->model, strlen(server->model));
     mfi_buf_fmt(out,
-                ",\"output\":[%s],\"parallel_tool_calls\":true,\"previous_response_id\":null,"
-                "\"reasoning\":{\"effort\":null,\"summary\":null},\"store\":false,\"temperature\":",
-                items->data ? items->data : "");
+                ",\"output\":[%s],\"previous_response_id\":null,\"store\":false,"
+                "\"truncation\":\"disabled\",%s\"temperature\":",
+                items->data ? items->data : "", srv_text_of(&r->said));
+    out->failed |= r->said.failed;
     mfi_json_put_f64(out, (double)job->sampling.temperature);
-    mfi_buf_str(out, ",\"text\":{\"format\":{\"type\":\"text\"}},\"tool_choice\":");
-    mfi_buf_fmt(out, "\"%s\",\"tools\":[],\"top_p\":", r->tool_choice);
+    mfi_buf_str(out, ",\"top_p\":");
     mfi_json_put_f64(out, (double)job->sampling.top_p);
-    mfi_buf_str(out, ",\"truncation\":\"disabled\",\"user\":null,\"metadata\":{},");
+    mfi_buf_str(out, ",");
     if (begun)
         mfi_buf_str(out, "\"usage\":null}");
     else {
@@ -317,6 +317,7 @@ static void free_data(void *data)
 {
     srv_responses *r = data;
     mfi_buf_free(&r->items);
+    mfi_buf_free(&r->said);
     free(r);
 }
 
@@ -331,7 +332,6 @@ void srv_responses_route(srv_server *server, srv_exchange *x, const mfi_json *bo
         srv_reply_error(x, 500, NULL, NULL, "out of memory");
         return;
     }
-    r->tool_choice = "auto";
     job->protocol = &protocol;
     job->protocol_data = r;
     job->free_data = free_data;

@@ -208,6 +208,57 @@ bool srv_chat_vars(srv_fields *f, srv_chat *chat, const char *effort)
 
 /* ---- tools ---- */
 
+bool srv_chat_tool_choice(srv_fields *f, srv_chat *chat)
+{
+    const mfi_json *v = mfi_json_get(f->body, "tool_choice"), *type = mfi_json_get(v, "type");
+    const mfi_json *function = mfi_json_get(v, "function"), *name = NULL, *mode = v;
+    if (is(type, "allowed_tools")) {
+        const mfi_json *in =
+            mfi_json_has(v, "allowed_tools") ? mfi_json_get(v, "allowed_tools") : v;
+        chat->allowed = mfi_json_get(in, "tools");
+        mode = mfi_json_get(in, "mode");
+        if (mfi_json_typeof(chat->allowed) != MFI_JSON_ARRAY)
+            return srv_refuse(f, "tool_choice", "tool_choice: allowed_tools without its tools");
+    } else if (is(type, "function") || function) {
+        name = mfi_json_get(function ? function : v, "name");
+    } else if (type) {
+        mode = type;
+    }
+    const char *text = mfi_json_str(name, NULL);
+    if (text) {
+        chat->tool_choice = SRV_TOOLS_NAMED;
+        mfi_buf_str(&chat->tool_name, text);
+    } else if (is(mode, "none")) {
+        chat->tool_choice = SRV_TOOLS_NONE;
+    } else if (is(mode, "required")) {
+        chat->tool_choice = SRV_TOOLS_REQUIRED;
+    } else if (mfi_json_typeof(mode) != MFI_JSON_NULL && !is(mode, "auto")) {
+        return srv_refuse(f, "tool_choice",
+                          "tool_choice: none of none, auto, required, a named function and "
+                          "allowed_tools");
+    }
+    return true;
+}
+
+void srv_chat_one_call(srv_fields *f, srv_job *job, const mfi_json *choice)
+{
+    bool parallel = true;
+    srv_field_bool(f, "parallel_tool_calls", &parallel);
+    mfi_json_bool(mfi_json_get(choice, "disable_parallel_tool_use"), &job->one_call);
+    job->one_call |= !parallel;
+}
+
+static bool allowed(const srv_chat *chat, const char *name)
+{
+    for (size_t i = 0; i < mfi_json_len(chat->allowed); i++) {
+        const mfi_json *tool = mfi_json_at(chat->allowed, i);
+        const mfi_json *function = mfi_json_get(tool, "function");
+        if (is(mfi_json_get(function ? function : tool, "name"), name))
+            return true;
+    }
+    return !chat->allowed;
+}
+
 static void put_call_schema(mfi_buf *out, const char *name, const mfi_json *arguments)
 {
     mfi_buf_str(out, out->len ? "," : "");
@@ -226,6 +277,8 @@ bool srv_chat_tool(srv_fields *f, srv_chat *chat, const char *name, const char *
 {
     if (!name || !*name)
         return srv_refuse(f, "tools", "tools: a function has no name");
+    if (!allowed(chat, name))
+        return true;
     mfi_buf *out = &chat->tools;
     mfi_buf_str(out, chat->n_tools++ ? "," : "");
     mfi_buf_str(out, "{\"type\":\"function\",\"function\":{\"name\":");

@@ -19,6 +19,7 @@ typedef struct srv_chat {
     size_t n_messages, n_tools;
     srv_tool_choice tool_choice;
     mfi_buf tool_name;
+    const mfi_json *allowed;           /* of tool_choice: the only tools that count; NULL: all do */
     mfi_buf strict_calls, loose_calls; /* schemas of calls, with commas between them */
     bool strict;                       /* some tool wants its schema kept to */
     mfi_buf prefill;                   /* how the answer begins */
@@ -48,6 +49,12 @@ bool srv_chat_tool_result(srv_fields *f, srv_chat *chat, const char *id, const m
 
 /* {"id":...,"type":"function","function":{...}}; arguments: JSON text or any value. */
 void srv_put_call(mfi_buf *out, const char *id, const char *name, const mfi_json *arguments);
+
+/* tool_choice as both of OpenAI's protocols have it; what they nest differently is looked for in
+ * either place. */
+bool srv_chat_tool_choice(srv_fields *f, srv_chat *chat);
+/* parallel_tool_calls, or its opposite in Anthropic's tool_choice. */
+void srv_chat_one_call(srv_fields *f, srv_job *job, const mfi_json *choice);
 
 /* A function that can be called. schema may be NULL. */
 bool srv_chat_tool(srv_fields *f, srv_chat *chat, const char *name, const char *description,

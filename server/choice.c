@@ -121,6 +121,14 @@ static void on_part(void *user, mf_output_kind kind, uint32_t number, const char
     call->whole = kind == MF_OUTPUT_CALL_END;
 }
 
+static bool has_calls(const srv_choice *c)
+{
+    for (size_t i = 0; i < c->n_calls; i++)
+        if (c->calls[i].whole)
+            return true;
+    return false;
+}
+
 /* ---- tokens ---- */
 
 static void on_logprobs(void *user, mf_token_logprob chosen, const mf_token_logprob *top,
@@ -148,7 +156,7 @@ static bool on_token(void *user, int32_t id, const char *bytes, size_t len)
         job->first_ns = now;
     if (job->stream)
         job->protocol->delta(job, c);
-    return !atomic_load(&job->x->gone) && !c->out_of_memory;
+    return !atomic_load(&job->x->gone) && !c->out_of_memory && !(job->one_call && has_calls(c));
 }
 
 /* An answer that must be a call is JSON: an element of a list of calls, in one of the notations. */
@@ -216,14 +224,6 @@ static void end_output(srv_choice *c)
         c->out_of_memory = true;
     if (c->n_calls && !c->calls[c->n_calls - 1].whole && !c->calls[c->n_calls - 1].broken)
         drop_call(c);
-}
-
-static bool has_calls(const srv_choice *c)
-{
-    for (size_t i = 0; i < c->n_calls; i++)
-        if (c->calls[i].whole)
-            return true;
-    return false;
 }
 
 void srv_choice_end(srv_choice *c)

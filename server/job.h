@@ -83,7 +83,7 @@ struct srv_job {
     const char *call_prefix; /* of calls' ids; static storage */
     int64_t created_s;
     /* what is wanted */
-    bool stream, include_usage, timings_per_token, return_progress;
+    bool stream, include_usage, timings_per_token;
     mfi_buf prompts;   /* int32_t, one prompt behind the other */
     size_t *prompt_at; /* [n_prompts + 1] */
     size_t n_prompts, n_each;
@@ -101,6 +101,7 @@ struct srv_job {
     bool echo;
     bool schema;       /* the answer is JSON under a grammar */
     bool forced_calls; /* the answer is JSON that stands for calls */
+    bool one_call;     /* the answer ends with its first call */
     void *protocol_data;
     void (*free_data)(void *protocol_data);
     /* the answers */

@@ -225,11 +225,3 @@ void srv_stream_end(srv_exchange *x)
     pthread_mutex_unlock(&x->lock);
     srv_wake_up(x->wake);
 }
-
-bool srv_stream_begun(srv_exchange *x)
-{
-    pthread_mutex_lock(&x->lock);
-    bool begun = x->begun;
-    pthread_mutex_unlock(&x->lock);
-    return begun;
-}

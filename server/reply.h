@@ -65,7 +65,6 @@ void srv_reply_error(srv_exchange *x, int status, const char *type, const char *
 void srv_stream_begin(srv_exchange *x);
 void srv_stream_write(srv_exchange *x, const char *bytes, size_t len);
 void srv_stream_end(srv_exchange *x);
-bool srv_stream_begun(srv_exchange *x);
 
 /* {"error":{...}} or {"type":"error",...} */
 void srv_put_error(mfi_buf *out, srv_dialect dialect, int status, const char *type,

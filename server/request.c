@@ -234,9 +234,9 @@ static int check_body_headers(srv_parser *p)
     }
     if (count(r, "content-length") > 1)
         return fail(p, 400, "several Content-Length headers");
-    if (*content && strcasecmp(content, "identity") != 0)
+    if (count(r, "content-encoding") > 1 || (*content && strcasecmp(content, "identity") != 0))
         return fail(p, 415, "bodies are taken without a content coding only");
-    if (*expect && strcasecmp(expect, "100-continue") != 0)
+    if (count(r, "expect") > 1 || (*expect && strcasecmp(expect, "100-continue") != 0))
         return fail(p, 417, "only \"Expect: 100-continue\" is understood");
     if (p->http.flags & F_CONTENT_LENGTH && p->http.content_length > p->body_max)
         return fail(p, 413, "the body is longer than this server takes");
@@ -275,6 +275,17 @@ static int on_headers_complete(llhttp_t *http)
     return 0;
 }
 
+/* The trailer's bytes are looked at like the head's, from its first one on. */
+static int on_chunk_header(llhttp_t *http)
+{
+    srv_parser *p = http->data;
+    if (http->content_length != 0)
+        return 0;
+    p->state = SRV_PARSE_TRAILER;
+    memcpy(p->tail, "0\r\n", 3);
+    return HPE_PAUSED;
+}
+
 static int on_body(llhttp_t *http, const char *at, size_t len)
 {
     srv_parser *p = http->data;
@@ -303,6 +314,7 @@ static const llhttp_settings_t settings = {
     .on_chunk_extension_name = on_extension,
     .on_chunk_extension_value = on_extension,
     .on_headers_complete = on_headers_complete,
+    .on_chunk_header = on_chunk_header,
     .on_body = on_body,
     .on_message_complete = on_message_complete,
 };
@@ -324,31 +336,60 @@ void srv_parser_reset(srv_parser *parser)
     srv_parser_init(parser, body_max, room);
 }
 
-/* Looks at the head's raw bytes for what the parser smooths over: lines that end without CR, and
- * header lines that go on in the next one. Returns how many bytes belong to the head. */
-static size_t check_head(srv_parser *p, const char *bytes, size_t len)
+/* What is wrong with the next byte of a head or a trailer, or NULL. */
+static const char *wrong_byte(const srv_parser *p, char c)
+{
+    char before = p->tail[2];
+    if (c == '\n' && before != '\r')
+        return "a line ends without a carriage return";
+    if (c == 0)
+        return "the head holds a NUL byte";
+    if ((c == ' ' || c == '\t') && before == '\n')
+        return "a header line is folded";
+    if (c == ':' && before == '\n')
+        return "a header has no name";
+    if (before == '\r' && c != '\n')
+        return "a carriage return stands alone";
+    if (c == ' ' && before == ' ' && !p->first_line_over)
+        return "the request line holds more than its spaces";
+    return NULL;
+}
+
+/* Looks at the raw bytes of the head or the trailer for what the parser smooths over: lines that
+ * end without CR, and header lines that go on in the next one. Returns how many bytes belong to
+ * it. */
+static size_t check_lines(srv_parser *p, const char *bytes, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         char c = bytes[i];
-        if (c == '\n' && p->tail[2] != '\r')
-            return fail(p, 400, "a line ends without a carriage return"), 0;
-        if (c == 0)
-            return fail(p, 400, "the head holds a NUL byte"), 0;
-        if ((c == ' ' || c == '\t') && p->tail[2] == '\n')
-            return fail(p, 400, "a header line is folded"), 0;
-        if (c == ':' && p->tail[2] == '\n')
-            return fail(p, 400, "a header has no name"), 0;
-        if (p->tail[2] == '\r' && c != '\n')
-            return fail(p, 400, "a carriage return stands alone"), 0;
-        if (++p->head_bytes > MFI_MAX_HTTP_HEAD_BYTES)
+        const char *wrong = wrong_byte(p, c);
+        if (wrong)
+            return fail(p, 400, wrong), 0;
+        if (p->state == SRV_PARSE_HEAD && ++p->head_bytes > MFI_MAX_HTTP_HEAD_BYTES)
             return fail(p, 431, "the head is too long"), 0;
         bool end = c == '\n' && p->tail[0] == '\r' && p->tail[1] == '\n';
+        p->first_line_over |= c == '\n';
         memmove(p->tail, p->tail + 1, 2);
         p->tail[2] = c;
         if (end)
             return i + 1;
     }
     return len;
+}
+
+/* Empty lines before a request are allowed, whole ones. Returns how many bytes they have. */
+static size_t skip_empty_lines(srv_parser *p, const char *bytes, size_t len)
+{
+    size_t n = 0;
+    for (; n < len && !p->begun; n++) {
+        if (p->empty_line ? bytes[n] == '\n' : bytes[n] == '\r')
+            p->empty_line = !p->empty_line;
+        else if (p->empty_line || bytes[n] == '\n')
+            return (void)fail(p, 400, "a line ends without a carriage return and a newline"), n;
+        else
+            break;
+    }
+    return n;
 }
 
 static int parse_failed(srv_parser *p, llhttp_errno_t error)
@@ -373,27 +414,33 @@ static int parse_failed(srv_parser *p, llhttp_errno_t error)
 size_t srv_parser_feed(srv_parser *p, const char *bytes, size_t len)
 {
     size_t skipped = 0;
-    while (!p->begun && skipped < len && (bytes[skipped] == '\r' || bytes[skipped] == '\n'))
-        skipped++; /* empty lines before a request are allowed */
+    if (p->state == SRV_PARSE_DONE || p->state == SRV_PARSE_FAILED)
+        return 0;
+    if (!p->begun)
+        skipped = skip_empty_lines(p, bytes, len);
     bytes += skipped;
     len -= skipped;
-    if (!len || p->state == SRV_PARSE_DONE || p->state == SRV_PARSE_FAILED)
+    if (!len || p->state == SRV_PARSE_FAILED)
         return skipped;
     p->begun = true;
+    srv_parse_state state = p->state;
     size_t n = len;
-    if (p->state == SRV_PARSE_HEAD) {
-        n = check_head(p, bytes, len);
+    if (state != SRV_PARSE_BODY) {
+        n = check_lines(p, bytes, len);
         if (p->state == SRV_PARSE_FAILED)
             return skipped;
     }
     llhttp_errno_t error = llhttp_execute(&p->http, bytes, n);
     if (p->state == SRV_PARSE_FAILED)
         return skipped;
-    if (error == HPE_PAUSED && p->state == SRV_PARSE_DONE)
-        return skipped + (size_t)(llhttp_get_error_pos(&p->http) - bytes);
+    if (error == HPE_PAUSED && p->state != state) {
+        n = (size_t)(llhttp_get_error_pos(&p->http) - bytes);
+        llhttp_resume(&p->http);
+        return skipped + n;
+    }
     if (error != HPE_OK)
         return (void)parse_failed(p, error), skipped;
-    if (n < len && p->state == SRV_PARSE_HEAD)
+    if (n < len && p->state == state)
         return fail(p, 400, "this is no HTTP request"), skipped; /* two views of one head */
     return skipped + n;
 }

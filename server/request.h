@@ -49,6 +49,7 @@ void srv_request_drop_body(srv_request *request, uint64_t kept);
 typedef enum srv_parse_state {
     SRV_PARSE_HEAD, /* wants more; nothing has come yet if !begun */
     SRV_PARSE_BODY,
+    SRV_PARSE_TRAILER, /* behind the last chunk */
     SRV_PARSE_DONE,
     SRV_PARSE_FAILED
 } srv_parse_state;
@@ -65,8 +66,8 @@ typedef struct srv_parser {
     const char *fail_text;
     /* private */
     uint32_t head_bytes, extra_bytes;
-    char tail[3]; /* the last bytes of the head so far */
-    bool in_name, head_over;
+    char tail[3]; /* the last bytes of the head or of the trailer so far */
+    bool in_name, head_over, first_line_over, empty_line;
 } srv_parser;
 
 void srv_parser_init(srv_parser *parser, uint64_t body_max, srv_room *room);

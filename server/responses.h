@@ -5,9 +5,9 @@
 #include "chat.h"
 
 typedef struct srv_responses {
-    uint64_t sequence;       /* of events */
-    mfi_buf items;           /* of the output, with commas between them */
-    const char *tool_choice; /* static storage */
+    uint64_t sequence; /* of events */
+    mfi_buf items;     /* of the output, with commas between them */
+    mfi_buf said;      /* members that repeat what the request said, each before a comma */
 } srv_responses;
 
 /* Reads a request into job and chat. */

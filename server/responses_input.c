@@ -126,33 +126,35 @@ static bool take_input(srv_fields *f, srv_chat *chat)
     return ok;
 }
 
-static bool take_tool_choice(srv_fields *f, srv_chat *chat, srv_responses *r)
+/* What the answer repeats of the request; what is long isn't repeated. */
+static void put_said(const srv_fields *f, srv_responses *r)
 {
-    const mfi_json *v = mfi_json_get(f->body, "tool_choice");
-    const char *word = mfi_json_str(v, NULL), *type = string(v, "type");
-    const char *name = string(v, "name");
-    if (word && strcmp(word, "none") == 0) {
-        chat->tool_choice = SRV_TOOLS_NONE;
-        r->tool_choice = "none";
-    } else if (word && strcmp(word, "required") == 0) {
-        chat->tool_choice = SRV_TOOLS_REQUIRED;
-        r->tool_choice = "required";
-    } else if (type && strcmp(type, "function") == 0 && name) {
-        chat->tool_choice = SRV_TOOLS_NAMED;
-        r->tool_choice = "required";
-        mfi_buf_str(&chat->tool_name, name);
-    } else if (word
-                   ? strcmp(word, "auto") != 0
-                   : mfi_json_typeof(v) != MFI_JSON_NULL && mfi_json_typeof(v) != MFI_JSON_OBJECT) {
-        return srv_refuse(f, "tool_choice",
-                          "tool_choice: none of none, auto, required and a named function");
+    static const struct {
+        const char *name, *otherwise;
+    } members[] = {{"instructions", "null"},
+                   {"metadata", "{}"},
+                   {"parallel_tool_calls", "true"},
+                   {"reasoning", "{\"effort\":null,\"summary\":null}"},
+                   {"text", "{\"format\":{\"type\":\"text\"}}"},
+                   {"tool_choice", "\"auto\""},
+                   {"tools", "[]"},
+                   {"user", "null"}};
+    for (size_t i = 0; i < MFI_ARRAY_LEN(members); i++) {
+        const mfi_json *v = mfi_json_get(f->body, members[i].name);
+        mfi_buf text = {0};
+        if (mfi_json_typeof(v) != MFI_JSON_NULL)
+            mfi_json_put(&text, v);
+        bool repeat = text.len && text.len <= MFI_MAX_SERVED_SAID_BYTES;
+        mfi_buf_fmt(&r->said, "\"%s\":%s,", members[i].name,
+                    repeat ? text.data : members[i].otherwise);
+        r->said.failed |= text.failed;
+        mfi_buf_free(&text);
     }
-    return true;
 }
 
-static bool take_tools(srv_fields *f, srv_chat *chat, srv_responses *r)
+static bool take_tools(srv_fields *f, srv_chat *chat)
 {
-    if (!take_tool_choice(f, chat, r))
+    if (!srv_chat_tool_choice(f, chat))
         return false;
     const mfi_json *list = srv_field(f, "tools", MFI_JSON_ARRAY);
     for (size_t i = 0; i < mfi_json_len(list); i++) {
@@ -194,15 +196,20 @@ bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_cha
                         srv_responses *r)
 {
     const char *effort = string(mfi_json_get(f->body, "reasoning"), "effort");
+    static const char *const stored[] = {"previous_response_id", "conversation", "prompt"};
     bool background = false;
-    if (srv_field_str(f, "previous_response_id", NULL))
-        return srv_refuse(f, "previous_response_id",
-                          "nothing is stored: send the whole conversation as input");
+    for (size_t i = 0; i < MFI_ARRAY_LEN(stored); i++)
+        if (mfi_json_typeof(mfi_json_get(f->body, stored[i])) != MFI_JSON_NULL)
+            return srv_refuse(f, stored[i],
+                              "%s: nothing is stored; send the whole conversation as input",
+                              stored[i]);
     if (srv_field_bool(f, "background", &background) && background)
         return srv_refuse(f, "background", "nothing is stored: answers can't be fetched later");
     srv_field_bool(f, "stream", &job->stream);
     srv_field_i64(f, "max_output_tokens", 1, INT64_MAX, &job->max_tokens);
+    srv_chat_one_call(f, job, NULL);
+    put_said(f, r);
     return !f->refused && srv_take_sampling(f, server, job) && srv_take_stop(f, job, "stop") &&
-           take_format(f, job) && take_tools(f, chat, r) && take_input(f, chat) &&
+           take_format(f, job) && take_tools(f, chat) && take_input(f, chat) &&
            srv_chat_vars(f, chat, effort);
 }

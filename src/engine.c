@@ -1,5 +1,6 @@
 /* The engine: the one place that knows every module. Opens them in order, hands each what it needs
  * as plain data, and closes them in reverse. Called from the application's thread. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +31,9 @@ struct mf_engine {
     mfi_identity identity;
     bool identified;
     mfi_engine_io reader;
-    const mfi_file **files; /* the model's, then the mirror's */
-    mfi_file *copies;       /* the mirror's, if there is one */
+    uint64_t n_reads_checked; /* reads of it that were followed by a look at the files */
+    const mfi_file **files;   /* the model's, then the mirror's */
+    mfi_file *copies;         /* the mirror's, if there is one */
     mfi_expert_part *parts;
     uint32_t *layers;
     mfi_expert_table table; /* of parts and layers */
@@ -86,12 +88,32 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
-    if (o->prefix_dir && e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
+    if (o->prefix_dir && e->backend && !e->facts.unified)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "timelines in a device's own memory can't be kept in a folder");
     if (o->collect_imatrix && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
     if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints are for the CPU: a device has none");
+    return MF_OK;
+}
+
+/* Choices by name, of those that only the engine looks at. */
+static mf_status check_choices(const mf_engine_options *o, mf_error *err)
+{
+    if (!known_choice(o->io, "threads", "uring"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown reader '%s' (known: auto, threads, uring)",
+                        o->io);
+    if (!known_choice(o->direct, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "direct reads can be auto, on or off, not '%s'",
+                        o->direct);
+    if (asked(o->policy) && !mfi_policy_named(o->policy))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "unknown cache policy '%s' (known: auto, lru, lfu, odds)", o->policy);
+    if (!known_choice(o->streaming, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "streaming can be on or off, not '%s'", o->streaming);
+    if (!known_choice(o->hints, "on", "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     return MF_OK;
 }
 
@@ -120,17 +142,7 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                         o->isa);
     if (o->cache_type_k > MF_CACHE_Q8_0 || o->cache_type_v > MF_CACHE_Q8_0)
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown type of the KV cache");
-    if (!known_choice(o->io, "threads", "uring"))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown reader '%s' (known: auto, threads, uring)",
-                        o->io);
-    if (!known_choice(o->direct, "on", "off"))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "direct reads can be auto, on or off, not '%s'",
-                        o->direct);
-    if (po.policy && !mfi_policy_named(po.policy))
-        return mfi_fail(err, MF_ERR_ARGUMENT,
-                        "unknown cache policy '%s' (known: auto, lru, lfu, odds)", po.policy);
-    if (!known_choice(o->hints, "on", "off"))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
+    MFI_TRY(check_choices(o, err));
     uint64_t peak_before = mfi_process_rss_peak();
     MFI_TRY(mfi_format_open(&e->catalog, o->model_path, err));
     MFI_TRY(mfi_model_open(&e->model, e->catalog, err));
@@ -256,11 +268,20 @@ static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *
     return mfi_store_open(&e->store, &config, err);
 }
 
-/* A device that has room for every expert gets them now; a trace wants to see each choice. */
+/* A device that has room for every expert gets them now; a trace wants to see each choice. The host
+ * gets them if it was asked for: a run that ends soon would wait for experts that it never uses. */
 static mf_status settle(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
     bool all = e->plan.n_slots == e->plan.n_experts_total;
-    if (!e->backend->device || !all || e->trace)
+    bool off = o->streaming && strcmp(o->streaming, "off") == 0;
+    if (off && !all)
+        return mfi_fail(err, MF_ERR_BUDGET,
+                        "without streaming all %u experts have to be in memory, and the budget has "
+                        "room for %u: about %" PRIu64 " MiB more are needed",
+                        e->plan.n_experts_total, e->plan.n_slots,
+                        ((e->plan.n_experts_total - e->plan.n_slots) * e->plan.slot_stride >> 20) +
+                            1);
+    if (!all || (e->backend->device ? e->trace != NULL : !off))
         return MF_OK;
     return mfi_forward_settle(e->forward, o->progress, o->progress_user, err);
 }
@@ -282,15 +303,31 @@ static void judge_hints(mf_engine *e, const mfi_run_facts *run)
     mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
 }
 
-static void after_run(void *user, const mfi_run_facts *run)
+/* A file that is written to in place gives reads that succeed, and experts that never belonged
+ * together. Asked once an evaluation, if it read. */
+static mf_status check_files(mf_engine *e, mf_error *err)
+{
+    mfi_io_stats io;
+    e->reader.io->stats(e->reader.io, &io);
+    if (io.n_reads == e->n_reads_checked)
+        return MF_OK;
+    for (uint32_t i = 0; i < mfi_catalog_n_files(e->catalog); i++)
+        MFI_TRY(mfi_file_check(e->files[i], err));
+    e->n_reads_checked = io.n_reads;
+    return MF_OK;
+}
+
+static mf_status after_run(void *user, const mfi_run_facts *run, mf_error *err)
 {
     mf_engine *e = user;
+    MFI_TRY(check_files(e, err));
     if (e->stats)
         mfi_stats_log_run(e->stats, run);
     if (e->watch)
         mfi_engine_watch_run(e->watch, run);
     if (e->hints_auto)
         judge_hints(e, run);
+    return MF_OK;
 }
 
 static void open_hints(mf_engine *e, const mf_engine_options *o)
@@ -336,8 +373,7 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
         MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
     }
     open_hints(e, o);
-    if (e->stats || e->watch || e->hints_auto)
-        mfi_forward_on_run(e->forward, after_run, e);
+    mfi_forward_on_run(e->forward, after_run, e);
     if (o->collect_imatrix) {
         MFI_TRY(mfi_imatrix_open(&e->imatrix, e->model, &e->plan.program, err));
         mfi_forward_tap(e->forward, mfi_imatrix_tap, e->imatrix);

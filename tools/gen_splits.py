@@ -8,7 +8,8 @@ Needs the PyPI package tokenizers (0.23.3 was used). Pieces are joined by |, whi
 import json
 
 from tokenizers import pre_tokenizers as P, Regex
-T=["", "a1b22  c", "  ab", "12", "a", "a b  c ", "x--y-", "日本 1五 gÉ\u180e\u3000z", "don't  I'LL\n\n ok\r\n"]
+T=["", "a1b22  c", "  ab", "12", "a", "a b  c ", "x--y-", "日本 1五 gÉ\u180e\u3000z", "don't  I'LL\n\n ok\r\n",
+   "a\u00bd b\u00b2\u0301\u200dc_\u0661 \u24b7.\n x\n"]
 B=["isolated","removed","contiguous","merged_with_previous","merged_with_next"]
 E={"isolated":"Isolated","removed":"Removed","contiguous":"Contiguous","merged_with_previous":"MergedWithPrevious","merged_with_next":"MergedWithNext"}
 
@@ -30,7 +31,8 @@ print("#ifdef TEXTS")
 for t in T:
     print('"%s",' % c(t.encode()))
 print("#else")
-for pat in [r"\d+", r"\s", r"\p{N}{1,2}+", r"x*", r"[\p{L}&&[^\p{Han}a-b]]+", r"(?=b)|-", r"[^\s\p{L}]++| ?\p{Lu}*", r"(?i:'ll|'t)", r"\S+?"]:
+for pat in [r"\d+", r"\s", r"\p{N}{1,2}+", r"x*", r"[\p{L}&&[^\p{Han}a-b]]+", r"(?=b)|-", r"[^\s\p{L}]++| ?\p{Lu}*", r"(?i:'ll|'t)", r"\S+?",
+            r"\w+|[^\w\s]+", r"\W", r"\b", r"\B", r"^ ?\w", r"\s+$|^.", r"$|b"]:
     for b in B:
         for inv in (False, True):
             emit({"type":"Split","pattern":{"Regex":pat},"behavior":E[b],"invert":inv}, P.Split(Regex(pat),b,inv))

@@ -13,7 +13,8 @@
 #include "base/rng.h"
 #include "moeflux/moeflux.h"
 
-#define STREAMS_MAX 64
+#define STREAMS_MAX     64
+#define EVALUATIONS_MAX 128 /* that are remembered */
 
 static void check(mf_status status, const mf_error *err)
 {
@@ -50,6 +51,7 @@ static mf_engine *open_engine(char **argv, uint32_t n_sessions, uint32_t ctx, ui
     o.policy = policy;
     o.prefix_dir = kv_dir;
     o.direct = "on"; /* a model cut to a few layers would stay in the page cache */
+    o.watched = true;
     check(mf_engine_open(&engine, &o, &err), &err);
     return engine;
 }
@@ -82,6 +84,26 @@ static size_t step_all(mf_engine *engine, mf_generation *const *g, uint32_t n, b
         if (n_running == 0 || (!to_the_end && n_waiting == 0))
             return n_steps;
     }
+}
+
+/* Where the time of the last n passes went, in ms a pass. */
+static void print_passes(const mf_engine *engine, size_t n)
+{
+    mf_evaluation last[EVALUATIONS_MAX];
+    size_t have = mf_engine_evaluations(engine, last, n < EVALUATIONS_MAX ? n : EVALUATIONS_MAX);
+    double wall = 0, arithmetic = 0, experts = 0, stall = 0, other = 0, chosen = 0;
+    for (size_t i = 0; i < have; i++) {
+        wall += (double)last[i].wall_ns;
+        arithmetic += (double)last[i].arithmetic_ns;
+        experts += (double)last[i].experts_ns;
+        stall += (double)last[i].stall_ns;
+        other += (double)last[i].other_ns;
+        chosen += (double)(last[i].hits + last[i].misses);
+    }
+    double ms = 1e6 * (double)(have ? have : 1);
+    printf(",\"pass_ms\":{\"wall\":%.3f,\"arithmetic\":%.3f,\"experts\":%.3f,\"stall\":%.3f,"
+           "\"other\":%.3f},\"experts_per_pass\":%.1f",
+           wall / ms, arithmetic / ms, experts / ms, stall / ms, other / ms, chosen / ms * 1e6);
 }
 
 static int streams(char **argv)
@@ -119,11 +141,13 @@ static int streams(char **argv)
     mf_engine_stats(engine, &s);
     printf("{\"streams\":%u,\"slots\":%u,\"experts\":%u,\"prompt_s\":%.3f,\"decode_s\":%.3f,"
            "\"tokens\":%llu,\"tokens_per_s\":%.3f,\"bytes_read_per_token\":%.0f,"
-           "\"stall_ms_per_token\":%.3f,\"peak_bytes\":%llu}\n",
+           "\"stall_ms_per_token\":%.3f,\"peak_bytes\":%llu",
            n, s.n_slots, s.n_experts_total, decode - begin, end - decode,
            (unsigned long long)s.tokens_evaluated, (double)s.tokens_evaluated / (end - decode),
            (double)s.expert_bytes_read / (double)s.tokens_evaluated,
            (double)s.stall_ns / 1e6 / (double)s.tokens_evaluated, (unsigned long long)s.peak_bytes);
+    print_passes(engine, n_tokens);
+    printf("}\n");
     for (uint32_t i = 0; i < n; i++) {
         mf_generation_end(&g[i]);
         mf_session_close(&sessions[i]);

@@ -116,6 +116,8 @@ typedef struct mf_engine_options {
                            plan's choice */
     const char *hints;  /* experts of the next layer are read ahead by guesses of its router: "on",
                            "off"; NULL or "auto": while the measured drive has time for it */
+    const char *streaming; /* "off": all experts are read at open, and the budget has to hold them;
+                              NULL, "auto" or "on": those that are wanted, when they are */
     const char *mirror_path;    /* a second copy of the model on another drive, which shares the
                                    reads; NULL: none. If it fails it is given up, with no harm */
     const char *io_cache_path;  /* file where such measurements are kept; NULL: nowhere */
@@ -444,7 +446,9 @@ typedef struct mf_output_options {
     const mf_tokenizer *tokenizer;    /* for tokens, and its template; may be NULL for bytes */
     const mf_template *chat_template; /* NULL: the tokenizer's, if it has one */
     /* "plain", "hermes", "qwen3-coder", "glm", "minimax-m2", "deepseek-v3", "deepseek-v3.1",
-     * "kimi-k2", "mistral-list", "mistral", "harmony"; NULL: what the template tells its model */
+     * "kimi-k2", "mistral-list", "mistral", "harmony", "deepseek-v3.2", "deepseek-v4",
+     * "seed-oss", "llama3", "granite-3", "tool-calls", "nemotron", "gigachat"; NULL: what the
+     * template tells its model */
     const char *notation;
     const int32_t *prompt; /* what the answer follows, which may have begun reasoning */
     size_t n_prompt;

@@ -1,11 +1,12 @@
 /* Inside a JSON string that is known to be well-formed: one decoding step, shared by the scanner
- * (keys) and the cursor. Private to base/json*.c. */
+ * (keys), the reader and the cursor; the hex digits are for others as well. */
 #ifndef MFI_BASE_JSON_TEXT_H
 #define MFI_BASE_JSON_TEXT_H
 
 #include <string.h>
 
 #include "base/defs.h"
+#include "base/utf8.h"
 
 static inline int mfi_json_hex_digit(char c)
 {
@@ -29,30 +30,6 @@ static inline int mfi_json_hex4(const char *p)
         v = v * 16 + d;
     }
     return v;
-}
-
-static inline size_t mfi_json_put_utf8(uint32_t cp, char out[4])
-{
-    if (cp < 0x80) {
-        out[0] = (char)cp;
-        return 1;
-    }
-    if (cp < 0x800) {
-        out[0] = (char)(0xc0 | cp >> 6);
-        out[1] = (char)(0x80 | (cp & 0x3f));
-        return 2;
-    }
-    if (cp < 0x10000) {
-        out[0] = (char)(0xe0 | cp >> 12);
-        out[1] = (char)(0x80 | (cp >> 6 & 0x3f));
-        out[2] = (char)(0x80 | (cp & 0x3f));
-        return 3;
-    }
-    out[0] = (char)(0xf0 | cp >> 18);
-    out[1] = (char)(0x80 | (cp >> 12 & 0x3f));
-    out[2] = (char)(0x80 | (cp >> 6 & 0x3f));
-    out[3] = (char)(0x80 | (cp & 0x3f));
-    return 4;
 }
 
 /* Decodes the byte or the escape at *p into out, moves *p behind it and returns the bytes written.
@@ -95,7 +72,7 @@ static inline size_t mfi_json_unescape(const char **p, char out[4])
         cp = 0x10000 + ((cp - 0xd800) << 10) + (low - 0xdc00);
         *p = s + 12;
     }
-    return mfi_json_put_utf8(cp, out);
+    return mfi_utf8_encode(cp, out);
 }
 
 #endif

@@ -17,6 +17,7 @@
 #define MFI_MAX_FILES              4096 /* of a model */
 #define MFI_MAX_CTX                ((uint32_t)1 << 24)
 #define MFI_MAX_CHUNK              4096
+#define MFI_MAX_LOOKUP_TOK         64 /* of a step: backend.h's mfi_lookup_ops */
 #define MFI_MAX_THREADS            256
 #define MFI_CORES_FOR_ONE_EACH     4 /* of so many on, compute threads are one a core by default */
 #define MFI_MAX_SESSIONS           256  /* of an engine, open at one time */
@@ -93,7 +94,8 @@
 #define MFI_MAX_API_KEYS          1024
 #define MFI_MAX_API_KEY_BYTES     512
 #define MFI_MAX_SERVED_QUEUE      4096
-#define MFI_MAX_SERVED_CHOICES    16 /* n of one request, and prompts of one */
+#define MFI_MAX_SERVED_SAID_BYTES 4096 /* of a request's member that its answer repeats */
+#define MFI_MAX_SERVED_CHOICES    16   /* n of one request, and prompts of one */
 
 /* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md,
  * those whose own error is ten times what the activations add. */

@@ -39,8 +39,8 @@ typedef struct mfi_run {
 mf_status mfi_forward_run(mfi_forward *forward, const mfi_run *runs, uint32_t n_runs,
                           const mf_eval_outputs *outputs, size_t index0, mf_error *err);
 
-/* Devices whose slots hold every expert: reads all of them now, and from then on spans run over
- * routers without a stop. `progress` may be NULL. */
+/* Where slots hold every expert: reads all of them now. From then on the store isn't asked for any,
+ * and a device's spans run over routers without a stop. `progress` may be NULL. */
 mf_status mfi_forward_settle(mfi_forward *forward, mf_progress_fn progress, void *user,
                              mf_error *err);
 
@@ -63,13 +63,13 @@ void mfi_forward_tap(mfi_forward *forward, mfi_tap_fn tap, void *user);
 void mfi_forward_watch(mfi_forward *forward, mfi_watch *watch);
 
 /* Calls `on_run` at the end of each run that succeeded: what was evaluated, how long that took, and
- * what of it the backend did. NULL: nobody is called. */
+ * what of it the backend did. Its failure is the run's. NULL: nobody is called. */
 typedef struct mfi_run_facts {
     uint32_t pos, n_tok, n_seqs; /* pos: of the first sequence */
     uint64_t begin_ns, wall_ns, arith_ns;
     uint64_t experts_ns; /* of arith_ns, the routed experts' */
 } mfi_run_facts;
-typedef void (*mfi_run_fn)(void *user, const mfi_run_facts *facts);
+typedef mf_status (*mfi_run_fn)(void *user, const mfi_run_facts *facts, mf_error *err);
 void mfi_forward_on_run(mfi_forward *forward, mfi_run_fn on_run, void *user);
 /* What an op took, summed over its runs. */
 typedef struct mfi_op_time {

@@ -117,4 +117,13 @@ typedef struct mfi_op {
     uint32_t w[MFI_OP_OPERANDS]; /* program weights */
 } mfi_op;
 
+/* Whether it meets a sequence's state, and so goes sequence by sequence where others take all of a
+ * step's tokens. */
+static inline bool mfi_op_is_mixer(const mfi_op *op)
+{
+    return op->code == MFI_OP_ATTN_PREP || op->code == MFI_OP_ATTN || op->code == MFI_OP_GDN_CONV ||
+           op->code == MFI_OP_GDN || op->code == MFI_OP_LATENT_PREP ||
+           op->code == MFI_OP_LATENT_ATTN;
+}
+
 #endif

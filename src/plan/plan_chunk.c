@@ -12,10 +12,9 @@
 
 #define CHUNK_ENOUGH   512  /* arithmetic gains little by more */
 #define CHUNK_AUTO_MAX 2048 /* nor do reads; and nobody else is served meanwhile */
-#define PROMPT_TOKENS  2048 /* of the conversation that is reckoned with, if the context has room  \
-                             */
-#define ANSWER_TOKENS 512
-#define GAIN_LEAST    0.02 /* of the bytes: less isn't worth the memory */
+#define PROMPT_TOKENS  2048 /* of the conversation reckoned with, if the context has room */
+#define ANSWER_TOKENS  512
+#define GAIN_LEAST     0.02 /* of the bytes: less isn't worth the memory */
 
 /* Bytes of experts that a conversation reads with plan->program, in bytes of all experts. */
 static double reads_of_talk(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
@@ -45,8 +44,7 @@ static mf_status emit(mfi_plan *plan, const mfi_model *model, uint32_t chunk, ui
 
 /* Doubles the chunk while that saves reads and the program takes at most `most_bytes`. */
 static mf_status lengthen(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
-                          uint64_t most_bytes, uint32_t n_logit_rows, const char **why,
-                          mf_error *err)
+                          uint64_t most_bytes, uint32_t n_logit_rows, mf_error *err)
 {
     double reads = reads_of_talk(plan, model, m, plan->chunk);
     while (2 * plan->chunk <= MFI_MIN(CHUNK_AUTO_MAX, plan->ctx)) {
@@ -57,8 +55,39 @@ static mf_status lengthen(mfi_plan *plan, const mfi_model *model, const mfi_mach
             return emit(plan, model, plan->chunk, n_logit_rows, err);
         reads = now;
         plan->chunk *= 2;
-        *why = "fewer reads of what isn't cached; longer would displace more than it saves";
+        snprintf(plan->chunk_reason, sizeof plan->chunk_reason,
+                 "fewer reads of what isn't cached; longer would displace more than it saves");
     }
+    return MF_OK;
+}
+
+mf_status mfi_plan_longest_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                                 const mfi_plan_options *o, const mfi_plan_bound *bound,
+                                 uint32_t n_logit_rows, mf_error *err)
+{
+    uint32_t least = plan->n_sessions; /* each has a row in a pass */
+    uint32_t most = o->chunk ? o->chunk : MFI_MAX(MFI_MIN(bound->auto_max, plan->ctx), least);
+    uint32_t chunk = most;
+    for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
+        uint64_t bytes;
+        MFI_TRY(emit(plan, model, chunk, n_logit_rows, err));
+        MFI_TRY(bound->measure(plan, model, m, o, &bytes, err));
+        if (chunk == least || bytes <= bound->most_bytes)
+            break;
+    }
+    plan->chunk = chunk;
+    snprintf(plan->chunk_reason, sizeof plan->chunk_reason, "%s",
+             o->chunk        ? "as asked"
+             : chunk == most ? "longer gains little"
+                             : bound->why_less);
+    return MF_OK;
+}
+
+static mf_status measure(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                         const mfi_plan_options *o, uint64_t *bytes, mf_error *err)
+{
+    (void)o, (void)err;
+    *bytes = mfi_plan_room_least(plan, model, m, &plan->program, plan->ctx);
     return MF_OK;
 }
 
@@ -69,20 +98,10 @@ mf_status mfi_plan_choose_chunk(mfi_plan *plan, const mfi_model *model, const mf
      * rest leaves. */
     uint64_t base = mfi_plan_room_least(plan, model, m, &plan->program, plan->ctx);
     uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / 8 : 0;
-    uint32_t least = plan->n_sessions; /* each has a row in a pass */
-    uint32_t most = o->chunk ? o->chunk : MFI_MAX(MFI_MIN(CHUNK_ENOUGH, plan->ctx), least);
-    const char *why = "longer gains little";
-    for (plan->chunk = most;; plan->chunk = MFI_MAX(plan->chunk / 2, least)) {
-        MFI_TRY(emit(plan, model, plan->chunk, n_logit_rows, err));
-        if (o->chunk || plan->chunk == least ||
-            mfi_plan_room_least(plan, model, m, &plan->program, plan->ctx) <= base + room)
-            break;
-        why = "scratch kept to an eighth of what is free";
-    }
-    if (o->chunk)
-        why = "as asked";
-    else if (plan->chunk == most)
-        MFI_TRY(lengthen(plan, model, m, base + room, n_logit_rows, &why, err));
-    snprintf(plan->chunk_reason, sizeof plan->chunk_reason, "%s", why);
-    return MF_OK;
+    const mfi_plan_bound bound = {CHUNK_ENOUGH, base + room, measure,
+                                  "scratch kept to an eighth of what is free"};
+    MFI_TRY(mfi_plan_longest_chunk(plan, model, m, o, &bound, n_logit_rows, err));
+    if (o->chunk || plan->chunk < MFI_MIN(CHUNK_ENOUGH, plan->ctx))
+        return MF_OK;
+    return lengthen(plan, model, m, base + room, n_logit_rows, err);
 }

@@ -79,32 +79,29 @@ mf_status mfi_plan_choose_vram(mfi_plan *plan, const mfi_plan_options *o, mf_err
     return MF_OK;
 }
 
-/* The longest chunk whose scratch leaves seven eighths of what is free after the rest. */
-static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o,
-                              uint32_t n_logit_rows, mf_error *err)
+/* For a bound of mfi_plan_longest_chunk. */
+static mf_status measure(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                         const mfi_plan_options *o, uint64_t *bytes, mf_error *err)
 {
+    (void)m, (void)o, (void)err;
     mfi_plan_sizes z;
     uint64_t kernels;
     mfi_plan_measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
-    uint64_t base = device_bytes(plan, &plan->program, &z, &kernels);
+    *bytes = device_bytes(plan, &plan->program, &z, &kernels);
+    return MF_OK;
+}
+
+/* Scratch may take an eighth of what the rest leaves of the device. */
+static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                              const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
+{
+    uint64_t base;
+    MFI_TRY(measure(plan, model, m, o, &base, err));
     uint64_t room = plan->vram_budget_bytes > base ? (plan->vram_budget_bytes - base) / 8 : 0;
-    uint32_t least = plan->n_sessions;
-    uint32_t most = o->chunk ? o->chunk : MFI_MAX(MFI_MIN(CHUNK_AUTO_MAX, plan->ctx), least);
-    uint32_t chunk = most;
-    for (; !o->chunk; chunk = MFI_MAX(chunk / 2, least)) {
-        mfi_program_free(&plan->program);
-        MFI_TRY(mfi_plan_emit(&plan->program, model, chunk, n_logit_rows, plan->activations,
-                              plan->cache_type, err));
-        mfi_plan_measure(model, &plan->program, plan->ctx, plan->n_sessions, &z);
-        if (chunk == least || device_bytes(plan, &plan->program, &z, &kernels) <= base + room)
-            break;
-    }
-    plan->chunk = chunk;
+    const mfi_plan_bound bound = {CHUNK_AUTO_MAX, base + room, measure,
+                                  "scratch kept to an eighth of what is free on the device"};
+    MFI_TRY(mfi_plan_longest_chunk(plan, model, m, o, &bound, n_logit_rows, err));
     plan->program.ctx = plan->ctx;
-    snprintf(plan->chunk_reason, sizeof plan->chunk_reason, "%s",
-             o->chunk        ? "as asked"
-             : chunk == most ? "longer gains little"
-                             : "scratch kept to an eighth of what is free on the device");
     return MF_OK;
 }
 
@@ -177,7 +174,7 @@ mf_status mfi_plan_for_device(mfi_plan *plan, const mfi_model *model, const mfi_
     plan->ctx = o->ctx ? o->ctx : MFI_MIN(model->ctx_model, CTX_AUTO_MAX);
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason,
              o->ctx ? "as asked" : "the model was made for %u; -c sets it", model->ctx_model);
-    MFI_TRY(choose_chunk(plan, model, o, n_logit_rows, err));
+    MFI_TRY(choose_chunk(plan, model, machine, o, n_logit_rows, err));
     choose_slots(plan, model, machine);
     fill_items(plan, machine);
     uint32_t least = MFI_MIN(HOST_SLOTS_MIN, plan->n_experts_total);

@@ -22,8 +22,29 @@ uint64_t mfi_plan_fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const 
 uint64_t mfi_plan_room_least(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                              const mfi_program *p, uint32_t ctx);
 
-/* Sets plan->chunk and emits its program, in the place of one with the smallest chunk
- * (plan_chunk.c). */
+/* Of one checkpoint of a session; 0: nothing is lost by cutting. */
+uint64_t mfi_plan_checkpoint_bytes(const mfi_program *p);
+/* As many checkpoints a session as were asked for, if they take a small part of what is free. */
+void mfi_plan_choose_checkpoints(mfi_plan *plan, const mfi_plan_options *o, uint64_t free_bytes);
+/* What readers hold while they read, and what writing holds. */
+uint64_t mfi_plan_page_cache_min(const mfi_plan *plan);
+
+/* What a chunk keeps to where none is asked for. */
+typedef struct mfi_plan_bound {
+    uint32_t auto_max; /* longer gains little */
+    uint64_t most_bytes;
+    /* Bytes that depend on plan->program, which is new. */
+    mf_status (*measure)(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                         const mfi_plan_options *o, uint64_t *bytes, mf_error *err);
+    const char *why_less; /* for the user */
+} mfi_plan_bound;
+
+/* Sets plan->chunk to the one asked for, whose program is there; else to the longest that keeps to
+ * the bound, and emits its program in the place of one with the smallest (plan_chunk.c). */
+mf_status mfi_plan_longest_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                                 const mfi_plan_options *o, const mfi_plan_bound *bound,
+                                 uint32_t n_logit_rows, mf_error *err);
+/* The same on the CPU, longer where that saves reads. */
 mf_status mfi_plan_choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                                 const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err);
 

@@ -60,6 +60,21 @@ void mfi_charset_add_space(mfi_charset *set)
             mfi_charset_add(set, cp, cp);
 }
 
+void mfi_charset_add_word(mfi_charset *set, bool in_class)
+{
+    static const uint32_t mask = 1u << MFI_CAT_LU | 1u << MFI_CAT_LL | 1u << MFI_CAT_LT |
+                                 1u << MFI_CAT_LM | 1u << MFI_CAT_LO | 1u << MFI_CAT_MN |
+                                 1u << MFI_CAT_MC | 1u << MFI_CAT_ME | 1u << MFI_CAT_ND |
+                                 1u << MFI_CAT_NL | 1u << MFI_CAT_PC;
+    /* Symbols with Other_Alphabetic, and Latin-1's digits. */
+    static const mfi_range further[] = {{0x24b6, 0x24e9},   {0x1f130, 0x1f149}, {0x1f150, 0x1f169},
+                                        {0x1f170, 0x1f189}, {0xb2, 0xb3},       {0xb9, 0xb9},
+                                        {0xbc, 0xbe}};
+    mfi_charset_add_categories(set, mask);
+    for (size_t i = 0; i < (in_class ? 4 : MFI_ARRAY_LEN(further)); i++)
+        mfi_charset_add(set, further[i].first, further[i].last);
+}
+
 static int by_first(const void *a, const void *b)
 {
     const mfi_range *x = a, *y = b;

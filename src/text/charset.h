@@ -21,6 +21,8 @@ void mfi_charset_add_set(mfi_charset *set, const mfi_charset *other);
 void mfi_charset_add_categories(mfi_charset *set, uint32_t mask);
 void mfi_charset_add_han(mfi_charset *set);
 void mfi_charset_add_space(mfi_charset *set);
+/* Oniguruma's \w: outside of classes it has six digits of Latin-1 more. */
+void mfi_charset_add_word(mfi_charset *set, bool in_class);
 /* Sorts and joins; the functions below do it themselves. */
 void mfi_charset_settle(mfi_charset *set);
 void mfi_charset_invert(mfi_charset *set);

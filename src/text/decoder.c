@@ -1,6 +1,7 @@
 /* Decoders of tokenizer.json: what each token shows is worked out once, while the tokenizer is
  * opened, so that streaming only looks it up. Everything in the file is foreign. */
 #include "text/decoder.h"
+#include "base/room.h"
 #include "base/utf8.h"
 
 #include <stdlib.h>
@@ -31,22 +32,33 @@ static mf_status open_metaspace(mfi_decoder *decoder, const mfi_json *node, mf_e
     const char *mark = mfi_json_str(mfi_json_get(node, "replacement"), &len);
     const char *scheme = mfi_json_str(mfi_json_get(node, "prepend_scheme"), NULL);
     bool add = true;
+    static const char *const contents[] = {" ", ""}; /* marks in the first token show nothing */
     if (!mark || !len || len > 4)
         return mfi_fail(err, MF_ERR_FORMAT, "decoder: Metaspace without replacement");
     mfi_json_bool(mfi_json_get(node, "add_prefix_space"), &add);
     decoder->strip = add && (!scheme || strcmp(scheme, "never") != 0) ? UINT32_MAX : 0;
-    mfi_buf json = {0};
-    mfi_json *tree = NULL;
-    mfi_buf_str(&json, "{\"type\":\"Replace\",\"content\":\" \",\"pattern\":{\"String\":");
-    mfi_json_put_str(&json, mark, len);
-    mfi_buf_str(&json, "}}");
-    mf_status status = json.failed ? mfi_fail(err, MF_ERR_NO_MEMORY, "decoder: out of memory")
-                                   : mfi_json_parse(json.data, json.len, "decoder", &tree, err);
-    if (status == MF_OK)
-        status = mfi_normalizer_add(&decoder->replace, tree, err);
-    mfi_json_free(&tree);
-    mfi_buf_free(&json);
+    mf_status status = MF_OK;
+    for (size_t i = 0; i < 2 && status == MF_OK; i++) {
+        mfi_buf json = {0};
+        mfi_json *tree = NULL;
+        mfi_buf_fmt(&json, "{\"type\":\"Replace\",\"content\":\"%s\",\"pattern\":{\"String\":",
+                    contents[decoder->strip ? i : 0]);
+        mfi_json_put_str(&json, mark, len);
+        mfi_buf_str(&json, "}}");
+        status = json.failed ? mfi_fail(err, MF_ERR_NO_MEMORY, "decoder: out of memory")
+                             : mfi_json_parse(json.data, json.len, "decoder", &tree, err);
+        if (status == MF_OK)
+            status = mfi_normalizer_add(i ? &decoder->first : &decoder->replace, tree, err);
+        mfi_json_free(&tree);
+        mfi_buf_free(&json);
+    }
     return status;
+}
+
+static mf_status open_replace(mfi_decoder *decoder, const mfi_json *node, mf_error *err)
+{
+    MFI_TRY(mfi_normalizer_add(&decoder->replace, node, err));
+    return mfi_normalizer_add(&decoder->first, node, err);
 }
 
 static mf_status open_one(mfi_decoder *decoder, const mfi_json *node, bool *fused, mf_error *err)
@@ -65,7 +77,7 @@ static mf_status open_one(mfi_decoder *decoder, const mfi_json *node, bool *fuse
     else if (strcmp(type, "Strip") == 0 && *fused)
         return open_strip(decoder, node, err);
     else if (strcmp(type, "Replace") == 0 && !*fused)
-        return mfi_normalizer_add(&decoder->replace, node, err);
+        return open_replace(decoder, node, err);
     else if (strcmp(type, "Metaspace") == 0 && !*fused)
         return open_metaspace(decoder, node, err);
     else
@@ -101,6 +113,7 @@ mf_status mfi_decoder_open(mfi_decoder *decoder, const mfi_json *node, mf_error 
 void mfi_decoder_close(mfi_decoder *decoder)
 {
     mfi_normalizer_close(&decoder->replace);
+    mfi_normalizer_close(&decoder->first);
 }
 
 static int hex(char c)
@@ -120,16 +133,39 @@ static bool is_byte(const char *text, size_t len, char *byte)
     return high >= 0 && low >= 0;
 }
 
-/* What token id shows: *text and *len are where it lies, or in the scratch. */
-static mf_status show(const mfi_decoder *decoder, mfi_norm_scratch *scratch, char *byte,
-                      const char **text, size_t *len, mf_error *err)
+/* What a token shows: *text and *len are where it lies, or in the scratch. */
+static mf_status show(const mfi_decoder *decoder, const mfi_normalizer *replace,
+                      mfi_norm_scratch *scratch, char *byte, const char **text, size_t *len,
+                      mf_error *err)
 {
     if (mfi_utf8_check(*text, *len) == *len)
-        MFI_TRY(mfi_normalizer_run(&decoder->replace, *text, *len, scratch, text, len, err));
+        MFI_TRY(mfi_normalizer_run(replace, *text, *len, scratch, text, len, err));
     if (decoder->byte_fallback && is_byte(*text, *len, byte)) {
         *text = byte;
         *len = 1;
     }
+    return MF_OK;
+}
+
+/* Metaspace drops all of its marks where text begins, and nothing else; that is noted where it is
+ * not what dropping the spaces in front gives. */
+static mf_status note_first(const mfi_decoder *decoder, mfi_norm_scratch *scratch, mfi_vocab *vocab,
+                            uint32_t id, mf_error *err)
+{
+    size_t len, n;
+    char byte;
+    const char *text = mfi_vocab_text(vocab, (int32_t)id, &len);
+    MFI_TRY(show(decoder, &decoder->first, scratch, &byte, &text, &len, err));
+    const char *usual = mfi_vocab_shown(vocab, (int32_t)id, &n);
+    for (; n && *usual == ' '; n--)
+        usual++;
+    if (n == len && (!n || memcmp(usual, text, n) == 0))
+        return MF_OK;
+    if (!MFI_ROOM(vocab->first, vocab->n_first, vocab->first_cap, 16))
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "vocab: out of memory");
+    vocab->first[vocab->n_first++] =
+        (mfi_shown_first){id, {(uint32_t)vocab->pool.len, (uint32_t)len}};
+    mfi_buf_append(&vocab->pool, text, len);
     return MF_OK;
 }
 
@@ -146,13 +182,15 @@ mf_status mfi_decoder_apply(const mfi_decoder *decoder, mfi_vocab *vocab, mf_err
         size_t len;
         char byte;
         const char *stored = mfi_vocab_text(vocab, (int32_t)id, &len), *text = stored;
-        status = show(decoder, &scratch, &byte, &text, &len, err);
+        status = show(decoder, &decoder->replace, &scratch, &byte, &text, &len, err);
         uint32_t offset = vocab->tokens[id].offset;
         if (text != stored) {
             offset = (uint32_t)vocab->pool.len;
             mfi_buf_append(&vocab->pool, text, len);
         }
         vocab->shown[id] = (mfi_shown){offset, (uint32_t)len};
+        if (status == MF_OK && decoder->strip == UINT32_MAX && !vocab->pool.failed)
+            status = note_first(decoder, &scratch, vocab, id, err);
         if (status == MF_OK && vocab->pool.len > UINT32_MAX) /* offsets have 32 bits */
             status = mfi_fail(err, MF_ERR_LIMIT, "vocab: more than 4 GiB of text");
     }

@@ -10,7 +10,8 @@ typedef struct mfi_decoder {
     bool byte_level;
     bool byte_fallback;     /* "<0x0A>" is a byte */
     mfi_normalizer replace; /* of each token */
-    uint32_t strip;         /* spaces taken from where text begins; UINT32_MAX: its token's all */
+    mfi_normalizer first;   /* the same of a text's first token, if strip is UINT32_MAX */
+    uint32_t strip;         /* spaces taken from where text begins; UINT32_MAX: `first` */
 } mfi_decoder;
 
 /* Reads the "decoder" of a tokenizer.json; what it would do is refused unless it can be done token

@@ -173,6 +173,15 @@ mf_status mfi_normalizer_add_form(mfi_normalizer *normalizer, mfi_form form, mf_
     return MF_OK;
 }
 
+mf_status mfi_normalizer_add_strip_spaces(mfi_normalizer *normalizer, mf_error *err)
+{
+    mfi_norm_step *step = add_step(normalizer, MFI_NORM_STRIP, err);
+    if (!step)
+        return MF_ERR_LIMIT;
+    step->left = step->right = step->spaces = true;
+    return MF_OK;
+}
+
 mf_status mfi_normalizer_add_charsmap(mfi_normalizer *normalizer, const void *blob, size_t len,
                                       bool by_grapheme, mf_error *err)
 {
@@ -290,13 +299,13 @@ static void strip(const mfi_norm_step *step, const char **text, size_t *len)
     uint32_t cp;
     while (step->left && p < end) {
         size_t n = mfi_utf8_decode(p, end, &cp);
-        if (!mfi_unicode_is_space(cp))
+        if (step->spaces ? cp != ' ' : !mfi_unicode_is_space(cp))
             break;
         p += n;
     }
     while (step->right && end > p) {
         size_t n = mfi_utf8_decode_before(p, end, &cp);
-        if (!mfi_unicode_is_space(cp))
+        if (step->spaces ? cp != ' ' && cp != 0x2581 : !mfi_unicode_is_space(cp))
             break;
         end -= n;
     }
@@ -350,7 +359,7 @@ mf_status mfi_normalizer_run_part(const mfi_normalizer *normalizer, const char *
         if (step->kind == MFI_NORM_STRIP) {
             const char *before = text;
             strip(step, &text, &len);
-            scratch->cut_front |= text > before;
+            scratch->cut_front |= text > before && !step->spaces;
             continue;
         }
         if (step->kind == MFI_NORM_PREPEND && !is_first)

@@ -22,7 +22,8 @@ typedef enum mfi_norm_kind {
 typedef struct mfi_norm_step {
     mfi_norm_kind kind;
     mfi_form form;
-    bool left, right; /* what Strip strips */
+    bool left, right; /* where Strip strips */
+    bool spaces;      /* Strip: U+0020 alone, and U+2581 at the right, as SentencePiece does */
     mfi_regex *regex; /* what Replace looks for */
     char *text;       /* [len] what is put */
     size_t len;
@@ -50,6 +51,7 @@ uint64_t mfi_normalizer_bytes(const mfi_normalizer *normalizer);
  */
 mf_status mfi_normalizer_add(mfi_normalizer *normalizer, const mfi_json *node, mf_error *err);
 mf_status mfi_normalizer_add_form(mfi_normalizer *normalizer, mfi_form form, mf_error *err);
+mf_status mfi_normalizer_add_strip_spaces(mfi_normalizer *normalizer, mf_error *err);
 mf_status mfi_normalizer_add_charsmap(mfi_normalizer *normalizer, const void *blob, size_t len,
                                       bool by_grapheme, mf_error *err);
 

@@ -112,35 +112,22 @@ static mf_status read_property(rewriter *rw, const char *at, bool negated, mfi_c
 
 /* Reads an escape, rw->p behind the backslash: *is_set tells whether it is one character (*cp) or
  * a class (added to an empty *set). */
-static mf_status read_escape(rewriter *rw, mfi_charset *set, uint32_t *cp, bool *is_set)
+static mf_status read_escape(rewriter *rw, bool in_class, mfi_charset *set, uint32_t *cp,
+                             bool *is_set)
 {
     const char *at = rw->p - 1;
     if (rw->p == rw->end)
         return malformed(rw, at, "backslash at the end");
     char c = *rw->p++;
     *is_set = false;
+    static const char controls[] = "t\tn\nr\rf\fv\va\ae\x1b"; /* \v: to PCRE2 a class */
+    for (size_t i = 0; i + 1 < sizeof controls; i += 2) {
+        if (c == controls[i]) {
+            *cp = (unsigned char)controls[i + 1];
+            return MF_OK;
+        }
+    }
     switch (c) {
-    case 't':
-        *cp = '\t';
-        return MF_OK;
-    case 'n':
-        *cp = '\n';
-        return MF_OK;
-    case 'r':
-        *cp = '\r';
-        return MF_OK;
-    case 'f':
-        *cp = '\f';
-        return MF_OK;
-    case 'v':
-        *cp = '\v';
-        return MF_OK; /* to PCRE2 it would be a class */
-    case 'a':
-        *cp = '\a';
-        return MF_OK;
-    case 'e':
-        *cp = 0x1b;
-        return MF_OK;
     case 'u':
         return read_hex(rw, at, 4, 4, cp);
     case 'x':
@@ -166,6 +153,13 @@ static mf_status read_escape(rewriter *rw, mfi_charset *set, uint32_t *cp, bool 
         *is_set = true;
         mfi_charset_add_categories(set, (uint32_t)1 << MFI_CAT_ND);
         if (c == 'D')
+            mfi_charset_invert(set);
+        return MF_OK;
+    case 'w':
+    case 'W':
+        *is_set = true;
+        mfi_charset_add_word(set, in_class);
+        if (c == 'W')
             mfi_charset_invert(set);
         return MF_OK;
     case 'p':
@@ -211,7 +205,7 @@ static mf_status read_member(rewriter *rw, mfi_charset *set, bool *plain, uint32
             mfi_charset_invert(&inner);
     } else if (*rw->p == '\\') {
         rw->p++;
-        status = read_escape(rw, &inner, &first, &is_set);
+        status = read_escape(rw, true, &inner, &first, &is_set);
     } else {
         read_char(rw, &first);
     }
@@ -232,7 +226,7 @@ static mf_status read_member(rewriter *rw, mfi_charset *set, bool *plain, uint32
             return unsupported(rw, at, "range that ends with a class");
         if (*rw->p == '\\') {
             rw->p++;
-            status = read_escape(rw, &inner, &last, &is_set);
+            status = read_escape(rw, true, &inner, &last, &is_set);
             mfi_charset_free(&inner);
             MFI_TRY(status);
             if (is_set)
@@ -311,13 +305,35 @@ static mf_status rewrite_class(rewriter *rw)
     return status;
 }
 
+/* \b and \B: PCRE2 has other word characters. */
+static mf_status rewrite_boundary(rewriter *rw)
+{
+    static const char *const forms[2][4] = {{"(?:(?<=", ")(?!", ")|(?<!", ")(?="},
+                                            {"(?:(?<=", ")(?=", ")|(?<!", ")(?!"}};
+    if (rw->caseless)
+        return unsupported(rw, rw->p, "word boundary in a case-insensitive group");
+    mfi_charset set = {0};
+    mfi_charset_add_word(&set, false);
+    for (size_t i = 0; i < 4; i++) {
+        mfi_buf_str(rw->out, forms[rw->p[1] == 'B'][i]);
+        mfi_charset_print(&set, false, rw->out);
+    }
+    mfi_buf_str(rw->out, "))");
+    mfi_charset_free(&set);
+    rw->p += 2;
+    rw->atom_state = ATOM_NONE; /* not to be repeated */
+    return MF_OK;
+}
+
 static mf_status rewrite_escape(rewriter *rw)
 {
+    if (rw->end - rw->p > 1 && (rw->p[1] == 'b' || rw->p[1] == 'B'))
+        return rewrite_boundary(rw);
     const char *at = rw->p++;
     mfi_charset set = {0};
     uint32_t cp = 0;
     bool is_set;
-    mf_status status = read_escape(rw, &set, &cp, &is_set);
+    mf_status status = read_escape(rw, false, &set, &cp, &is_set);
     if (status == MF_OK && is_set) {
         status = put_set(rw, at, &set, false, false);
     } else if (status == MF_OK) {
@@ -421,6 +437,14 @@ static mf_status rewrite_quantifier(rewriter *rw)
     return MF_OK;
 }
 
+static mf_status rewrite_anchor(rewriter *rw, const char *form)
+{
+    mfi_buf_str(rw->out, form);
+    rw->atom_state = ATOM_NONE; /* not to be repeated */
+    rw->p++;
+    return MF_OK;
+}
+
 static mf_status rewrite_one(rewriter *rw)
 {
     uint32_t cp;
@@ -438,9 +462,10 @@ static mf_status rewrite_one(rewriter *rw)
     case '?':
     case '{':
         return rewrite_quantifier(rw);
-    case '^':
+    case '^': /* of a line, but not behind the text's last newline */
+        return rewrite_anchor(rw, "(?:\\A|(?<=\\n)(?!\\z))");
     case '$':
-        return unsupported(rw, rw->p, "an anchor");
+        return rewrite_anchor(rw, "(?=\\n|\\z)");
     case '|':
         mfi_buf_str(rw->out, "|");
         rw->atom_state = ATOM_NONE;

@@ -101,6 +101,23 @@ uint32_t mfi_tokenizer_strip(const mf_tokenizer *tokenizer, int32_t before)
     return tokenizer->decoder.strip;
 }
 
+/* What token id is decoded to where text begins, or NULL: as ever, without spaces in front. */
+static const char *find_first(const mfi_vocab *vocab, int32_t id, size_t *len)
+{
+    uint32_t low = 0, high = vocab->n_first;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (vocab->first[mid].id < (uint32_t)id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    if (low == vocab->n_first || vocab->first[low].id != (uint32_t)id)
+        return NULL;
+    *len = vocab->first[low].shown.len;
+    return vocab->pool.data + vocab->first[low].shown.offset;
+}
+
 const char *mfi_tokenizer_show(const mf_tokenizer *tokenizer, int32_t id, bool special,
                                uint32_t *strip, size_t *len)
 {
@@ -108,6 +125,11 @@ const char *mfi_tokenizer_show(const mf_tokenizer *tokenizer, int32_t id, bool s
     bool all = *strip == UINT32_MAX; /* as many as the first token has */
     if (!*len)
         return piece;
+    const char *first = all ? find_first(&tokenizer->vocab, id, len) : NULL;
+    if (first) {
+        *strip = 0;
+        return first;
+    }
     while (*strip && *len && *piece == ' ') {
         piece++;
         (*len)--;

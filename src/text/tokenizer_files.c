@@ -11,7 +11,8 @@
 #include "text/tiktoken.h"
 #include "text/tokenizer_int.h"
 
-#define N_KIMI_SPECIAL 256 /* reserved behind the ranks, by Kimi's own code */
+#define N_KIMI_SPECIAL 256    /* reserved behind the ranks, by Kimi's own code */
+#define LLAMA3_MAX_RANKS 150000 /* it has 128,000, Llama 4 under the same name 200,000 */
 
 /* What stands in a folder, the better first; the names that pre-tokenizers follow from. */
 static const char *const file_names[] = {
@@ -24,8 +25,10 @@ static const struct {
     bool kimi;
 } rank_files[] = {
     {"tiktoken.model", "kimi-k2", true}, /* Kimi and Moonlight */
-    {"o200k_base.tiktoken", "gpt-4o", false}, {"cl100k_base.tiktoken", "dbrx", false},
-    {"qwen.tiktoken", "qwen2", false},        {"tokenizer.model", "llama-bpe", false}, /* Llama 3 */
+    {"o200k_base.tiktoken", "gpt-4o", false},
+    {"cl100k_base.tiktoken", "dbrx", false},
+    {"qwen.tiktoken", "qwen2", false},
+    {"tokenizer.model", "llama-bpe", false}, /* Llama 3, 4 */
 };
 
 /* ---- tokenizer_config.json ---- */
@@ -238,7 +241,7 @@ static mf_status find_rank_file(const char *path, const char **pre, bool *kimi, 
     }
     return mfi_fail(err, MF_ERR_UNSUPPORTED,
                     "%s: tiktoken's ranks don't say how text is split; known by their names are "
-                    "tiktoken.model (Kimi), tokenizer.model (Llama 3), o200k_base.tiktoken, "
+                    "tiktoken.model (Kimi), tokenizer.model (Llama 3 and 4), o200k_base.tiktoken, "
                     "cl100k_base.tiktoken and qwen.tiktoken",
                     path);
 }
@@ -267,6 +270,8 @@ mf_status mfi_tokenizer_open_bytes(mf_tokenizer **tokenizer, const char *path, c
         status = find_rank_file(path, &pre, &kimi, err);
     if (status == MF_OK && !is_spm)
         status = named(mfi_tiktoken_read(&tiktoken, bytes, len, &inner), path, &inner, err);
+    if (pre && strcmp(pre, "llama-bpe") == 0 && tiktoken.n > LLAMA3_MAX_RANKS)
+        pre = "llama4";
     if (status == MF_OK)
         status = read_options(&o, dir, kimi, tiktoken.n, err);
     if (status == MF_OK)

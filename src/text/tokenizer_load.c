@@ -205,12 +205,11 @@ static mf_status add_template_token(const mfi_json *node, const mfi_json *specia
     return MF_OK;
 }
 
-/* TemplateProcessing: its "single" form. Each one wraps what those in front of it made. */
+/* TemplateProcessing: its "single" form. */
 static mf_status read_template(mf_tokenizer *tokenizer, const mfi_json *node, mf_error *err)
 {
     const mfi_json *single = mfi_json_get(node, "single");
     const mfi_json *special = mfi_json_get(node, "special_tokens");
-    mfi_ids prefix = {0};
     bool have_text = false;
     mf_status status = MF_OK;
     for (size_t i = 0; i < mfi_json_len(single) && status == MF_OK; i++) {
@@ -219,20 +218,14 @@ static mf_status read_template(mf_tokenizer *tokenizer, const mfi_json *node, mf
             mfi_json_str(mfi_json_get(mfi_json_get(item, "Sequence"), "id"), NULL);
         if (mfi_json_has(item, "SpecialToken"))
             status = add_template_token(mfi_json_get(item, "SpecialToken"), special,
-                                        have_text ? &tokenizer->suffix : &prefix, err);
+                                        have_text ? &tokenizer->suffix : &tokenizer->prefix, err);
         else if (sequence && strcmp(sequence, "A") == 0 && !have_text)
             have_text = true;
         else
             status = unsupported(err, "post_processor", "this TemplateProcessing");
     }
-    for (size_t i = 0; i < tokenizer->prefix.n && status == MF_OK; i++)
-        if (!mfi_ids_push(&prefix, tokenizer->prefix.data[i]))
-            status = mfi_fail(err, MF_ERR_NO_MEMORY, "post_processor: out of memory");
     if (status == MF_OK && !have_text)
         status = mfi_fail(err, MF_ERR_FORMAT, "post_processor: TemplateProcessing without text");
-    mfi_ids old = tokenizer->prefix;
-    tokenizer->prefix = prefix;
-    free(old.data);
     return status;
 }
 
@@ -240,18 +233,12 @@ static mf_status read_template(mf_tokenizer *tokenizer, const mfi_json *node, mf
 static mf_status read_pair(mf_tokenizer *tokenizer, const mfi_json *node, mf_error *err)
 {
     int64_t cls, sep;
-    mfi_ids prefix = {0};
     if (!mfi_json_i64(mfi_json_at(mfi_json_get(node, "cls"), 1), &cls) || cls < 0 ||
         cls >= MFI_MAX_VOCAB || !mfi_json_i64(mfi_json_at(mfi_json_get(node, "sep"), 1), &sep) ||
         sep < 0 || sep >= MFI_MAX_VOCAB)
         return mfi_fail(err, MF_ERR_FORMAT, "post_processor: bad cls or sep");
-    bool ok = mfi_ids_push(&prefix, (int32_t)cls);
-    for (size_t i = 0; i < tokenizer->prefix.n && ok; i++)
-        ok = mfi_ids_push(&prefix, tokenizer->prefix.data[i]);
-    mfi_ids old = tokenizer->prefix;
-    tokenizer->prefix = prefix;
-    free(old.data);
-    if (!ok || !mfi_ids_push(&tokenizer->suffix, (int32_t)sep))
+    if (!mfi_ids_push(&tokenizer->prefix, (int32_t)cls) ||
+        !mfi_ids_push(&tokenizer->suffix, (int32_t)sep))
         return mfi_fail(err, MF_ERR_NO_MEMORY, "post_processor: out of memory");
     return MF_OK;
 }
@@ -266,6 +253,9 @@ static mf_status read_post_processor(mf_tokenizer *tokenizer, const mfi_json *no
         return mfi_fail(err, MF_ERR_FORMAT, "post_processor: no type");
     if (strcmp(type, "ByteLevel") == 0) /* moves offsets, not ids */
         return MF_OK;
+    /* The second would put its tokens around each of the first one's. */
+    if (strcmp(type, "Sequence") != 0 && (tokenizer->prefix.n || tokenizer->suffix.n))
+        return unsupported(err, "post_processor", "more than one that adds tokens");
     if (strcmp(type, "TemplateProcessing") == 0)
         return read_template(tokenizer, node, err);
     if (strcmp(type, "RobertaProcessing") == 0 || strcmp(type, "BertProcessing") == 0)

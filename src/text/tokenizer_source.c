@@ -100,12 +100,13 @@ static mf_status open_normalizer(builder *b)
     if (s->charsmap)
         MFI_TRY(
             mfi_normalizer_add_charsmap(normalizer, s->charsmap, s->charsmap_len, false, b->err));
+    if (s->collapse_spaces)
+        MFI_TRY(mfi_normalizer_add_strip_spaces(normalizer, b->err));
     mfi_buf json = {0};
     mfi_buf_str(&json, "{\"type\":\"Sequence\",\"normalizers\":[");
     if (s->collapse_spaces)
         mfi_buf_str(&json,
-                    "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" +\"},\"content\":\" \"},"
-                    "{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true},");
+                    "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\" \"},");
     if (s->prefix == MFI_PREFIX_ALWAYS)
         mfi_buf_str(&json, "{\"type\":\"Prepend\",\"prepend\":\"" MARK "\"},");
     mfi_buf_str(&json,
@@ -229,6 +230,7 @@ static mf_status read_unigram(builder *b)
 {
     mf_tokenizer *t = b->tokenizer;
     MFI_TRY(mfi_unigram_open(&t->unigram, b->err));
+    t->unigram.single = true;
     for (uint32_t id = 0; id < b->source->n_tokens; id++) {
         size_t len;
         const char *text = mfi_vocab_text(&t->vocab, (int32_t)id, &len);

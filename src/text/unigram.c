@@ -3,7 +3,7 @@
  * The trie is filled while a tokenizer is opened and only read afterwards; a call brings its own
  * scratch. The path is SentencePiece's: forward over the characters, at each the best score of all
  * entries that end there; of equal ones the first found stays. Scores are doubles as in Hugging
- * Face's tokenizers. */
+ * Face's tokenizers, or what is kept of them is rounded as in SentencePiece. */
 #include "text/unigram.h"
 #include "base/limits.h"
 #include "base/utf8.h"
@@ -123,8 +123,11 @@ uint64_t mfi_unigram_bytes(const mfi_unigram *unigram)
 
 /* ---- encoding ---- */
 
-static inline void offer(mfi_unigram_best *best, double score, size_t start, int32_t id)
+static inline void offer(mfi_unigram_best *best, double score, bool single, size_t start,
+                         int32_t id)
 {
+    if (single)
+        score = (float)score;
     if (best->start == NO_START || score > best->score)
         *best = (mfi_unigram_best){score, (uint32_t)start, id};
 }
@@ -134,6 +137,8 @@ static void find_path(const mfi_unigram *u, int32_t unk, const char *piece, size
                       mfi_unigram_best *best)
 {
     double unk_score = u->min_score - UNK_PENALTY;
+    if (u->single)
+        unk_score = (float)unk_score;
     for (size_t i = 0; i <= len; i++)
         best[i] = (mfi_unigram_best){0, NO_START, -1};
     size_t step;
@@ -148,12 +153,12 @@ static void find_path(const mfi_unigram *u, int32_t unk, const char *piece, size
                 break;
             if (u->ids[node] < 0)
                 continue;
-            offer(&best[i + 1], u->scores[node] + here, start,
+            offer(&best[i + 1], u->scores[node] + here, u->single, start,
                   u->ids[node] == unk ? -1 : u->ids[node]);
             whole |= i + 1 == start + step;
         }
         if (!whole)
-            offer(&best[start + step], unk_score + here, start, -1);
+            offer(&best[start + step], unk_score + here, u->single, start, -1);
     }
 }
 

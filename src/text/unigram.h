@@ -18,6 +18,7 @@ typedef struct mfi_unigram {
     uint32_t n_nodes, node_cap;
     double min_score;
     bool fuse_unk;
+    bool single; /* sums are rounded to single precision, as SentencePiece's: it decides ties */
 } mfi_unigram;
 
 typedef struct mfi_unigram_scratch {

@@ -220,6 +220,7 @@ void mfi_vocab_close(mfi_vocab *vocab)
     mfi_buf_free(&vocab->pool);
     free(vocab->tokens);
     free(vocab->shown);
+    free(vocab->first);
     free(vocab->index);
     free(vocab->filter);
     *vocab = (mfi_vocab){0};
@@ -229,6 +230,7 @@ uint64_t mfi_vocab_bytes(const mfi_vocab *vocab)
 {
     return vocab->pool.cap + (uint64_t)vocab->n * sizeof *vocab->tokens +
            (vocab->shown ? (uint64_t)vocab->n * sizeof *vocab->shown : 0) +
+           vocab->first_cap * sizeof *vocab->first +
            (uint64_t)vocab->n_index * sizeof *vocab->index + vocab->n_index / 2;
 }
 

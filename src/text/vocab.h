@@ -29,11 +29,19 @@ typedef struct mfi_shown {
     uint32_t offset, len; /* in the pool */
 } mfi_shown;
 
+typedef struct mfi_shown_first {
+    uint32_t id;
+    mfi_shown shown;
+} mfi_shown_first;
+
 typedef struct mfi_vocab {
     mfi_vocab_form form;
     mfi_buf pool;
-    mfi_token *tokens; /* [n], by id; ids may have holes */
-    mfi_shown *shown;  /* [n] what tokens are decoded to; NULL: to themselves */
+    mfi_token *tokens;      /* [n], by id; ids may have holes */
+    mfi_shown *shown;       /* [n] what tokens are decoded to; NULL: to themselves */
+    mfi_shown_first *first; /* [n_first] by id: what others than `shown` without spaces in front
+                             * are decoded to where text begins */
+    uint32_t n_first, first_cap;
     uint32_t n;
     uint32_t *index; /* hash of the bytes of the model's entries -> id; [n_index], a power of two */
     uint32_t n_index;

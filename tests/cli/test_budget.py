@@ -6,7 +6,7 @@
 A conversation is held in a group: open, a long prompt, an answer, a context that grows. With a limit
 of twice the budget the group's peak stays below the budget, page cache and all; with a limit of the
 budget itself nothing is killed or swapped, and after opening the limit is never met and no page is
-faulted in from a drive. Version 2 where we may make groups of it, else version 1, else the peak of
+faulted in from a drive. Without --memory the limit decides. Version 2 where we may make groups of it, else version 1, else the peak of
 the resident set is all that is looked at, and that is said. Environment as for test_cli.py.
 """
 import json
@@ -204,6 +204,28 @@ class Budget(Case):
         self.assertTrue(all(answers[0]))
         if not group:
             self.skipTest("no control group that we may make: only resident sets were looked at, and they held")
+
+    def test_limit_decides(self):
+        """Without --memory the budget comes from the group's limit, and holds."""
+        group = make_group()
+        if SANITIZED or not group:
+            self.skipTest("no control group that we may make" if not group else "sanitizers take memory of their own")
+        self.addCleanup(group.remove)
+        limit = 24 * MIB
+        group.limit(limit)
+
+        def inside(*args):
+            p = subprocess.run([BIN, *args, "-m", MODEL], capture_output=True, env=clean_env(), check=False,
+                               preexec_fn=group.enter)
+            self.assertEqual(p.returncode, 0, p.stderr.decode("utf8", "replace"))
+            return json.loads(p.stdout)
+        plan = inside("plan", "--json")
+        self.assertIn("cgroup", plan["budget_reason"])
+        self.assertTrue(limit // 2 < plan["budget_bytes"] <= limit)
+        out = inside("run", "--json", "-p", SHORT[0], "-n", "10", "--ignore-eos", "--temp", "0")
+        self.assertLessEqual(out["memory"]["peak_bytes"], limit)
+        self.assertEqual(group.events()[1], 0)
+        self.assertEqual(group.swapped(), 0)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Changes(Case):
     def test_truncated_while_streaming(self):
         # 64 KiB stay: what is read next lies behind them.
         code = self.attack(lambda: os.truncate(self.weights, 65536), self.MEMORY["streamed"], (5,),
-                           r"layer \d+, expert \d+: .*model\.safetensors: ends at offset \d+")
+                           r"layer \d+, expert \d+: .*model\.safetensors: ends at offset \d+|size changed from")
         self.assertEqual(code, 5)
 
     @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
@@ -93,6 +93,20 @@ class Changes(Case):
                 f.write(b"something else")
             os.rename(other, self.weights)
         self.attack(replace, self.MEMORY["streamed"], (0,))
+
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
+    def test_written_in_place(self):
+        """All reads succeed, and what they read belongs to no model."""
+        def write():
+            with open(self.weights, "r+b") as f:
+                f.seek(os.path.getsize(self.weights) // 2)
+                f.write(b"other bytes")
+        code = self.attack(write, self.MEMORY["streamed"], (5,), r"model\.safetensors: was modified while open")
+        self.assertEqual(code, 5)
+
+    def test_written_in_place_while_resident(self):
+        """Nothing of it is read any more, or it is noticed."""
+        self.attack(lambda: os.utime(self.weights, (1, 1)), self.MEMORY["resident"], (0, 5))
 
     @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
     def test_forbidden(self):

@@ -70,6 +70,23 @@ class Stream(Case):
         self.assertEqual(answers, answers[:1] * 3)
         self.cli("run", "-m", MODEL, "-p", "x", "--hints", "maybe", code=2)
 
+    def test_streaming_off(self):
+        """All experts are read before the first token, by a budget that holds them, and none later."""
+        want, _, lines = self.stats("-n", "12")
+        self.assertGreater(sum(x["misses"] for x in lines), 0)
+        out, header, lines = self.stats("-n", "12", "--streaming", "off", "--trace", self.path("trace"))
+        self.assertEqual(out["text"], want["text"])
+        self.assertEqual(out["experts"]["misses"], 8 * 32)
+        self.assertEqual(out["experts"]["bytes_read"], out["experts"]["total_bytes"])
+        self.assertEqual(sum(x["misses"] + x["bytes_read"] + x["stall_ns"] for x in lines), 0)
+        self.assertEqual(sum(x["hits"] for x in lines[-11:]), 11 * 8 * 4)
+        with open(self.path("trace"), encoding="utf-8") as f:
+            self.assertTrue(all(all(json.loads(line)["hit"]) for line in list(f)[1:]))
+        if SMALL:
+            p = self.cli("run", "-m", MODEL, "-p", "x", "-c", "256", "--streaming", "off", *SMALL, code=4)
+            self.assertNotEqual(p.returncode, 0)
+            self.assertIn(b"without streaming all 256 experts have to be in memory", p.stderr)
+
     def mirror(self):
         """A second copy of the model."""
         return shutil.copytree(MODEL, self.path("mirror"))

@@ -122,6 +122,16 @@ static void compare_greedy(mf_session *session, const mft_tensors *x, uint32_t n
     }
 }
 
+const char *mft_reference_hf(const char *family)
+{
+    char name[128];
+    snprintf(name, sizeof name, "hf/%s", family);
+    const char *folder = mft_oracle(name);
+    if (!folder)
+        mft_skip("no oracle %s", name);
+    return folder;
+}
+
 void mft_reference_check(const char *folder, const char *isa, const char *device)
 {
     char path[1024];

@@ -37,11 +37,21 @@ static inline void fuzz_take(const char *name)
     unlink(path);
 }
 
-/* Makes the folder; clean_up takes the files and calls rmdir at the end. */
-static inline void fuzz_dir_make(void (*clean_up)(void))
+static const char *const *fuzz_names;
+
+static inline void fuzz_clean_up(void)
 {
+    for (const char *const *name = fuzz_names; *name; name++)
+        fuzz_take(*name);
+    rmdir(fuzz_dir);
+}
+
+/* Makes the folder; at the end it goes, with the files of these names (NULL behind the last). */
+static inline void fuzz_dir_make(const char *const *names)
+{
+    fuzz_names = names;
     fuzz_check(mkdtemp(fuzz_dir) != NULL);
-    atexit(clean_up);
+    atexit(fuzz_clean_up);
 }
 
 /* What holds for every tensor of a catalog that opened: every byte range lies inside its file. */

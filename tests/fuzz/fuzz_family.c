@@ -4,37 +4,21 @@
  * rotary frequencies are numbers. */
 #include <math.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "format/catalog_build.h"
+#include "fuzz_dir.h"
 #include "plan/plan.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static char dir[] = "/dev/shm/moeflux-fuzz-XXXXXX", config[64];
-
-static void check(bool ok)
-{
-    if (!ok)
-        abort();
-}
-
-static void clean_up(void)
-{
-    unlink(config);
-    rmdir(dir);
-}
+static const char *const names[] = {"config.json", NULL};
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    check(mkdtemp(dir) != NULL);
-    snprintf(config, sizeof config, "%s/config.json", dir);
-    atexit(clean_up);
+    fuzz_dir_make(names);
     return 0;
 }
 
@@ -53,7 +37,7 @@ static void add(mfi_catalog *c, uint32_t d0, uint32_t d1, uint32_t d2, const cha
                     .n_dims = d2   ? 3
                               : d1 ? 2
                                    : 1};
-    check(mfi_catalog_add(c, &t, MFI_DTYPE_FLOAT, name, strlen(name), NULL) == MF_OK);
+    fuzz_check(mfi_catalog_add(c, &t, MFI_DTYPE_FLOAT, name, strlen(name), NULL) == MF_OK);
 }
 
 /* Seeds glm4_moe.json, with a layer 0 without experts, and llama.json fit these: hidden 64, 96
@@ -108,12 +92,13 @@ static void check_model(const mfi_model *model)
 {
     const mfi_shape *s = &model->shape;
     double freq[MFI_MAX_HEAD_DIM / 2];
-    check(s->n_rot >= 2 && s->n_rot <= s->head_dim && s->head_dim <= MFI_MAX_HEAD_DIM);
+    fuzz_check(s->n_rot >= 2 && s->n_rot <= s->head_dim && s->head_dim <= MFI_MAX_HEAD_DIM);
     mfi_rope_frequencies(&s->rope, s->n_rot, freq);
     for (uint32_t i = 0; i < s->n_rot / 2; i++)
-        check(isfinite(freq[i]) && freq[i] >= 0);
-    check(isfinite(s->rope.attn_factor) && isfinite(s->attn_scale) && isfinite(s->logit_scale));
-    check(s->top_k <= s->n_experts);
+        fuzz_check(isfinite(freq[i]) && freq[i] >= 0);
+    fuzz_check(isfinite(s->rope.attn_factor) && isfinite(s->attn_scale) &&
+               isfinite(s->logit_scale));
+    fuzz_check(s->top_k <= s->n_experts);
     const mfi_machine machine = {
         .n_cpus = 2, .mem_total = MFI_GIB, .mem_available = MFI_GIB, .cgroup_limit = UINT64_MAX};
     const mfi_plan_options options = {.isa = MFI_ISA_C};
@@ -130,18 +115,19 @@ static mf_status make_catalog(mfi_catalog **catalog, mfi_json *tree, const uint8
                               size_t size)
 {
     uint32_t file; /* messages name the tensors' one */
-    FILE *f = fopen(config, "wb");
-    check(f && fwrite(data, 1, size, f) == size && fclose(f) == 0);
+    char config[128];
+    fuzz_put(names[0], data, size);
+    fuzz_path(config, names[0]);
     if (mfi_json_typeof(mfi_json_get(tree, "general.architecture")) != MFI_JSON_NULL) {
-        check(mfi_catalog_new_bare(catalog, "fuzz.gguf", NULL) == MF_OK);
+        fuzz_check(mfi_catalog_new_bare(catalog, "fuzz.gguf", NULL) == MF_OK);
         mfi_catalog_set_meta(*catalog, tree);
-        check(mfi_catalog_add_file(*catalog, config, &file, NULL) == MF_OK);
+        fuzz_check(mfi_catalog_add_file(*catalog, config, &file, NULL) == MF_OK);
         add_llama(*catalog);
         return MF_OK;
     }
     mfi_json_free(&tree);
-    MFI_TRY(mfi_catalog_new(catalog, dir, NULL));
-    check(mfi_catalog_add_file(*catalog, config, &file, NULL) == MF_OK);
+    MFI_TRY(mfi_catalog_new(catalog, fuzz_dir, NULL));
+    fuzz_check(mfi_catalog_add_file(*catalog, config, &file, NULL) == MF_OK);
     add_glm(*catalog);
     return MF_OK;
 }
@@ -156,7 +142,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (make_catalog(&catalog, tree, data, size) == MF_OK) {
         mf_status status = mfi_model_open(&model, catalog, &err);
-        check(status == MF_OK ? model != NULL : !model && err.message[0] && err.status == status);
+        fuzz_check(status == MF_OK ? model != NULL
+                                   : !model && err.message[0] && err.status == status);
         if (model)
             check_model(model);
     }

@@ -8,19 +8,13 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const names[] = {"m.gguf", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf"};
-
-static void clean_up(void)
-{
-    for (size_t i = 0; i < MFI_ARRAY_LEN(names); i++)
-        fuzz_take(names[i]);
-    rmdir(fuzz_dir);
-}
+static const char *const names[] = {"m.gguf", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf",
+                                    NULL};
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    fuzz_dir_make(clean_up);
+    fuzz_dir_make(names);
     return 0;
 }
 

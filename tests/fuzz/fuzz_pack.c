@@ -12,17 +12,12 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void clean_up(void)
-{
-    fuzz_take(MFI_PACK_FILE);
-    fuzz_take("config.json");
-    rmdir(fuzz_dir);
-}
+static const char *const names[] = {MFI_PACK_FILE, "config.json", NULL};
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    fuzz_dir_make(clean_up);
+    fuzz_dir_make(names);
     fuzz_put("config.json", "{\"model_type\":\"qwen3_moe\"}", 26);
     return 0;
 }

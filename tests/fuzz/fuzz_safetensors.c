@@ -18,21 +18,14 @@ static const char *const configs[] = {
     "{\"quantization_config\":{\"quant_method\":\"mxfp4\"}}",
 };
 
-static const char *const names[] = {"config.json", "model.safetensors",
-                                    "model.safetensors.index.json", "a.safetensors",
-                                    "b.safetensors"};
-
-static void clean_up(void)
-{
-    for (size_t i = 0; i < MFI_ARRAY_LEN(names); i++)
-        fuzz_take(names[i]);
-    rmdir(fuzz_dir);
-}
+static const char *const names[] = {
+    "config.json",   "model.safetensors", "model.safetensors.index.json",
+    "a.safetensors", "b.safetensors",     NULL};
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    fuzz_dir_make(clean_up);
+    fuzz_dir_make(names);
     return 0;
 }
 

@@ -23,14 +23,24 @@ void *rig_copy(const void *from, size_t bytes)
     return to;
 }
 
+static uint32_t stop;
+
+uint32_t rig_stop(void)
+{
+    return stop;
+}
+
 static void dispatch(const rig *r, const mfi_metal_call *call, const void *args, mftm_order order)
 {
     static uint64_t nothing;
     const mfi_metal_kernel_info *info = &mfi_metal_kernels[call->kernel];
     void *buffers[RIG_BUFFERS];
     char message[256];
-    mftm_grid grid = {
-        {call->groups[0], call->groups[1], call->groups[2]}, call->threads, call->shared_bytes};
+    mftm_grid grid = {{call->groups[0], call->groups[1], call->groups[2]},
+                      call->threads,
+                      call->shared_bytes,
+                      &stop};
+    stop = 0;
     for (int i = 0; i < RIG_BUFFERS; i++)
         buffers[i] = r->buffer[i] ? r->buffer[i] : &nothing;
     if (!mftm_dispatch(info->name, args, info->args_bytes, buffers, info->n_buffers, &grid, order,
@@ -62,21 +72,6 @@ void rig_run(const rig *r, const mfi_metal_call *call, const void *args)
         free(before[i]);
         free(after[i]);
     }
-}
-
-mfi_metal_mat rig_mat(mfi_qtype type, uint32_t rows, uint32_t cols)
-{
-    mfi_metal_mat m = {.rows = rows,
-                       .cols = cols,
-                       .kind = type.kind,
-                       .bits = type.bits,
-                       .scale = type.scale,
-                       .group = type.group};
-    for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
-        m.row_bytes[p] = mfi_quant_row_bytes(type, p, cols);
-    if (type.kind == MFI_Q_GGML)
-        assert_true(mfi_ggml_block(type.bits, &m.n_elements, &m.n_bytes));
-    return m;
 }
 
 void rig_planes(rig *r, const mfi_mat *m)

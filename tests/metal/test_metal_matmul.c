@@ -30,7 +30,7 @@ static product random_product(mfi_rng *rng, mfi_qtype type)
     rig_planes(&it.r, &it.m);
     it.r.buffer[MFI_METAL_MM_X - 1] = (void *)it.x;
     it.r.buffer[MFI_METAL_MM_TABLES - 1] = rig_tables();
-    it.a = (mfi_metal_mm){.mat = {rig_mat(type, rows, cols)}, .ldx = cols, .ldy = rows};
+    it.a = (mfi_metal_mm){.mat = {mfi_metal_mat_of(type, rows, cols)}, .ldx = cols, .ldy = rows};
     return it;
 }
 
@@ -123,7 +123,7 @@ static void fill_slots(mfi_rng *rng, experts *e, mfi_qtype type, uint32_t rows, 
 {
     uint64_t at = 0;
     for (int k = 0; k < 2; k++) {
-        e->a.mat[k] = rig_mat(type, rows, cols);
+        e->a.mat[k] = mfi_metal_mat_of(type, rows, cols);
         for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++) {
             e->a.mat[k].offset[p] = at;
             at = mfi_align_up(at + mfi_quant_plane_bytes(type, p, rows, cols), 4);
@@ -305,7 +305,7 @@ static void latent_heads(void **state)
             const float *x =
                 rig_copy(mft_random_floats(&rng, (size_t)TOK * ldx, 1), (size_t)TOK * ldx * 4);
             float *y = rig_floats((size_t)TOK * ldy);
-            mfi_metal_mm a = {.mat = {rig_mat(type, m.rows, cols)},
+            mfi_metal_mm a = {.mat = {mfi_metal_mat_of(type, m.rows, cols)},
                               .ldx = ldx,
                               .ldy = ldy,
                               .n_tok = TOK,
@@ -357,7 +357,8 @@ static void embeddings(void **state)
         rig_planes(&r, &m);
         for (int t = 0; t < 4; t++)
             tokens[t] = (int32_t)mft_below(&rng, rows);
-        mfi_metal_embed a = {.mat = rig_mat(type, rows, cols), .ldy = cols, .n_tok = 4, .scale = 3};
+        mfi_metal_embed a = {
+            .mat = mfi_metal_mat_of(type, rows, cols), .ldy = cols, .n_tok = 4, .scale = 3};
         r.buffer[MFI_METAL_EMBED_TOKENS - 1] = tokens;
         r.buffer[MFI_METAL_EMBED_Y - 1] = y;
         r.buffer[MFI_METAL_EMBED_TABLES - 1] = rig_tables();

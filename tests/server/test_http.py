@@ -56,6 +56,46 @@ REFUSED = [
     ("chunk lines without CR", post(CHUNKED, b"5\nhello\n0\n\n"), 400),
     ("chunk extensions without end", post(CHUNKED, b"5;" + b"a" * 20000 + b"\r\nhello\r\n0\r\n\r\n"), 400),
     ("trailers without end", post(CHUNKED, b"0\r\nX: " + b"a" * 20000 + b"\r\n\r\n"), 431),
+    ("chunks' end without CR", post(CHUNKED, b"2\r\n{}\r\n0\r\n\n"), 400),
+    ("last chunk without CR", post(CHUNKED, b"2\r\n{}\r\n0\n\r\n"), 400),
+    ("chunk without CR", post(CHUNKED, b"2\r\n{}\n0\r\n\r\n"), 400),
+    ("chunk shorter than its size", post(CHUNKED, b"5\r\n{}\r\n0\r\n\r\n"), 400),
+    ("chunk without a size", post(CHUNKED, b";a=b\r\n{}\r\n0\r\n\r\n"), 400),
+    ("space before a chunk's size", post(CHUNKED, b" 2\r\n{}\r\n0\r\n\r\n"), 400),
+    ("space behind a chunk's size", post(CHUNKED, b"2 \r\n{}\r\n0\r\n\r\n"), 400),
+    ("chunk extension without CR", post(CHUNKED, b"2;a\n{}\r\n0\r\n\r\n"), 400),
+    ("lone CR in a chunk extension", post(CHUNKED, b"2;a\rb\r\n{}\r\n0\r\n\r\n"), 400),
+    ("NUL in a chunk extension", post(CHUNKED, b"2;a\0\r\n{}\r\n0\r\n\r\n"), 400),
+    ("trailer without CR", post(CHUNKED, b"0\r\nA: b\n\r\n"), 400),
+    ("folded trailer", post(CHUNKED, b"0\r\nA: b\r\n c\r\n\r\n"), 400),
+    ("NUL in a trailer", post(CHUNKED, b"0\r\nA: b\0\r\n\r\n"), 400),
+    ("trailer without a name", post(CHUNKED, b"0\r\n: b\r\n\r\n"), 400),
+    ("coding in a trailer", post(CHUNKED, b"0\r\n" + CHUNKED + b"\r\n"), 400),
+    ("coding with a parameter", post(b"Transfer-Encoding: chunked;q=1\r\n", b"0\r\n\r\n"), 501),
+    ("chunked twice in one", post(b"Transfer-Encoding: chunked, chunked\r\n", b"0\r\n\r\n"), 400),
+    ("coding that is empty", post(b"Transfer-Encoding:\r\n", b"0\r\n\r\n"), 501),
+    ("coding identity", post(b"Transfer-Encoding: identity\r\nContent-Length: 3\r\n", b"abc"), 400),
+    ("tab before the colon", post(b"Content-Length\t: 3\r\n", b"abc"), 400),
+    ("NUL in a header's name", post(b"Transfer-Encoding\0: chunked\r\n", b"0\r\n\r\n"), 400),
+    ("no ASCII in a header's name", post(b"Transfer-Encoding\x80: chunked\r\n", b"0\r\n\r\n"), 400),
+    ("two lengths in one", post(b"Content-Length: 3 3\r\n", b"abc"), 400),
+    ("length with a fraction", post(b"Content-Length: 3.0\r\n", b"abc"), 400),
+    ("folded length", post(b"Content-Length:\r\n 3\r\n", b"abc"), 400),
+    ("length and coding in HTTP/1.0", get(b"Connection: keep-alive\r\nContent-Length: 3\r\n" + CHUNKED,
+                                          version=b"HTTP/1.0", method=b"POST") + b"0\r\n\r\n", 400),
+    ("two Hosts in HTTP/1.0", get(HOST + HOST, version=b"HTTP/1.0"), 400),
+    ("two Hosts in other letters", get(HOST + b"hOST: localhost\r\n"), 400),
+    ("space behind Host", get(b"Host : localhost\r\n"), 400),
+    ("absolute target without Host", get(b"", target=b"http://localhost/health"), 400),
+    ("absolute target without a host", get(HOST, target=b"http:///health"), 400),
+    ("absolute target of another kind", get(HOST, target=b"https://localhost/health"), 400),
+    ("newline before the request", b"\n" + get(HOST), 400),
+    ("carriage return before the request", b"\r" + get(HOST), 400),
+    ("two spaces before the target", get(HOST, target=b" /health"), 400),
+    ("two spaces behind the target", get(HOST, target=b"/health "), 400),
+    ("tabs for spaces", b"GET\t/health\tHTTP/1.1\r\n" + HOST + b"\r\n", 501),
+    ("version in small letters", get(HOST, version=b"http/1.1"), 400),
+    ("version and a space", get(HOST, version=b"HTTP/1.1 "), 505),
     ("coding in HTTP/1.0", get(CHUNKED, version=b"HTTP/1.0", method=b"POST"), 400),
     ("folded header", get(HOST + b"X: a\r\n b\r\n"), 400),
     ("folded first header", get(b" X: a\r\n" + HOST), 400),
@@ -81,6 +121,8 @@ REFUSED = [
     ("chunks too long", post(CHUNKED, b"200000\r\n" + b"a" * 0x200000), 413),
     ("body in gzip", post(b"Content-Encoding: gzip\r\nContent-Length: 3\r\n", b"abc"), 415),
     ("another expectation", post(b"Expect: miracles\r\nContent-Length: 3\r\n", b"abc"), 417),
+    ("two expectations", post(b"Expect: 100-continue\r\nExpect: x\r\nContent-Length: 3\r\n", b"abc"), 417),
+    ("two content codings", post(b"Content-Encoding: identity\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n", b"abc"), 415),
     ("HTTP/3.1", get(HOST, version=b"HTTP/3.1"), 505),
     ("HTTP/0.9", b"GET /health\r\n\r\n", 505),
     ("HTTP/2's preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
@@ -112,21 +154,28 @@ class Requests(Case):
         self.assertEqual(json.loads(self.server.get("/health")), {"status": "ok"})
 
     def test_refused_in_pieces(self):
-        for name, data, status in REFUSED[:8]:
+        for name, data, status in REFUSED:
+            if len(data) > 1000 :
+                continue
             with self.subTest(name), self.server.socket() as s:
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                data += get(HOST + CLOSE)
                 for i in range(0, len(data), 7):
                     try:
                         s.sendall(data[i:i + 7])
                     except OSError:
                         break
-                self.assertTrue(read_all(s).startswith(b"HTTP/1.1 %d " % status), name)
+                self.assertEqual([int(x) for x in re.findall(rb"HTTP/1\.1 (\d+) [A-Z]", read_all(s))], [status])
 
     def test_taken(self):
         ok = get(HOST + CLOSE)
         for name, data, want in [
                 ("plain", ok, [200]),
                 ("empty lines before", b"\r\n\r\n" + ok, [200]),
+                ("empty lines between", get(HOST) + b"\r\n" + ok, [200, 200]),
+                ("body of a GET", get(HOST + b"Content-Length: 3\r\n") + b"abc" + ok, [200, 200]),
+                ("chunks of a GET", get(HOST + CHUNKED) + b"3\r\nabc\r\n0\r\n\r\n" + ok, [200, 200]),
+                ("trailers, then another", post(CHUNKED, b"0\r\nHost: x\r\nA:\r\n\r\n") + ok, [405, 200]),
                 ("empty header", get(b"X-E:\r\n" + HOST + b"X-F: \r\n" + CLOSE), [200]),
                 ("pipelined", get(HOST) + get(HOST, target=b"/nothing") + ok, [200, 404, 200]),
                 ("chunk extension and trailer", post(CHUNKED + CLOSE, b"2;a=b\r\n{}\r\n0\r\nX-T: 1\r\n\r\n"), [405]),
@@ -152,6 +201,23 @@ class Requests(Case):
             s.sendall(b"GET /health HTTP/1.1\r\nHos")
             self.assertTrue(read_all(s).startswith(b"HTTP/1.1 408 "))
             self.assertGreater(time.monotonic() - begin, 0.9)
+
+    def test_slow_loris(self):
+        """Who sends a byte now and then has no more time than who sends none, in the head and in the body."""
+        for begun in (b"GET /health HTTP/1.1\r\nX: ", post(b"Content-Length: 1000\r\n", b""), post(CHUNKED, b"1000\r\n")):
+            with self.subTest(begun), self.server.socket() as s:
+                begin = time.monotonic()
+                s.sendall(begun)
+                s.settimeout(0.05)
+                seen = None
+                while seen is None and time.monotonic() - begin < serving.TIMEOUT_S:
+                    try:
+                        s.sendall(b"a")
+                        seen = s.recv(100)
+                    except TimeoutError:
+                        pass
+                self.assertTrue(seen.startswith(b"HTTP/1.1 408 "), seen)
+                self.assertLess(time.monotonic() - begin, 5 * serving.SLOW)
 
     def test_host(self):
         for host in (b"localhost", b"LOCALHOST:80", b"127.0.0.1:1", b"[::1]:8080", b"192.168.1.7", b"box.lan:80"):

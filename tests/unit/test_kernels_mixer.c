@@ -52,7 +52,7 @@ static void delta_rule(void **state)
 static void convolution(void **state)
 {
     (void)state;
-    enum { STEPS = 7, MAX_CH = 45, MAX_KERNEL = 6 };
+    enum { STEPS = 7, MAX_CH = 45 };
     mfi_rng rng;
     for (uint32_t i = 0; i < 120; i++) {
         mft_seed(&rng, 2000 + i);

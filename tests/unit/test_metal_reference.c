@@ -23,11 +23,7 @@ static void in_tree(void **state)
 
 static void oracle(void **state)
 {
-    char name[128];
-    snprintf(name, sizeof name, "hf/%s", (const char *)*state);
-    const char *folder = mft_oracle(name);
-    if (!folder)
-        mft_skip("no oracle %s", name);
+    const char *name = *state, *folder = mft_reference_hf(name);
     if (MFT_SANITIZED)
         mft_skip("%s: too slow with a sanitizer", name);
     check(folder);
@@ -37,33 +33,14 @@ static void oracle(void **state)
     {                                                                                              \
         name, in_tree, NULL, NULL, name                                                            \
     }
-#define HF(name)                                                                                   \
-    {                                                                                              \
-        "hf/" name, oracle, NULL, NULL, name                                                       \
-    }
+#define HF(name) {"hf/" name, oracle, NULL, NULL, name},
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TREE("mlx-tiny/q4g32"),
-        TREE("mlx-tiny/mixed-q3g32"),
-        TREE("mlx-tiny/qwen2_moe-q6g32"),
-        TREE("mlx-tiny/deepseek_v3-q4g32"),
-        TREE("latent-tiny/hf-v2-lite"),
-        HF("qwen3_5_moe_text"),
-        HF("qwen3_next"),
-        HF("qwen3_moe"),
-        HF("qwen2_moe"),
-        HF("mixtral"),
-        HF("olmoe"),
-        HF("glm4_moe"),
-        HF("minimax_m2"),
-        HF("granitemoe"),
-        HF("dots1"),
-        HF("deepseek_v3"),
-        HF("deepseek_v2"),
-        HF("glm4_moe_lite"),
-        HF("gpt_oss"),
+        TREE("mlx-tiny/q4g32"),           TREE("mlx-tiny/mixed-q3g32"),
+        TREE("mlx-tiny/qwen2_moe-q6g32"), TREE("mlx-tiny/deepseek_v3-q4g32"),
+        TREE("latent-tiny/hf-v2-lite"),   MFT_REFERENCE_HF(HF) /* with a comma behind each */
     };
     return mft_run(tests);
 }

@@ -164,13 +164,14 @@ static void a_chunk_reads_what_it_chose_once(void **state)
 }
 
 /* The time of a run is told, and arithmetic is a part of it. */
-static void count_run(void *user, const mfi_run_facts *facts)
+static mf_status count_run(void *user, const mfi_run_facts *facts, mf_error *err)
 {
     uint64_t *sums = user;
     assert_int_equal(facts->n_tok, 3);
     assert_true(facts->arith_ns > 0 && facts->arith_ns <= facts->wall_ns);
     sums[0]++;
     sums[1] = facts->pos;
+    return sums[0] < 3 ? MF_OK : mfi_fail(err, MF_ERR_FILE_CHANGED, "no more");
 }
 
 static void runs_are_told(void **state)
@@ -189,6 +190,7 @@ static void runs_are_told(void **state)
     mft_ok(mft_rig_step(rig, ids, 3, 3, &err), &err);
     assert_int_equal(sums[0], 2);
     assert_int_equal(sums[1], 3);
+    assert_int_equal(mft_rig_step(rig, ids, 3, 6, &err), MF_ERR_FILE_CHANGED);
     mft_rig_close(rig);
 }
 

@@ -206,12 +206,12 @@ static void what_might_differ_is_refused(void **state)
         const char *pattern, *names;
         mf_status status;
     } cases[] = {
-        {"\\w", "\\w", MF_ERR_UNSUPPORTED},
-        {"x\\b", "\\b at offset 1", MF_ERR_UNSUPPORTED},
+        {"x\\A", "\\A at offset 1", MF_ERR_UNSUPPORTED},
+        {"(?i:x\\b)", "boundary in a case-insensitive", MF_ERR_UNSUPPORTED},
+        {"\\b+", "nothing to repeat", MF_ERR_FORMAT},
         {"\\h", "\\h", MF_ERR_UNSUPPORTED},
         {"\\R", "\\R", MF_ERR_UNSUPPORTED},
-        {"^a", "anchor", MF_ERR_UNSUPPORTED},
-        {"a$", "anchor", MF_ERR_UNSUPPORTED},
+        {"^*", "nothing to repeat", MF_ERR_FORMAT},
         {"(a)\\1", "\\1", MF_ERR_UNSUPPORTED},
         {"(*UCP)a", "(*", MF_ERR_UNSUPPORTED},
         {"(?<n>a)", "group", MF_ERR_UNSUPPORTED},

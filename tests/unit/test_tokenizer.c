@@ -210,8 +210,13 @@ static void what_is_not_implemented_is_named(void **state)
          "Nmt"},
         {PLAIN "\"post_processor\": {\"type\": \"PairProcessing\"}, ", "PairProcessing"},
         {"\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", "
-         "\"pattern\": {\"Regex\": \"\\\\bx\"}, \"behavior\": \"Isolated\"}]}, ",
-         "\\b"},
+         "\"pattern\": {\"Regex\": \"\\\\Gx\"}, \"behavior\": \"Isolated\"}]}, ",
+         "\\G"},
+        {PLAIN "\"post_processor\": {\"type\": \"Sequence\", \"processors\": [{\"type\": "
+               "\"BertProcessing\", \"cls\": [\"a\", 97], \"sep\": [\"b\", 98]}, {\"type\": "
+               "\"TemplateProcessing\", \"single\": [{\"Sequence\": {\"id\": \"A\"}}], "
+               "\"special_tokens\": {}}]}, ",
+         "more than one"},
     };
     for (size_t i = 0; i < MFI_ARRAY_LEN(cases); i++)
         expect_refused(mft_small_tokenizer(cases[i].parts, ""), MF_ERR_UNSUPPORTED, cases[i].names);

@@ -89,6 +89,39 @@ static void as_hugging_face(void **state)
     fclose(f);
 }
 
+/* The texts are those of Hugging Face's tokenizers 0.23.3: where text begins a token loses all of
+ * its marks, but no space of its own. */
+static void metaspace_shows_the_first_token(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"decoder\": {\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", "
+        "\"prepend_scheme\": \"always\"}, \"model\": {\"type\": \"BPE\", \"vocab\": {\" \": 0, "
+        "\"\xe2\x96\x81"
+        "a\": 1, \"a\xe2\x96\x81"
+        "b\": 2, \"\xe2\x96\x81\xe2\x96\x81\": 3, "
+        "\"c\": 4}, \"merges\": []}}";
+    static const struct {
+        const char *ids, *text;
+    } cases[] = {
+        {"[0,4]", " c"},     {"[1,1]", "a a"},     {"[2,2]", "aba b"},
+        {"[3,3,1]", "   a"}, {"[4,0,2]", "c a b"},
+    };
+    mf_tokenizer *t = calloc(1, sizeof *t);
+    mf_error err;
+    mft_ok(mfi_tokenizer_read(t, json, sizeof json - 1, "tokenizer", &err), &err);
+    for (size_t i = 0; i < MFI_ARRAY_LEN(cases); i++) {
+        mfi_buf both = {0};
+        mfi_json *root = NULL;
+        mfi_buf_fmt(&both, "{\"ids\": %s, \"text\": \"%s\"}", cases[i].ids, cases[i].text);
+        mft_ok(mfi_json_parse(both.data, both.len, "case", &root, &err), &err);
+        check_decoded(t, mfi_json_get(root, "ids"), mfi_json_get(root, "text"), i);
+        mfi_json_free(&root);
+        mfi_buf_free(&both);
+    }
+    mf_tokenizer_close(&t);
+}
+
 /* ---- spans ---- */
 
 static void expect_spans(const mf_tokenizer *t, const mf_text_span *spans, size_t n_spans,
@@ -216,6 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_hugging_face),
+        cmocka_unit_test(metaspace_shows_the_first_token),
         cmocka_unit_test(plain_spans_hide_added_tokens),
         cmocka_unit_test(hostile_text_is_not_quadratic),
     };

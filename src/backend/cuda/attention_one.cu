@@ -7,7 +7,6 @@
 #include "backend/cuda/launch.cuh"
 
 #define ONE_THREADS 512
-#define ONE_WARPS   (ONE_THREADS / 32)
 #define ONE_COLUMNS 128 /* of values that threads have side by side */
 #define ONE_SHARE   (QUERIES / (ONE_THREADS / ONE_COLUMNS)) /* queries of a thread there */
 

@@ -53,12 +53,6 @@ template <int OFF> MFI_DEV void code_bytes(uint32_t v, uint32_t r[2])
     r[1] = code_pair<OFF>(v >> 8 & 0x007f007f);
 }
 
-template <int OFF> MFI_DEV void code_nibbles(uint32_t v, uint32_t r[2]) /* low ones of bytes */
-{
-    r[0] = code_pair<OFF>(v & 0x000f000f);
-    r[1] = code_pair<OFF>(v >> 8 & 0x000f000f);
-}
-
 /* The low nibbles of four bytes, or sixteen times the high ones, as tiny codes; and whole bytes. */
 MFI_DEV void tiny_nibbles(uint32_t v, bool high, uint32_t r[2])
 {

@@ -463,14 +463,6 @@ static cudaError_t (*const ops[MFI_N_OPS])(const job *j) = {
     [MFI_OP_COMBINE] = combine,
 };
 
-/* Those that meet a sequence's state. */
-static bool is_mixer(const mfi_op *op)
-{
-    return op->code == MFI_OP_ATTN_PREP || op->code == MFI_OP_ATTN || op->code == MFI_OP_GDN_CONV ||
-           op->code == MFI_OP_GDN || op->code == MFI_OP_LATENT_PREP ||
-           op->code == MFI_OP_LATENT_ATTN;
-}
-
 mf_status mfi_cuda_op_failed(mf_error *err, cudaError_t e, const mfi_op *op)
 {
     static const char *const names[MFI_N_OPS] = {
@@ -488,12 +480,12 @@ mf_status mfi_cuda_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_er
     job j = {c, op, step, &c->p->shape, op->head ? step->n_head : step->n_tok, NULL};
     MFI_ASSERT(ops[op->code]); /* no QUANTIZE: the plan gives devices float activations */
     cudaError_t e = cudaSuccess;
-    for (uint32_t i = 0; is_mixer(op) && i < step->n_seqs && e == cudaSuccess; i++) {
+    for (uint32_t i = 0; mfi_op_is_mixer(op) && i < step->n_seqs && e == cudaSuccess; i++) {
         j.seq = &step->seqs[i];
         j.n = j.seq->n;
         e = ops[op->code](&j);
     }
-    if (!is_mixer(op))
+    if (!mfi_op_is_mixer(op))
         e = ops[op->code](&j);
     return e == cudaSuccess ? MF_OK : mfi_cuda_op_failed(err, e, op);
 }

@@ -42,31 +42,13 @@ MFI_DEV float load_float(uint32_t kind, const uint8_t *base, uint64_t i)
 
 #define EACH8(i) _Pragma("unroll") for (int i = 0; i < 8; i++)
 
-/* What a product's parameter type has: get() decodes eight columns; `whole` says that columns come
- * in 256s. A segment of 128 columns of a row can be loaded before it is needed, into raw_t, and taken
- * apart block by block of 32 columns, thread t's eight of them; by default nothing is loaded. */
-template <class D> struct dec_plain {
-    static const bool whole = false;
-    struct raw_t {};
-    MFI_DEV void load(const uint8_t *const p[3], uint64_t row_bytes, uint32_t row, uint32_t seg,
-                      raw_t *raw)
-    {
-    }
-    MFI_DEV void take(const mfi_cuda_mat &m, const uint8_t *const p[3], const raw_t &raw,
-                      uint32_t row, uint32_t seg, int b, float w[8])
-    {
-        uint32_t col = seg * 128 + b * 32 + threadIdx.x % 4 * 8;
-        if (col < m.cols)
-            D::get(m, p, row, col, w);
-        else
-            EACH8(i) w[i] = 0;
-    }
-};
+/* Types that have get(): eight columns of a row. Those that products take as a parameter say whether
+ * all their values are exact in the matrix units' 11 bits. */
 
 /* ---- floats ---- */
 
-template <int KIND> struct dec_float : dec_plain<dec_float<KIND>> {
-    static const bool exact = KIND != MFI_CUDA_F32; /* in the matrix units' 11 bits */
+template <int KIND> struct dec_float {
+    static const bool exact = KIND != MFI_CUDA_F32;
     MFI_DEV void get(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t col,
                      float w[8])
     {
@@ -188,96 +170,9 @@ MFI_DEV float e8m0_half(uint32_t e)
     return __int_as_float(e < 2 ? 0x200000 << e : (e - 1) << 23);
 }
 
-/* ---- types as the products' parameters ---- */
+/* ---- types of several planes ---- */
 
-template <uint32_t NE, uint32_t NB, void (*F)(const uint8_t *, int, float *)>
-struct dec_ggml : dec_plain<dec_ggml<NE, NB, F>> {
-    static const bool exact = false;
-    MFI_DEV void get(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t col,
-                     float w[8])
-    {
-        F(p[0] + row * m.row_bytes[0] + (uint64_t)(col / NE) * NB, col % NE / 8, w);
-    }
-};
-
-/* Eight bytes at an address that is aligned to 8 nearly always, to 4 in any case. */
-MFI_DEV uint2 ld64(const uint8_t *p)
-{
-    if (((uintptr_t)p & 7) == 0)
-        return *(const uint2 *)p;
-    return make_uint2(((const uint32_t *)p)[0], ((const uint32_t *)p)[1]);
-}
-
-struct dec_q4_k : dec_plain<dec_q4_k> {
-    static const bool exact = false, whole = true;
-    struct raw_t {
-        uint2 head, scales, q[2]; /* head: d, dmin, scales 0-3; scales: the others */
-    };
-    MFI_DEV void load(const uint8_t *const p[3], uint64_t row_bytes, uint32_t row, uint32_t seg,
-                      raw_t *raw)
-    {
-        const uint8_t *b = p[0] + row * row_bytes + (uint64_t)(seg / 2) * 144;
-        const uint8_t *q = b + 16 + seg % 2 * 64 + threadIdx.x % 4 * 8;
-        raw->head = ld64(b);
-        raw->scales = ld64(b + 8);
-        raw->q[0] = ld64(q);
-        raw->q[1] = ld64(q + 32);
-    }
-    MFI_DEV void take(const mfi_cuda_mat &m, const uint8_t *const p[3], const raw_t &raw,
-                      uint32_t row, uint32_t seg, int b, float w[8])
-    {
-        uint32_t first = raw.head.y >> 8 * b & 255, second = raw.scales.x >> 8 * b & 255;
-        uint32_t third = raw.scales.y >> 8 * b & 255;
-        bool low = seg % 2 == 0;
-        float scale = small_float(low ? first & 63 : (third & 15) | first >> 6 << 4);
-        float min = small_float(low ? second & 63 : third >> 4 | second >> 6 << 4);
-        scale *= __half2float(__ushort_as_half((unsigned short)raw.head.x));
-        min *= __half2float(__ushort_as_half((unsigned short)(raw.head.x >> 16)));
-        uint32_t lo = raw.q[b / 2].x >> b % 2 * 4, hi = raw.q[b / 2].y >> b % 2 * 4;
-        EACH8(i) w[i] = fmaf(scale, small_float((i < 4 ? lo : hi) >> i % 4 * 8 & 15), -min);
-    }
-};
-
-struct dec_q6_k : dec_plain<dec_q6_k> {
-    static const bool exact = false, whole = true;
-    struct raw_t {
-        uint2 low[2], high;
-        uint32_t scales, d; /* of blocks 0-3, this thread's half */
-    };
-    MFI_DEV void load(const uint8_t *const p[3], uint64_t row_bytes, uint32_t row, uint32_t seg,
-                      raw_t *raw)
-    {
-        const uint8_t *b = p[0] + row * row_bytes + (uint64_t)(seg / 2) * 210;
-        const uint8_t *low = b + seg % 2 * 64 + threadIdx.x % 4 * 8;
-        const uint8_t *high = b + 128 + seg % 2 * 32 + threadIdx.x % 4 * 8;
-        const uint8_t *scale = b + 192 + seg % 2 * 8;
-        raw->low[0] = make_uint2(ld32(low), ld32(low + 4));
-        raw->low[1] = make_uint2(ld32(low + 32), ld32(low + 36));
-        raw->high = make_uint2(ld32(high), ld32(high + 4));
-        uint32_t shift = threadIdx.x % 4 / 2 * 8;
-        raw->scales = (ld16(scale) >> shift & 255) | (ld16(scale + 2) >> shift & 255) << 8 |
-                      (ld16(scale + 4) >> shift & 255) << 16 |
-                      (ld16(scale + 6) >> shift & 255) << 24;
-        raw->d = ld16(b + 208);
-    }
-    MFI_DEV void take(const mfi_cuda_mat &m, const uint8_t *const p[3], const raw_t &raw,
-                      uint32_t row, uint32_t seg, int b, float w[8])
-    {
-        float scale = __half2float(__ushort_as_half((unsigned short)raw.d)) *
-                      (float)(int8_t)(raw.scales >> 8 * b);
-        uint32_t l0 = raw.low[b % 2].x >> b / 2 * 4, l1 = raw.low[b % 2].y >> b / 2 * 4;
-        uint32_t h0 = raw.high.x >> 2 * b, h1 = raw.high.y >> 2 * b;
-        EACH8(i)
-        {
-            uint32_t v = ((i < 4 ? l0 : l1) >> i % 4 * 8 & 15) |
-                         ((i < 4 ? h0 : h1) >> i % 4 * 8 & 3) << 4;
-            w[i] = scale * (small_float(v) - 32.0f);
-        }
-    }
-};
-
-template <int BITS> struct dec_mlx : dec_plain<dec_mlx<BITS>> {
-    static const bool exact = false;
+template <int BITS> struct dec_mlx {
     MFI_DEV void get(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t col,
                      float w[8])
     {
@@ -302,8 +197,7 @@ template <int BITS> struct dec_mlx : dec_plain<dec_mlx<BITS>> {
     }
 };
 
-struct dec_mxfp4 : dec_plain<dec_mxfp4> { /* in two planes */
-    static const bool exact = true; /* three bits and a power of two */
+struct dec_mxfp4 {
     MFI_DEV void get(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t col,
                      float w[8])
     {

@@ -243,8 +243,7 @@ MFI_DEV float e4m3(uint32_t b)
            256;
 }
 
-struct dec_fp8 : dec_plain<dec_fp8> {
-    static const bool exact = false;
+struct dec_fp8 {
     MFI_DEV void get(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t col,
                      float w[8])
     {
@@ -303,7 +302,7 @@ static __device__ __noinline__ void mlx_any(const mfi_cuda_mat &m, const uint8_t
     }
 }
 
-struct dec_any : dec_plain<dec_any> {
+struct dec_any {
     static const bool exact = false;
     MFI_DEV void get(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t col,
                      float w[8])

@@ -165,45 +165,44 @@ MFI_DEV const float *mm_x_row(const mfi_cuda_mm &mm, const mm_place &at, uint32_
     return mm.x + (size_t)row * mm.ldx + at.x_col;
 }
 
-/* ---- few tokens ---- */
-
-/* A segment of two rows of weights, on its way. */
-template <class D> struct mm_rows {
-    typename D::raw_t a, b;
-};
-
+/* This thread's eight columns of block b of a segment. */
 template <class D>
-MFI_DEV void mm_load(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row_a,
-                     uint32_t row_b, uint32_t seg, mm_rows<D> *rows)
+MFI_DEV void mm_take(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row, uint32_t seg,
+                     int b, float w[8])
 {
-    D::load(p, m.row_bytes[0], row_a, seg, &rows->a);
-    D::load(p, m.row_bytes[0], row_b, seg, &rows->b);
+    uint32_t col = seg * MM_SEG + b * MM_BLOCK + threadIdx.x % 4 * 8;
+    if (col < m.cols)
+        D::get(m, p, row, col, w);
+    else
+        EACH8(i) w[i] = 0;
 }
+
+/* ---- few tokens ---- */
 
 /* One segment of 16 rows by 8 tokens. */
 template <class D>
-MFI_DEV void mm_segment(const mfi_cuda_mat &m, const uint8_t *const p[3], const mm_rows<D> &rows,
-                        uint32_t row_a, uint32_t row_b, const float *x, uint32_t seg, mm_acc *acc)
+MFI_DEV void mm_segment(const mfi_cuda_mat &m, const uint8_t *const p[3], uint32_t row_a,
+                        uint32_t row_b, const float *x, uint32_t seg, mm_acc *acc)
 {
     float v[MM_SEG / MM_BLOCK][8];
     uint32_t t = threadIdx.x % 4;
 #pragma unroll
     for (int b = 0; b < MM_SEG / MM_BLOCK; b++) {
         uint32_t col = seg * MM_SEG + b * MM_BLOCK + t * 8;
-        if (x && (D::whole || col < m.cols))
-            load_x8(x + col, D::whole ? 8 : m.cols - col, v[b]);
+        if (x && col < m.cols)
+            load_x8(x + col, m.cols - col, v[b]);
         else
             EACH8(i) v[b][i] = 0;
     }
     mm_clear(acc);
 #pragma unroll
     for (int b = 0; b < MM_SEG / MM_BLOCK; b++) {
-        if (!D::whole && seg * MM_SEG + b * MM_BLOCK >= m.cols)
+        if (seg * MM_SEG + b * MM_BLOCK >= m.cols)
             break;
         float wa[8], wb[8];
         mm_split a, c, xs;
-        D::take(m, p, rows.a, row_a, seg, b, wa);
-        D::take(m, p, rows.b, row_b, seg, b, wb);
+        mm_take<D>(m, p, row_a, seg, b, wa);
+        mm_take<D>(m, p, row_b, seg, b, wb);
         split8(wa, &a);
         split8(wb, &c);
         split8(v[b], &xs);
@@ -239,15 +238,9 @@ template <class D, int NM> __global__ void __launch_bounds__(MM_WARPS * 32) mm_f
         sum[k] = 0;
         for (uint32_t base = 0; base < n_seg; base += MM_ROUND) {
             uint32_t n = min(n_seg - base, (uint32_t)MM_ROUND);
-            mm_rows<D> rows, next;
-            if (warp < n)
-                mm_load<D>(m, p, row_a, row_b, base + warp, &next);
             for (uint32_t s = warp; s < n; s += MM_WARPS) {
                 mm_acc acc;
-                rows = next;
-                if (s + MM_WARPS < n)
-                    mm_load<D>(m, p, row_a, row_b, base + s + MM_WARPS, &next);
-                mm_segment<D>(m, p, rows, row_a, row_b, x, base + s, &acc);
+                mm_segment<D>(m, p, row_a, row_b, x, base + s, &acc);
                 part[s][g * 8 + 2 * t] = acc.big[0] + acc.small[0];
                 part[s][g * 8 + 2 * t + 1] = acc.big[1] + acc.small[1];
                 part[s][(g + 8) * 8 + 2 * t] = acc.big[2] + acc.small[2];
@@ -299,33 +292,28 @@ MFI_DEV void mm_walk(const mfi_cuda_mat &m, const uint8_t *const p[3], const mm_
     uint32_t row_a = min(row, at.row_end - 1), row_b = min(row + 8, at.row_end - 1);
     uint32_t n_seg = (m.cols + MM_SEG - 1) / MM_SEG;
     float fetched[8];
-    mm_rows<D> rows, coming;
 #pragma unroll
     for (int n = 0; n < MM_NT; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
             tot[n][i] = 0;
     mm_fetch(x, m.cols, 0, fetched);
-    mm_load<D>(m, p, row_a, row_b, 0, &coming);
     for (uint32_t seg = 0; seg < n_seg; seg++) {
         mm_acc acc[MM_NT];
 #pragma unroll
         for (int n = 0; n < MM_NT; n++)
             mm_clear(&acc[n]);
-        rows = coming;
-        if (seg + 1 < n_seg)
-            mm_load<D>(m, p, row_a, row_b, seg + 1, &coming);
 #pragma unroll
         for (int k = 0; k < MM_SEG / MM_BLOCK; k++) {
             uint32_t base = seg * MM_SEG + k * MM_BLOCK;
-            if (!D::whole && base >= m.cols)
+            if (base >= m.cols)
                 break;
             float wa[8], wb[8];
             mm_split a, b;
             __syncthreads();
             mm_store(xs, fetched);
-            D::take(m, p, rows.a, row_a, seg, k, wa);
-            D::take(m, p, rows.b, row_b, seg, k, wb);
+            mm_take<D>(m, p, row_a, seg, k, wa);
+            mm_take<D>(m, p, row_b, seg, k, wb);
             split8(wa, &a);
             split8(wb, &b);
             __syncthreads();

@@ -28,6 +28,21 @@ static mfi_metal_call call(mfi_metal_kernel kernel, uint32_t x, uint32_t y, uint
 
 /* ---- products ---- */
 
+mfi_metal_mat mfi_metal_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols)
+{
+    mfi_metal_mat m = {.rows = rows,
+                       .cols = cols,
+                       .kind = type.kind,
+                       .bits = type.bits,
+                       .scale = type.scale,
+                       .group = type.group};
+    for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
+        m.row_bytes[p] = mfi_quant_row_bytes(type, p, cols);
+    if (type.kind == MFI_Q_GGML)
+        MFI_ASSERT(mfi_ggml_block(type.bits, &m.n_elements, &m.n_bytes));
+    return m;
+}
+
 /* The first of a decoder's four kernels. */
 static uint32_t decoder_of(const mfi_metal_mat *m)
 {

@@ -67,21 +67,6 @@ static mf_status encode(const job *j, mfi_metal_call call, const void *args,
     return mfi_metal_encode(j->m->device, &call, args, bufs, j->err);
 }
 
-mfi_metal_mat mfi_metal_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols)
-{
-    mfi_metal_mat m = {.rows = rows,
-                       .cols = cols,
-                       .kind = type.kind,
-                       .bits = type.bits,
-                       .scale = type.scale,
-                       .group = type.group};
-    for (uint32_t p = 0; p < mfi_quant_n_planes(type); p++)
-        m.row_bytes[p] = mfi_quant_row_bytes(type, p, cols);
-    if (type.kind == MFI_Q_GGML)
-        MFI_ASSERT(mfi_ggml_block(type.bits, &m.n_elements, &m.n_bytes));
-    return m;
-}
-
 /* ---- rows ---- */
 
 static mf_status embed(const job *j)
@@ -380,13 +365,13 @@ static mf_status latent_expand(const job *j)
 
 /* ---- experts ---- */
 
-/* Where every expert has its slot, what EXPERTS works on is written here as well. */
+/* Where experts are looked up, what EXPERTS works on is written here as well. */
 static mf_status route(const job *j)
 {
     const mfi_op *op = j->op;
     const mfi_shape *s = j->s;
     mfi_metal *m = j->m;
-    bool own = m->slots.handle != NULL, list = own && j->n == 1;
+    bool own = mfi_metal_looks(m, op), list = own && j->n == 1;
     const mfi_metal_route a = {.score = s->routing.score,
                                .n_groups = s->routing.n_groups,
                                .n_groups_used = s->routing.n_groups_used,
@@ -399,12 +384,16 @@ static mf_status route(const job *j)
                                .n_tok = j->n,
                                .ldw = width(j, op->dst[1]),
                                .list = list,
+                               .layer = op->layer,
                                .scale = s->routing.scale};
     mfi_metal_ref slots = nothing(j), ids = row(j, op->dst[0]);
     mfi_metal_work work = {nothing(j), nothing(j), nothing(j)};
     if (own) {
-        slots = mfi_metal_at(&m->slots, (uint64_t)op->layer * s->n_experts * sizeof(uint64_t));
+        m->own_lists = true;
+        slots = mfi_metal_slots_of(m, op->layer);
         work = mfi_metal_work_of(m);
+        if (!m->settled) /* the host wants to know later */
+            ids = mfi_metal_chosen_of(m, op->layer);
     }
     const mfi_metal_ref bufs[] = {
         row(j, op->src[0]), vector(j, op->w[0]), ids,         row(j, op->dst[1]), slots,
@@ -414,7 +403,7 @@ static mf_status route(const job *j)
     if (!own || list)
         return MF_OK;
     m->n_items = mfi_metal_group_items(j->n, s->top_k, s->n_experts, MFI_METAL_TILE);
-    const mfi_metal_group g = {j->n, s->top_k, s->n_experts, MFI_METAL_TILE, m->n_items};
+    const mfi_metal_group g = {j->n, s->top_k, s->n_experts, MFI_METAL_TILE, m->n_items, op->layer};
     const mfi_metal_ref to[] = {ids, slots, work.items, work.x_row, work.pair_of};
     return encode(j, mfi_metal_group_call(&g), &g, to);
 }
@@ -463,21 +452,13 @@ static mf_status (*const ops[MFI_N_OPS])(const job *j) = {
     [MFI_OP_COMBINE] = combine,
 };
 
-/* Those that meet a sequence's state. */
-static bool is_mixer(const mfi_op *op)
-{
-    return op->code == MFI_OP_ATTN_PREP || op->code == MFI_OP_ATTN || op->code == MFI_OP_GDN_CONV ||
-           op->code == MFI_OP_GDN || op->code == MFI_OP_LATENT_PREP ||
-           op->code == MFI_OP_LATENT_ATTN;
-}
-
 mf_status mfi_metal_op(mfi_metal *m, const mfi_op *op, const mfi_step *step, mf_error *err)
 {
     if (op->code == MFI_OP_EXPERTS)
         return mfi_metal_experts(m, op, step, err);
     job j = {m, op, &m->p->shape, op->head ? step->n_head : step->n_tok, NULL, err};
     MFI_ASSERT(ops[op->code]); /* no QUANTIZE: the plan gives devices float activations */
-    if (!is_mixer(op))
+    if (!mfi_op_is_mixer(op))
         return ops[op->code](&j);
     for (uint32_t i = 0; i < step->n_seqs; i++) {
         j.seq = &step->seqs[i];

@@ -25,11 +25,6 @@ static inline float add_lanes16(__m256 lo, __m256 hi)
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-static inline float add_lanes8(__m256 v)
-{
-    return add_lanes16(v, _mm256_setzero_ps());
-}
-
 /* exp of 8 floats. x = n * ln 2 + r with |r| <= ln 2 / 2, exp(r) by its Taylor polynomial of degree
  * 7 (truncation below 6e-9, relative), times 2^n in two steps so that results may be subnormal. At
  * most 1.0 ulp off for normal results, measured over all floats; 0 and infinity where exp under-
