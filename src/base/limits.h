@@ -19,6 +19,7 @@
 #define MFI_MAX_CHUNK              4096
 #define MFI_MAX_LOOKUP_TOK         64 /* of a step: backend.h's mfi_lookup_ops */
 #define MFI_MAX_THREADS            256
+#define MFI_CORES_FOR_ONE_EACH     4 /* of so many on, compute threads are one a core by default */
 #define MFI_MAX_SESSIONS           256  /* of an engine, open at one time */
 #define MFI_MAX_CHECKPOINTS        64   /* of a session */
 #define MFI_MAX_PREFIXES           1024 /* snapshots of a prefix cache */

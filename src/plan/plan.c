@@ -57,10 +57,17 @@ static void choose_budget(mfi_plan *plan, const mfi_machine *m, const mfi_plan_o
 
 static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_options *o)
 {
-    plan->n_threads = o->n_threads ? o->n_threads : MFI_MIN(m->n_cpus, MFI_MAX_THREADS);
+    /* Siblings share what a kernel keeps busy, and ranges are static: the slowest decides. Few
+     * cores keep them: one of two may wait for memory while the other computes. */
+    const bool cores = m->n_cores >= MFI_CORES_FOR_ONE_EACH && m->n_cores < m->n_cpus;
+    plan->n_threads =
+        o->n_threads ? o->n_threads : MFI_MIN(cores ? m->n_cores : m->n_cpus, MFI_MAX_THREADS);
     plan->n_io_threads = o->n_io_threads ? o->n_io_threads : 4;
     snprintf(plan->threads_reason, sizeof plan->threads_reason, "%s; %u readers%s",
-             o->n_threads ? "as asked" : "one a processor of this process", plan->n_io_threads,
+             o->n_threads ? "as asked"
+             : cores      ? "one a core of this process"
+                          : "one a processor of this process",
+             plan->n_io_threads,
              o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
 }
 
