@@ -157,6 +157,7 @@ int cli_answer_begin(cli_answer *a, const cli_args *args, const mf_tokenizer *to
                                        .chat_template = chat_template,
                                        .prompt = prompt,
                                        .n_prompt = n_prompt,
+                                       .no_tools = !a->tools,
                                        .on_part = on_part,
                                        .user = a};
     mf_error err = {0};

@@ -17,6 +17,7 @@ typedef struct cli_answer {
     cli_call *calls; /* [n_calls] */
     size_t n_calls, cap;
     bool failed;
+    bool tools;  /* the model was told of some */
     bool no_nul; /* NUL bytes are dropped: messages are C strings */
     /* Where it is shown: text and calls there, reasoning on standard error. NULL: nowhere. */
     cli_output *show;

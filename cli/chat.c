@@ -333,6 +333,7 @@ int cli_chat_turn(cli_chat *chat, const char *text, size_t len)
     if (!cli_conversation_add(&chat->conversation, "user", text, len))
         return cli_error(CLI_EXIT_ROOM, "out of memory");
     chat->answer.last = 0;
+    chat->answer.tools = chat->tools.len > 0;
     chat->answer.no_nul = true; /* a message is a C string */
     chat->answer.show = chat->args->jsonl ? NULL : &chat->out;
     chat->answer.progress = &chat->progress;

@@ -328,11 +328,16 @@ static bool force_calls(srv_fields *f, srv_job *job, const srv_chat *chat)
 
 /* ---- the prompt ---- */
 
+static bool has_tools(const srv_chat *chat)
+{
+    return chat->n_tools && chat->tool_choice != SRV_TOOLS_NONE;
+}
+
 bool srv_chat_render(srv_fields *f, srv_server *server, srv_chat *chat, mf_rendering *rendering)
 {
     mfi_buf messages = {0}, vars = {0};
     mf_error err = {0};
-    bool tools = chat->n_tools && chat->tool_choice != SRV_TOOLS_NONE;
+    bool tools = has_tools(chat);
     mfi_buf_str(&messages, "[");
     mfi_buf_append(&messages, srv_text_of(&chat->messages), chat->messages.len);
     mfi_buf_str(&messages, "]");
@@ -422,6 +427,7 @@ bool srv_chat_prompt(srv_fields *f, srv_server *server, srv_job *job, srv_chat *
     bool ok = encode(f, server, job, chat, &rendering);
     mf_rendering_free(&rendering);
     bool in_notation = !job->grammar || (!job->schema && !job->forced_calls && chat->n_tools);
+    job->no_tools = !has_tools(chat);
     job->take_apart = job->forced_calls || (in_notation && !server->options->raw_reasoning);
     return ok;
 }

@@ -101,6 +101,7 @@ struct srv_job {
     bool echo;
     bool schema;       /* the answer is JSON under a grammar */
     bool forced_calls; /* the answer is JSON that stands for calls */
+    bool no_tools;     /* the model was told of none */
     bool one_call;     /* the answer ends with its first call */
     void *protocol_data;
     void (*free_data)(void *protocol_data);

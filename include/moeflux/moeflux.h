@@ -453,6 +453,7 @@ typedef struct mf_output_options {
     const int32_t *prompt; /* what the answer follows, which may have begun reasoning */
     size_t n_prompt;
     bool in_reasoning; /* it has begun, whatever the prompt says */
+    bool no_tools; /* none were offered: what only looks like a call, without a marker, is text */
     mf_output_fn on_part;
     void *user;
 } mf_output_options;

@@ -92,11 +92,14 @@ mf_status mf_output_open(mf_output **output, const mf_output_options *options, m
     mf_status status = mfi_output_open(&o->parser, notation,
                                        options->in_reasoning || prompt_reasons(options, notation),
                                        options->on_part, options->user, err);
-    if (status != MF_OK)
+    if (status != MF_OK) {
         mf_output_close(&o);
-    else
-        *output = o;
-    return status;
+        return status;
+    }
+    if (options->no_tools)
+        mfi_output_bare_is_text(o->parser);
+    *output = o;
+    return MF_OK;
 }
 
 void mf_output_close(mf_output **output)

@@ -422,6 +422,30 @@ static void arguments_stream(void **state)
     }
 }
 
+/* Without tools an object of that form is an answer like any other; a marked call is still one. */
+static void bare_objects_without_tools_are_text(void **state)
+{
+    static const char object[] = "{\"name\": \"f\", \"parameters\": {}}";
+    static const char *const before[] = {"", "<|python_tag|>"};
+    (void)state;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(before); i++) {
+        collected c = {.last = -1};
+        mfi_output *o = NULL;
+        mf_error err;
+        mft_ok(mfi_output_open(&o, MFI_NOTATION_LLAMA3, false, collect, &c, &err), &err);
+        mfi_output_bare_is_text(o);
+        mfi_output_push(o, before[i], strlen(before[i]));
+        mfi_output_push(o, object, sizeof object - 1);
+        mft_ok(mfi_output_end(o, &err), &err);
+        mfi_output_close(&o);
+        assert_int_equal(c.n_calls, i);
+        assert_int_equal(c.text.len, i ? 0 : sizeof object - 1);
+        if (!i)
+            assert_memory_equal(c.text.data, object, sizeof object - 1);
+        release(&c);
+    }
+}
+
 static void damaged_calls_are_text(void **state)
 {
     (void)state;
@@ -678,6 +702,7 @@ int main(void)
         cmocka_unit_test(every_family_and_every_cut),
         cmocka_unit_test(the_way_back_gives_the_same_bytes),
         cmocka_unit_test(damaged_calls_are_text),
+        cmocka_unit_test(bare_objects_without_tools_are_text),
         cmocka_unit_test(whole_calls_stay),
         cmocka_unit_test(arguments_stream),
         cmocka_unit_test(pairs_stream),
