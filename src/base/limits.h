@@ -68,7 +68,7 @@
 #define MFI_MAX_TOOL_CALL_BYTES  ((uint32_t)1 << 20) /* longer ones are text */
 #define MFI_MAX_STOPS            64                  /* stop strings of a generation */
 #define MFI_MAX_STOP_BYTES       4096                /* of one */
-#define MFI_MAX_PARTS            9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
+#define MFI_MAX_PARTS            12 /* of an expert: by MFI_MAX_PLANES, and a bias */
 #define MFI_MAX_TRACE_BYTES      ((uint64_t)4 << 30)
 #define MFI_MAX_HELD             128 /* experts that the forward pass holds or waits for at one time */
 #define MFI_MAX_HINTS            32  /* experts that are read ahead at one time */

@@ -203,8 +203,9 @@ uint64_t mfi_plan_table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slo
 {
     const mfi_shape *s = &p->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
-    uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * MFI_MAX_PARTS;
-    return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + KEY_BYTES) +
+    uint64_t n_parts = mfi_program_n_parts(p);
+    uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * n_parts;
+    return program_bytes(p) + experts * (n_parts * PART_BYTES + KEY_BYTES) +
            reqs * (sizeof(mfi_io_req) + 16) + (uint64_t)n_slots * SLOT_TABLE_BYTES +
            (uint64_t)p->chunk * (s->top_k * PAIR_TABLE_BYTES + ROW_TABLE_BYTES) +
            n_sessions * session_bytes(p, ctx) + 64 * MFI_KIB;
