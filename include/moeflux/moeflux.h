@@ -95,7 +95,8 @@ typedef struct mf_engine_options {
     const char *model_path; /* a model folder, or a GGUF file (of a split one the first) */
     uint64_t memory_bytes;  /* bound for the whole process; 0: from cgroup and free memory */
     uint32_t ctx;           /* positions a session can hold; 0: chosen by the plan */
-    uint32_t n_threads;     /* compute threads; 0: one a processor this process may use */
+    uint32_t n_threads;     /* compute threads; 0: one a processor this process may use, from 4
+                             * cores on one a core */
     uint32_t n_io_threads;  /* readers; 0: chosen by the plan */
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */

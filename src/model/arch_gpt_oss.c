@@ -93,12 +93,24 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     return mfi_config_windows(c, model, 2, err);
 }
 
+/* mlx-lm takes gate and up apart. */
+static const mfi_expert_names experts = {
+    .each = "mlp.experts",
+    .proj = {"gate_proj", "up_proj", "down_proj"},
+    .stacked = "mlp.experts",
+    .fused = "mlp.experts.gate_up_proj",
+    .fused_down = "mlp.experts.down_proj",
+};
+
 static const mfi_evidence evidence[] = {
     {"safetensors: bfloat16, float16, float32 experts",
      "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face "
      "transformers"},
     {"safetensors: MXFP4 experts, as published",
      "the same model quantised, against its own experts decoded to floats"},
+    {"MLX: mxfp4 and affine",
+     "a tiny model, experts mxfp4, all else 8 bits: logits, every layer's hidden states and greedy "
+     "tokens of mlx-lm"},
     {"GGUF", "tiny F32 models: logits of llama.cpp"},
 };
 
@@ -111,7 +123,7 @@ const mfi_arch mfi_arch_gpt_oss = {
               [MFI_MIXER_WINDOW] = MFI_RECIPE(attn_ops, attn_names)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
-    .experts = &mfi_experts_mlp,
+    .experts = &experts,
     .read_config = read_config,
     .expert_bias = true,
     .interleaved = true,

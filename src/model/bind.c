@@ -344,11 +344,13 @@ static mf_status bind_expert_bias(binder *b, uint32_t layer, mf_error *err)
                                      "mlp.experts.down_proj_bias"};
     static const char *const gguf[] = {"ffn_gate_exps.bias", "ffn_up_exps.bias",
                                        "ffn_down_exps.bias"};
+    static const char *const mlx[] = {"mlp.experts.gate_proj.bias", "mlp.experts.up_proj.bias",
+                                      "mlp.experts.down_proj.bias"};
     const mfi_shape *s = &b->model->shape;
     for (uint32_t p = 0; p < MFI_EXPERT_PROJS; p++) {
         char name[256];
         uint32_t n, cols;
-        const char *own = b->gguf ? gguf[p] : hf[p];
+        const char *own = b->gguf ? gguf[p] : b->model->interleaved ? hf[p] : mlx[p];
         if (!own)
             continue;
         uint32_t id = lookup_part(b, layer, own, "", "", name, sizeof name);

@@ -57,10 +57,17 @@ static void choose_budget(mfi_plan *plan, const mfi_machine *m, const mfi_plan_o
 
 static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_options *o)
 {
-    plan->n_threads = o->n_threads ? o->n_threads : MFI_MIN(m->n_cpus, MFI_MAX_THREADS);
+    /* Siblings share what a kernel keeps busy, and ranges are static: the slowest decides. Few
+     * cores keep them: one of two may wait for memory while the other computes. */
+    const bool cores = m->n_cores >= MFI_CORES_FOR_ONE_EACH && m->n_cores < m->n_cpus;
+    plan->n_threads =
+        o->n_threads ? o->n_threads : MFI_MIN(cores ? m->n_cores : m->n_cpus, MFI_MAX_THREADS);
     plan->n_io_threads = o->n_io_threads ? o->n_io_threads : 4;
     snprintf(plan->threads_reason, sizeof plan->threads_reason, "%s; %u readers%s",
-             o->n_threads ? "as asked" : "one a processor of this process", plan->n_io_threads,
+             o->n_threads ? "as asked"
+             : cores      ? "one a core of this process"
+                          : "one a processor of this process",
+             plan->n_io_threads,
              o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
 }
 
@@ -196,8 +203,9 @@ uint64_t mfi_plan_table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slo
 {
     const mfi_shape *s = &p->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
-    uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * MFI_MAX_PARTS;
-    return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + KEY_BYTES) +
+    uint64_t n_parts = mfi_program_n_parts(p);
+    uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * n_parts;
+    return program_bytes(p) + experts * (n_parts * PART_BYTES + KEY_BYTES) +
            reqs * (sizeof(mfi_io_req) + 16) + (uint64_t)n_slots * SLOT_TABLE_BYTES +
            (uint64_t)p->chunk * (s->top_k * PAIR_TABLE_BYTES + ROW_TABLE_BYTES) +
            n_sessions * session_bytes(p, ctx) + 64 * MFI_KIB;

@@ -209,18 +209,38 @@ void mfi_pair_put_value(mfi_buf *out, mfi_pair_type type, const char *text, size
 }
 
 #define DSML_PAIRS                                                                                 \
-    "<" MFI_DSML "parameter name=\"", "\" string=\"", "", "</" MFI_DSML "parameter>", false,       \
-        "\">", "</" MFI_DSML "invoke>", "<" MFI_DSML "invoke name=\"", true
+    .open = "<" MFI_DSML "parameter name=\"", .after_key = "\" string=\"", .before_value = "",     \
+    .close = "</" MFI_DSML "parameter>", .head = "<" MFI_DSML "invoke name=\"", .head_end = "\">", \
+    .tail = "</" MFI_DSML "invoke>", .typed = true
 
 static const mfi_pair_form pair_forms[MFI_N_NOTATIONS] = {
-    [MFI_NOTATION_QWEN_CODER] = {"<parameter=", ">", "", "</parameter>", true, ">", "</function>"},
-    [MFI_NOTATION_GLM] = {"<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", false, "<",
-                          NULL},
-    [MFI_NOTATION_MINIMAX] = {"<parameter name=\"", "\">", "", "</parameter>", false, "\">",
-                              "</invoke>", "<invoke name=\"", false},
+    [MFI_NOTATION_QWEN_CODER] = {.open = "<parameter=",
+                                 .after_key = ">",
+                                 .before_value = "",
+                                 .close = "</parameter>",
+                                 .newlines = true,
+                                 .head_end = ">",
+                                 .tail = "</function>"},
+    [MFI_NOTATION_SEED] = {.open = "<parameter=",
+                           .after_key = ">",
+                           .before_value = "",
+                           .close = "</parameter>",
+                           .head_end = ">",
+                           .tail = "</function>"},
+    [MFI_NOTATION_GLM] = {.open = "<arg_key>",
+                          .after_key = "</arg_key>",
+                          .before_value = "<arg_value>",
+                          .close = "</arg_value>",
+                          .head_end = "<"},
+    [MFI_NOTATION_MINIMAX] = {.open = "<parameter name=\"",
+                              .after_key = "\">",
+                              .before_value = "",
+                              .close = "</parameter>",
+                              .head = "<invoke name=\"",
+                              .head_end = "\">",
+                              .tail = "</invoke>"},
     [MFI_NOTATION_DEEPSEEK_V32] = {DSML_PAIRS},
     [MFI_NOTATION_DEEPSEEK_V4] = {DSML_PAIRS},
-    [MFI_NOTATION_SEED] = {"<parameter=", ">", "", "</parameter>", false, ">", "</function>"},
 };
 
 const mfi_pair_form *mfi_pair_form_of(mfi_notation notation)

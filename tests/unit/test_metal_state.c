@@ -4,6 +4,7 @@
 #include "fake/support.h"
 #include "fake/oss_model.h"
 #include "fake/tiny_model.h"
+#include "base/buf.h"
 #include "metal/fake/metal_rig.h"
 
 #include <stdio.h>
@@ -125,6 +126,27 @@ static void copied(void **state)
     model = RECURRENT;
 }
 
+static bool append(void *user, const char *text, size_t len)
+{
+    mfi_buf_append(user, text, len);
+    return true;
+}
+
+/* Bytes of the host that the plan has for recurrent state and checkpoints. */
+static uint64_t planned_state(const mf_engine_options *o)
+{
+    static const char key[] = "{\"item\":\"state_bytes\",\"bytes\":";
+    mf_error err;
+    mfi_buf text = {0};
+    mft_ok(mf_plan_write(o, true, append, &text, &err), &err);
+    mfi_buf_append(&text, "", 1);
+    const char *at = strstr(text.data, key);
+    assert_non_null(at);
+    uint64_t n = strtoull(at + sizeof key - 1, NULL, 10);
+    mfi_buf_free(&text);
+    return n;
+}
+
 /* Back to where a prompt ended, and from there on another way and the same. */
 static void gone_back(void **state)
 {
@@ -137,11 +159,13 @@ static void gone_back(void **state)
     expect(0, want);
     mf_engine_options o = options(0);
     const mft_metal_state *d = mft_metal_device();
-    uint64_t with = mft_metal_plan_number(&o, "total_bytes");
     mf_engine_options none = o;
     none.n_checkpoints = 0;
-    /* They are the host's, and counted. */
-    assert_true(with > mft_metal_plan_number(&none, "total_bytes"));
+    /* Counted, two sessions' with logits, and none of the device's. */
+    uint64_t more = planned_state(&o) - planned_state(&none);
+    assert_true(more >= 2 * 4 * N_VOCAB * sizeof(float) && more % (2 * 4 * 4096) == 0);
+    assert_int_equal(mft_metal_plan_number(&o, "vram_total_bytes"),
+                     mft_metal_plan_number(&none, "vram_total_bytes"));
     open_world(&w, &o);
     eval(w.session, 0, N_PROMPT); /* three chunks, and a checkpoint behind each */
     go_on(w.session, N_PROMPT, got);

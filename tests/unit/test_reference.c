@@ -191,6 +191,7 @@ int main(void)
         MLX("qwen2_moe-q6g32"),
         MLX("qwen3_next-q5g32"),
         MLX("deepseek_v3-q4g32"),
+        MLX("gpt_oss-mxfp4-q8"),
         cmocka_unit_test(rope_scaling),
         cmocka_unit_test(other_options),
         MFT_REFERENCE_HF(HF) /* with a comma behind each */
