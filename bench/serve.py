@@ -43,6 +43,15 @@ class Server(benchlib.Server):
         c.close()
         return first - begin, last - first, json.loads(chunk[6:])
 
+    def between(self, n):
+        """Of the time of the last n evaluations, what lay between them: sampling, text, events."""
+        c = self.connect()
+        c.request("GET", "/api/status?last=%d" % min(n, 128))
+        told = json.loads(c.getresponse().read())["evaluations"]
+        at = {name: i for i, name in enumerate(told["fields"])}
+        between, wall = (sum(row[at[name]] for row in told["rows"]) for name in ("between_ns", "wall_ns"))
+        return between / (between + wall)
+
     def n_vocab(self):
         c = self.connect()
         c.request("GET", "/v1/models")
@@ -74,6 +83,7 @@ def main():
             own = last["timings"]["predicted_ms"] / (args.tokens - 1)
             one.update(run_ms_per_token=1e3 / alone["timings"]["decode_per_second"], serve_ms_per_token=own,
                        client_ms_per_token=1e3 * decode_s / (args.tokens - 1))
+            one["between_share"] = server.between(args.tokens - 1)
             one["overhead"] = one["client_ms_per_token"] / one["run_ms_per_token"] - 1
         if args.prefix:
             draw = random.Random(i)
@@ -84,7 +94,7 @@ def main():
                        cached_tokens=again["usage"]["prompt_tokens_details"]["cached_tokens"])
         runs.append(one)
     server.stop()
-    for key in ("run_ms_per_token", "serve_ms_per_token", "client_ms_per_token", "overhead", "again_of_new"):
+    for key in ("run_ms_per_token", "serve_ms_per_token", "client_ms_per_token", "overhead", "between_share", "again_of_new"):
         if key in runs[0]:
             print(key, benchlib.summary([r[key] for r in runs]))
     benchlib.record(args, "what serving costs a token, and what a prefix saves", __doc__.split("\n\n")[2].replace("\n", " "),

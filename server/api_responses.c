@@ -66,7 +66,8 @@ static void put_usage(const srv_job *job, mfi_buf *out)
 {
     size_t prompt = srv_prompt_tokens(job), answer = srv_answer_tokens(job);
     mfi_buf_fmt(out,
-                "\"usage\":{\"input_tokens\":%zu,\"input_tokens_details\":{\"cached_tokens\":%zu},"
+                "\"usage\":{\"input_tokens\":%zu,\"input_tokens_details\":{\"cached_tokens\":%zu,"
+                "\"cache_write_tokens\":0},"
                 "\"output_tokens\":%zu,\"output_tokens_details\":{\"reasoning_tokens\":%zu},"
                 "\"total_tokens\":%zu}",
                 prompt, srv_cached_tokens(job), answer, srv_reasoning_tokens(job), prompt + answer);

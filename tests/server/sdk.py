@@ -7,6 +7,8 @@ import json
 
 import anthropic
 import openai
+import openai.types.responses
+import pydantic
 
 import serving
 from serving import Case, Server
@@ -112,6 +114,31 @@ class Sdk(Case):
             for _ in stream:
                 pass
             self.assertEqual(stream.get_final_response().output[0].arguments, call.arguments)
+
+    def valid(self, kind, value):
+        """The packages take nearly anything; asked to, they hold it against their types."""
+        pydantic.TypeAdapter(kind).validate_python(value)
+
+    def test_types(self):
+        ask = {"messages": MESSAGES, "max_tokens": 40}
+        for more in ({}, {"logprobs": True, "top_logprobs": 2}, {"tools": [TOOL], "tool_choice": "required"}, {"n": 2}):
+            self.valid(openai.types.chat.ChatCompletion, self.server.post("/v1/chat/completions", dict(ask, **more)))
+            body = dict(ask, stream_options={"include_usage": True}, **more)
+            for _, event in self.server.events("/v1/chat/completions", body)[:-1]:
+                self.valid(openai.types.chat.ChatCompletionChunk, event)
+        tool = dict(TOOL["function"], type="function", strict=True)
+        schema = {"format": {"type": "json_schema", "name": "a", "schema": PARAMETERS}}
+        for more in ({}, {"tools": [tool], "tool_choice": "required"}, {"text": schema}, {"max_output_tokens": 2}):
+            body = dict({"input": "What is a lamp?", "max_output_tokens": 40}, **more)
+            self.valid(openai.types.responses.Response, self.server.post("/v1/responses", body))
+            for _, event in self.server.events("/v1/responses", body):
+                self.valid(openai.types.responses.ResponseStreamEvent, event)
+        tool = {"name": "look_up", "input_schema": PARAMETERS}
+        for more in ({}, {"tools": [tool], "tool_choice": {"type": "any"}}, {"max_tokens": 2}, {"stop_sequences": ["a"]}):
+            self.valid(anthropic.types.Message, self.server.post("/v1/messages", dict(ask, **more)))
+            for name, event in self.server.events("/v1/messages", dict(ask, **more)):
+                if name != "ping":
+                    self.valid(anthropic.types.RawMessageStreamEvent, event)
 
     def test_errors(self):
         with self.assertRaises(openai.BadRequestError) as caught:
