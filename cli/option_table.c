@@ -503,7 +503,7 @@ const cli_option cli_options[] = {
      MFI_MAX_THREADS,
      .arg = "N",
      .help = "compute threads; the answer doesn't depend on it",
-     .fallback = "one a processor this process may use"},
+     .fallback = "one a processor this process may use, from 4 cores on one a core"},
     {{"-t", "--threads"},
      CLI_INT,
      TOKENIZE,

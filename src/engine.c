@@ -88,8 +88,9 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
-    if (o->prefix_dir && e->backend)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "timelines on a device can't be kept in a folder");
+    if (o->prefix_dir && e->backend && !e->facts.unified)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "timelines in a device's own memory can't be kept in a folder");
     if (o->collect_imatrix && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
     if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)

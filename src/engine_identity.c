@@ -6,6 +6,7 @@
  * read all of it would take as long as what a snapshot saves. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "base/checksum.h"
 #include "engine_int.h"
@@ -62,6 +63,34 @@ static mf_status add_samples(mfi_checksum *sum, const mfi_catalog *catalog, mf_e
     return MF_OK;
 }
 
+/* Resident weights that a device uses in the mapping of their files, as those files have them. */
+static mf_status add_in_place(mfi_checksum *sum, const mfi_catalog *catalog, const mfi_plan *plan,
+                              mf_error *err)
+{
+    unsigned char piece[16 * SAMPLE_BYTES];
+    for (uint32_t i = 0; i < plan->n_ranges; i++) {
+        const mfi_weight_range *r = &plan->ranges[i];
+        for (uint64_t at = 0, n; at < r->len; at += n) {
+            n = MFI_MIN(r->len - at, sizeof piece);
+            MFI_TRY(mfi_file_read(mfi_catalog_file(catalog, r->file), piece, (size_t)n,
+                                  r->offset + at, err));
+            mfi_checksum_add(sum, piece, (size_t)n);
+        }
+    }
+    return MF_OK;
+}
+
+/* Which device, and the system, whose compiler makes its kernels. */
+static void add_device(mfi_checksum *sum, const mfi_plan *plan)
+{
+    struct utsname os;
+    if (!plan->device[0])
+        return;
+    mfi_checksum_add(sum, plan->device, strlen(plan->device));
+    if (uname(&os) == 0)
+        mfi_checksum_add(sum, os.release, strlen(os.release));
+}
+
 /* Hyper-parameters, which may come from a file that has no tensors. */
 static void add_shape(mfi_checksum *sum, const mfi_program *p)
 {
@@ -111,6 +140,7 @@ static uint64_t numerics(mfi_checksum *sum, const mfi_plan *plan, const char *te
     mfi_checksum_reset(sum);
     mfi_checksum_add(sum, text, strlen(text));
     add_shape(sum, p);
+    add_device(sum, plan);
     for (uint32_t i = 0; i < p->n_weights; i++)
         mfi_checksum_add(sum, &p->weights[i].x_bits, 1);
     for (uint32_t i = 0; i < p->shape.n_layers; i++) {
@@ -134,7 +164,9 @@ mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const 
     id->model[0] = mfi_checksum_value(sum);
     if (dense)
         mfi_checksum_add(sum, dense, (size_t)plan->program.dense_bytes);
-    mf_status status = add_samples(sum, catalog, err);
+    mf_status status = add_in_place(sum, catalog, plan, err);
+    if (status == MF_OK)
+        status = add_samples(sum, catalog, err);
     id->model[1] = mfi_checksum_value(sum);
     id->numerics = numerics(sum, plan, id->text);
     mfi_checksum_close(&sum);

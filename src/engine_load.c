@@ -271,7 +271,8 @@ mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *progr
 {
     const mfi_shape *s = &model->shape;
     size_t n = (size_t)s->n_layers * s->n_experts;
-    *parts = calloc(n * MFI_MAX_PARTS, sizeof **parts);
+    uint32_t n_parts = mfi_program_n_parts(program);
+    *parts = calloc(n * n_parts, sizeof **parts);
     *layers = calloc(s->n_layers, sizeof **layers);
     if (!*parts || !*layers)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the table of %zu experts", n);
@@ -281,8 +282,8 @@ mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *progr
             continue; /* never asked for */
         for (uint32_t e = 0; e < s->n_experts; e++) {
             size_t at = (size_t)layer * s->n_experts + e;
-            mfi_expert_part *out = *parts + at * MFI_MAX_PARTS;
-            const mfi_expert_part *end = out + MFI_MAX_PARTS;
+            mfi_expert_part *out = *parts + at * n_parts;
+            const mfi_expert_part *end = out + n_parts;
             for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
                 const mfi_expert_src *src = &model->experts[at * MFI_EXPERT_PROJS + proj];
                 const mfi_expert_mat *mat = &program->experts[layer].proj[proj];
@@ -304,7 +305,7 @@ mf_status mfi_load_expert_table(const mfi_model *model, const mfi_program *progr
     }
     *table = (mfi_expert_table){.n_layers = s->n_layers,
                                 .n_experts = s->n_experts,
-                                .n_parts = MFI_MAX_PARTS,
+                                .n_parts = n_parts,
                                 .slot_bytes = program->slot_bytes,
                                 .parts = *parts,
                                 .model_layer = *layers};

@@ -18,6 +18,10 @@ if(Python3_FOUND AND TARGET moeflux_cli)
 endif()
 
 # The same for the files beside it: file, part, name.
+set(metal_folder "")
+if(MF_METAL_FAKE)
+  set(metal_folder ${PROJECT_BINARY_DIR}/tests)
+endif()
 if(Python3_FOUND AND TARGET moeflux_cli)
   foreach(item "test_chat Piped chat_piped" "test_chat Terminal chat_terminal"
                "test_template Own template" "test_template Oracle template_oracle"
@@ -27,7 +31,8 @@ if(Python3_FOUND AND TARGET moeflux_cli)
                "test_texts Texts texts" "test_texts Lint texts_lint"
                "test_bench Bench bench" "test_perplexity Perplexity perplexity"
                "test_stop Stop stop" "test_stream Stream stream" "test_budget Budget budget"
-               "test_chat_state State chat_state" "test_devices Devices devices")
+               "test_chat_state State chat_state" "test_devices Devices devices"
+               "test_devices Metal metal")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)
@@ -35,14 +40,14 @@ if(Python3_FOUND AND TARGET moeflux_cli)
     add_test(NAME cli_${name}
              COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cli/${file}.py -v ${part})
     set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200 ENVIRONMENT
-      "MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_GSAMPLE=$<TARGET_FILE:gsample>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
+      "MOEFLUX_METAL=${metal_folder};MOEFLUX_BIN=$<TARGET_FILE:moeflux_cli>;MOEFLUX_GSAMPLE=$<TARGET_FILE:gsample>;MOEFLUX_SOURCE=${PROJECT_SOURCE_DIR};MOEFLUX_ORACLE=${MF_ORACLE_DIR};MOEFLUX_SANITIZED=${MF_SANITIZE}")
   endforeach()
 endif()
 
 # The server, over its sockets.
 if(Python3_FOUND AND MF_HAVE_SERVER AND TARGET moeflux_cli)
   foreach(item "http Requests" "http Life" "api OpenAI" "api Others" "api Company"
-          "tools Tools" "page Page" "top Top" "options Options" "disk Full")
+          "tools Tools" "page Page" "top Top" "options Options" "disk Full" "agents Agents")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)
@@ -61,6 +66,9 @@ if(Python3_FOUND)
            COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/tree/headers.py
                    ${PROJECT_SOURCE_DIR}/include/moeflux ${CMAKE_C_COMPILER} ${MF_CXX})
 endif()
+
+add_test(NAME tree_packages
+         COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/tree/packages.sh ${PROJECT_SOURCE_DIR}/tools/packages.sh)
 
 # The Objective-C sources as another compiler sees them.
 find_program(MF_CLANG NAMES clang)
@@ -83,6 +91,31 @@ foreach(file src/backend/metal/metal_device.m tests/metal/fake/fake_metal.m test
                      -idirafter ${MF_OBJC_INCLUDE} ${PROJECT_SOURCE_DIR}/${file})
   endif()
 endforeach()
+
+# The module's sources as macOS's own compiler takes them, but for the headers: what came with macOS 15
+# is used behind a question for it only, as one that asks nothing shows. glibc's headers want to know
+# the processor, and have a word of clang's for this target.
+set(macos_check ${MF_CLANG} -target arm64-apple-macosx13.0 -fsyntax-only -fno-objc-arc -std=gnu11
+    -D_GNU_SOURCE -D__MAC_15_0=150000 -U__nonnull -Wall -Wextra -Wshadow -Wunguarded-availability -Werror
+    -I${PROJECT_SOURCE_DIR}/tests/metal/fake -I${PROJECT_SOURCE_DIR}/src -I${PROJECT_SOURCE_DIR}/include
+    -idirafter ${MF_OBJC_INCLUDE} -idirafter /usr/include/${CMAKE_HOST_SYSTEM_PROCESSOR}-linux-gnu -idirafter /usr/include)
+if(CMAKE_HOST_SYSTEM_PROCESSOR STREQUAL "x86_64")
+  list(APPEND macos_check -D__x86_64__)
+endif()
+file(GLOB macos_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backend/metal/*.[cm])
+if(APPLE)
+  mfi_skipped(tree_macos "on macOS")
+  mfi_skipped(tree_macos_unguarded "on macOS")
+elseif(NOT MF_CLANG OR NOT MF_OBJC_INCLUDE)
+  mfi_skipped(tree_macos "no clang, or no objc.h (Debian: gobjc)")
+  mfi_skipped(tree_macos_unguarded "no clang, or no objc.h (Debian: gobjc)")
+else()
+  add_test(NAME tree_macos COMMAND ${macos_check} ${macos_sources})
+  add_test(NAME tree_macos_unguarded COMMAND ${macos_check} -DHAS_RESIDENCY=1
+           ${PROJECT_SOURCE_DIR}/src/backend/metal/metal_device.m)
+  set_tests_properties(tree_macos_unguarded PROPERTIES PASS_REGULAR_EXPRESSION
+                       "'newResidencySetWithDescriptor:error:' is only available on macOS 15.0 or newer")
+endif()
 
 # What is installed; a sanitizer's build has symbols and memory of its own and isn't.
 if(Python3_FOUND AND NOT MF_SANITIZE AND APPLE)

@@ -83,6 +83,18 @@ def deepseek_v3():
             "topk_method": "noaux_tc"}
 
 
+def gpt_oss():
+    return {**COMMON, "model_type": "gpt_oss", "attention_bias": True, "num_local_experts": 8, "intermediate_size": 32,
+            "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 64, "num_hidden_layers": 2,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
+
+
+def experts_mxfp4(path):
+    """As gpt-oss is converted: what isn't an expert takes 8 bits."""
+    return {"group_size": 32, "bits": 4, "mode": "mxfp4"} if ".experts." in path else None
+
+
 def routers_8bit(path):
     return 8 if path.endswith(("mlp.gate", "shared_expert_gate")) else None
 
@@ -101,17 +113,20 @@ VARIANTS = {
     "qwen2_moe-q6g32": (qwen2_moe, 6, 32, routers_8bit),
     "qwen3_next-q5g32": (qwen3_next, 5, 32, routers_8bit),
     "deepseek_v3-q4g32": (deepseek_v3, 4, 32, routers_8bit),
+    "gpt_oss-mxfp4-q8": (gpt_oss, 8, 32, experts_mxfp4),
 }
 
 README = """# Small quantised models with mlx-lm's logits
 
 Written by `tools/mlx_tiny.py` with mlx {mlx} (CPU) and mlx-lm {mlx_lm}, seed {seed}. Random weights: hidden size 64,
-3 or 4 layers, 8 experts of width 32, 2 of them used, a vocabulary of 64, affine quantisation in groups of 32.
+2 to 4 layers, 8 experts of width 32, 2 of them used, a vocabulary of 64, affine quantisation in groups of 32
+but for gpt_oss's experts.
 The first two are Qwen3.5-MoE text models with 3 Gated DeltaNet layers and 1 of gated full attention and one shared expert.
 
 * `q4g32`: 4 bits; routers and shared-expert gates 8. `text_config` one level down, as in multimodal checkpoints; separate lm_head.
 * `mixed-q3g32`: 3 bits, with 2, 4, 5, 6 and 8 by module. Flat config; embeddings tied to the head.
 * `qwen3_moe-q4g32`, `qwen2_moe-q6g32`, `qwen3_next-q5g32`, `deepseek_v3-q4g32`: the family, then width and group.
+* `gpt_oss-mxfp4-q8`: experts in mode mxfp4, all else 8 bits, sinks, windows longer than the prompt.
 
 Each has `config.json` and `model.safetensors` in mlx-lm's layout (bfloat16 scales, biases and norms; float32 `A_log`) and
 `expected.safetensors`:
@@ -157,7 +172,7 @@ def quantize(model, config, bits, group, width_of):
         width = width_of(path)
         if width is None:
             return True
-        config["quantization"][path] = {"group_size": group, "bits": width}
+        config["quantization"][path] = width if isinstance(width, dict) else {"group_size": group, "bits": width}
         return config["quantization"][path]
 
     nn.quantize(model, group, bits, class_predicate=predicate)
@@ -167,7 +182,7 @@ def quantize(model, config, bits, group, width_of):
 def reference(folder, ids):
     """Logits, states and greedy tokens of what lies in the folder, in float32."""
     model, _ = load_model(folder)
-    model.update(tree_unflatten([(k, v if v.dtype == mx.uint32 else v.astype(mx.float32))
+    model.update(tree_unflatten([(k, v if v.dtype in (mx.uint8, mx.uint32) else v.astype(mx.float32))
                                  for k, v in tree_flatten(model.parameters())]))
     text = getattr(model, "language_model", model).model
     gaps, states = [], []

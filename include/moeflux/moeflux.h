@@ -95,7 +95,8 @@ typedef struct mf_engine_options {
     const char *model_path; /* a model folder, or a GGUF file (of a split one the first) */
     uint64_t memory_bytes;  /* bound for the whole process; 0: from cgroup and free memory */
     uint32_t ctx;           /* positions a session can hold; 0: chosen by the plan */
-    uint32_t n_threads;     /* compute threads; 0: one a processor this process may use */
+    uint32_t n_threads;     /* compute threads; 0: one a processor this process may use, from 4
+                             * cores on one a core */
     uint32_t n_io_threads;  /* readers; 0: chosen by the plan */
     uint32_t chunk;         /* prompt tokens evaluated together; 0: chosen by the plan */
     uint32_t n_logit_rows;  /* rows of logits wanted at once; 0: 1 */
@@ -445,7 +446,9 @@ typedef struct mf_output_options {
     const mf_tokenizer *tokenizer;    /* for tokens, and its template; may be NULL for bytes */
     const mf_template *chat_template; /* NULL: the tokenizer's, if it has one */
     /* "plain", "hermes", "qwen3-coder", "glm", "minimax-m2", "deepseek-v3", "deepseek-v3.1",
-     * "kimi-k2", "mistral-list", "mistral", "harmony"; NULL: what the template tells its model */
+     * "kimi-k2", "mistral-list", "mistral", "harmony", "deepseek-v3.2", "deepseek-v4",
+     * "seed-oss", "llama3", "granite-3", "tool-calls", "nemotron", "gigachat"; NULL: what the
+     * template tells its model */
     const char *notation;
     const int32_t *prompt; /* what the answer follows, which may have begun reasoning */
     size_t n_prompt;

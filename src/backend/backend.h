@@ -31,6 +31,25 @@ typedef struct mfi_unified_ops {
     mf_status (*passed)(mfi_backend *b, uint64_t ticket, uint64_t *n_passed, mf_error *err);
 } mfi_unified_ops;
 
+/* What a device has that looks experts up itself while some of them are in no slot: spans go on
+ * over routers, and end by themselves where an expert is missing. */
+typedef struct mfi_lookup_ops {
+    /* An expert is at `data` in MFI_MEM_SLOTS from now on, or nowhere (NULL, and at first). Not to
+     * be called between `run` and `stopped`. */
+    void (*place)(mfi_backend *b, uint32_t layer, uint32_t expert, const void *data);
+    /* Executes ops [first, first + n) of a step of at most MFI_MAX_LOOKUP_TOK tokens, with no pairs
+     * and no work in it: each router, but for the last op, looks its experts up. Where one is
+     * nowhere, no later op changes anything, be it of this call or of another, up to `stopped`. */
+    mf_status (*run)(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step *step,
+                     mf_error *err);
+    /* Waits. *layer: whose router stopped the ops behind it, or UINT32_MAX; they do something again
+     * from now on, also after a failure. */
+    mf_status (*stopped)(mfi_backend *b, uint32_t *layer, mf_error *err);
+    /* [n_tok][top_k] What a router that looked up has chosen; after `stopped`, up to the next run.
+     */
+    const uint16_t *(*chosen)(mfi_backend *b, uint32_t layer);
+} mfi_lookup_ops;
+
 /* What a backend that isn't the CPU has in addition. */
 typedef struct mfi_device_ops {
     /* Address of a kind's memory as ops see it (mfi_expert_work.data lies there). */
@@ -49,6 +68,7 @@ typedef struct mfi_device_ops {
      * routers without a stop, with no pairs and no work in the step. */
     mf_status (*bind_experts)(mfi_backend *b, const uint64_t *slots, mf_error *err);
     const mfi_unified_ops *unified; /* NULL: memory of its own; else address and copies are NULL */
+    const mfi_lookup_ops *lookup;   /* NULL: without bind_experts, spans end at routers */
 } mfi_device_ops;
 
 struct mfi_backend {              /* first member of every implementation */

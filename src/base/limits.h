@@ -17,7 +17,9 @@
 #define MFI_MAX_FILES              4096 /* of a model */
 #define MFI_MAX_CTX                ((uint32_t)1 << 24)
 #define MFI_MAX_CHUNK              4096
+#define MFI_MAX_LOOKUP_TOK         64 /* of a step: backend.h's mfi_lookup_ops */
 #define MFI_MAX_THREADS            256
+#define MFI_CORES_FOR_ONE_EACH     4 /* of so many on, compute threads are one a core by default */
 #define MFI_MAX_SESSIONS           256  /* of an engine, open at one time */
 #define MFI_MAX_CHECKPOINTS        64   /* of a session */
 #define MFI_MAX_PREFIXES           1024 /* snapshots of a prefix cache */
@@ -66,7 +68,7 @@
 #define MFI_MAX_TOOL_CALL_BYTES  ((uint32_t)1 << 20) /* longer ones are text */
 #define MFI_MAX_STOPS            64                  /* stop strings of a generation */
 #define MFI_MAX_STOP_BYTES       4096                /* of one */
-#define MFI_MAX_PARTS            9 /* of an expert: gate, up, down by MFI_MAX_PLANES */
+#define MFI_MAX_PARTS            12 /* of an expert: by MFI_MAX_PLANES, and a bias */
 #define MFI_MAX_TRACE_BYTES      ((uint64_t)4 << 30)
 #define MFI_MAX_HELD             128 /* experts that the forward pass holds or waits for at one time */
 #define MFI_MAX_HINTS            32  /* experts that are read ahead at one time */

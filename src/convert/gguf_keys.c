@@ -169,7 +169,7 @@ static void put_rope(keys *k, const mfi_shape *s)
     if (r->exact)
         put_bool(k, "rope.scaling.yarn_truncate", false);
     double usual = mfi_rope_mscale(r->factor, 1);
-    if (r->mscale_all_dim > 0)
+    if (s->latent_kv && r->mscale_all_dim > 0)
         put_f32(k, "rope.scaling.yarn_log_multiplier", 0.1 * r->mscale_all_dim);
     else if (fabs(r->attn_factor / usual - 1) > 1e-6)
         put_f32(k, "rope.scaling.attn_factor", r->attn_factor / usual);

@@ -56,6 +56,8 @@ struct mfi_store {
     uint32_t n_refs;    /* held */
     uint32_t n_reading; /* requests under way */
     uint64_t reading_from_ns, last_done_ns;
+    mfi_moved_fn moved; /* may be NULL */
+    void *moved_user;
     mfi_store_stats stats;
 };
 
@@ -78,9 +80,18 @@ static void set_place(const mfi_store *store, uint32_t key, mfi_place place)
         atomic_store_explicit(&store->config.places[key], (uint8_t)place, memory_order_relaxed);
 }
 
+static void tell_move(const mfi_store *store, uint32_t key, const void *data)
+{
+    uint32_t n = store->config.table.n_experts;
+    if (store->moved)
+        store->moved(store->moved_user, key / n, key % n, data);
+}
+
 /* Nobody finds the slot's expert there any more. */
 static void forget_key(mfi_store *store, uint32_t key)
 {
+    if (store->slots[store->slot_of[key]].state == SLOT_READY)
+        tell_move(store, key, NULL);
     store->slot_of[key] = NONE;
     set_place(store, key, MFI_PLACE_NONE);
 }
@@ -363,6 +374,7 @@ static void complete(mfi_store *store, mfi_io_req *req)
         if (--slot->n_left == 0) {
             slot->state = SLOT_READY;
             set_place(store, slot->key, MFI_PLACE_READY);
+            tell_move(store, slot->key, slot_memory(store, s));
             store->stats.n_ready += !slot->hint;
         }
     } else if (slot->generation != generation) {
@@ -636,6 +648,12 @@ void mfi_store_trace(const mfi_store *store, uint64_t pass, uint32_t layer, uint
         hit[i] = is_cached(store, expert_key(store, layer, ids[i]));
     mfi_trace_choice(store->config.trace, pass, store->config.table.model_layer[layer], pos, ids,
                      hit, n);
+}
+
+void mfi_store_on_move(mfi_store *store, mfi_moved_fn moved, void *user)
+{
+    store->moved = moved;
+    store->moved_user = user;
 }
 
 void mfi_store_count_hits(mfi_store *store, uint64_t n)

@@ -136,6 +136,12 @@ typedef struct mfi_store_stats {
     uint64_t hints_dropped;     /* not wanted or no longer possible, before anything was read */
     uint32_t n_ready;           /* slots that hold an expert now */
 } mfi_store_stats;
+/* Calls `moved` when an expert can be used in its slot, which has its memory at `data`, and when it
+ * can't any more (NULL): inside of calls that collect reads or take references, or give them back.
+ * NULL: nobody is called. */
+typedef void (*mfi_moved_fn)(void *user, uint32_t layer, uint32_t expert, const void *data);
+void mfi_store_on_move(mfi_store *store, mfi_moved_fn moved, void *user);
+
 /* Hits that never came here: a device that has every expert looks them up itself. */
 void mfi_store_count_hits(mfi_store *store, uint64_t n);
 void mfi_store_stats_get(const mfi_store *store, mfi_store_stats *stats);

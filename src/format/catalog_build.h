@@ -49,7 +49,7 @@ const char *mfi_catalog_file_name(const mfi_catalog *catalog, uint32_t file);
 
 #define MFI_QUANT_SUPPORTED                                                                        \
     "supported are floats (bf16, f16, f32), MLX affine (2, 3, 4, 5, 6, 8 bit; groups of 32, 64, "  \
-    "128), FP8 (E4M3 in blocks of 128 x 128) and MXFP4"
+    "128) and mxfp4, FP8 (E4M3 in blocks of 128 x 128) and MXFP4"
 
 /* Refuses quantisations that are not supported, by config.json alone (quantization.c). */
 mf_status mfi_quantization_check(const mfi_catalog *catalog, mf_error *err);

@@ -1,5 +1,6 @@
 /* MLX quantisation: reads config.json's section about it, and joins each packed X.weight with its
- * X.scales and X.biases into one logical tensor. Called at open only; touches no tensor data. */
+ * X.scales and X.biases into one logical tensor. In mode "mxfp4" there are no biases, and the bytes
+ * are those of gpt-oss's own files. Called at open only; touches no tensor data. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 
 /* What config.json says about one module. */
 typedef struct quant_param {
-    bool quantised;
+    bool quantised, mxfp4;
     int64_t bits, group;
 } quant_param;
 
@@ -49,7 +50,8 @@ static mf_status no_memory(const mlx *m)
 static mf_status read_param(const mlx *m, const mfi_json *v, const char *where, quant_param *param)
 {
     const char *mode = mfi_json_str(mfi_json_get(v, "mode"), NULL);
-    if (mode && strcmp(mode, "affine") != 0)
+    param->mxfp4 = mode && strcmp(mode, "mxfp4") == 0; /* the model's mode isn't its modules' */
+    if (mode && !param->mxfp4 && strcmp(mode, "affine") != 0)
         return unsupported(m, "quantization mode", mode);
     if ((mfi_json_has(v, "bits") && !mfi_json_i64(mfi_json_get(v, "bits"), &param->bits)) ||
         (mfi_json_has(v, "group_size") &&
@@ -59,7 +61,8 @@ static mf_status read_param(const mlx *m, const mfi_json *v, const char *where, 
             "%s/config.json: quantization of %.200s: bits and group_size must be integers",
             mfi_catalog_path(m->catalog), where);
     int64_t bits = param->bits, group = param->group;
-    if (bits < 2 || bits > 8 || bits == 7 || (group != 32 && group != 64 && group != 128))
+    if (bits < 2 || bits > 8 || bits == 7 || (group != 32 && group != 64 && group != 128) ||
+        (param->mxfp4 && (bits != 4 || group != 32)))
         return mfi_fail(m->err, MF_ERR_UNSUPPORTED,
                         "%s/config.json: quantization of %.200s with %" PRId64
                         " bits in groups of %" PRId64 "; " MFI_QUANT_SUPPORTED,
@@ -136,7 +139,7 @@ static mf_status read_config(mlx *m, const mfi_json *section)
     if (!section)
         return MF_OK;
     const char *mode = mfi_json_str(mfi_json_get(section, "mode"), NULL);
-    if (mode && strcmp(mode, "affine") != 0)
+    if (mode && strcmp(mode, "affine") != 0 && strcmp(mode, "mxfp4") != 0)
         return unsupported(m, "quantization mode", mode);
     if (!mfi_json_has(section, "bits") || !mfi_json_has(section, "group_size"))
         return mfi_fail(
@@ -171,10 +174,13 @@ static mf_status bad_part(const mlx *m, uint32_t id, const char *why)
 }
 
 /* Scales or biases must have the weight's dims with one element a group in the last. */
-static mf_status check_part(const mlx *m, uint32_t id, const mfi_tensor *weight, uint64_t n_groups)
+static mf_status check_part(const mlx *m, uint32_t id, const mfi_tensor *weight, uint64_t n_groups,
+                            bool mxfp4)
 {
     const mfi_tensor *part = mfi_catalog_tensor(m->catalog, id);
-    if (!mfi_qtype_is_float(part->type))
+    if (mxfp4 && mfi_catalog_dtype(m->catalog, id) != MFI_DTYPE_U8)
+        return bad_part(m, id, "scales of mode mxfp4 must be of dtype U8");
+    if (!mxfp4 && !mfi_qtype_is_float(part->type))
         return bad_part(m, id, "scales and biases must be floats");
     uint32_t last = weight->n_dims - 1u;
     if (part->n_dims != weight->n_dims ||
@@ -191,11 +197,21 @@ static mf_status check_part(const mlx *m, uint32_t id, const mfi_tensor *weight,
     return MF_OK;
 }
 
+/* What mode "mxfp4" says with two planes. */
+static void fold_mxfp4(mlx *m, mfi_tensor *weight, uint32_t scales_id)
+{
+    const mfi_tensor *scales = mfi_catalog_tensor(m->catalog, scales_id);
+    weight->type = (mfi_qtype){.kind = MFI_Q_MXFP4, .bits = 4};
+    weight->offset[1] = scales->offset[0];
+    weight->file[1] = scales->file[0];
+    m->drop[scales_id] = true;
+}
+
 static mf_status fold(mlx *m, uint32_t id, uint32_t scales_id, const quant_param *param)
 {
     mfi_tensor *weight = mfi_catalog_edit(m->building, id);
     uint32_t biases_id = find_part(m, ".biases");
-    if (biases_id == MFI_TENSOR_NONE)
+    if (biases_id == MFI_TENSOR_NONE && !param->mxfp4)
         return mfi_fail(m->err, MF_ERR_TENSOR_MISSING, "%s: tensor %.200s.biases is missing",
                         mfi_catalog_path(m->catalog), m->name.data);
     if (weight->n_dims == 0)
@@ -207,8 +223,13 @@ static mf_status fold(mlx *m, uint32_t id, uint32_t scales_id, const quant_param
         return bad_part(m, id,
                         "its rows are not whole groups by the bits and group_size in config.json");
     uint64_t n_groups = cols / (uint64_t)param->group;
-    MFI_TRY(check_part(m, scales_id, weight, n_groups));
-    MFI_TRY(check_part(m, biases_id, weight, n_groups));
+    MFI_TRY(check_part(m, scales_id, weight, n_groups, param->mxfp4));
+    if (param->mxfp4) {
+        weight->dims[weight->n_dims - 1] = (uint32_t)cols;
+        fold_mxfp4(m, weight, scales_id);
+        return MF_OK;
+    }
+    MFI_TRY(check_part(m, biases_id, weight, n_groups, false));
     const mfi_tensor *scales = mfi_catalog_tensor(m->catalog, scales_id);
     const mfi_tensor *biases = mfi_catalog_tensor(m->catalog, biases_id);
     if (scales->type.kind != biases->type.kind)

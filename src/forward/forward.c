@@ -1,7 +1,7 @@
 /* The forward pass; see forward.h. Runs on the engine's thread. Expert outputs land in a row of
  * their own for every (token, rank) and are summed in rank order by the program, so that what is
  * cached and when reads finish never reaches the arithmetic. */
-#include "forward/forward.h"
+#include "forward/forward_int.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,60 +17,9 @@
 #define CHOICES_MANY 4
 #define TOKENS_AHEAD 32
 
-/* A reference on an expert that a device reads where it lies, until it has passed a mark. */
-typedef struct deferred {
-    mfi_expert_ref ref;
-    uint64_t ticket;
-} deferred;
-
-struct mfi_forward {
-    const mfi_plan *plan;
-    const mfi_program *p;
-    mfi_backend *backend;
-    mfi_store *store;
-    uint32_t n_held_max; /* references at one time */
-    bool settled;        /* the device has every expert and looks them up itself */
-    uint64_t *found;     /* [n_layers][n_experts] addresses of experts that all were read at open
-                            and stay; NULL: the store is asked */
-    /* of one layer of one step */
-    mfi_pair *pairs;         /* [chunk * top_k] grouped by expert */
-    uint32_t *pair_of;       /* [chunk][top_k] */
-    uint32_t *count, *first; /* [n_experts] pairs of an expert, and where they begin */
-    uint16_t *wanted;        /* [n_experts] the experts chosen, cached ones first */
-    uint32_t n_wanted, next; /* wanted[next] is the first not asked for yet */
-    mfi_expert_ref *refs;    /* [n_held_max] */
-    uint32_t n_held;
-    deferred *deferred; /* [n_held_max] a ring, in the order of tickets; NULL: none is */
-    uint32_t first_deferred, n_deferred;
-    mfi_expert_work *work; /* [n_held_max] */
-    uint32_t *score;       /* [n_experts] of guesses of the next layer */
-    bool looked_ahead;     /* in this layer */
-    bool many;             /* the step wants most experts: reading ahead is no guess */
-    uint32_t n_ahead;      /* experts to read ahead then */
-    /* of one step */
-    int32_t *tokens;     /* [chunk] */
-    uint16_t *seq_of;    /* [chunk] */
-    uint32_t *head_rows; /* [chunk] */
-    mfi_seq *seqs;       /* [n_sessions] */
-    uint32_t last_row;   /* of LOGITS: where the first run's are */
-    uint64_t n_tokens;   /* evaluated */
-    uint64_t n_passes;   /* begun */
-    uint64_t arith_ns;   /* of this step */
-    uint64_t experts_ns; /* of it, the routed experts' */
-    mfi_run_fn on_run;   /* may be NULL */
-    void *on_run_user;
-    bool (*tick)(void *user, uint32_t n_layers); /* may be NULL */
-    void *tick_user;
-    mfi_tap_fn tap; /* may be NULL */
-    void *tap_user;
-    mfi_op_time *times; /* [n_ops]; may be NULL */
-    mfi_watch *watch;   /* may be NULL */
-};
-
 /* ---- experts that a device still reads ---- */
 
-/* Gives back what the device has passed; waits for the first of them if wanted. */
-static mf_status reclaim(mfi_forward *f, bool wait, mf_error *err)
+mf_status mfi_forward_reclaim(mfi_forward *f, bool wait, mf_error *err)
 {
     uint64_t n_passed = 0;
     if (f->n_deferred == 0)
@@ -129,6 +78,7 @@ mf_status mfi_forward_open(mfi_forward **forward, const mfi_plan *plan, mfi_back
         mfi_forward_close(&f);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for the lists of %zu choices", pairs);
     }
+    mfi_forward_look_open(f);
     *forward = f;
     return MF_OK;
 }
@@ -139,6 +89,7 @@ void mfi_forward_close(mfi_forward **forward)
     if (!f)
         return;
     drop_deferred(f);
+    mfi_forward_look_close(f);
     free(f->found);
     free(f->pairs);
     free(f->pair_of);
@@ -218,8 +169,8 @@ static mf_status run_watched(mfi_forward *f, uint32_t i, const mfi_step *step, m
 }
 
 /* Runs ops [first, first + n): all arithmetic, which is timed here. */
-static mf_status run_ops(mfi_forward *f, uint32_t first, uint32_t n, const mfi_step *step,
-                         mf_error *err)
+mf_status mfi_forward_ops(mfi_forward *f, uint32_t first, uint32_t n, const mfi_step *step,
+                          mf_error *err)
 {
     uint64_t begin_ns = mfi_clock_ns();
     bool watched = f->tap || f->times;
@@ -238,7 +189,7 @@ static mf_status sync_ops(mfi_forward *f, mf_error *err)
     uint64_t begin_ns = mfi_clock_ns();
     mf_status status = f->backend->sync(f->backend, err);
     f->arith_ns += mfi_clock_ns() - begin_ns;
-    return status == MF_OK ? reclaim(f, false, err) : status;
+    return status == MF_OK ? mfi_forward_reclaim(f, false, err) : status;
 }
 
 /* ---- routing ---- */
@@ -255,12 +206,15 @@ static void group_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, 
         f->count[ids[i]]++;
     }
     f->n_wanted = 0;
-    uint32_t at = 0;
-    for (uint32_t cached = 2; cached-- > 0;)
+    uint32_t at = 0, n_cached = 0;
+    for (uint32_t cached = 2; cached-- > 0;) {
         for (uint32_t e = 0; e < n_experts; e++)
             if (f->count[e] &&
                 (f->found || mfi_store_cached(f->store, layer, (uint16_t)e)) == (cached == 1))
                 f->wanted[f->n_wanted++] = (uint16_t)e;
+        n_cached = cached ? f->n_wanted : n_cached;
+    }
+    f->cached = n_cached == f->n_wanted;
     for (uint32_t i = 0; i < f->n_wanted; i++) {
         f->first[f->wanted[i]] = at;
         at += f->count[f->wanted[i]];
@@ -318,7 +272,7 @@ static mf_status look_ahead(mfi_forward *f, uint32_t layer, const mfi_step *whol
         step->n_tok = MFI_MIN(step->n_tok, TOKENS_AHEAD);
         most = MFI_ARRAY_LEN(list);
     }
-    MFI_TRY(run_ops(f, first, n, step, err));
+    MFI_TRY(mfi_forward_ops(f, first, n, step, err));
     MFI_TRY(sync_ops(f, err));
     const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_HINTS);
     n = likeliest(f, ids, step->n_tok, list, most);
@@ -331,22 +285,21 @@ static mf_status run_ops_reading(mfi_forward *f, uint32_t first, uint32_t n, con
                                  mf_error *err)
 {
     if (mfi_store_hints_room(f->store) == 0)
-        return run_ops(f, first, n, step, err);
+        return mfi_forward_ops(f, first, n, step, err);
     for (uint32_t i = first; i < first + n; i++) {
         MFI_TRY(mfi_store_poll(f->store, NULL, 0, err));
-        MFI_TRY(run_ops(f, i, 1, step, err));
+        MFI_TRY(mfi_forward_ops(f, i, 1, step, err));
     }
     return MF_OK;
 }
 
 /* ---- experts ---- */
 
-/* Takes references on as many further experts as there are slots for; their reads start at once.
- * Where a device still reads all of them, the first that it is done with is waited for. */
-static mf_status acquire_more(mfi_forward *f, uint32_t layer, mf_error *err)
+/* Where a device still reads all of them, the first that it is done with is waited for. */
+mf_status mfi_forward_acquire(mfi_forward *f, uint32_t layer, mf_error *err)
 {
     if (f->next < f->n_wanted)
-        MFI_TRY(reclaim(f, f->n_held == 0 && f->n_deferred == f->n_held_max, err));
+        MFI_TRY(mfi_forward_reclaim(f, f->n_held == 0 && f->n_deferred == f->n_held_max, err));
     uint32_t n = MFI_MIN(f->n_wanted - f->next, f->n_held_max - f->n_held - f->n_deferred);
     if (n == 0)
         return MF_OK;
@@ -409,7 +362,7 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
 {
     uint32_t layer = f->p->ops[op].layer;
     while (f->n_held > 0 || f->next < f->n_wanted) {
-        MFI_TRY(acquire_more(f, layer, err));
+        MFI_TRY(mfi_forward_acquire(f, layer, err));
         MFI_TRY(mfi_store_poll(f->store, f->refs, f->n_held, err));
         if (f->many && all_ready(f)) /* the drive would have nothing to do */
             MFI_TRY(look_ahead(f, layer, step, err));
@@ -422,7 +375,7 @@ static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_err
         step->work = f->work;
         step->n_work = n;
         uint64_t before_ns = f->arith_ns;
-        MFI_TRY(run_ops(f, op, 1, step, err));
+        MFI_TRY(mfi_forward_ops(f, op, 1, step, err));
         f->experts_ns += f->arith_ns - before_ns;
         MFI_TRY(release_first(f, n, err));
     }
@@ -443,43 +396,57 @@ static mf_status run_found(mfi_forward *f, uint32_t op, mfi_step *step, mf_error
         }
         step->work = f->work;
         step->n_work = n;
-        MFI_TRY(run_ops(f, op, 1, step, err));
+        MFI_TRY(mfi_forward_ops(f, op, 1, step, err));
     }
     f->experts_ns += f->arith_ns - before_ns;
     mfi_store_count_hits(f->store, f->n_wanted);
     return MF_OK;
 }
 
-/* From after ROUTE to after EXPERTS: reads begin, what stands between is computed meanwhile. */
-static mf_status run_layer_experts(mfi_forward *f, uint32_t after_route, uint32_t op,
-                                   mfi_step *step, mf_error *err)
+void mfi_forward_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, const uint16_t *ids)
 {
-    uint32_t layer = f->p->ops[op].layer, top_k = f->p->shape.top_k;
-    const uint16_t *ids = f->backend->view(f->backend, MFI_BUF_IDS);
+    uint32_t top_k = f->p->shape.top_k;
     for (uint32_t t = 0; t < step->n_tok; t++)
         mfi_store_trace(f->store, f->n_passes, layer, mfi_step_pos(step, t),
                         ids + (size_t)t * top_k, top_k);
     for (uint32_t t = 0; f->watch && t < step->n_tok; t++)
         mfi_watch_choice(f->watch, layer, ids + (size_t)t * top_k, top_k);
     group_choices(f, layer, step, ids);
+    f->looked_ahead = false;
+    if (!f->found)
+        mfi_store_settle(f->store, layer, f->wanted, f->n_wanted);
+}
+
+/* Reads begin; what stands between routing and experts is computed meanwhile. */
+mf_status mfi_forward_experts(mfi_forward *f, uint32_t after_route, uint32_t op, mfi_step *step,
+                              mf_error *err)
+{
     step->pairs = f->pairs;
     step->pair_of = f->pair_of;
-    f->looked_ahead = false;
     if (f->found) {
-        MFI_TRY(run_ops(f, after_route, op - after_route, step, err));
+        MFI_TRY(mfi_forward_ops(f, after_route, op - after_route, step, err));
         return run_found(f, op, step, err);
     }
-    mfi_store_settle(f->store, layer, f->wanted, f->n_wanted);
-    mf_status status = acquire_more(f, layer, err);
+    mf_status status = mfi_forward_acquire(f, f->p->ops[op].layer, err);
     if (status == MF_OK)
-        status = run_ops(f, after_route, op - after_route, step, err);
+        status = mfi_forward_ops(f, after_route, op - after_route, step, err);
     if (status == MF_OK)
         status = run_experts(f, op, step, err);
     if (status != MF_OK) {
         drop_deferred(f); /* waits: what is held is read by then, too */
         mfi_store_release(f->store, f->refs, f->n_held);
+        f->n_held = 0;
     }
     return status;
+}
+
+uint32_t mfi_forward_experts_of(const mfi_forward *f, uint32_t route)
+{
+    uint32_t op = route + 1;
+    while (f->p->ops[op].code != MFI_OP_EXPERTS)
+        op++;
+    MFI_ASSERT(op < f->p->head_first);
+    return op;
 }
 
 /* The same without stops: nothing is ever missing. */
@@ -493,7 +460,7 @@ static mf_status run_settled(mfi_forward *f, uint32_t first, uint32_t end, mfi_s
     }
     if (first == end)
         return MF_OK;
-    MFI_TRY(run_ops(f, first, end - first, step, err));
+    MFI_TRY(mfi_forward_ops(f, first, end - first, step, err));
     mfi_store_count_hits(f->store, (uint64_t)n_routed * step->n_tok * f->p->shape.top_k);
     if (f->tick && !f->tick(f->tick_user, layer + 1))
         return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", layer);
@@ -510,20 +477,17 @@ static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step
     for (uint32_t i = first; i < end; i++) {
         if (f->p->ops[i].code != MFI_OP_ROUTE)
             continue;
-        uint32_t experts = i + 1;
-        while (f->p->ops[experts].code != MFI_OP_EXPERTS)
-            experts++;
-        MFI_ASSERT(experts < end);
+        uint32_t experts = mfi_forward_experts_of(f, i), layer = f->p->ops[i].layer;
         MFI_TRY(run_ops_reading(f, start, i + 1 - start, step, err));
         MFI_TRY(sync_ops(f, err));
-        MFI_TRY(run_layer_experts(f, i + 1, experts, step, err));
-        if (f->tick && !f->tick(f->tick_user, f->p->ops[experts].layer + 1))
-            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u",
-                            f->p->ops[experts].layer);
+        mfi_forward_choices(f, layer, step, f->backend->view(f->backend, MFI_BUF_IDS));
+        MFI_TRY(mfi_forward_experts(f, i + 1, experts, step, err));
+        if (f->tick && !f->tick(f->tick_user, layer + 1))
+            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", layer);
         start = i = experts + 1;
     }
     if (start < end)
-        MFI_TRY(run_ops(f, start, end - start, step, err));
+        MFI_TRY(mfi_forward_ops(f, start, end - start, step, err));
     return MF_OK;
 }
 
@@ -602,7 +566,7 @@ static mf_status run_head(mfi_forward *f, mfi_step *step, uint32_t n_rows,
     for (uint32_t row = 0; row < n_rows; row += step->n_head) {
         step->head_rows = f->head_rows + row;
         step->n_head = MFI_MIN(n_rows - row, p->n_logit_rows);
-        MFI_TRY(run_ops(f, p->head_first, p->n_ops - p->head_first, step, err));
+        MFI_TRY(mfi_forward_ops(f, p->head_first, p->n_ops - p->head_first, step, err));
         MFI_TRY(sync_ops(f, err));
         if (outputs && outputs->on_hidden)
             MFI_TRY(give_hidden(f, MFI_BUF_HN, p->shape.n_layers, step->n_head, outputs,
@@ -644,7 +608,14 @@ static mf_status run_all(mfi_forward *f, mfi_step *step, uint32_t n_head,
                          const mf_eval_outputs *outputs, size_t index0, mf_error *err)
 {
     const mfi_program *p = f->p;
-    if (!outputs || !outputs->on_hidden) {
+    if ((!outputs || !outputs->on_hidden) && mfi_forward_looks(f, step)) {
+        bool head = !outputs && n_head > 0;
+        step->head_rows = f->head_rows;
+        step->n_head = head ? n_head : 0;
+        MFI_TRY(mfi_forward_look(f, step, head, err));
+        if (head)
+            return MF_OK;
+    } else if (!outputs || !outputs->on_hidden) {
         MFI_TRY(run_span(f, 0, p->head_first, step, err));
     } else {
         /* Stop after the embedding and after each layer to hand out the residual stream. */

@@ -28,7 +28,7 @@ static mf_status read_common(mfi_model *model, const mfi_config *c, mf_error *er
     s->routing.group_best = 2;
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 6e5, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     MFI_TRY(mfi_config_routing(c, s, err));
     return mfi_config_shared(c, model, err);
@@ -37,7 +37,9 @@ static mf_status read_common(mfi_model *model, const mfi_config *c, mf_error *er
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     model->omit[MFI_ROLE_ROUTER_CORRECTION] = true;
-    return read_common(model, c, err);
+    MFI_TRY(read_common(model, c, err));
+    model->shape.routing.score = MFI_SCORE_SOFTMAX; /* llama.cpp takes it for granted */
+    return MF_OK;
 }
 
 static mf_status read_config2(mfi_model *model, const mfi_config *c, mf_error *err)

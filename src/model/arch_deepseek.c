@@ -69,6 +69,7 @@ static mf_status read_v2(mfi_model *model, const mfi_config *c, mf_error *err)
     s->routing = (mfi_routing){.score = MFI_SCORE_SOFTMAX, .scale = 1};
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_latent(c, model, err));
+    s->rope_pairs = true; /* rope_interleave is V3's */
     /* DeepSeek's own code would then not scale, others do. */
     MFI_TRY(mfi_config_require(c, "norm_topk_prob", false, err));
     MFI_TRY(read_layers(model, c, err));
@@ -115,7 +116,10 @@ static mf_status read_v3(mfi_model *model, const mfi_config *c, mf_error *err)
     mfi_shape *s = &model->shape;
     if (c->gguf_arch)
         return read_gguf(model, c, err);
-    s->routing = (mfi_routing){.score = MFI_SCORE_SIGMOID, .normalize = true, .scale = 1};
+    /* The scale is transformers' default. */
+    s->routing = (mfi_routing){.score = MFI_SCORE_SIGMOID,
+                               .normalize = true,
+                               .scale = model->arch == &mfi_arch_glm4_moe_lite ? 1.8f : 2.5f};
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_latent(c, model, err));
     const char *method = mfi_json_str(mfi_config_get(c, "topk_method"), NULL);

@@ -12,11 +12,16 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     s->routing.normalize = false;
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e4, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     MFI_TRY(mfi_config_routing(c, s, err));
+    if (c->gguf_arch) { /* llama.cpp takes these two for granted */
+        s->routing.score = MFI_SCORE_SOFTMAX;
+        s->routing.normalize = false;
+    }
     MFI_TRY(mfi_config_shared(c, model, err));
     model->omit[MFI_ROLE_ROUTER_CORRECTION] = true;
+    mfi_config_no_bias(model);
     return mfi_config_dense(c, model, err);
 }
 

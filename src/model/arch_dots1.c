@@ -8,18 +8,21 @@
 
 static const char *const model_types[] = {"dots1", NULL};
 
-/* Layers may be of full attention or have a window, said layer by layer. */
-static mf_status check_windows(const mfi_model *model, const mfi_config *c, mf_error *err)
+/* Said layer by layer, or by the number of the first layer with a window; llama.cpp has none. */
+static mf_status read_windows(mfi_model *model, const mfi_config *c, mf_error *err)
 {
-    const mfi_json *types = mfi_config_get(c, "layer_types");
-    for (uint32_t i = 0; i < model->shape.n_layers && i < mfi_json_len(types); i++) {
-        const char *type = mfi_json_str(mfi_json_at(types, i), NULL);
-        if (!type || strcmp(type, "full_attention") != 0)
-            return mfi_fail(err, MF_ERR_UNSUPPORTED,
-                            "%s: config.json: layer %u is '%s' (known here: full_attention)",
-                            c->path, i, type ? type : "?");
-    }
-    return types ? MF_OK : mfi_config_require(c, "use_sliding_window", false, err);
+    mfi_shape *s = &model->shape;
+    const mfi_json *given = mfi_config_get(c, "sliding_window");
+    uint32_t first;
+    if (c->gguf_arch)
+        return MF_OK;
+    if (mfi_config_has(c, "layer_types"))
+        return mfi_config_windows(c, model, 1, err);
+    MFI_TRY(mfi_config_u32(c, "max_window_layers", 62, 0, MFI_MAX_LAYERS, &first, err));
+    if (first >= s->n_layers || (given && mfi_json_typeof(given) == MFI_JSON_NULL))
+        return MF_OK;
+    memset(model->mixer + first, MFI_MIXER_WINDOW, s->n_layers - first);
+    return mfi_config_u32(c, "sliding_window", 4096, 1, MFI_MAX_CTX, &s->window, err);
 }
 
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
@@ -28,11 +31,13 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     s->routing.score = MFI_SCORE_SIGMOID;
     s->routing.group_best = 2;
     s->routing.normalize = false; /* where the file doesn't say */
+    model->omit[MFI_ROLE_ROUTER_CORRECTION] =
+        c->gguf_arch && !mfi_config_has_layer_tensor(model, "exp_probs_b.bias");
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
-    MFI_TRY(check_windows(model, c, err));
+    MFI_TRY(mfi_config_bias(c, model, false, err));
+    MFI_TRY(read_windows(model, c, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e4, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     MFI_TRY(mfi_config_routing(c, s, err));
     MFI_TRY(mfi_config_shared(c, model, err));
@@ -60,8 +65,10 @@ const mfi_arch mfi_arch_dots1 = {
     .gguf_arch = "dots1",
     .mlx = {.float_router = true},
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_norm)},
-    .ffn = {[MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_deepseek_moe),
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_norm),
+              [MFI_MIXER_WINDOW] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_norm)},
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, mfi_names_deepseek_moe),
+            [MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_deepseek_moe),
             [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, mfi_names_deepseek_dense)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .experts = &experts,

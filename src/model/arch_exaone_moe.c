@@ -16,7 +16,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
         !mfi_config_has_layer_tensor(model, "exp_probs_b.bias");
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     MFI_TRY(mfi_config_routing(c, s, err));
     MFI_TRY(mfi_config_shared(c, model, err));

@@ -40,24 +40,67 @@ static const mfi_name_rule moe_names[] = {
     MFI_VECTOR(ROUTER_BIAS, EXPERTS, "mlp.router.bias", "ffn_gate_inp.bias"),
 };
 
+/* What transformers takes where config.json has no word of rotation. */
+static void default_rope(const mfi_config *c, mfi_rope *rope)
+{
+    if (c->gguf_arch || mfi_config_get(c, "rope_parameters") || mfi_config_get(c, "rope_scaling"))
+        return;
+    rope->kind = MFI_ROPE_YARN;
+    rope->factor = 32;
+    rope->original_ctx = 4096;
+    rope->beta_fast = 32;
+    rope->beta_slow = 1;
+    rope->exact = true;
+    rope->attn_factor = mfi_rope_mscale(rope->factor, 1);
+}
+
+/* llama.cpp would rotate layers with windows by a base of their own. */
+static mf_status check_bases(const mfi_config *c, const mfi_shape *s, mf_error *err)
+{
+    double theta = s->rope.theta;
+    MFI_TRY(mfi_config_number(c, mfi_config_get(c, "rope_theta_windows"), "rope_theta_windows", 0,
+                              1e30, &theta, err));
+    if (theta != s->rope.theta)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                        "%s: rope.freq_base_swa %g beside rope.freq_base %g: one base is supported",
+                        c->path, theta, s->rope.theta);
+    return MF_OK;
+}
+
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
-    double limit = 7;
+    bool bias = true;
+    double limit = 7, alpha = 1.702;
     s->routing.score = MFI_SCORE_SOFTMAX_CHOSEN;
     s->glu = MFI_GLU_CLAMPED;
-    s->glu_alpha = 1.702f; /* no file says it */
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", true, err));
+    MFI_TRY(mfi_config_flag(c, "attention_bias", &bias, err));
+    if (!bias)
+        mfi_config_no_bias(model);
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 150000, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 150000, MFI_ROPE_WHOLE, err));
+    default_rope(c, &s->rope);
+    MFI_TRY(check_bases(c, s, err));
     MFI_TRY(mfi_config_experts(c, s, c->gguf_arch ? "moe_intermediate_size" : "intermediate_size",
                                err));
     MFI_TRY(mfi_config_number(c, mfi_config_get(c, "swiglu_limit"), "swiglu_limit", 1e-3, 1e6,
                               &limit, err));
+    MFI_TRY(mfi_config_number(c, mfi_config_get(c, "swiglu_alpha"), "swiglu_alpha", 1e-3, 1e6,
+                              &alpha, err)); /* published files leave it out */
     s->glu_limit = (float)limit;
+    s->glu_alpha = (float)alpha;
     return mfi_config_windows(c, model, 2, err);
 }
+
+/* mlx-lm takes gate and up apart. */
+static const mfi_expert_names experts = {
+    .each = "mlp.experts",
+    .proj = {"gate_proj", "up_proj", "down_proj"},
+    .stacked = "mlp.experts",
+    .fused = "mlp.experts.gate_up_proj",
+    .fused_down = "mlp.experts.down_proj",
+};
 
 static const mfi_evidence evidence[] = {
     {"safetensors: bfloat16, float16, float32 experts",
@@ -65,6 +108,9 @@ static const mfi_evidence evidence[] = {
      "transformers"},
     {"safetensors: MXFP4 experts, as published",
      "the same model quantised, against its own experts decoded to floats"},
+    {"MLX: mxfp4 and affine",
+     "a tiny model, experts mxfp4, all else 8 bits: logits, every layer's hidden states and greedy "
+     "tokens of mlx-lm"},
     {"GGUF", "tiny F32 models: logits of llama.cpp"},
 };
 
@@ -77,7 +123,7 @@ const mfi_arch mfi_arch_gpt_oss = {
               [MFI_MIXER_WINDOW] = MFI_RECIPE(attn_ops, attn_names)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
-    .experts = &mfi_experts_mlp,
+    .experts = &experts,
     .read_config = read_config,
     .expert_bias = true,
     .interleaved = true,

@@ -8,8 +8,8 @@ static const char *const model_types[] = {"granitemoe", NULL};
 
 #define ROUTED                                                                                     \
     MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),            \
-        MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "block_sparse_moe.router.layer.weight",                \
-                   "ffn_gate_inp.weight")
+        MFI_RESAVED(ROUTER, EXPERTS, HIDDEN, MATRIX, "block_sparse_moe.router.layer.weight",       \
+                    "block_sparse_moe.router.weight", "ffn_gate_inp.weight")
 
 static const mfi_name_rule moe_names[] = {ROUTED};
 
@@ -26,10 +26,11 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
 {
     mfi_shape *s = &model->shape;
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
+    MFI_TRY(mfi_config_bias(c, model, true, err));
     MFI_TRY(mfi_config_require(c, "rope_finetuned", true, err)); /* false: no rotation at all */
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e4, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
+    s->attn_scale = c->gguf_arch ? 0 : 1; /* where the file doesn't say */
     MFI_TRY(mfi_config_scales(c, s, err));
     MFI_TRY(mfi_config_experts(c, s, "intermediate_size", err));
     return mfi_config_shared(c, model, err);
@@ -47,6 +48,8 @@ static const mfi_expert_names experts = {
     .stacked = "block_sparse_moe.switch_mlp",
     .fused = "block_sparse_moe.input_linear.weight",
     .fused_down = "block_sparse_moe.output_linear.weight",
+    .resaved = "block_sparse_moe.experts.gate_up_proj",
+    .resaved_down = "block_sparse_moe.experts.down_proj",
 };
 
 const mfi_arch mfi_arch_granitemoe = {

@@ -14,9 +14,8 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     model->omit[MFI_ROLE_ROUTER_CORRECTION] = true;
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e4, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
-    MFI_TRY(mfi_config_routing(c, s, err));
     MFI_TRY(mfi_config_shared(c, model, err));
     if (s->shared_width > 0)
         return MF_OK;

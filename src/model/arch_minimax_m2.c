@@ -8,9 +8,10 @@ static const char *const model_types[] = {"minimax_m2", NULL};
 
 static const mfi_name_rule moe_names[] = {
     MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
-    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"),
-    MFI_VECTOR(ROUTER_CORRECTION, EXPERTS, "block_sparse_moe.e_score_correction_bias",
-               "exp_probs_b.bias"),
+    MFI_RESAVED(ROUTER, EXPERTS, HIDDEN, MATRIX, "block_sparse_moe.gate.weight", "mlp.gate.weight",
+                "ffn_gate_inp.weight"),
+    MFI_RESAVED(ROUTER_CORRECTION, 1, EXPERTS, F32, "block_sparse_moe.e_score_correction_bias",
+                "mlp.e_score_correction_bias", "exp_probs_b.bias"),
 };
 
 /* 1 a layer: full attention; their earlier models had another kind. */
@@ -35,6 +36,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_require(c, "use_qk_norm", true, err));
     MFI_TRY(check_attention(c, err));
+    mfi_config_no_bias(model);
     MFI_TRY(mfi_config_attention(c, s, err));
     /* config.json says rotary_dim, newer ones partial_rotary_factor as well. */
     MFI_TRY(mfi_config_u32(c, "rotary_dim", s->head_dim, 2, s->head_dim, &rotary, err));
@@ -42,7 +44,12 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     MFI_TRY(mfi_config_u32(c, "shared_intermediate_size", 0, 0, 0, &shared, err));
     MFI_TRY(mfi_config_experts(c, s, c->gguf_arch ? "moe_intermediate_size" : "intermediate_size",
                                err));
-    return mfi_config_routing(c, s, err);
+    MFI_TRY(mfi_config_routing(c, s, err));
+    if (c->gguf_arch) { /* llama.cpp takes these two for granted */
+        s->routing.normalize = true;
+        s->routing.scale = 1;
+    }
+    return MF_OK;
 }
 
 static const mfi_evidence evidence[] = {

@@ -8,23 +8,19 @@ static const char *const model_types[] = {"mixtral", NULL};
 
 static const mfi_name_rule moe_names[] = {
     MFI_VECTOR(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "ffn_norm.weight"),
-    MFI_MATRIX(ROUTER, EXPERTS, HIDDEN, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"),
+    MFI_RESAVED(ROUTER, EXPERTS, HIDDEN, MATRIX, "block_sparse_moe.gate.weight", "mlp.gate.weight",
+                "ffn_gate_inp.weight"),
 };
 
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
-    uint32_t window;
     MFI_TRY(mfi_config_common(c, s, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
-    MFI_TRY(mfi_config_u32(c, "sliding_window", model->ctx_model, 1, UINT32_MAX, &window, err));
-    if (window < model->ctx_model)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: a sliding_window of %u", c->path,
-                        window);
-    if (mfi_config_has_tensor(model, "rope_freqs.weight"))
-        return mfi_fail(err, MF_ERR_UNSUPPORTED,
-                        "%s: tensor rope_freqs.weight (frequencies of their own)", c->path);
+    MFI_TRY(mfi_config_rope(c, s, 1e6, MFI_ROPE_WHOLE, err));
+    if (!c->gguf_arch) /* llama.cpp has none in this architecture */
+        MFI_TRY(mfi_config_window(c, model, err));
+    mfi_config_no_bias(model);
     return mfi_config_experts(c, s, "intermediate_size", err);
 }
 
@@ -39,7 +35,8 @@ const mfi_arch mfi_arch_mixtral = {
     .model_types = model_types,
     .gguf_arch = "llama",
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_paired)},
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_paired),
+              [MFI_MIXER_WINDOW] = MFI_RECIPE(mfi_ops_attn, mfi_names_attn_paired)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .experts = &mfi_experts_sparse,

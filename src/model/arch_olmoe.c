@@ -16,15 +16,15 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     s->eps = 1e-5f;
     s->routing.normalize = false;
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
+    MFI_TRY(mfi_config_bias(c, model, false, err));
     double clip = 0;
     MFI_TRY(mfi_config_number(c, mfi_config_get(c, "clip_qkv"), "clip_qkv", 0, 1e30, &clip, err));
     if (clip != 0)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: clip_qkv %g (known: none)", c->path, clip);
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e4, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_experts(c, s, "intermediate_size", err));
-    return mfi_config_routing(c, s, err);
+    return c->gguf_arch ? MF_OK : mfi_config_routing(c, s, err); /* llama.cpp reads none of it */
 }
 
 static const mfi_evidence evidence[] = {

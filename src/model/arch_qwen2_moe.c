@@ -19,17 +19,36 @@ static const mfi_name_rule moe_names[] = {
     MFI_NAMES_SHARED_GATED,
 };
 
+/* Where nothing lists them, every other layer of the first max_window_layers has a window. */
+static mf_status read_windows(const mfi_config *c, mfi_model *model, mf_error *err)
+{
+    bool windows = false;
+    uint32_t n;
+    MFI_TRY(mfi_config_flag(c, "use_sliding_window", &windows, err));
+    if (c->gguf_arch || !windows)
+        return MF_OK;
+    MFI_TRY(mfi_config_windows(c, model, 2, err));
+    MFI_TRY(mfi_config_u32(c, "max_window_layers", 28, 0, MFI_MAX_LAYERS, &n, err));
+    for (uint32_t i = n; i < model->shape.n_layers && !mfi_config_has(c, "layer_types"); i++)
+        model->mixer[i] = MFI_MIXER_ATTN;
+    return MF_OK;
+}
+
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
+    bool bias = true;
     s->routing.normalize = false;
-    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
+    if (!c->gguf_arch) /* llama.cpp takes it for granted */
+        MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
-    MFI_TRY(mfi_config_require(c, "qkv_bias", true, err));
-    MFI_TRY(mfi_config_require(c, "use_sliding_window", false, err));
+    MFI_TRY(mfi_config_flag(c, "qkv_bias", &bias, err));
+    if (!bias)
+        mfi_config_no_bias(model);
+    MFI_TRY(read_windows(c, model, err));
+    MFI_TRY(mfi_config_sparse(c, model, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e6, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     return mfi_config_u32(c, "shared_expert_intermediate_size", -1, 1, 1 << 20, &s->shared_width,
                           err);
@@ -47,8 +66,10 @@ const mfi_arch mfi_arch_qwen2_moe = {
     .model_types = model_types,
     .gguf_arch = "qwen2moe",
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
-    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names)},
-    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe_shared_gated, moe_names)},
+    .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, attn_names),
+              [MFI_MIXER_WINDOW] = MFI_RECIPE(mfi_ops_attn, attn_names)},
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe_shared_gated, moe_names),
+            [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, mfi_names_deepseek_dense)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
     .experts = &mfi_experts_mlp,
     .read_config = read_config,

@@ -38,10 +38,10 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     s->attn_gate = true;
     s->routing.normalize = true;
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
+    MFI_TRY(mfi_config_bias(c, model, false, err));
     MFI_TRY(mfi_config_require(c, "attn_output_gate", true, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e7, 0.25, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, 0.25, err));
     MFI_TRY(mfi_config_gdn(c, s, err));
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     MFI_TRY(mfi_config_u32(c, "shared_expert_intermediate_size", -1, 1, 1 << 20, &s->shared_width,

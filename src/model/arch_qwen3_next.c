@@ -31,20 +31,29 @@ static const mfi_name_rule gdn_names[] = {
     MFI_MATRIX(GDN_OUT, HIDDEN, GDN_V, "linear_attn.out_proj.weight", "ssm_out.weight"),
 };
 
+static const mfi_name_rule dense_names[] = {
+    MFI_CENTRED(NORM_FFN, HIDDEN, "post_attention_layernorm.weight", "post_attention_norm.weight"),
+    MFI_MATRIX(FFN_GATE, DENSE, HIDDEN, "mlp.gate_proj.weight", "ffn_gate.weight"),
+    MFI_MATRIX(FFN_UP, DENSE, HIDDEN, "mlp.up_proj.weight", "ffn_up.weight"),
+    MFI_MATRIX(FFN_DOWN, HIDDEN, DENSE, "mlp.down_proj.weight", "ffn_down.weight"),
+};
+
 static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
     s->attn_gate = true;
     s->routing.normalize = true;
-    MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
+    if (!c->gguf_arch) /* llama.cpp takes it for granted */
+        MFI_TRY(mfi_config_flag(c, "norm_topk_prob", &s->routing.normalize, err));
     MFI_TRY(mfi_config_common(c, s, err));
-    MFI_TRY(mfi_config_require(c, "attention_bias", false, err));
+    MFI_TRY(mfi_config_bias(c, model, false, err));
     MFI_TRY(mfi_config_attention(c, s, err));
-    MFI_TRY(mfi_config_rope(c, s, 1e7, 0.25, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, 0.25, err));
     MFI_TRY(mfi_config_gdn(c, s, err));
     MFI_TRY(mfi_config_experts(c, s, "moe_intermediate_size", err));
     MFI_TRY(mfi_config_u32(c, "shared_expert_intermediate_size", -1, 1, 1 << 20, &s->shared_width,
                            err));
+    MFI_TRY(mfi_config_sparse(c, model, err));
     return mfi_config_hybrid(c, s->n_layers, model->mixer, err);
 }
 
@@ -63,7 +72,8 @@ const mfi_arch mfi_arch_qwen3_next = {
     .begin = MFI_RECIPE(mfi_ops_begin, mfi_names_begin),
     .mixer = {[MFI_MIXER_ATTN] = MFI_RECIPE(mfi_ops_attn, mfi_names_hybrid_attn),
               [MFI_MIXER_GDN] = MFI_RECIPE(mfi_ops_gdn, gdn_names)},
-    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe_shared_gated, mfi_names_hybrid_moe)},
+    .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe_shared_gated, mfi_names_hybrid_moe),
+            [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, dense_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_centred),
     .experts = &mfi_experts_mlp,
     .read_config = read_config,

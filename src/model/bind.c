@@ -344,11 +344,13 @@ static mf_status bind_expert_bias(binder *b, uint32_t layer, mf_error *err)
                                      "mlp.experts.down_proj_bias"};
     static const char *const gguf[] = {"ffn_gate_exps.bias", "ffn_up_exps.bias",
                                        "ffn_down_exps.bias"};
+    static const char *const mlx[] = {"mlp.experts.gate_proj.bias", "mlp.experts.up_proj.bias",
+                                      "mlp.experts.down_proj.bias"};
     const mfi_shape *s = &b->model->shape;
     for (uint32_t p = 0; p < MFI_EXPERT_PROJS; p++) {
         char name[256];
         uint32_t n, cols;
-        const char *own = b->gguf ? gguf[p] : hf[p];
+        const char *own = b->gguf ? gguf[p] : b->model->interleaved ? hf[p] : mlx[p];
         if (!own)
             continue;
         uint32_t id = lookup_part(b, layer, own, "", "", name, sizeof name);
@@ -411,6 +413,10 @@ static mf_status bind_experts(binder *b, uint32_t layer, mf_error *err)
     char name[256], stacked[96];
     snprintf(stacked, sizeof stacked, "%s.", names->stacked);
     uint32_t id = lookup_part(b, layer, fused, "", "", name, sizeof name);
+    if (id == MFI_TENSOR_NONE && !b->gguf && names->resaved) {
+        id = lookup_part(b, layer, names->resaved, "", "", name, sizeof name);
+        down = names->resaved_down;
+    }
     if (id != MFI_TENSOR_NONE && b->model->arch->interleaved && !b->gguf)
         MFI_TRY(bind_interleaved(b, layer, id, down, err));
     else if (id != MFI_TENSOR_NONE)
@@ -446,13 +452,15 @@ static mf_status check_all_bound(binder *b, mf_error *err)
     uint32_t n_layers = b->model->shape.n_layers;
     for (uint32_t id = 0; id < mfi_catalog_n_tensors(c); id++) {
         const char *name = mfi_catalog_name(c, id);
-        if (b->bound[id])
-            continue;
+        if (b->bound[id] || mfi_tensor_rows(mfi_catalog_tensor(c, id)) == 0)
+            continue; /* without elements it changes nothing */
         b->model->n_ignored++;
         uint32_t layer = layer_of(b, name);
-        if (layer >= n_layers && layer - n_layers < MFI_MAX_LAYERS)
+        if (layer >= n_layers && layer - n_layers < MFI_MAX_LAYERS) /* not UINT32_MAX */
             b->model->n_mtp_layers = MFI_MAX(b->model->n_mtp_layers, layer + 1 - n_layers);
-        if (layer >= n_layers || strstr(name, "rotary_emb.inv_freq"))
+        bool elsewhere = layer == UINT32_MAX && !b->gguf; /* GGUF has text models only */
+        if (elsewhere || (layer >= n_layers && layer != UINT32_MAX) ||
+            strstr(name, "rotary_emb.inv_freq"))
             continue;
         return mfi_fail(
             err, MF_ERR_UNSUPPORTED,

@@ -18,9 +18,12 @@ static const struct {
     {"head_dim", "attention.key_length"},
     {"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
     {"rope_theta", "rope.freq_base"},
+    {"rope_theta_windows", "rope.freq_base_swa"},
     {"rope_dims", "rope.dimension_count"},
     {"rope_type", "rope.scaling.type"},
     {"rope_factor", "rope.scaling.factor"},
+    {"rope_scale_linear", "rope.scale_linear"},
+    {"causal", "attention.causal"},
     {"rope_original_ctx", "rope.scaling.original_context_length"},
     {"rope_attn_factor", "rope.scaling.attn_factor"},
     {"rope_log_multiplier", "rope.scaling.yarn_log_multiplier"},
@@ -169,11 +172,12 @@ mf_status mfi_config_flag(const mfi_config *config, const char *key, bool *out, 
 
 mf_status mfi_config_require(const mfi_config *config, const char *key, bool want, mf_error *err)
 {
+    char name[192];
     bool value = want;
     MFI_TRY(mfi_config_flag(config, key, &value, err));
     if (value != want)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: %s %s is not supported",
-                        config->path, key, value ? "true" : "false");
+        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: %s %s is not supported", config->path,
+                        shown_key(config, key, name, sizeof name), value ? "true" : "false");
     return MF_OK;
 }
 
@@ -205,11 +209,7 @@ mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *widt
     if (s->top_k > s->n_experts)
         return mfi_fail(err, MF_ERR_FORMAT, "%s: top-%u of %u experts is impossible", c->path,
                         s->top_k, s->n_experts);
-    if (mfi_json_len(mfi_config_get(c, "mlp_only_layers")) > 0)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: config.json: mlp_only_layers (dense layers)",
-                        c->path);
-    uint32_t step;
-    return mfi_config_u32(c, "decoder_sparse_step", 1, 1, 1, &step, err);
+    return c->gguf_arch ? mfi_config_groups(c, s, err) : MF_OK;
 }
 
 mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err)
@@ -313,6 +313,23 @@ bool mfi_config_has_layer_tensor(const mfi_model *model, const char *name)
             return true;
     }
     return false;
+}
+
+void mfi_config_no_bias(mfi_model *model)
+{
+    model->omit[MFI_ROLE_ATTN_Q_BIAS] = model->omit[MFI_ROLE_ATTN_K_BIAS] =
+        model->omit[MFI_ROLE_ATTN_V_BIAS] = model->omit[MFI_ROLE_ATTN_O_BIAS] = true;
+}
+
+mf_status mfi_config_bias(const mfi_config *c, mfi_model *model, bool paired, mf_error *err)
+{
+    bool bias = !paired && c->gguf_arch && mfi_config_has_layer_tensor(model, "attn_q.bias");
+    if (!c->gguf_arch)
+        MFI_TRY(mfi_config_flag(c, "attention_bias", &bias, err));
+    if (!bias)
+        mfi_config_no_bias(model);
+    model->omit[MFI_ROLE_ATTN_O_BIAS] = !bias || c->gguf_arch;
+    return MF_OK;
 }
 
 /* Hybrid models: which layers are attention. Said layer by layer or by an interval. */

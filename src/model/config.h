@@ -38,23 +38,40 @@ mf_status mfi_config_attention(const mfi_config *c, mfi_shape *s, mf_error *err)
 /* Routed experts: how many, how many of them, and how wide (width_key). */
 mf_status mfi_config_experts(const mfi_config *c, mfi_shape *s, const char *width_key,
                              mf_error *err);
+/* Which of attention's biases this model has: those of q, k, v and o where config.json says
+ * attention_bias; in GGUF those of q, k and v that are there, but where its pairs stand otherwise.
+ */
+void mfi_config_no_bias(mfi_model *model);
+mf_status mfi_config_bias(const mfi_config *c, mfi_model *model, bool paired, mf_error *err);
 mf_status mfi_config_gdn(const mfi_config *c, mfi_shape *s, mf_error *err);
 mf_status mfi_config_hybrid(const mfi_config *c, uint32_t n_layers, uint8_t *mixer, mf_error *err);
 
 /* config_moe.c */
 /* What the file says over what the family has put into s->routing. */
 mf_status mfi_config_routing(const mfi_config *c, mfi_shape *s, mf_error *err);
+/* Groups of experts: part of the above, but llama.cpp knows them in every architecture. */
+mf_status mfi_config_groups(const mfi_config *c, mfi_shape *s, mf_error *err);
 /* n_shared_experts, each as wide as a routed one (0: none); GGUF may give the width. All layers get
  * them. */
 mf_status mfi_config_shared(const mfi_config *c, mfi_model *model, mf_error *err);
 /* Layers 0 to first_k_dense_replace - 1 are dense after all, of intermediate_size. */
 mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err);
 
+/* mlp_only_layers and decoder_sparse_step: layers that are dense after all, of intermediate_size.
+ */
+mf_status mfi_config_sparse(const mfi_config *c, mfi_model *model, mf_error *err);
+
+/* All layers have windows where config.json says one that is shorter than the context. */
+mf_status mfi_config_window(const mfi_config *c, mfi_model *model, mf_error *err);
 /* config_window.c: which layers look back over a sliding window, and how far. Where the file has no
  * list, all but every period-th do. */
 mf_status mfi_config_windows(const mfi_config *c, mfi_model *model, uint32_t period, mf_error *err);
 
-/* config_rope.c: kind, frequencies and rotary dimensions; theta, partial: where absent */
+/* config_rope.c: kind, frequencies and rotary dimensions; theta, partial: where config.json has
+ * none (GGUF: llama.cpp's 10000, and a key of its own). MFI_ROPE_WHOLE: the family rotates whole
+ * heads.
+ */
+#define MFI_ROPE_WHOLE 0.0
 mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, double partial,
                           mf_error *err);
 

@@ -50,7 +50,7 @@ mf_status mfi_config_latent(const mfi_config *c, mfi_model *model, mf_error *err
                         "%s: heads of %u and %u, with a latent of %u: at most %u together", c->path,
                         s->nope_dim, rope, s->latent_kv, MFI_MAX_HEAD_DIM);
     s->head_dim = rope; /* what is rotated is a head of its own */
-    MFI_TRY(mfi_config_rope(c, s, 1e4, 1.0, err));
+    MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));
     if (s->n_rot != rope)
         return mfi_fail(err, MF_ERR_UNSUPPORTED, "%s: %u of %u rotary columns rotated", c->path,
                         s->n_rot, rope);
@@ -60,6 +60,9 @@ mf_status mfi_config_latent(const mfi_config *c, mfi_model *model, mf_error *err
     double m = s->rope.kind == MFI_ROPE_PLAIN || s->rope.mscale_all_dim == 0
                    ? 1
                    : mfi_rope_mscale(s->rope.factor, s->rope.mscale_all_dim);
+    if (c->gguf_arch) /* llama.cpp: and of what rotated keys are multiplied by, or ought to be */
+        m *= s->rope.attn_factor *
+             (s->rope.kind == MFI_ROPE_LINEAR ? mfi_rope_mscale(s->rope.factor, 1) : 1);
     s->attn_scale = (float)(m * m / sqrt((double)s->head_dim));
     /* transformers and MLX norm latents with their default; llama.cpp has one number for all. */
     s->latent_eps = c->gguf_arch ? s->eps : 1e-6f;

@@ -46,6 +46,12 @@ mf_status mfi_config_routing(const mfi_config *c, mfi_shape *s, mf_error *err)
     MFI_TRY(mfi_config_number(c, mfi_config_get(c, "routed_scaling_factor"),
                               "routed_scaling_factor", 0, 1e6, &scale, err));
     r->scale = scale == 0 && c->gguf_arch ? 1 : (float)scale; /* 0: llama.cpp's way to say none */
+    return c->gguf_arch ? MF_OK : mfi_config_groups(c, s, err);
+}
+
+mf_status mfi_config_groups(const mfi_config *c, mfi_shape *s, mf_error *err)
+{
+    mfi_routing *r = &s->routing;
     MFI_TRY(mfi_config_u32(c, "n_group", 0, 0, MFI_MAX_EXPERT_GROUPS, &r->n_groups, err));
     if (r->n_groups < 2)
         return MF_OK;
@@ -73,6 +79,37 @@ mf_status mfi_config_shared(const mfi_config *c, mfi_model *model, mf_error *err
     if (s->shared_width > 0)
         memset(model->ffn, MFI_FFN_MOE_SHARED, s->n_layers);
     return MF_OK;
+}
+
+mf_status mfi_config_sparse(const mfi_config *c, mfi_model *model, mf_error *err)
+{
+    mfi_shape *s = &model->shape;
+    const mfi_json *only = mfi_config_get(c, "mlp_only_layers");
+    uint32_t step, n_dense = 0;
+    if (c->gguf_arch)
+        return MF_OK;
+    MFI_TRY(mfi_config_u32(c, "decoder_sparse_step", 1, 1, MFI_MAX_LAYERS, &step, err));
+    for (uint32_t i = 0; i < s->n_layers; i++) {
+        bool dense = (i + 1) % step != 0;
+        for (size_t j = 0; j < mfi_json_len(only); j++) {
+            int64_t layer;
+            if (!mfi_json_i64(mfi_json_at(only, j), &layer))
+                return mfi_fail(err, MF_ERR_FORMAT,
+                                "%s: config.json: mlp_only_layers has what is no layer", c->path);
+            dense |= layer == (int64_t)i;
+        }
+        if (dense)
+            model->ffn[i] = MFI_FFN_DENSE;
+        n_dense += dense;
+    }
+    if (n_dense == 0)
+        return MF_OK;
+    if (!model->arch->ffn[MFI_FFN_DENSE].ops)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                        "%s: config.json: mlp_only_layers or decoder_sparse_step make %u layers "
+                        "dense, which family %s isn't known to have",
+                        c->path, n_dense, model->arch->name);
+    return mfi_config_u32(c, "intermediate_size", -1, 1, 1 << 22, &s->dense_width, err);
 }
 
 mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err)

@@ -24,6 +24,10 @@ static const rope_key key_low = {"low_freq_factor", NULL, 1e-3, 1e6};
 static const rope_key key_mscale = {"mscale", NULL, 0, 1e3};
 static const rope_key key_mscale_all = {"mscale_all_dim", NULL, 0, 1e3};
 static const rope_key key_log_mul = {NULL, "rope_log_multiplier", 0, 1e2};
+/* llama.cpp's readers take 0 for absent, and know an older name. */
+static const rope_key key_gguf_factor = {NULL, "rope_factor", 0, 1e6};
+static const rope_key key_gguf_older = {NULL, "rope_scale_linear", 0, 1e6};
+static const rope_key key_gguf_original = {NULL, "rope_original_ctx", 0, MFI_MAX_CTX};
 
 typedef struct reader {
     const mfi_config *c;
@@ -48,7 +52,7 @@ static mf_status read_original(const reader *r, mfi_rope *rope)
     double original = 0;
     uint32_t most;
     MFI_TRY(mfi_config_u32(r->c, "max_position_embeddings", 32768, 1, MFI_MAX_CTX, &most, r->err));
-    MFI_TRY(read_key(r, &key_original, &original));
+    MFI_TRY(read_key(r, r->c->gguf_arch ? &key_gguf_original : &key_original, &original));
     rope->original_ctx = original > 0 ? (uint32_t)original : most;
     return MF_OK;
 }
@@ -61,7 +65,8 @@ static mf_status read_attn_factor(const reader *r, mfi_rope *rope)
     double mscale = 0, log_mul = 0, given = 0;
     MFI_TRY(read_key(r, &key_mscale, &mscale));
     MFI_TRY(read_key(r, &key_mscale_all, &rope->mscale_all_dim));
-    MFI_TRY(read_key(r, &key_log_mul, &log_mul));
+    if (r->c->gguf_arch && strcmp(r->c->gguf_arch, "deepseek2") == 0)
+        MFI_TRY(read_key(r, &key_log_mul, &log_mul)); /* others don't read it */
     MFI_TRY(read_key(r, &key_attn, &given));
     if (log_mul > 0)
         mscale = rope->mscale_all_dim = 10 * log_mul;
@@ -104,10 +109,45 @@ static mf_status read_llama3(const reader *r, mfi_rope *rope)
     return read_original(r, rope);
 }
 
+static mf_status unknown_kind(const reader *r, const char *type)
+{
+    return mfi_fail(r->err, MF_ERR_UNSUPPORTED, "%s: rope type '%s' (known here: %s)", r->c->path,
+                    type, r->c->gguf_arch ? "none, linear, yarn" : "default, linear, yarn, llama3");
+}
+
+/* llama.cpp's readers: a factor without a type is linear, a type without a factor scales by 1, and
+ * attn_factor counts whatever the type. */
+static mf_status read_gguf_kind(const reader *r, mfi_rope *rope)
+{
+    const mfi_json *v = mfi_config_get(r->c, "rope_type");
+    const char *type = mfi_json_typeof(v) == MFI_JSON_NULL ? "linear" : mfi_json_str(v, NULL);
+    double factor = 0;
+    if (!type)
+        return mfi_fail(r->err, MF_ERR_FORMAT, "%s: rope.scaling.type is not text", r->c->path);
+    if (strcmp(type, "none") != 0 && strcmp(type, "linear") != 0 && strcmp(type, "yarn") != 0)
+        return unknown_kind(r, type);
+    rope->kind = MFI_ROPE_PLAIN;
+    rope->factor = 1;
+    MFI_TRY(read_key(r, &key_attn, &rope->attn_factor));
+    if (strcmp(type, "none") == 0)
+        return MF_OK;
+    MFI_TRY(read_key(r, &key_gguf_older, &factor));
+    MFI_TRY(read_key(r, &key_gguf_factor, &factor));
+    if (factor > 0)
+        rope->factor = factor;
+    if (strcmp(type, "yarn") == 0) {
+        rope->kind = MFI_ROPE_YARN;
+        return read_yarn(r, rope);
+    }
+    rope->kind = rope->factor != 1 ? MFI_ROPE_LINEAR : MFI_ROPE_PLAIN;
+    return MF_OK;
+}
+
 static mf_status read_kind(const reader *r, mfi_rope *rope)
 {
-    const mfi_json *v =
-        r->c->gguf_arch ? mfi_config_get(r->c, "rope_type") : mfi_json_get(r->object, "rope_type");
+    const mfi_json *v = mfi_json_get(r->object, "rope_type");
+    if (r->c->gguf_arch)
+        return read_gguf_kind(r, rope);
     if (mfi_json_typeof(v) == MFI_JSON_NULL)
         v = mfi_json_get(r->object, "type");
     const char *type = mfi_json_str(v, NULL);
@@ -123,12 +163,10 @@ static mf_status read_kind(const reader *r, mfi_rope *rope)
         rope->kind = MFI_ROPE_LINEAR;
     else if (strcmp(type, "yarn") == 0)
         rope->kind = MFI_ROPE_YARN;
-    else if (strcmp(type, "llama3") == 0 && !r->c->gguf_arch)
+    else if (strcmp(type, "llama3") == 0)
         rope->kind = MFI_ROPE_LLAMA3;
     else
-        return mfi_fail(r->err, MF_ERR_UNSUPPORTED,
-                        "%s: rope type '%s' (known here: default, linear, yarn, llama3)",
-                        r->c->path, type);
+        return unknown_kind(r, type);
     rope->factor = 0;
     MFI_TRY(read_key(r, &key_factor, &rope->factor));
     if (rope->factor == 0)
@@ -154,12 +192,15 @@ mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, doubl
 {
     reader r = {c, NULL, err};
     double dims = 0;
-    s->rope = (mfi_rope){.theta = theta, .attn_factor = 1};
+    s->rope = (mfi_rope){.theta = c->gguf_arch ? 1e4 : theta, .attn_factor = 1};
     MFI_TRY(find_object(&r, "rope_parameters"));
     if (!r.object)
         MFI_TRY(find_object(&r, "rope_scaling"));
     MFI_TRY(read_key(&r, &key_theta, &s->rope.theta));
-    MFI_TRY(read_key(&r, &key_partial, &partial));
+    if (partial == MFI_ROPE_WHOLE || c->gguf_arch)
+        partial = 1; /* what else is said isn't read by the families' own code */
+    else
+        MFI_TRY(read_key(&r, &key_partial, &partial));
     MFI_TRY(read_kind(&r, &s->rope));
     double n_rot = (double)s->head_dim * partial;
     MFI_TRY(mfi_config_number(c, mfi_config_get(c, "rope_dims"), "rope_dims", 0, MFI_MAX_HEAD_DIM,
@@ -170,5 +211,7 @@ mf_status mfi_config_rope(const mfi_config *c, mfi_shape *s, double theta, doubl
                         "%s: %g rotary dimensions of %u with base %g are impossible", c->path,
                         n_rot, s->head_dim, s->rope.theta);
     s->n_rot = (uint32_t)n_rot;
+    if (!s->latent_kv)
+        s->rope.mscale_all_dim = 0; /* has done its part in attn_factor */
     return MF_OK;
 }

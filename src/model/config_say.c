@@ -267,12 +267,12 @@ static bool near(double x, double y)
 /* What a kind doesn't use may differ. */
 static bool same_rope(const mfi_rope *x, const mfi_rope *y)
 {
-    if (!SAME(kind) || !NEAR(theta) || x->kind == MFI_ROPE_PLAIN)
-        return SAME(kind) && NEAR(theta);
+    if (!SAME(kind) || !NEAR(theta) || !NEAR(attn_factor) || x->kind == MFI_ROPE_PLAIN)
+        return SAME(kind) && NEAR(theta) && NEAR(attn_factor);
     if (!NEAR(factor) || x->kind == MFI_ROPE_LINEAR)
         return NEAR(factor);
     return SAME(original_ctx) && NEAR(beta_fast) && NEAR(beta_slow) && SAME(exact) &&
-           NEAR(attn_factor) && NEAR(mscale_all_dim);
+           NEAR(mscale_all_dim);
 }
 
 static bool same_routing(const mfi_routing *x, const mfi_routing *y)

@@ -109,7 +109,7 @@ static mf_status read_gguf_sizes(mfi_model *model, const mfi_config *c, mf_error
                         "%s: tensor token_embd.weight has no possible vocabulary", c->path);
     s->n_vocab = (uint32_t)rows;
     model->tied = mfi_catalog_find(model->catalog, "output.weight") == MFI_TENSOR_NONE;
-    return MF_OK;
+    return mfi_config_require(c, "causal", true, err);
 }
 
 /* What a family doesn't say; all layers are attention and routed experts. */
@@ -118,7 +118,8 @@ static void set_defaults(mfi_model *model)
     mfi_shape *s = &model->shape;
     s->embed_scale = s->residual_scale = s->logit_scale = 1;
     s->rope.attn_factor = 1;
-    s->routing = (mfi_routing){.score = MFI_SCORE_SOFTMAX, .normalize = true, .scale = 1};
+    s->routing =
+        (mfi_routing){.score = MFI_SCORE_SOFTMAX, .group_best = 2, .normalize = true, .scale = 1};
 }
 
 mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_json *outer_root,
@@ -144,6 +145,8 @@ mf_status mfi_model_read_shape(mfi_model *model, const mfi_config *c, const mfi_
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u layers", s->n_layers);
     set_defaults(model);
     MFI_TRY(model->arch->read_config(model, c, err));
+    if (!model->arch->ffn[MFI_FFN_DENSE].ops)
+        MFI_TRY(mfi_config_sparse(c, model, err)); /* which refuses what says otherwise */
     if (s->attn_scale == 0)
         s->attn_scale = (float)(1.0 / sqrt((double)s->head_dim));
     if (mfi_model_n_routed(model) == 0)

@@ -140,6 +140,7 @@ typedef struct mfi_expert_names {
     const char *proj[MFI_EXPERT_PROJS];
     const char *stacked;            /* MLX, [E, rows, cols]: STACKED.gate_proj.weight and so on */
     const char *fused, *fused_down; /* [E, gate then up, hidden], and down beside it */
+    const char *resaved, *resaved_down; /* the same by transformers' own names; or NULL */
 } mfi_expert_names;
 
 /* A way the family is stored in, and what our results on it were compared with. */

@@ -15,27 +15,27 @@ const mfi_recipe_op mfi_ops_begin[2] = {
     }
 #define ATTN_OUT                                                                                   \
     {.code = MFI_OP_ATTN, .src = {MFI_BUF_Q}, .dst = {MFI_BUF_O}}, MFI_PRODUCT(O, Y, ATTN_O),      \
-        MFI_ADD(Y)
+        {.code = MFI_OP_BIAS, .dst = {MFI_BUF_Y}, .w = {MFI_ROLE_ATTN_O_BIAS}, .n = 1}, MFI_ADD(Y)
 
-const mfi_recipe_op mfi_ops_attn[7] = {
+const mfi_recipe_op mfi_ops_attn[8] = {
     MFI_ATTN_IN,
     ATTN_PREP(0),
     ATTN_OUT,
 };
 
-const mfi_recipe_op mfi_ops_attn_unrotated[7] = {
+const mfi_recipe_op mfi_ops_attn_unrotated[8] = {
     MFI_ATTN_IN,
     ATTN_PREP(MFI_PREP_UNROTATED),
     ATTN_OUT,
 };
 
-const mfi_recipe_op mfi_ops_attn_norm_after[7] = {
+const mfi_recipe_op mfi_ops_attn_norm_after[8] = {
     MFI_ATTN_IN,
     ATTN_PREP(MFI_PREP_NORM_AFTER),
     ATTN_OUT,
 };
 
-const mfi_recipe_op mfi_ops_attn_wide_norm[9] = {
+const mfi_recipe_op mfi_ops_attn_wide_norm[10] = {
     MFI_ATTN_IN,
     MFI_NORM(Q, Q, ATTN_Q_NORM),
     MFI_NORM(K, K, ATTN_K_NORM),
@@ -174,7 +174,8 @@ const mfi_name_rule mfi_names_head_centred[2] = {
     LM_HEAD,
 };
 
-const mfi_name_rule mfi_names_attn_paired[5] = {
+const mfi_name_rule mfi_names_attn_paired[9] = {
+    MFI_NAMES_ATTN_BIAS,
     MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
     MFI_MATRIX_PAIRED(ATTN_Q, Q, HIDDEN, "self_attn.q_proj.weight", "attn_q.weight"),
     MFI_MATRIX_PAIRED(ATTN_K, KV, HIDDEN, "self_attn.k_proj.weight", "attn_k.weight"),
@@ -182,7 +183,8 @@ const mfi_name_rule mfi_names_attn_paired[5] = {
     MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
 };
 
-const mfi_name_rule mfi_names_attn_norm[7] = {
+const mfi_name_rule mfi_names_attn_norm[11] = {
+    MFI_NAMES_ATTN_BIAS,
     MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
     MFI_NAMES_QKV,
     MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
@@ -190,7 +192,8 @@ const mfi_name_rule mfi_names_attn_norm[7] = {
     MFI_VECTOR(ATTN_K_NORM, HEAD, "self_attn.k_norm.weight", "attn_k_norm.weight"),
 };
 
-const mfi_name_rule mfi_names_attn_wide_norm[7] = {
+const mfi_name_rule mfi_names_attn_wide_norm[11] = {
+    MFI_NAMES_ATTN_BIAS,
     MFI_VECTOR(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
     MFI_NAMES_QKV,
     MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),
@@ -198,7 +201,8 @@ const mfi_name_rule mfi_names_attn_wide_norm[7] = {
     MFI_VECTOR(ATTN_K_NORM, KV, "self_attn.k_norm.weight", "attn_k_norm.weight"),
 };
 
-const mfi_name_rule mfi_names_hybrid_attn[7] = {
+const mfi_name_rule mfi_names_hybrid_attn[11] = {
+    MFI_NAMES_ATTN_BIAS,
     MFI_CENTRED(NORM_MIXER, HIDDEN, "input_layernorm.weight", "attn_norm.weight"),
     MFI_NAMES_QKV,
     MFI_MATRIX(ATTN_O, HIDDEN, ATTN, "self_attn.o_proj.weight", "attn_output.weight"),

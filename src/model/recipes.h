@@ -5,14 +5,14 @@
 #include "model/model.h"
 
 extern const mfi_recipe_op mfi_ops_begin[2];
-/* Biases on q, k, v and norms of q and k per head, each where the name table has them; gates if the
- * shape has them. */
-extern const mfi_recipe_op mfi_ops_attn[7];
-extern const mfi_recipe_op mfi_ops_attn_wide_norm[9];  /* all heads of q, and of k, normed as one */
+/* Biases on q, k, v and o and norms of q and k per head, each where the name table has them; gates
+ * if the shape has them. */
+extern const mfi_recipe_op mfi_ops_attn[8];
+extern const mfi_recipe_op mfi_ops_attn_wide_norm[10]; /* all heads of q, and of k, normed as one */
 extern const mfi_recipe_op mfi_ops_latent[10];         /* queries by way of a latent of their own */
 extern const mfi_recipe_op mfi_ops_latent_direct[8];   /* or at once */
-extern const mfi_recipe_op mfi_ops_attn_unrotated[7];  /* the same without positions */
-extern const mfi_recipe_op mfi_ops_attn_norm_after[7]; /* the same, norms after the rotation */
+extern const mfi_recipe_op mfi_ops_attn_unrotated[8];  /* the same without positions */
+extern const mfi_recipe_op mfi_ops_attn_norm_after[8]; /* the same, norms after the rotation */
 extern const mfi_recipe_op mfi_ops_gdn[6];
 /* Routed experts: a router's bias and its correction each where the name table has it. */
 extern const mfi_recipe_op mfi_ops_moe[6];
@@ -69,6 +69,16 @@ extern const mfi_expert_names mfi_experts_sparse;
     }
 #define MFI_MATRIX(role, rows, cols, hf, gguf) MFI_NAMED(role, rows, cols, MATRIX, hf, 0, gguf, 0)
 #define MFI_VECTOR(role, cols, hf, gguf)       MFI_NAMED(role, 1, cols, F32, hf, 0, gguf, 0)
+/* The same under transformers' own name too, which it saves when it isn't to restore the published
+ * one. */
+#define MFI_RESAVED(role_, rows_, cols_, load_, hf_, own_, gguf_)                                  \
+    {                                                                                              \
+        .role = MFI_ROLE_##role_, .rows = MFI_DIM_##rows_, .cols = MFI_DIM_##cols_,                \
+        .load = MFI_LOAD_##load_, .hf = {{hf_, 0}, {own_, 0}}, .gguf[0] = {                        \
+            gguf_,                                                                                 \
+            0                                                                                      \
+        }                                                                                          \
+    }
 /* A norm that Hugging Face's files have zero-centred. */
 #define MFI_CENTRED(role, cols, hf, gguf) MFI_NAMED(role, 1, cols, F32_PLUS1, hf, 0, gguf, 0)
 /* Of queries and keys, whose rotated pairs GGUF has side by side. */
@@ -84,6 +94,8 @@ extern const mfi_expert_names mfi_experts_sparse;
     MFI_VECTOR(ATTN_Q_BIAS, Q, "self_attn.q_proj.bias", "attn_q.bias"),                            \
         MFI_VECTOR(ATTN_K_BIAS, KV, "self_attn.k_proj.bias", "attn_k.bias"),                       \
         MFI_VECTOR(ATTN_V_BIAS, KV, "self_attn.v_proj.bias", "attn_v.bias")
+#define MFI_NAMES_ATTN_BIAS                                                                        \
+    MFI_NAMES_QKV_BIAS, MFI_VECTOR(ATTN_O_BIAS, HIDDEN, "self_attn.o_proj.bias", "attn_output.bias")
 #define MFI_NAMES_SHARED(where)                                                                    \
     MFI_MATRIX(SHARED_GATE, SHARED, HIDDEN, where ".gate_proj.weight", "ffn_gate_shexp.weight"),   \
         MFI_MATRIX(SHARED_UP, SHARED, HIDDEN, where ".up_proj.weight", "ffn_up_shexp.weight"),     \
@@ -98,14 +110,14 @@ extern const mfi_name_rule mfi_names_begin[1];
 extern const mfi_name_rule mfi_names_head_plain[2];   /* norms stored as they multiply */
 extern const mfi_name_rule mfi_names_head_centred[2]; /* norms stored zero-centred */
 
-/* Attention with q, k, v and o alone, rotated pairs side by side in GGUF; with norms per head; and
- * with all heads of q, and of k, normed as one. */
-extern const mfi_name_rule mfi_names_attn_paired[5];
-extern const mfi_name_rule mfi_names_attn_norm[7];
-extern const mfi_name_rule mfi_names_attn_wide_norm[7];
+/* Attention with rotated pairs side by side in GGUF; with norms per head; and with all heads of q,
+ * and of k, normed as one. Biases, which few models have: mfi_config_bias. */
+extern const mfi_name_rule mfi_names_attn_paired[9];
+extern const mfi_name_rule mfi_names_attn_norm[11];
+extern const mfi_name_rule mfi_names_attn_wide_norm[11];
 
 /* Names of Qwen's hybrids (Qwen3-Next, Qwen3.5), norms zero-centred. */
-extern const mfi_name_rule mfi_names_hybrid_attn[7];
+extern const mfi_name_rule mfi_names_hybrid_attn[11];
 extern const mfi_name_rule mfi_names_hybrid_moe[6];
 
 /* Latent attention, both kinds. */

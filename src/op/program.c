@@ -32,3 +32,17 @@ uint64_t mfi_program_weight_span(const mfi_program_weight *w)
     }
     return end - w->offset[0];
 }
+
+uint32_t mfi_program_n_parts(const mfi_program *p)
+{
+    uint32_t most = MFI_EXPERT_PROJS * MFI_MAX_PLANES;
+    for (uint32_t layer = 0; layer < p->shape.n_layers; layer++) {
+        uint32_t n = 0;
+        for (uint32_t proj = 0; proj < MFI_EXPERT_PROJS; proj++) {
+            const mfi_expert_mat *mat = &p->experts[layer].proj[proj];
+            n += (mat->rows ? mfi_quant_n_planes(mat->type) : 0) + (mat->n_bias > 0);
+        }
+        most = MFI_MAX(most, n);
+    }
+    return most;
+}

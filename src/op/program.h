@@ -178,6 +178,10 @@ void mfi_program_free(mfi_program *program);
 /* Bytes of the dense region from a weight's first plane to the end of its last. */
 uint64_t mfi_program_weight_span(const mfi_program_weight *weight);
 
+/* Parts that an expert is read in, of the layer where they are most: room for matrices without
+ * biases at least. */
+uint32_t mfi_program_n_parts(const mfi_program *program);
+
 /* The first layer with routed experts: its layout speaks for all where one is shown. */
 uint32_t mfi_program_expert_layer(const mfi_program *program);
 

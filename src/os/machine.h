@@ -7,6 +7,7 @@
 
 typedef struct mfi_machine {
     uint32_t n_cpus;        /* this process may use (affinity, cgroup quota rounded up) */
+    uint32_t n_cores;       /* those of them that share no core with another; at most n_cpus */
     uint64_t mem_total;     /* physical */
     uint64_t mem_available; /* free without pushing others out */
     uint64_t cgroup_limit;  /* smallest limit on the path to the root; UINT64_MAX: none */
@@ -23,6 +24,8 @@ void mfi_machine_read(mfi_machine *machine);
 /* The same from the files below `root` ("" for the real ones) and for a process that may use
  * n_cpus_affinity processors; for tests. */
 void mfi_machine_read_at(const char *root, uint32_t n_cpus_affinity, mfi_machine *machine);
+/* Of the processors i < n with allowed[i], how many cores they are. */
+uint32_t mfi_machine_cores_at(const char *root, const uint8_t *allowed, uint32_t n);
 #endif
 
 uint64_t mfi_process_rss(void);      /* resident bytes now: anonymous, file and shared */

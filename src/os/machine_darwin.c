@@ -44,9 +44,10 @@ static bool task_memory(mach_task_basic_info_data_t *info)
 
 void mfi_machine_read(mfi_machine *machine)
 {
-    uint64_t n_cpus = sysctl_u64("hw.activecpu");
+    uint64_t n_cpus = sysctl_u64("hw.activecpu"), n_cores = sysctl_u64("hw.physicalcpu");
     *machine = (mfi_machine){
         .n_cpus = n_cpus ? (uint32_t)n_cpus : 1,
+        .n_cores = (uint32_t)MFI_MIN(MFI_MAX(n_cores, 1), MFI_MAX(n_cpus, 1)),
         .mem_total = sysctl_u64("hw.memsize"),
         .mem_available = mem_available(),
         .cgroup_limit = UINT64_MAX,

@@ -324,19 +324,27 @@ static uint64_t read_rss(const char *root)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static uint32_t count_affinity(void)
+/* Processors of this process, and how many cores they are. */
+static uint32_t count_affinity(uint32_t *n_cores)
 {
     cpu_set_t sets[16]; /* 16,384 processors; a smaller set fails where the kernel knows more */
-    if (sched_getaffinity(0, sizeof sets, sets) == 0)
+    uint8_t allowed[8 * sizeof sets];
+    if (sched_getaffinity(0, sizeof sets, sets) == 0) {
+        for (size_t i = 0; i < sizeof allowed; i++)
+            allowed[i] = CPU_ISSET_S(i, sizeof sets, sets) != 0;
+        *n_cores = mfi_machine_cores_at("", allowed, sizeof allowed);
         return (uint32_t)CPU_COUNT_S(sizeof sets, sets);
+    }
     long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t)n : 1;
+    *n_cores = n > 0 ? (uint32_t)n : 1;
+    return *n_cores;
 }
 
 void mfi_machine_read_at(const char *root, uint32_t n_cpus_affinity, mfi_machine *machine)
 {
     *machine = (mfi_machine){.cgroup_limit = UINT64_MAX};
     machine->n_cpus = read_cpu_quota(root, MFI_MAX(n_cpus_affinity, 1));
+    machine->n_cores = machine->n_cpus;
     machine->mem_total = read_kib(root, "/proc/meminfo", "MemTotal:");
     machine->mem_available = read_kib(root, "/proc/meminfo", "MemAvailable:");
     if (machine->mem_available == 0) /* before Linux 3.14 */
@@ -347,7 +355,9 @@ void mfi_machine_read_at(const char *root, uint32_t n_cpus_affinity, mfi_machine
 
 void mfi_machine_read(mfi_machine *machine)
 {
-    mfi_machine_read_at("", count_affinity(), machine);
+    uint32_t n_cores, n_cpus = count_affinity(&n_cores);
+    mfi_machine_read_at("", n_cpus, machine);
+    machine->n_cores = MFI_MIN(MFI_MAX(n_cores, 1), machine->n_cpus);
 }
 
 uint64_t mfi_process_rss(void)

@@ -57,16 +57,23 @@ static void choose_budget(mfi_plan *plan, const mfi_machine *m, const mfi_plan_o
 
 static void choose_threads(mfi_plan *plan, const mfi_machine *m, const mfi_plan_options *o)
 {
-    plan->n_threads = o->n_threads ? o->n_threads : MFI_MIN(m->n_cpus, MFI_MAX_THREADS);
+    /* Siblings share what a kernel keeps busy, and ranges are static: the slowest decides. Few
+     * cores keep them: one of two may wait for memory while the other computes. */
+    const bool cores = m->n_cores >= MFI_CORES_FOR_ONE_EACH && m->n_cores < m->n_cpus;
+    plan->n_threads =
+        o->n_threads ? o->n_threads : MFI_MIN(cores ? m->n_cores : m->n_cpus, MFI_MAX_THREADS);
     plan->n_io_threads = o->n_io_threads ? o->n_io_threads : 4;
     snprintf(plan->threads_reason, sizeof plan->threads_reason, "%s; %u readers%s",
-             o->n_threads ? "as asked" : "one a processor of this process", plan->n_io_threads,
+             o->n_threads ? "as asked"
+             : cores      ? "one a core of this process"
+                          : "one a processor of this process",
+             plan->n_io_threads,
              o->n_io_threads ? " as asked" : ": they only wait, and drives want a few requests");
 }
 
 /* What readers hold while they read, and what writing holds. */
 #define WRITE_CACHE_PART 4
-static uint64_t page_cache_min(const mfi_plan *plan)
+uint64_t mfi_plan_page_cache_min(const mfi_plan *plan)
 {
     uint64_t reads =
         MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
@@ -196,8 +203,9 @@ uint64_t mfi_plan_table_bytes(const mfi_program *p, uint32_t ctx, uint32_t n_slo
 {
     const mfi_shape *s = &p->shape;
     uint64_t experts = (uint64_t)s->n_layers * s->n_experts;
-    uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * MFI_MAX_PARTS;
-    return program_bytes(p) + experts * (MFI_MAX_PARTS * PART_BYTES + KEY_BYTES) +
+    uint64_t n_parts = mfi_program_n_parts(p);
+    uint64_t reqs = ((uint64_t)held_max(s, n_slots) + hints_max(n_slots)) * n_parts;
+    return program_bytes(p) + experts * (n_parts * PART_BYTES + KEY_BYTES) +
            reqs * (sizeof(mfi_io_req) + 16) + (uint64_t)n_slots * SLOT_TABLE_BYTES +
            (uint64_t)p->chunk * (s->top_k * PAIR_TABLE_BYTES + ROW_TABLE_BYTES) +
            n_sessions * session_bytes(p, ctx) + 64 * MFI_KIB;
@@ -229,7 +237,7 @@ uint64_t mfi_plan_room_least(const mfi_plan *plan, const mfi_model *model, const
 }
 
 /* What can't be had by cutting: windows, recurrent state, and the logits. */
-static uint64_t checkpoint_bytes(const mfi_program *p)
+uint64_t mfi_plan_checkpoint_bytes(const mfi_program *p)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < p->shape.n_layers; i++) {
@@ -280,17 +288,22 @@ static void choose_ctx(mfi_plan *plan, const mfi_model *model, const mfi_machine
              model->ctx_model);
 }
 
-/* As many as were asked for, if they take a small part of what the least of the rest leaves: each
- * saves evaluating a prompt again, but displaces cache. */
+/* Each saves evaluating a prompt again, but displaces cache. */
+void mfi_plan_choose_checkpoints(mfi_plan *plan, const mfi_plan_options *o, uint64_t free_bytes)
+{
+    uint64_t room = free_bytes / CHECKPOINT_PART;
+    plan->checkpoint_bytes = mfi_plan_checkpoint_bytes(&plan->program);
+    if (plan->checkpoint_bytes)
+        plan->n_checkpoints =
+            (uint32_t)MFI_MIN(o->n_checkpoints, room / plan->n_sessions / plan->checkpoint_bytes);
+}
+
+/* Of what the least of the rest leaves. */
 static void choose_checkpoints(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                                const mfi_plan_options *o)
 {
     uint64_t base = mfi_plan_room_least(plan, model, m, &plan->program, plan->ctx);
-    uint64_t room = plan->budget_bytes > base ? (plan->budget_bytes - base) / CHECKPOINT_PART : 0;
-    plan->checkpoint_bytes = checkpoint_bytes(&plan->program);
-    if (plan->checkpoint_bytes)
-        plan->n_checkpoints =
-            (uint32_t)MFI_MIN(o->n_checkpoints, room / plan->n_sessions / plan->checkpoint_bytes);
+    mfi_plan_choose_checkpoints(plan, o, plan->budget_bytes > base ? plan->budget_bytes - base : 0);
 }
 
 /* What the tightest plan with these options takes: shortest automatic context, chunk of one, one
@@ -299,7 +312,7 @@ static void find_floor(mfi_plan *plan, const mfi_model *model, const mfi_machine
                        const mfi_plan_options *o, const mfi_program *p)
 {
     uint64_t cache = plan->page_cache_bytes;
-    plan->page_cache_bytes = page_cache_min(plan);
+    plan->page_cache_bytes = mfi_plan_page_cache_min(plan);
     uint64_t floor = mfi_plan_room_least(plan, model, m, p, o->ctx ? o->ctx : ctx_least(model));
     plan->page_cache_bytes = cache;
     /* A round number with the page cache's share (a 64th of the whole) and with what a process
@@ -472,8 +485,8 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
     plan->activations = options->device ? MF_ACTIVATIONS_F32 : options->activations;
     memcpy(plan->cache_type, options->cache_type, sizeof plan->cache_type);
     plan->n_experts_total = n_experts_total(model);
-    plan->page_cache_bytes =
-        MFI_MIN(MFI_MAX(plan->budget_bytes / 64, page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
+    plan->page_cache_bytes = MFI_MIN(
+        MFI_MAX(plan->budget_bytes / 64, mfi_plan_page_cache_min(plan)), MFI_PAGE_CACHE_BYTES_MAX);
     if (plan->keeps)
         plan->write_cache_bytes =
             MFI_MIN(plan->page_cache_bytes / (WRITE_CACHE_PART + 1), MFI_KEEP_CACHE_BYTES_MAX);

@@ -22,6 +22,13 @@ uint64_t mfi_plan_fixed_bytes(const mfi_plan *plan, const mfi_machine *m, const 
 uint64_t mfi_plan_room_least(const mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                              const mfi_program *p, uint32_t ctx);
 
+/* Of one checkpoint of a session; 0: nothing is lost by cutting. */
+uint64_t mfi_plan_checkpoint_bytes(const mfi_program *p);
+/* As many checkpoints a session as were asked for, if they take a small part of what is free. */
+void mfi_plan_choose_checkpoints(mfi_plan *plan, const mfi_plan_options *o, uint64_t free_bytes);
+/* What readers hold while they read, and what writing holds. */
+uint64_t mfi_plan_page_cache_min(const mfi_plan *plan);
+
 /* What a chunk keeps to where none is asked for. */
 typedef struct mfi_plan_bound {
     uint32_t auto_max; /* longer gains little */

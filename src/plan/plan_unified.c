@@ -32,10 +32,16 @@ static void measure(const mfi_plan *plan, const mfi_model *model, const mfi_plan
     b->fixed = plan->mapped_bytes + p->dense_bytes + b->z.kv + b->z.state + b->z.scratch + b->lists;
 }
 
+static uint64_t checkpoints_bytes(const mfi_plan *plan)
+{
+    return (uint64_t)plan->n_sessions * plan->n_checkpoints * plan->checkpoint_bytes;
+}
+
 /* What the process has beside what the device sees. */
 static uint64_t host_bytes(const mfi_plan *plan, const mfi_machine *m, uint32_t n_slots)
 {
     return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + plan->other_bytes +
+           checkpoints_bytes(plan) +
            mfi_plan_table_bytes(&plan->program, plan->ctx, n_slots, plan->n_sessions);
 }
 
@@ -82,8 +88,7 @@ static void find_floors(mfi_plan *plan, const mfi_machine *m, const bounds *b)
 {
     uint32_t top_k = plan->program.shape.top_k;
     uint64_t cache = plan->page_cache_bytes, slots = top_k * plan->slot_stride;
-    plan->page_cache_bytes =
-        MFI_MAX(MFI_PAGE_CACHE_BYTES_MIN, plan->n_io_threads * MFI_IO_READER_CACHE_BYTES);
+    plan->page_cache_bytes = mfi_plan_page_cache_min(plan);
     uint64_t floor = host_bytes(plan, m, top_k) + b->fixed + slots;
     plan->page_cache_bytes = cache;
     floor += MFI_MAX(MFI_MIN(floor / 63, MFI_PAGE_CACHE_BYTES_MAX), NOISE_BYTES);
@@ -106,8 +111,9 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const bounds *b)
     memcpy(h, v, sizeof plan->vram);
     h[MFI_PLAN_PROCESS] = mfi_plan_process_bytes(plan, m) + b->lists;
     h[MFI_PLAN_CACHE] = plan->page_cache_bytes;
+    h[MFI_PLAN_STATE] += checkpoints_bytes(plan);
     h[MFI_PLAN_TABLES] = host_bytes(plan, m, plan->n_slots) - mfi_plan_process_bytes(plan, m) -
-                         plan->page_cache_bytes;
+                         plan->page_cache_bytes - checkpoints_bytes(plan);
     snprintf(r[MFI_PLAN_PROCESS], sizeof *r,
              "resident now %.1f MiB (code, the driver, tokenizer, catalog), stacks, lists of work",
              (double)m->rss_bytes / (double)MFI_MIB);
@@ -118,7 +124,11 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m, const bounds *b)
              (double)plan->mapped_bytes / (double)MFI_MIB, plan->n_ranges,
              (double)plan->program.dense_bytes / (double)MFI_MIB);
     snprintf(r[MFI_PLAN_KV], sizeof *r, "%u positions, keys f32, values f32", plan->ctx);
-    snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
+    int n = snprintf(r[MFI_PLAN_STATE], sizeof *r, "recurrent layers: a fixed size a sequence");
+    if (plan->n_checkpoints)
+        snprintf(r[MFI_PLAN_STATE] + n, sizeof *r - (size_t)n,
+                 "; %u checkpoint%s to go back to without evaluating all again",
+                 plan->n_checkpoints, plan->n_checkpoints > 1 ? "s" : "");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r, "activations of %u tokens at a time", plan->chunk);
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
              "the program, where each expert lies, slots, sampler, the tokens of the context");
@@ -144,6 +154,8 @@ mf_status mfi_plan_for_unified(mfi_plan *plan, const mfi_model *model, const mfi
     MFI_TRY(mfi_plan_longest_chunk(plan, model, machine, o, &bound, n_logit_rows, err));
     plan->program.ctx = plan->ctx;
     measure(plan, model, o->device, &b);
+    uint64_t least = model->shape.top_k * plan->slot_stride, left = room(plan, machine, &b, 0);
+    mfi_plan_choose_checkpoints(plan, o, left > least ? left - least : 0);
     choose_slots(plan, machine, o, &b);
     fill_items(plan, machine, &b);
     uint32_t top_k = model->shape.top_k;

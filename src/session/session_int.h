@@ -63,7 +63,8 @@ uint32_t mfi_state_prefix(const mf_session *session, const int32_t *tokens, size
 void mfi_state_rewind(mf_session *session, uint32_t n, const mfi_checkpoint *c);
 /* Keeps the state as it is now for later, if the plan has room for checkpoints. */
 void mfi_state_checkpoint(mf_session *session);
-/* MF_ERR_UNSUPPORTED where the state is a device's: it can't be read here. */
+/* Waits until the state can be read and written here: a device that computes in the host's memory
+ * may be at it. MF_ERR_UNSUPPORTED: it is in a device's own memory. */
 mf_status mfi_state_on_host(const mf_session *session, mf_error *err);
 mf_status mfi_state_copy(mf_session *dst, const mf_session *src, uint32_t n,
                          const mfi_checkpoint *c, mf_error *err);

@@ -159,6 +159,7 @@ mf_status mfi_snapshot_writer_open(mfi_snapshot_writer **writer, mf_session *s, 
                                    const mfi_checkpoint *c, const char *path, mf_error *err)
 {
     const mfi_identity *id;
+    MFI_TRY(mfi_state_on_host(s, err));
     MFI_TRY(mfi_engine_identity(s->host->engine, &id, err));
     size_t n_pieces = 1 + MFI_LAYER_PIECES * (size_t)s->plan->program.shape.n_layers + 1;
     mfi_snapshot_writer *w = calloc(1, sizeof *w);
@@ -303,6 +304,7 @@ static mf_status take(mf_session *s, const mfi_file *file, const mfi_snapshot *h
     uint32_t n = head->n_tokens, n_vocab = s->plan->program.shape.n_vocab;
     const mfi_state_parts parts = {.kv = true, .logits = head->has_logits};
     uint64_t at = MFI_SNAPSHOT_HEAD_BYTES;
+    MFI_TRY(mfi_state_on_host(s, err));
     MFI_TRY(mfi_state_begin(s, n, err));
     MFI_TRY(mfi_file_read(file, s->tokens, n * sizeof *s->tokens, at, err));
     if (mfi_checksum_of(s->tokens, n * sizeof *s->tokens) != head->tokens_sum)

@@ -166,6 +166,10 @@ void mfi_state_rewind(mf_session *s, uint32_t n, const mfi_checkpoint *c)
         mf_session_reset(s);
         return;
     }
+    if (c && mfi_state_on_host(s, NULL) != MF_OK) {
+        mf_session_reset(s);
+        return;
+    }
     if (c) {
         const mfi_state_parts rest = {.logits = true};
         uint32_t n_src = mfi_state_list(s, c, n, rest, s->pieces);
@@ -223,6 +227,8 @@ void mfi_state_checkpoint(mf_session *s)
     const mfi_state_parts rest = {.logits = true};
     if (s->plan->n_checkpoints == 0 || s->length == 0 || s->broken)
         return;
+    if (mfi_state_on_host(s, &err) != MF_OK)
+        return;
     mfi_checkpoint *c = NULL;
     for (uint32_t i = 0; i < s->plan->n_checkpoints && !c; i++)
         if (s->checkpoints[i].n == s->length)
@@ -245,9 +251,13 @@ void mfi_state_checkpoint(mf_session *s)
 
 mf_status mfi_state_on_host(const mf_session *s, mf_error *err)
 {
-    if (s->host->backend->device)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED, "a timeline on a device can't be copied or kept");
-    return MF_OK;
+    mfi_backend *b = s->host->backend;
+    if (!b->device)
+        return MF_OK;
+    if (!b->device->unified)
+        return mfi_fail(err, MF_ERR_UNSUPPORTED,
+                        "a timeline in a device's own memory can't be copied or kept");
+    return b->sync(b, err);
 }
 
 mf_status mfi_state_begin(mf_session *s, uint32_t n, mf_error *err)

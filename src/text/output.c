@@ -28,10 +28,20 @@ const mfi_brackets mfi_output_brackets[MFI_N_NOTATIONS] = {
     [MFI_NOTATION_MISTRAL_LIST] = {"mistral-list", "[TOOL_CALLS]", NULL},
     [MFI_NOTATION_MISTRAL] = {"mistral", "[TOOL_CALLS]", NULL},
     [MFI_NOTATION_HARMONY] = {"harmony", NULL, NULL},
+    [MFI_NOTATION_DEEPSEEK_V32] = {"deepseek-v3.2", "<" MFI_DSML "function_calls>",
+                                   "</" MFI_DSML "function_calls>"},
+    [MFI_NOTATION_DEEPSEEK_V4] = {"deepseek-v4", "<" MFI_DSML "tool_calls>",
+                                  "</" MFI_DSML "tool_calls>"},
+    [MFI_NOTATION_SEED] = {"seed-oss", "<seed:tool_call>", "</seed:tool_call>"},
+    [MFI_NOTATION_LLAMA3] = {"llama3", "<|python_tag|>", NULL},
+    [MFI_NOTATION_GRANITE3] = {"granite-3", "<|tool_call|>", NULL},
+    [MFI_NOTATION_LIST] = {"tool-calls", "<tool_calls>", "</tool_calls>"},
+    [MFI_NOTATION_NEMOTRON] = {"nemotron", "<TOOLCALL>", "</TOOLCALL>"},
+    [MFI_NOTATION_GIGACHAT] = {"gigachat", "<|function_call|>", NULL},
 };
 
 /* What a marker does. */
-typedef enum act { OPEN_CALL, CLOSE_CALL, BEGIN_THINK, END_THINK, BODY, END_BODY } act;
+typedef enum act { OPEN_CALL, OPEN_OBJECT, CLOSE_CALL, BEGIN_THINK, END_THINK, BODY, END_BODY } act;
 
 typedef struct marker {
     const char *text;
@@ -66,6 +76,8 @@ const char *mfi_think_marker(mfi_notation notation, bool begin)
         return begin ? "<|channel|>analysis<|message|>" : "<|end|>";
     if (notation == MFI_NOTATION_MISTRAL || notation == MFI_NOTATION_MISTRAL_LIST)
         return begin ? "[THINK]" : "[/THINK]";
+    if (notation == MFI_NOTATION_SEED)
+        return begin ? "<seed:think>" : "</seed:think>";
     return begin ? "<think>" : "</think>";
 }
 
@@ -77,6 +89,8 @@ static const char *const inner_markers[MFI_N_NOTATIONS][7] = {
     [MFI_NOTATION_KIMI] = {"<|tool_call_begin|>", "<|tool_call_argument_begin|>",
                            "<|tool_call_end|>"},
     [MFI_NOTATION_MISTRAL] = {"[ARGS]", "[CALL_ID]"},
+    [MFI_NOTATION_DEEPSEEK_V32] = {MFI_DSML},
+    [MFI_NOTATION_DEEPSEEK_V4] = {MFI_DSML},
     [MFI_NOTATION_HARMONY] = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>",
                               "<|call|>", "<|return|>"},
 };
@@ -105,6 +119,8 @@ mfi_notation mfi_notation_detect(const char *t, size_t len)
         mfi_notation notation;
     } signs[] = {
         {"<|channel|>", MFI_NOTATION_HARMONY},
+        {MFI_DSML, MFI_NOTATION_DEEPSEEK_V32}, /* or V4 */
+        {"seed:tool_call", MFI_NOTATION_SEED},
         {"minimax:tool_call", MFI_NOTATION_MINIMAX},
         {"<|tool_call_argument_begin|>", MFI_NOTATION_KIMI},
         {"```json", MFI_NOTATION_DEEPSEEK_V3}, /* with the next one */
@@ -113,7 +129,12 @@ mfi_notation mfi_notation_detect(const char *t, size_t len)
         {"<function=", MFI_NOTATION_QWEN_CODER},
         {"[ARGS]", MFI_NOTATION_MISTRAL},
         {"[TOOL_CALLS]", MFI_NOTATION_MISTRAL_LIST},
+        {"<tool_calls>", MFI_NOTATION_LIST},
         {"<tool_call>", MFI_NOTATION_HERMES},
+        {"<TOOLCALL>", MFI_NOTATION_NEMOTRON},
+        {"<|tool_call|>", MFI_NOTATION_GRANITE3},
+        {"<|function_call|>", MFI_NOTATION_GIGACHAT},
+        {"dictionary of argument name and its value", MFI_NOTATION_LLAMA3},
     };
     static const char deepseek[] = DS_CALLS("begin");
     for (size_t i = 0; i < MFI_ARRAY_LEN(signs); i++) {
@@ -122,6 +143,8 @@ mfi_notation mfi_notation_detect(const char *t, size_t len)
         if (signs[i].notation == MFI_NOTATION_DEEPSEEK_V3 &&
             !memmem(t, len, deepseek, sizeof deepseek - 1))
             continue;
+        if (signs[i].notation == MFI_NOTATION_DEEPSEEK_V32 && !memmem(t, len, "function_calls", 14))
+            return MFI_NOTATION_DEEPSEEK_V4;
         return signs[i].notation;
     }
     return MFI_NOTATION_PLAIN;
@@ -231,7 +254,8 @@ static bool read_block(mfi_output *o, size_t close_len, mfi_call_list *list)
     if (o->notation == MFI_NOTATION_HARMONY)
         return read_message(o, close_len, list);
     if (!l->n_done || o->notation == MFI_NOTATION_MISTRAL) {
-        size_t from = l->n_done ? l->from : strlen(mfi_output_brackets[o->notation].open);
+        size_t open = strlen(mfi_output_brackets[o->notation].open);
+        size_t from = l->n_done ? l->from : *o->block.data == '{' ? 0 : open;
         return mfi_calls_read(o->notation, o->block.data + from, end - from, list);
     }
     for (size_t i = l->done; i < end; i++)
@@ -267,7 +291,8 @@ static void end_call(mfi_output *o)
 {
     mfi_live *l = &o->live;
     mfi_call_list list = {0};
-    mfi_notation as = o->notation == MFI_NOTATION_MISTRAL_LIST ? MFI_NOTATION_HERMES : o->notation;
+    bool is_object = mfi_notation_is_list(o->notation) || o->notation == MFI_NOTATION_LLAMA3;
+    mfi_notation as = is_object ? MFI_NOTATION_HERMES : o->notation;
     if (mfi_calls_read(as, o->block.data + l->from, l->end - l->from, &list) && list.n == 1 &&
         as_begun(o, &list.calls[0])) {
         put_call(o, &list.calls[0]);
@@ -367,6 +392,8 @@ static size_t markers_here(const mfi_output *o, marker list[4])
         list[n++] = (marker){mfi_think_marker(o->notation, false), END_THINK};
     else if (!o->begun) /* later ones are text */
         list[n++] = (marker){mfi_think_marker(o->notation, true), BEGIN_THINK};
+    if (o->notation == MFI_NOTATION_LLAMA3 && o->region == IN_TEXT && (!o->begun || o->edge))
+        list[n++] = (marker){"{", OPEN_OBJECT};
     if (b->open && o->region == IN_TEXT)
         list[n++] = (marker){b->open, OPEN_CALL};
     return n;
@@ -388,6 +415,8 @@ static bool begins(const mfi_output *o, const marker *list, size_t n, const mark
     return any;
 }
 
+static void take(mfi_output *o, char c);
+
 static void do_marker(mfi_output *o, const marker *m)
 {
     switch (m->act) {
@@ -396,6 +425,12 @@ static void do_marker(mfi_output *o, const marker *m)
         o->begun = true;
         mfi_buf_append(&o->block, o->held.data, o->held.len);
         mfi_live_begin(&o->live, o->notation, o->block.len);
+        break;
+    case OPEN_OBJECT:
+        o->region = IN_CALL;
+        o->begun = true;
+        mfi_live_begin(&o->live, o->notation, 0);
+        take(o, '{');
         break;
     case CLOSE_CALL:
         mfi_buf_append(&o->block, o->held.data, o->held.len);
@@ -439,6 +474,13 @@ static bool may_be_header(const mfi_output *o)
     return false;
 }
 
+/* An answer that is a JSON object, but no call: that shows with its first key. */
+static bool is_other_object(const mfi_output *o)
+{
+    return o->notation == MFI_NOTATION_LLAMA3 && o->region == IN_CALL && *o->block.data == '{' &&
+           o->live.at == MFI_LIVE_LOST && !o->live.open && !o->live.n_done;
+}
+
 /* A byte that is part of no marker. */
 static void take(mfi_output *o, char c)
 {
@@ -447,7 +489,8 @@ static void take(mfi_output *o, char c)
         mfi_buf_append(&o->block, &c, 1);
         if (o->region == IN_CALL)
             take_call_byte(o);
-        if (o->block.len > MFI_MAX_TOOL_CALL_BYTES || (o->region == IN_HEADER && !may_be_header(o)))
+        if (o->block.len > MFI_MAX_TOOL_CALL_BYTES ||
+            (o->region == IN_HEADER && !may_be_header(o)) || is_other_object(o))
             fall_back(o);
         return;
     }

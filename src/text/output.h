@@ -27,6 +27,14 @@ typedef enum mfi_notation {
     MFI_NOTATION_MISTRAL_LIST, /* [TOOL_CALLS][{...}] */
     MFI_NOTATION_MISTRAL,      /* [TOOL_CALLS]NAME[CALL_ID]ID[ARGS]ARGUMENTS */
     MFI_NOTATION_HARMONY,      /* channels of gpt-oss */
+    MFI_NOTATION_DEEPSEEK_V32, /* <DSML|invoke name="NAME"><DSML|parameter name=... string=...> */
+    MFI_NOTATION_DEEPSEEK_V4,  /* the same in other brackets */
+    MFI_NOTATION_SEED,         /* <seed:tool_call><function=NAME><parameter=KEY>... */
+    MFI_NOTATION_LLAMA3,       /* {"name": ..., "parameters": ...}, which is the answer */
+    MFI_NOTATION_GRANITE3,     /* <|tool_call|>[{...}] */
+    MFI_NOTATION_LIST,         /* <tool_calls>[{...}]</tool_calls>, or objects in a row */
+    MFI_NOTATION_NEMOTRON,     /* <TOOLCALL>[{...}]</TOOLCALL> */
+    MFI_NOTATION_GIGACHAT,     /* <|function_call|>{"name": ..., "arguments": ...} */
     MFI_N_NOTATIONS
 } mfi_notation;
 

@@ -151,12 +151,54 @@ static bool read_json_list(reader *r)
     return r->list->n > 0;
 }
 
+/* The end of the object at p, or NULL. */
+static const char *end_of_object(const char *p, const char *end)
+{
+    size_t depth = 0;
+    bool in_string = false;
+    for (; p < end; p++) {
+        if (in_string && *p == '\\' && p + 1 < end)
+            p++;
+        else if (*p == '"')
+            in_string = !in_string;
+        else if (!in_string && *p == '{')
+            depth++;
+        else if (!in_string && *p == '}' && --depth == 0)
+            return p + 1;
+    }
+    return NULL;
+}
+
+/* Objects one behind the other; `between` may stand between them. */
+static bool read_json_row(reader *r, const char *between)
+{
+    for (;;) {
+        skip_space(r);
+        const char *end = r->p < r->end && *r->p == '{' ? end_of_object(r->p, r->end) : NULL;
+        if (!end || mfi_json_scan(r->p, (size_t)(end - r->p), "", NULL) != MF_OK ||
+            !read_object(r, mfi_json_root(r->p, (size_t)(end - r->p))))
+            return false;
+        r->p = end;
+        skip_space(r);
+        if (r->p == r->end)
+            return true;
+        skip(r, between);
+    }
+}
+
+bool mfi_notation_is_list(mfi_notation notation)
+{
+    return notation == MFI_NOTATION_MISTRAL_LIST || notation == MFI_NOTATION_GRANITE3 ||
+           notation == MFI_NOTATION_LIST || notation == MFI_NOTATION_NEMOTRON;
+}
+
 /* ---- key by key ---- */
 
-void mfi_pair_put_value(mfi_buf *out, const char *text, size_t len)
+void mfi_pair_put_value(mfi_buf *out, mfi_pair_type type, const char *text, size_t len)
 {
     mfi_json_span v = {text, len};
-    if (len && mfi_json_scan(text, len, "", NULL) == MF_OK && strchr("{[-0123456789tfn", *text)) {
+    if (len && type != MFI_PAIR_STRING && mfi_json_scan(text, len, "", NULL) == MF_OK &&
+        (type == MFI_PAIR_JSON || strchr("{[-0123456789tfn", *text))) {
         v = mfi_json_root(text, len);
         if (v.len == len) { /* no white space around it that would be lost */
             mfi_buf_append(out, text, len);
@@ -166,12 +208,39 @@ void mfi_pair_put_value(mfi_buf *out, const char *text, size_t len)
     mfi_json_put_str(out, text, len);
 }
 
+#define DSML_PAIRS                                                                                 \
+    .open = "<" MFI_DSML "parameter name=\"", .after_key = "\" string=\"", .before_value = "",     \
+    .close = "</" MFI_DSML "parameter>", .head = "<" MFI_DSML "invoke name=\"", .head_end = "\">", \
+    .tail = "</" MFI_DSML "invoke>", .typed = true
+
 static const mfi_pair_form pair_forms[MFI_N_NOTATIONS] = {
-    [MFI_NOTATION_QWEN_CODER] = {"<parameter=", ">", "", "</parameter>", true, ">", "</function>"},
-    [MFI_NOTATION_GLM] = {"<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", false, "<",
-                          NULL},
-    [MFI_NOTATION_MINIMAX] = {"<parameter name=\"", "\">", "", "</parameter>", false, "\">",
-                              "</invoke>"},
+    [MFI_NOTATION_QWEN_CODER] = {.open = "<parameter=",
+                                 .after_key = ">",
+                                 .before_value = "",
+                                 .close = "</parameter>",
+                                 .newlines = true,
+                                 .head_end = ">",
+                                 .tail = "</function>"},
+    [MFI_NOTATION_SEED] = {.open = "<parameter=",
+                           .after_key = ">",
+                           .before_value = "",
+                           .close = "</parameter>",
+                           .head_end = ">",
+                           .tail = "</function>"},
+    [MFI_NOTATION_GLM] = {.open = "<arg_key>",
+                          .after_key = "</arg_key>",
+                          .before_value = "<arg_value>",
+                          .close = "</arg_value>",
+                          .head_end = "<"},
+    [MFI_NOTATION_MINIMAX] = {.open = "<parameter name=\"",
+                              .after_key = "\">",
+                              .before_value = "",
+                              .close = "</parameter>",
+                              .head = "<invoke name=\"",
+                              .head_end = "\">",
+                              .tail = "</invoke>"},
+    [MFI_NOTATION_DEEPSEEK_V32] = {DSML_PAIRS},
+    [MFI_NOTATION_DEEPSEEK_V4] = {DSML_PAIRS},
 };
 
 const mfi_pair_form *mfi_pair_form_of(mfi_notation notation)
@@ -193,6 +262,12 @@ static bool read_pairs(reader *r, const mfi_pair_form *form, mfi_buf *args)
             return false;
         if (*form->before_value)
             skip_space(r);
+        mfi_pair_type type = !form->typed                    ? MFI_PAIR_ANY
+                             : skip(r, MFI_PAIR_TYPE_STRING) ? MFI_PAIR_STRING
+                             : skip(r, MFI_PAIR_TYPE_JSON)   ? MFI_PAIR_JSON
+                                                             : MFI_PAIR_ANY;
+        if (form->typed && type == MFI_PAIR_ANY)
+            return false;
         if (!skip(r, form->before_value) || !take_to(r, form->close, &value, &len))
             return false;
         if (form->newlines && len && *value == '\n')
@@ -202,7 +277,7 @@ static bool read_pairs(reader *r, const mfi_pair_form *form, mfi_buf *args)
         mfi_buf_str(args, first ? "" : ", ");
         mfi_json_put_str(args, key, key_len);
         mfi_buf_str(args, ": ");
-        mfi_pair_put_value(args, value, len);
+        mfi_pair_put_value(args, type, value, len);
     }
     mfi_buf_str(args, "}");
     return !args->failed;
@@ -216,14 +291,13 @@ static bool read_paired_call(reader *r, const char *name, size_t len, const mfi_
     return ok;
 }
 
-static bool read_qwen_coder(reader *r)
+static bool read_qwen_coder(reader *r, const mfi_pair_form *form)
 {
     const char *name;
     size_t len;
     skip_space(r);
     return skip(r, "<function=") && take_to(r, ">", &name, &len) &&
-           read_paired_call(r, name, len, mfi_pair_form_of(MFI_NOTATION_QWEN_CODER)) &&
-           skip(r, "</function>");
+           read_paired_call(r, name, len, form) && skip(r, "</function>");
 }
 
 static bool read_glm(reader *r)
@@ -234,15 +308,15 @@ static bool read_glm(reader *r)
     return read_paired_call(r, name, (size_t)(r->p - name), mfi_pair_form_of(MFI_NOTATION_GLM));
 }
 
-static bool read_minimax(reader *r)
+/* Several in their brackets. */
+static bool read_invocations(reader *r, const mfi_pair_form *form)
 {
     do {
         const char *name;
         size_t len;
         skip_space(r);
-        if (!skip(r, "<invoke name=\"") || !take_to(r, "\">", &name, &len) ||
-            !read_paired_call(r, name, len, mfi_pair_form_of(MFI_NOTATION_MINIMAX)) ||
-            !skip(r, "</invoke>"))
+        if (!skip(r, form->head) || !take_to(r, form->head_end, &name, &len) ||
+            !read_paired_call(r, name, len, form) || !skip(r, form->tail))
             return false;
         skip_space(r);
     } while (r->p < r->end);
@@ -337,16 +411,27 @@ bool mfi_calls_read(mfi_notation notation, const char *body, size_t len, mfi_cal
     bool ok = false;
     switch (notation) {
     case MFI_NOTATION_HERMES:
+    case MFI_NOTATION_GIGACHAT:
         ok = read_json(&r);
         break;
+    case MFI_NOTATION_LLAMA3:
+        ok = read_json_row(&r, ";");
+        break;
+    case MFI_NOTATION_LIST:
+        skip_space(&r);
+        ok = r.p < r.end && *r.p == '{' ? read_json_row(&r, "") : read_json_list(&r);
+        break;
     case MFI_NOTATION_QWEN_CODER:
-        ok = read_qwen_coder(&r);
+    case MFI_NOTATION_SEED:
+        ok = read_qwen_coder(&r, mfi_pair_form_of(notation));
         break;
     case MFI_NOTATION_GLM:
         ok = read_glm(&r);
         break;
     case MFI_NOTATION_MINIMAX:
-        ok = read_minimax(&r);
+    case MFI_NOTATION_DEEPSEEK_V32:
+    case MFI_NOTATION_DEEPSEEK_V4:
+        ok = read_invocations(&r, mfi_pair_form_of(notation));
         break;
     case MFI_NOTATION_DEEPSEEK_V3:
     case MFI_NOTATION_DEEPSEEK_V31:
@@ -356,6 +441,8 @@ bool mfi_calls_read(mfi_notation notation, const char *body, size_t len, mfi_cal
         ok = read_kimi(&r);
         break;
     case MFI_NOTATION_MISTRAL_LIST:
+    case MFI_NOTATION_GRANITE3:
+    case MFI_NOTATION_NEMOTRON:
         ok = read_json_list(&r);
         break;
     case MFI_NOTATION_MISTRAL:

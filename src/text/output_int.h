@@ -14,6 +14,11 @@
     "end\xef\xbd\x9c>"
 #define MFI_DS_SEP "<\xef\xbd\x9ctool\xe2\x96\x81sep\xef\xbd\x9c>"
 
+#define MFI_DSML                                                                                   \
+    "\xef\xbd\x9c"                                                                                 \
+    "DSML"                                                                                         \
+    "\xef\xbd\x9c"
+
 /* How a family brackets its calls; close NULL: the end of the answer. */
 typedef struct mfi_brackets {
     const char *name;
@@ -52,12 +57,23 @@ typedef struct mfi_pair_form {
     bool newlines;
     const char *head_end; /* what ends a call's name, and belongs to it unless it begins a pair */
     const char *tail;     /* what ends the pairs; NULL: the closing bracket */
+    const char *head; /* what begins a call, of which there may be several; NULL: one a bracket */
+    bool typed;       /* before a value: true"> if it is a string, false"> if it is JSON */
 } mfi_pair_form;
 
 /* NULL if the arguments are JSON. */
 const mfi_pair_form *mfi_pair_form_of(mfi_notation notation);
+typedef enum mfi_pair_type { MFI_PAIR_ANY, MFI_PAIR_STRING, MFI_PAIR_JSON } mfi_pair_type;
+
+/* What says that a value is a string, or JSON, in notations that say it. */
+#define MFI_PAIR_TYPE_STRING "true\">"
+#define MFI_PAIR_TYPE_JSON   "false\">"
+
 /* A pair's value as JSON. */
-void mfi_pair_put_value(mfi_buf *out, const char *text, size_t len);
+void mfi_pair_put_value(mfi_buf *out, mfi_pair_type type, const char *text, size_t len);
+
+/* Whether calls are the objects of a JSON list. */
+bool mfi_notation_is_list(mfi_notation notation);
 
 /* Reads what stands between the brackets; false if it isn't calls and nothing else. */
 bool mfi_calls_read(mfi_notation notation, const char *body, size_t len, mfi_call_list *list);
@@ -115,6 +131,7 @@ typedef struct mfi_live {
     /* pairs */
     size_t pair_from, value_from; /* value_from: what of the value is not in `made` yet */
     bool string;                  /* the value is a string for sure */
+    mfi_pair_type type;           /* what is said of it */
     mfi_buf made;                 /* the arguments so far, of which n_args were handed out */
 } mfi_live;
 

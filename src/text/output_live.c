@@ -112,6 +112,11 @@ static void take_string(mfi_live *l, const char *block, size_t len)
     if (!l->in_value) {
         bool name = s.len == 6 && memcmp(s.text, "\"name\"", 6) == 0;
         bool args = s.len == 11 && memcmp(s.text, "\"arguments\"", 11) == 0;
+        if (l->notation == MFI_NOTATION_LLAMA3) {
+            args |= s.len == 12 && memcmp(s.text, "\"parameters\"", 12) == 0;
+            if (!name && !args && (s.len != 6 || memcmp(s.text, "\"type\"", 6) != 0))
+                l->at = MFI_LIVE_LOST;
+        }
         l->key = name ? MFI_LIVE_KEY_NAME : args ? MFI_LIVE_KEY_ARGUMENTS : MFI_LIVE_KEY_OTHER;
     } else if (l->key == MFI_LIVE_KEY_NAME && !l->name.len &&
                mfi_json_scan(s.text, s.len, "", NULL) == MF_OK) {
@@ -139,7 +144,7 @@ static mfi_live_act element_byte(mfi_live *l, const char *block, size_t len)
     if (l->depth)
         return MFI_LIVE_NOTHING;
     l->at = MFI_LIVE_DONE;
-    if (l->notation != MFI_NOTATION_MISTRAL_LIST)
+    if (!mfi_notation_is_list(l->notation) && l->notation != MFI_NOTATION_LLAMA3)
         return MFI_LIVE_NOTHING; /* the closing marker ends it */
     l->at = MFI_LIVE_LIST_AFTER;
     l->end = len;
@@ -168,6 +173,12 @@ static void after_element(mfi_live *l, char c, size_t len)
 {
     if (is_space(c))
         return;
+    if (l->notation == MFI_NOTATION_LLAMA3) {
+        l->at = MFI_LIVE_LIST_NEXT;
+        if (c != ';')
+            before_element(l, c, len);
+        return;
+    }
     l->at = c == ',' ? MFI_LIVE_LIST_NEXT : c == ']' ? MFI_LIVE_DONE : MFI_LIVE_LOST;
     if (c == ']')
         l->done = len;
@@ -191,9 +202,10 @@ void mfi_live_begin(mfi_live *l, mfi_notation notation, size_t from)
     l->n_done = 0;
     next_call(l, from);
     l->at = MFI_LIVE_LOST;
-    if (notation == MFI_NOTATION_HERMES)
+    if (notation == MFI_NOTATION_HERMES || notation == MFI_NOTATION_LLAMA3 ||
+        notation == MFI_NOTATION_GIGACHAT)
         l->at = MFI_LIVE_LIST_NEXT;
-    else if (notation == MFI_NOTATION_MISTRAL_LIST)
+    else if (mfi_notation_is_list(notation))
         l->at = MFI_LIVE_LIST;
     else if (notation == MFI_NOTATION_HARMONY)
         l->at = MFI_LIVE_VALUE;

@@ -60,7 +60,7 @@ static mfi_live_act key_byte(mfi_live *l, const mfi_pair_form *f, const char *bl
     size_t n = strlen(f->open), key = skip_space(block, l->pair_from, len);
     l->pair_from = key;
     if (f->tail && mfi_live_ends(block, l->pair_from, len, f->tail)) {
-        if (l->notation == MFI_NOTATION_MINIMAX) { /* which has several in its brackets */
+        if (f->head) { /* which has several in its brackets */
             l->end = len;
             return MFI_LIVE_END;
         }
@@ -74,9 +74,38 @@ static mfi_live_act key_byte(mfi_live *l, const mfi_pair_form *f, const char *bl
     mfi_buf_str(&l->made, l->made.len > 1 ? ", " : "");
     mfi_json_put_str(&l->made, block + key + n, len - key - n - strlen(f->after_key));
     mfi_buf_str(&l->made, ": ");
-    l->at = *f->before_value ? MFI_LIVE_PAIR_BEFORE_VALUE : MFI_LIVE_PAIR_VALUE;
+    l->at = *f->before_value || f->typed ? MFI_LIVE_PAIR_BEFORE_VALUE : MFI_LIVE_PAIR_VALUE;
     l->pair_from = l->value_from = len;
     l->string = false;
+    l->type = MFI_PAIR_ANY;
+    return MFI_LIVE_MADE;
+}
+
+/* Behind a key comes what the value is. */
+static mfi_live_act type_byte(mfi_live *l, const char *block, size_t len)
+{
+    static const char *const types[] = {
+        [MFI_PAIR_STRING] = MFI_PAIR_TYPE_STRING, [MFI_PAIR_JSON] = MFI_PAIR_TYPE_JSON};
+    size_t n = len - l->pair_from;
+    bool may_be = false;
+    for (int type = MFI_PAIR_STRING; type <= MFI_PAIR_JSON; type++) {
+        size_t whole = strlen(types[type]);
+        if (n > whole || memcmp(block + l->pair_from, types[type], n) != 0)
+            continue;
+        may_be = true;
+        if (n == whole)
+            l->type = (mfi_pair_type)type;
+    }
+    if (!may_be)
+        return lost(l);
+    if (l->type == MFI_PAIR_ANY)
+        return MFI_LIVE_NOTHING;
+    l->at = MFI_LIVE_PAIR_VALUE;
+    l->pair_from = l->value_from = len;
+    l->string = l->type == MFI_PAIR_STRING;
+    if (!l->string)
+        return MFI_LIVE_NOTHING;
+    mfi_buf_str(&l->made, "\"");
     return MFI_LIVE_MADE;
 }
 
@@ -141,7 +170,7 @@ static mfi_live_act end_value(mfi_live *l, const mfi_pair_form *f, const char *b
         put_inside(&l->made, block + from, end - from);
         mfi_buf_str(&l->made, "\"");
     } else {
-        mfi_pair_put_value(&l->made, block + from, end - from);
+        mfi_pair_put_value(&l->made, l->type, block + from, end - from);
     }
     l->at = MFI_LIVE_PAIR_KEY;
     l->pair_from = len;
@@ -156,7 +185,7 @@ static mfi_live_act value_byte(mfi_live *l, const mfi_pair_form *f, const char *
         return end_value(l, f, block, len);
     const char *text = block + l->value_from;
     size_t n = len - l->value_from, sure = n - held_back(f, text, n);
-    if (!l->string && must_be_string(text, sure)) {
+    if (!l->string && l->type == MFI_PAIR_ANY && must_be_string(text, sure)) {
         l->string = true;
         mfi_buf_str(&l->made, "\"");
     }
@@ -176,7 +205,7 @@ mfi_live_act mfi_live_pair_byte(mfi_live *l, const char *block, size_t len)
     case MFI_LIVE_PAIR_KEY:
         return key_byte(l, f, block, len);
     case MFI_LIVE_PAIR_BEFORE_VALUE:
-        return before_value_byte(l, f, block, len);
+        return f->typed ? type_byte(l, block, len) : before_value_byte(l, f, block, len);
     default:
         return value_byte(l, f, block, len);
     }

@@ -25,6 +25,25 @@ static void put_pairs(const mfi_call *call, const char *before, const char *betw
     }
 }
 
+/* The same where it is said which members are strings. */
+static void put_typed_pairs(const mfi_call *call, mfi_buf *out)
+{
+    mfi_json_span args = mfi_json_root(call->arguments, call->arguments_len), key, value;
+    if (mfi_json_scan(call->arguments, call->arguments_len, "arguments", NULL) != MF_OK ||
+        mfi_json_span_type(args) != MFI_JSON_OBJECT)
+        return;
+    mfi_json_iter it = mfi_json_span_iter(args);
+    while (mfi_json_object_next(&it, &key, &value)) {
+        bool is_string = mfi_json_span_type(value) == MFI_JSON_STRING;
+        mfi_buf_str(out, "<" MFI_DSML "parameter name=\"");
+        mfi_json_span_str(key, out);
+        mfi_buf_fmt(out, "\" string=\"%s", is_string ? MFI_PAIR_TYPE_STRING : MFI_PAIR_TYPE_JSON);
+        if (!is_string || !mfi_json_span_str(value, out))
+            mfi_buf_append(out, value.text, value.len);
+        mfi_buf_str(out, "</" MFI_DSML "parameter>\n");
+    }
+}
+
 static void put_quoted(mfi_buf *out, const char *key, const char *text)
 {
     mfi_buf_fmt(out, "\"%s\": ", key);
@@ -39,6 +58,19 @@ static void put_args(mfi_buf *out, const mfi_call *call)
 static bool has_id(const mfi_call *call)
 {
     return call->id && *call->id;
+}
+
+static void put_object(mfi_buf *out, const mfi_call *call, const char *key, bool with_id)
+{
+    mfi_buf_str(out, "{");
+    put_quoted(out, "name", call->name);
+    mfi_buf_fmt(out, ", \"%s\": ", key);
+    put_args(out, call);
+    if (with_id) {
+        mfi_buf_str(out, ", ");
+        put_quoted(out, "id", call->id);
+    }
+    mfi_buf_str(out, "}");
 }
 
 /* A call in notations whose arguments are JSON between markers. */
@@ -74,15 +106,19 @@ static void put_marked_call(mfi_notation notation, const mfi_call *call, mfi_buf
         mfi_buf_str(out, "<|tool_call_end|>");
         break;
     case MFI_NOTATION_MISTRAL_LIST:
-        mfi_buf_str(out, "{");
-        put_quoted(out, "name", call->name);
-        mfi_buf_str(out, ", \"arguments\": ");
-        put_args(out, call);
-        if (has_id(call)) {
-            mfi_buf_str(out, ", ");
-            put_quoted(out, "id", call->id);
-        }
-        mfi_buf_str(out, "}");
+    case MFI_NOTATION_LIST:
+        put_object(out, call, "arguments", has_id(call));
+        break;
+    case MFI_NOTATION_GRANITE3:
+    case MFI_NOTATION_NEMOTRON:
+        put_object(out, call, "arguments", false);
+        break;
+    case MFI_NOTATION_GIGACHAT:
+        mfi_buf_str(out, "<|function_call|>");
+        put_object(out, call, "arguments", false);
+        break;
+    case MFI_NOTATION_LLAMA3:
+        put_object(out, call, "parameters", false);
         break;
     case MFI_NOTATION_MISTRAL:
         mfi_buf_fmt(out, "[TOOL_CALLS]%s", call->name);
@@ -107,11 +143,9 @@ static void put_call(mfi_notation notation, const mfi_call *call, mfi_buf *out)
     case MFI_NOTATION_HERMES:
     case MFI_NOTATION_PLAIN:
     case MFI_N_NOTATIONS:
-        mfi_buf_str(out, "<tool_call>\n{");
-        put_quoted(out, "name", call->name);
-        mfi_buf_str(out, ", \"arguments\": ");
-        put_args(out, call);
-        mfi_buf_str(out, "}\n</tool_call>");
+        mfi_buf_str(out, "<tool_call>\n");
+        put_object(out, call, "arguments", false);
+        mfi_buf_str(out, "\n</tool_call>");
         break;
     case MFI_NOTATION_QWEN_CODER:
         mfi_buf_fmt(out, "<tool_call>\n<function=%s>\n", call->name);
@@ -127,6 +161,20 @@ static void put_call(mfi_notation notation, const mfi_call *call, mfi_buf *out)
         mfi_buf_fmt(out, "<invoke name=\"%s\">\n", call->name);
         put_pairs(call, "<parameter name=\"", "\">", "</parameter>\n", out);
         mfi_buf_str(out, "</invoke>\n");
+        break;
+    case MFI_NOTATION_DEEPSEEK_V32:
+    case MFI_NOTATION_DEEPSEEK_V4:
+        mfi_buf_fmt(out, "<" MFI_DSML "invoke name=\"%s\">\n", call->name);
+        size_t before = out->len;
+        put_typed_pairs(call, out);
+        if (notation == MFI_NOTATION_DEEPSEEK_V4 && out->len == before)
+            mfi_buf_str(out, "\n");
+        mfi_buf_str(out, "</" MFI_DSML "invoke>\n");
+        break;
+    case MFI_NOTATION_SEED:
+        mfi_buf_fmt(out, "<seed:tool_call>\n<function=%s>\n", call->name);
+        put_pairs(call, "<parameter=", ">", "</parameter>\n", out);
+        mfi_buf_str(out, "</function>\n</seed:tool_call>");
         break;
     default:
         put_marked_call(notation, call, out);
@@ -165,6 +213,18 @@ static const frame frames[MFI_N_NOTATIONS] = {
     [MFI_NOTATION_MISTRAL_LIST] = {"[TOOL_CALLS][", "[TOOL_CALLS][", ", ", "]"},
     [MFI_NOTATION_MISTRAL] = {"", "", "", ""},
     [MFI_NOTATION_HARMONY] = {"", "<|end|><|start|>assistant", "<|start|>assistant", ""},
+    [MFI_NOTATION_DEEPSEEK_V32] = {"\n\n<" MFI_DSML "function_calls>\n",
+                                   "\n\n<" MFI_DSML "function_calls>\n", "",
+                                   "</" MFI_DSML "function_calls>"},
+    [MFI_NOTATION_DEEPSEEK_V4] = {"\n\n<" MFI_DSML "tool_calls>\n",
+                                  "\n\n<" MFI_DSML "tool_calls>\n", "",
+                                  "</" MFI_DSML "tool_calls>"},
+    [MFI_NOTATION_SEED] = {"", "\n", "\n", ""},
+    [MFI_NOTATION_LLAMA3] = {"", "", "; ", ""},
+    [MFI_NOTATION_GRANITE3] = {"<|tool_call|>[", "<|tool_call|>[", ", ", "]"},
+    [MFI_NOTATION_LIST] = {"\n<tool_calls>[", "\n<tool_calls>[", ", ", "]</tool_calls>"},
+    [MFI_NOTATION_NEMOTRON] = {"<TOOLCALL>[", "<TOOLCALL>[", ", ", "]</TOOLCALL>"},
+    [MFI_NOTATION_GIGACHAT] = {"", "", "", ""},
 };
 
 static void put_reasoning(mfi_notation notation, const char *reasoning, bool in_prompt,
@@ -176,10 +236,14 @@ static void put_reasoning(mfi_notation notation, const char *reasoning, bool in_
         mfi_buf_fmt(out, "<|channel|>analysis<|message|>%s<|end|><|start|>assistant", reasoning);
         return;
     }
-    if (!in_prompt)
-        mfi_buf_str(out, spaced ? "<think>\n" : "<think>");
+    if (!in_prompt) {
+        mfi_buf_str(out, mfi_think_marker(notation, true));
+        mfi_buf_str(out, spaced ? "\n" : "");
+    }
     mfi_buf_str(out, reasoning);
-    mfi_buf_str(out, spaced ? "\n</think>\n\n" : "</think>");
+    mfi_buf_str(out, spaced ? "\n" : "");
+    mfi_buf_str(out, mfi_think_marker(notation, false));
+    mfi_buf_str(out, spaced ? "\n\n" : "");
     if (notation == MFI_NOTATION_GLM)
         mfi_buf_str(out, "\n");
 }

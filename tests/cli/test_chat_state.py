@@ -70,6 +70,24 @@ class State(Case):
                      stdin=("%s\n/clear\n%s\n" % (Q1, Q1)).encode())
         self.assertIn(b"Prompt: 0 new", p.stderr)
 
+    def test_same_files(self):
+        """What --kv-dir wrote is a state that --load takes, and the other way round."""
+        kv, talk = self.path("kv"), self.path("talk.json")
+        (_, second), _ = self.turns(Q1, Q2)
+        (one,), _ = self.turns(Q1, args=["--save", talk, "--kv-dir", kv])
+        kept = max((os.path.join(kv, name) for name in os.listdir(kv)), key=os.path.getsize)
+        os.replace(talk + ".state", self.path("saved"))
+        os.replace(kept, talk + ".state")
+        (two,), err = self.turns(Q2, args=["--load", talk])
+        self.assertEqual((two["text"], two["reused_tokens"]), (second["text"], one["context_tokens"]))
+        self.assertNotIn("anew", err)
+        other = self.path("other")
+        os.mkdir(other)
+        os.replace(self.path("saved"), os.path.join(other, os.path.basename(kept)))
+        os.remove(talk + ".state")
+        (two,), _ = self.turns(Q2, args=["--load", talk, "--kv-dir", other])
+        self.assertEqual((two["text"], two["reused_tokens"]), (second["text"], one["context_tokens"]))
+
     def test_disk_budget(self):
         kv = self.path("kv")
 

@@ -2,7 +2,8 @@
 
   test_devices.py [-v]
 
-Environment as for test_cli.py; needs the model.
+Environment as for test_cli.py; needs the model. MOEFLUX_METAL: folder with the tests' Metal module, on a
+device that isn't there.
 """
 import json
 import os
@@ -12,6 +13,7 @@ import test_cli
 from test_cli import MODEL, Case
 
 PLAN = ["plan", "-m", MODEL]
+METAL = os.environ.get("MOEFLUX_METAL") or ""
 
 
 @unittest.skipUnless(os.path.isdir(MODEL), "no model folder at " + MODEL)
@@ -49,6 +51,48 @@ class Devices(Case):
         self.assertIn("no Metal: ", listed["why_no_more"])
         plan = json.loads(self.cli(*PLAN, "--json", "--device", "auto").stdout)
         self.assertNotIn("device", plan)
+
+
+@unittest.skipUnless(os.path.isdir(MODEL), "no model folder at " + MODEL)
+@unittest.skipIf(test_cli.SANITIZED, "the system's Objective-C leaks, and its threads aren't known")
+@unittest.skipUnless(METAL, "built without the tests' Metal device")
+class Metal(Case):
+    """From the command line to the kernels' text, whatever the budget."""
+
+    def metal(self, *args, **more):
+        return self.cli(*args, "--device", "metal", env={"LD_LIBRARY_PATH": METAL}, **more)
+
+    def run_with(self, *args):
+        got = json.loads(self.metal("run", "-m", MODEL, "-p", "cat", "-n", "3", "--temp", "0", "--no-progress",
+                                    "--json", *args).stdout)
+        self.assertEqual(got["model"]["isa"], "metal")
+        return got
+
+    def test_listed(self):
+        listed = json.loads(self.cli("devices", "--json", env={"LD_LIBRARY_PATH": METAL}).stdout)["devices"]
+        self.assertIn("metal:0", [d["device"] for d in listed])
+
+    def test_budgets(self):
+        plan = json.loads(self.metal(*PLAN, "--json").stdout)
+        whole = self.run_with()
+        self.assertEqual(whole["experts"]["slots"], whole["experts"]["total"])
+        bytes_less = (plan["slots"] - 90) * plan["slot_bytes"]
+        got = self.run_with("--vram", str(plan["vram_total_bytes"] - bytes_less), "--chunk", "3")
+        self.assertLess(got["experts"]["slots"], whole["experts"]["slots"])
+        self.assertEqual(got["text"], whole["text"])
+        self.one_line(self.metal("run", "-m", MODEL, "-p", "cat", "--vram", "40M", code=4),
+                      "the least that works with these options is --vram ")
+
+    def test_states(self):
+        """A conversation goes on in another process without being evaluated again."""
+        def turn(*args):
+            p = self.metal("chat", "-m", MODEL, "--temp", "0", "-n", "2", "-c", "256", "--jsonl", *args,
+                           stdin=b'"cat"\n')
+            return json.loads(p.stdout), p.stderr.decode()
+        one, _ = turn("--save", self.path("talk"))
+        two, err = turn("--load", self.path("talk"))
+        self.assertNotIn("anew", err)
+        self.assertEqual(two["reused_tokens"], one["context_tokens"])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ static void parse(uint8_t how, const char *bytes, size_t len, size_t piece, even
 {
     mfi_output *o = NULL;
     *e = (events){.last = -1};
-    if (mfi_output_open(&o, (mfi_notation)(how % MFI_N_NOTATIONS), how & 0x80, note, e, NULL))
+    if (mfi_output_open(&o, (mfi_notation)((how & 0x7f) % MFI_N_NOTATIONS), how & 0x80, note, e,
+                        NULL))
         abort();
     for (size_t at = 0; at < len; at += piece)
         mfi_output_push(o, bytes + at, len - at < piece ? len - at : piece);

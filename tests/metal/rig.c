@@ -23,14 +23,24 @@ void *rig_copy(const void *from, size_t bytes)
     return to;
 }
 
+static uint32_t stop;
+
+uint32_t rig_stop(void)
+{
+    return stop;
+}
+
 static void dispatch(const rig *r, const mfi_metal_call *call, const void *args, mftm_order order)
 {
     static uint64_t nothing;
     const mfi_metal_kernel_info *info = &mfi_metal_kernels[call->kernel];
     void *buffers[RIG_BUFFERS];
     char message[256];
-    mftm_grid grid = {
-        {call->groups[0], call->groups[1], call->groups[2]}, call->threads, call->shared_bytes};
+    mftm_grid grid = {{call->groups[0], call->groups[1], call->groups[2]},
+                      call->threads,
+                      call->shared_bytes,
+                      &stop};
+    stop = 0;
     for (int i = 0; i < RIG_BUFFERS; i++)
         buffers[i] = r->buffer[i] ? r->buffer[i] : &nothing;
     if (!mftm_dispatch(info->name, args, info->args_bytes, buffers, info->n_buffers, &grid, order,

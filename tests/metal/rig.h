@@ -25,6 +25,9 @@ void *rig_copy(const void *from, size_t bytes);
 /* What the kernel has no use for is bound to 4 bytes. */
 void rig_run(const rig *r, const mfi_metal_call *call, const void *args);
 
+/* What the last run left in the word that stops kernels. */
+uint32_t rig_stop(void);
+
 /* Copies of a matrix's planes, each before a guard, at buffers[0..2]. */
 void rig_planes(rig *r, const mfi_mat *m);
 uint16_t *rig_tables(void);

@@ -237,7 +237,9 @@ static void one_route(mfi_rng *rng, uint32_t i)
     mfi_metal_item *items = rig_alloc(a.top_k * sizeof *items);
     uint32_t *x_row = rig_alloc(a.top_k * 4), *pair_of = rig_alloc(a.top_k * 4);
     for (uint32_t e = 0; e < a.n; e++)
-        slots[e] = mfi_rng_next(rng);
+        slots[e] =
+            i % 2 && mft_below(rng, 2 * a.top_k) == 0 ? MFI_METAL_NOWHERE : mfi_rng_next(rng);
+    a.layer = i;
     rig r = {{logits, (void *)correction, ids, weights, slots, items, x_row, pair_of},
              {0, 0, ids_bytes, weight_bytes, 0, a.top_k * sizeof *items, a.top_k * 4, a.top_k * 4}};
     mfi_metal_call call = mfi_metal_route_call(&a);
@@ -252,10 +254,13 @@ static void one_route(mfi_rng *rng, uint32_t i)
             rig_near("weight", weights[(size_t)t * a.ldw + k], (double)want[k],
                      3e-6 * fabs((double)want[k]), k);
     }
+    bool nowhere = false;
     for (uint32_t k = 0; a.list && k < a.top_k; k++) {
         assert_true(items[k].slot == slots[ids[k]] && items[k].first == k && items[k].n == 1);
         assert_true(x_row[k] == 0 && pair_of[k] == k);
+        nowhere |= slots[ids[k]] == MFI_METAL_NOWHERE;
     }
+    assert_int_equal(rig_stop(), nowhere ? i + 1 : 0);
 }
 
 static void routers(void **state)
@@ -289,12 +294,14 @@ static void one_group(mfi_rng *rng, uint32_t i)
             ids[t * a.top_k + k] = (uint16_t)((first + k) % hot);
     }
     for (uint32_t e = 0; e < a.n_experts; e++)
-        slots[e] = mfi_rng_next(rng);
+        slots[e] = i % 2 && mft_below(rng, n) == 0 ? MFI_METAL_NOWHERE : mfi_rng_next(rng);
+    a.layer = i;
     memset(items, 0xff, a.n_items * sizeof *items);
     rig r = {{ids, slots, items, x_row, pair_of}, {0, 0, a.n_items * sizeof *items, n * 4, n * 4}};
     mfi_metal_call call = mfi_metal_group_call(&a);
     rig_run(&r, &call, &a);
     uint32_t pair = 0, item = 0;
+    bool nowhere = false;
     for (uint32_t e = 0; e < a.n_experts; e++) {
         uint32_t first = pair;
         for (uint32_t c = 0; c < n; c++)
@@ -302,6 +309,7 @@ static void one_group(mfi_rng *rng, uint32_t i)
                 assert_int_equal(pair_of[c], pair);
                 assert_int_equal(x_row[pair++], c / a.top_k);
             }
+        nowhere |= first < pair && slots[e] == MFI_METAL_NOWHERE;
         for (; first < pair; first += a.tile, item++) {
             assert_true(item < a.n_items && items[item].slot == slots[e]);
             assert_int_equal(items[item].first, first);
@@ -309,6 +317,7 @@ static void one_group(mfi_rng *rng, uint32_t i)
         }
     }
     assert_int_equal(pair, n);
+    assert_int_equal(rig_stop(), nowhere ? i + 1 : 0);
     for (; item < a.n_items; item++)
         assert_int_equal(items[item].n, 0);
 }

@@ -11,7 +11,7 @@ enum { NONE, SKIPS, ENDS, OTHER, SIMDGROUP, BEYOND, RACE }; /* faults.metal */
 static bool fault(uint32_t how, mftm_order order, float *y, char *message, size_t cap)
 {
     void *buffers[] = {y};
-    mftm_grid grid = {{2, 1, 1}, 64, 64 * sizeof(float)};
+    mftm_grid grid = {{2, 1, 1}, 64, 64 * sizeof(float), NULL};
     return mftm_dispatch("mfi_fault", &how, sizeof how, buffers, 1, &grid, order, message, cap);
 }
 
@@ -44,8 +44,8 @@ static void wrong_calls(void **state)
     void *buffers[] = {y}, *nothing[] = {NULL};
     char message[256];
     uint32_t how = NONE;
-    const mftm_grid grid = {{1, 1, 1}, 64, 256}, odd = {{1, 1, 1}, 65, 256};
-    const mftm_grid empty = {{1, 0, 1}, 64, 256}, large = {{1, 1, 1}, 64, 32784};
+    const mftm_grid grid = {{1, 1, 1}, 64, 256, NULL}, odd = {{1, 1, 1}, 65, 256, NULL};
+    const mftm_grid empty = {{1, 0, 1}, 64, 256, NULL}, large = {{1, 1, 1}, 64, 32784, NULL};
     const struct {
         const char *name;
         size_t args_bytes;
@@ -78,7 +78,7 @@ static void all_there(void **state)
     (void)state;
     for (uint32_t k = 0; k < MFI_METAL_N_KERNELS; k++) {
         const mfi_metal_kernel_info *info = &mfi_metal_kernels[k];
-        const mftm_grid grid = {{0, 0, 0}, 32, 16};
+        const mftm_grid grid = {{0, 0, 0}, 32, 16, NULL};
         void *buffers[RIG_BUFFERS];
         char message[256], args[1024] = {0};
         for (int i = 0; i < RIG_BUFFERS; i++)
@@ -94,6 +94,27 @@ static void all_there(void **state)
             fail_msg("%s: %s: has fewer buffers than the table says", info->name, message);
         assert_true(info->args_bytes <= 4096); /* setBytes takes no more */
     }
+}
+
+/* Once they are stopped, no kernel touches anything but the word that says so. */
+static void stopped(void **state)
+{
+    (void)state;
+    void *buffers[RIG_BUFFERS];
+    uint32_t stop = 3;
+    char message[256], args[1024] = {0};
+    const mftm_grid grid = {{2, 2, 2}, 64, 1024, &stop};
+    for (int i = 0; i < RIG_BUFFERS; i++) /* where nothing can be read or written */
+        buffers[i] = (char *)mft_guard_alloc(4, MFT_AT_END) + 4;
+    for (uint32_t k = 0; k < MFI_METAL_N_KERNELS; k++) {
+        const mfi_metal_kernel_info *info = &mfi_metal_kernels[k];
+        memset(args, 1, sizeof args); /* numbers for which each would do something */
+        if (!mftm_dispatch(info->name, args, info->args_bytes, buffers, info->n_buffers, &grid,
+                           k % 2 ? MFTM_BACKWARD : MFTM_FORWARD, message, sizeof message))
+            fail_msg("%s", message);
+    }
+    assert_int_equal(stop, 3);
+    mft_guard_free();
 }
 
 /* The array is the text. */
@@ -115,10 +136,8 @@ static void embedded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wrong_kernels),
-        cmocka_unit_test(wrong_calls),
-        cmocka_unit_test(all_there),
-        cmocka_unit_test(embedded),
+        cmocka_unit_test(wrong_kernels), cmocka_unit_test(wrong_calls), cmocka_unit_test(all_there),
+        cmocka_unit_test(stopped),       cmocka_unit_test(embedded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,7 +83,7 @@ class Clients(Case):
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "extra-openai-models.yaml"), "w", encoding="utf-8") as f:
                 f.write(LLM_MODELS % (self.url + "/v1"))
-            done = subprocess.run([sys.executable, "-m", "llm", *args], capture_output=True, timeout=serving.TIMEOUT_S,
+            done = subprocess.run([sys.executable, "-m", "llm", *args], capture_output=True, timeout=10 * serving.TIMEOUT_S,
                                   env=dict(os.environ, LLM_USER_PATH=folder))
             self.assertEqual(done.returncode, 0, done.stderr)
             return done.stdout.decode().rstrip("\n")

@@ -187,6 +187,56 @@ static void optional_norms_and_biases(void **state)
     refused(glm(PLAIN_GLM, 2, true, false), MF_ERR_TENSOR_MISSING, "q_proj.bias");
 }
 
+/* Qwen3-MoE, layer 0 dense of 48, with biases or without. */
+static mft_headers *qwen(const char *more, bool biases)
+{
+    char config[2048];
+    snprintf(config, sizeof config,
+             "{\"model_type\":\"qwen3_moe\"," SIZES
+             ",\"num_experts\":4,\"moe_intermediate_size\":32,\"intermediate_size\":48%s}",
+             more);
+    mft_headers *h = mft_headers_new(config);
+    add_common(h, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        add(h, i, "self_attn.q_norm.weight", 16, 0);
+        add(h, i, "self_attn.k_norm.weight", 16, 0);
+        for (uint32_t p = 0; biases && p < 4; p++)
+            mft_headers_add(h, BF16, p % 3 ? 32 : 64, 0, 0,
+                            "model.layers.%u.self_attn.%c_proj.bias", i, "qkvo"[p]);
+    }
+    add(h, 0, "mlp.gate_proj.weight", 48, 64);
+    add(h, 0, "mlp.up_proj.weight", 48, 64);
+    add(h, 0, "mlp.down_proj.weight", 64, 48);
+    add(h, 1, "mlp.gate.weight", 4, 64);
+    add_experts(h, 1, "mlp.experts", "gate_proj", "up_proj", "down_proj");
+    return h;
+}
+
+static void dense_between(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {",\"mlp_only_layers\":[0]", ",\"decoder_sparse_step\":2",
+                                       ",\"mlp_only_layers\":[0,7],\"decoder_sparse_step\":2"};
+    for (size_t i = 0; i < MFI_ARRAY_LEN(ways); i++) {
+        mft_headers *h = qwen(ways[i], false);
+        mfi_model *m = opened(h);
+        assert_int_equal(m->ffn[0], MFI_FFN_DENSE);
+        assert_int_equal(m->ffn[1], MFI_FFN_MOE);
+        assert_int_equal(m->shape.dense_width, 48);
+        assert_true(m->omit[MFI_ROLE_ATTN_O_BIAS]);
+        closed(m, h);
+    }
+    mft_headers *h = qwen(",\"mlp_only_layers\":[0],\"attention_bias\":true", true);
+    mfi_model *m = opened(h);
+    assert_true(m->weights[MFI_N_ROLES + MFI_ROLE_ATTN_O_BIAS].tensor != MFI_TENSOR_NONE);
+    closed(m, h);
+    refused(qwen(",\"mlp_only_layers\":[0]", true), MF_ERR_UNSUPPORTED, "_proj.bias");
+    refused(qwen(",\"mlp_only_layers\":[0],\"attention_bias\":true", false), MF_ERR_TENSOR_MISSING,
+            "q_proj.bias");
+    refused(qwen(",\"mlp_only_layers\":[true]", false), MF_ERR_FORMAT, "mlp_only_layers");
+    refused(qwen(",\"mlp_only_layers\":[0,1]", false), MF_ERR_UNSUPPORTED, "no layer");
+}
+
 static void layers_behind_the_last(void **state)
 {
     (void)state;
@@ -245,7 +295,7 @@ static void granite_in_gguf(void **state)
     assert_true(m->shape.attn_scale == 0.25f); /* 1 / sqrt(16) */
     closed(m, h);
     refused(gguf("granitemoe", ",\"granitemoe.rope.scaling.finetuned\":false"), MF_ERR_UNSUPPORTED,
-            "rope_finetuned");
+            "rope.scaling.finetuned");
 }
 
 /* ---- rotary frequencies ---- */
@@ -309,8 +359,7 @@ static void rope_in_config(void **state)
                       .original_ctx = 4096, /* the model's own, where the file doesn't say */
                       .beta_fast = 32,
                       .beta_slow = 1,
-                      .attn_factor = 0.921042355,
-                      .mscale_all_dim = 1};
+                      .attn_factor = 0.921042355};
     check_rope(mixtral(",\"rope_parameters\":{\"rope_theta\":10000.0,\"rope_type\":\"yarn\","
                        "\"factor\":40,\"mscale\":0.707,\"mscale_all_dim\":1.0}"),
                &want);
@@ -332,13 +381,25 @@ static void rope_in_gguf(void **state)
     check_rope(gguf("llama", YARN), &want);
     want.attn_factor *= 0.5;
     check_rope(gguf("llama", YARN ",\"llama.rope.scaling.attn_factor\":0.5"), &want);
-    want.attn_factor = 1; /* a ratio of equal scales */
-    want.mscale_all_dim = 0.707;
+    want.attn_factor = 1.13862943611;
     check_rope(gguf("llama", YARN ",\"llama.rope.scaling.yarn_log_multiplier\":0.0707"), &want);
-    want = (mfi_rope){.kind = MFI_ROPE_LINEAR, .theta = 1e6, .factor = 2, .attn_factor = 1};
+    /* What llama.cpp's readers take where a key is missing: base 10000, linear, no scaling. */
+    want = (mfi_rope){.kind = MFI_ROPE_LINEAR, .theta = 1e4, .factor = 2, .attn_factor = 1};
     check_rope(gguf("llama", ",\"llama.rope.scaling.type\":\"linear\","
                              "\"llama.rope.scaling.factor\":2.0"),
                &want);
+    check_rope(gguf("llama", ",\"llama.rope.scaling.factor\":2.0"), &want);
+    check_rope(gguf("llama", ",\"llama.rope.scale_linear\":2.0"), &want);
+    want.attn_factor = 1.5;
+    check_rope(gguf("llama", ",\"llama.rope.scaling.factor\":2.0,"
+                             "\"llama.rope.scaling.attn_factor\":1.5"),
+               &want);
+    want = (mfi_rope){.kind = MFI_ROPE_PLAIN, .theta = 1e4, .factor = 1, .attn_factor = 1};
+    check_rope(gguf("llama", ",\"llama.rope.scaling.type\":\"none\","
+                             "\"llama.rope.scaling.factor\":2.0"),
+               &want);
+    want.attn_factor = 1.5;
+    check_rope(gguf("llama", ",\"llama.rope.scaling.attn_factor\":1.5"), &want);
 }
 
 static void rope_refused(void **state)
@@ -366,9 +427,6 @@ static void rope_refused(void **state)
 static void refusals(void **state)
 {
     (void)state;
-    refused(mixtral(",\"sliding_window\":1024"), MF_ERR_UNSUPPORTED, "sliding_window of 1024");
-    mft_headers *h = mixtral(",\"sliding_window\":4096"); /* as long as the context */
-    closed(opened(h), h);
     refused(gguf("olmoe", ",\"olmoe.attention.clamp_kqv\":8.0"), MF_ERR_UNSUPPORTED, "clip_qkv 8");
     refused(mft_headers_new("{\"model_type\":\"minimax_m2\"," SIZES
                             ",\"num_local_experts\":4,\"intermediate_size\":32,"
@@ -379,8 +437,10 @@ static void refusals(void **state)
                             "\"shared_intermediate_size\":64}"),
             MF_ERR_FORMAT, "shared_intermediate_size");
     refused(mft_headers_new("{\"model_type\":\"dots1\"," SIZES ",\"layer_types\":"
-                            "[\"full_attention\",\"sliding_attention\"]}"),
-            MF_ERR_UNSUPPORTED, "layer 1 is 'sliding_attention'");
+                            "[\"full_attention\",\"chunked_attention\"]}"),
+            MF_ERR_UNSUPPORTED, "layer 1 is 'chunked_attention'");
+    refused(mixtral(",\"mlp_only_layers\":[0]"), MF_ERR_UNSUPPORTED, "mlp_only_layers");
+    refused(mixtral(",\"decoder_sparse_step\":2"), MF_ERR_UNSUPPORTED, "decoder_sparse_step");
     refused(mft_headers_new("{\"model_type\":\"dots1\"," SIZES ",\"n_routed_experts\":4,"
                             "\"moe_intermediate_size\":32,\"intermediate_size\":48,"
                             "\"first_k_dense_replace\":2}"),
@@ -404,6 +464,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(optional_norms_and_biases),
+        cmocka_unit_test(dense_between),
         cmocka_unit_test(layers_behind_the_last),
         cmocka_unit_test(routers),
         cmocka_unit_test(granite_in_gguf),

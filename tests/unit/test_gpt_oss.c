@@ -199,7 +199,7 @@ static void bad_configs(void **state)
          "chunked_attention", MF_ERR_UNSUPPORTED},
         {"layer_types", "[\"sliding_attention\",\"full_attention\",2.5]", "layer 2",
          MF_ERR_UNSUPPORTED},
-        {"attention_bias", "false", "attention_bias", MF_ERR_UNSUPPORTED},
+        {"attention_bias", "false", "_proj.bias", MF_ERR_UNSUPPORTED},
         {"swiglu_limit", "0", "swiglu_limit", MF_ERR_FORMAT},
         {"swiglu_limit", "\"7\"", "swiglu_limit", MF_ERR_FORMAT},
     };

@@ -195,7 +195,6 @@ static void impossible(void **state)
         {"qk_rope_head_dim", "7", MF_ERR_FORMAT, "rotary"},
         {"v_head_dim", "21", MF_ERR_TENSOR_SHAPE, "kv_b_proj"},
         {"num_attention_heads", "4", MF_ERR_TENSOR_SHAPE, "q_b_proj"},
-        {"partial_rotary_factor", "0.5", MF_ERR_UNSUPPORTED, "rotary"},
         {"topk_method", "\"greedy\"", MF_ERR_UNSUPPORTED, "topk_method 'greedy'"},
         {"scoring_func", "\"tanh\"", MF_ERR_UNSUPPORTED, "tanh"},
         {"n_group", "5", MF_ERR_FORMAT, "groups"},

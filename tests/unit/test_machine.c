@@ -175,6 +175,24 @@ static void odd_mounts(void **state)
     assert_true(m.cgroup_limit == UINT64_MAX);
     assert_int_equal(m.n_cpus, 8);
 }
+
+static void siblings_are_one_core(void **state)
+{
+    (void)state;
+    const char *root = new_root();
+    static const char *const lists[8] = {"0,4\n", "1,5\n", "2-3\n", "2-3\n",
+                                         "0,4\n", "1,5\n", "odd\n", ""};
+    uint8_t all[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1}, some[9] = {[3] = 1, [4] = 1, [5] = 1};
+    for (int i = 0; i < 8; i++) { /* the ninth says nothing */
+        char path[128];
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+                 i);
+        put(root, path, lists[i]);
+    }
+    assert_int_equal(mfi_machine_cores_at(root, all, 9), 6);
+    assert_int_equal(mfi_machine_cores_at(root, some, 9), 3); /* their siblings aren't allowed */
+    assert_int_equal(mfi_machine_cores_at(root, all, 0), 0);
+}
 #endif
 
 static void the_real_machine(void **state)
@@ -184,6 +202,7 @@ static void the_real_machine(void **state)
     mfi_machine_read(&m);
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     assert_in_range(m.n_cpus, 1, online);
+    assert_in_range(m.n_cores, 1, m.n_cpus);
     uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     assert_in_range(m.mem_total, total / 10 * 9, total / 9 * 10);
     assert_in_range(m.mem_available, 1, m.mem_total);
@@ -214,11 +233,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #ifdef __linux__
-        cmocka_unit_test(meminfo_and_statm),   cmocka_unit_test(nothing_there),
-        cmocka_unit_test(v2_walks_to_the_top), cmocka_unit_test(v1_none_is_none),
-        cmocka_unit_test(container_paths),     cmocka_unit_test(odd_mounts),
+        cmocka_unit_test(meminfo_and_statm),     cmocka_unit_test(nothing_there),
+        cmocka_unit_test(v2_walks_to_the_top),   cmocka_unit_test(v1_none_is_none),
+        cmocka_unit_test(container_paths),       cmocka_unit_test(odd_mounts),
+        cmocka_unit_test(siblings_are_one_core),
 #endif
-        cmocka_unit_test(the_real_machine),    cmocka_unit_test(resident_memory_is_seen),
+        cmocka_unit_test(the_real_machine),      cmocka_unit_test(resident_memory_is_seen),
     };
     return mft_run(tests);
 }

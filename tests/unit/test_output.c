@@ -11,6 +11,10 @@
 
 #define DS(word) "<\xef\xbd\x9ctool\xe2\x96\x81" word "\xef\xbd\x9c>"
 #define B        "\xe2\x96\x81"
+#define DSML                                                                                       \
+    "\xef\xbd\x9c"                                                                                 \
+    "DSML"                                                                                         \
+    "\xef\xbd\x9c"
 
 /* ---- collecting ---- */
 
@@ -176,6 +180,69 @@ static const struct sample {
      "commentary json<|message|>{\"a\": 1}<|call|>",
      "\nreasoning0:Need \n it.\nname0:f\nargs0:{\"a\": 1}\nend0:"},
     {MFI_NOTATION_HARMONY, false, "<|channel|>final<|message|>The end.\n", "\ntext0:The end.\n"},
+    {MFI_NOTATION_DEEPSEEK_V32, true,
+     "Hm.</think>Go.\n\n<" DSML "function_calls>\n<" DSML "invoke name=\"f\">\n<" DSML
+     "parameter name=\"a\" string=\"true\">42 <b>\n</" DSML "parameter>\n<" DSML
+     "parameter name=\"o\" string=\"false\">[1, \"x\"]</" DSML "parameter>\n</" DSML
+     "invoke>\n<" DSML "invoke name=\"g\">\n</" DSML "invoke>\n</" DSML "function_calls>",
+     "\nreasoning0:Hm.\ntext0:Go.\nname0:f\nargs0:{\"a\": \"42 <b>\\n\", \"o\": [1, \"x\"]}\n"
+     "end0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_DEEPSEEK_V4, false,
+     "\n\n<" DSML "tool_calls>\n<" DSML "invoke name=\"f\">\n<" DSML
+     "parameter name=\"a\" string=\"false\">null</" DSML "parameter>\n</" DSML "invoke>\n<" DSML
+     "invoke name=\"g\">\n\n</" DSML "invoke>\n</" DSML "tool_calls>",
+     "\nname0:f\nargs0:{\"a\": null}\nend0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_SEED, false,
+     "<seed:think>Hm.</seed:think>Yes.\n<seed:tool_call>\n<function=f>\n<parameter=a>\none\n"
+     "</parameter>\n<parameter=b>2</parameter>\n</function>\n</seed:tool_call>\n<seed:tool_call>\n"
+     "<function=g>\n</function>\n</seed:tool_call>",
+     "\nreasoning0:Hm.\ntext0:Yes.\nname0:f\nargs0:{\"a\": \"\\none\\n\", \"b\": 2}\nend0:\n"
+     "name1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_LLAMA3, false,
+     "{\"name\": \"f\", \"parameters\": {\"a\": \"};\"}}; {\"name\": \"g\", \"parameters\": {}}",
+     "\nname0:f\nargs0:{\"a\": \"};\"}\nend0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_LLAMA3, false, "{\"a\": {\"name\": \"f\", \"parameters\": {}}}",
+     "\ntext0:{\"a\": {\"name\": \"f\", \"parameters\": {}}}"},
+    {MFI_NOTATION_LLAMA3, false, "So: {\"name\": \"f\", \"parameters\": {}}",
+     "\ntext0:So: {\"name\": \"f\", \"parameters\": {}}"},
+    {MFI_NOTATION_GRANITE3, false,
+     "Ok.<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", "
+     "\"arguments\": {}}]",
+     "\ntext0:Ok.\nname0:f\nargs0:{\"a\": 1}\nend0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_LIST, false,
+     "Ok.\n<tool_calls>[{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"x1\"}, "
+     "{\"name\": \"g\", \"arguments\": {}}]</tool_calls>",
+     "\ntext0:Ok.\nname0:f\nargs0:{\"a\": 1}\nid0:x1\nend0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_NEMOTRON, false,
+     "<TOOLCALL>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]</TOOLCALL>",
+     "\nname0:f\nargs0:{\"a\": 1}\nend0:"},
+    {MFI_NOTATION_GIGACHAT, false,
+     "Ok.<|function_call|>{\"name\": \"f\", \"arguments\": {\"a\": 1}}",
+     "\ntext0:Ok.\nname0:f\nargs0:{\"a\": 1}\nend0:"},
+};
+
+/* The same in spellings that the way back hasn't. */
+static const struct sample further[] = {
+    {MFI_NOTATION_LLAMA3, false,
+     "<|python_tag|>{\"type\": \"function\", \"name\": \"f\", \"arguments\": {\"a\": 1}}\n"
+     "{\"name\": \"g\", \"parameters\": {}}",
+     "\nname0:f\nargs0:{\"a\": 1}\nend0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_LLAMA3, false, "\n{\"name\": \"f\", \"parameters\": {}} and so on",
+     "\nname0:f\nargs0:{}\nend0:\ntext1: and so on"},
+    {MFI_NOTATION_LIST, false,
+     "<tool_calls>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\"}}\n{\"name\": \"g\", "
+     "\"arguments\": {}}\n</tool_calls>",
+     "\nname0:f\nargs0:{\"a\": \"}\"}\nend0:\nname1:g\nargs1:{}\nend1:"},
+    {MFI_NOTATION_DEEPSEEK_V32, false,
+     "<" DSML "function_calls><" DSML "invoke name=\"f\"><" DSML
+     "parameter name=\"a\" string=\"false\">no JSON</" DSML "parameter></" DSML "invoke></" DSML
+     "function_calls>",
+     "\nname0:f\nargs0:{\"a\": \"no JSON\"}\nend0:"},
+    {MFI_NOTATION_DEEPSEEK_V4, false,
+     "<" DSML "tool_calls><" DSML "invoke name=\"f\"><" DSML
+     "parameter name=\"a\" string=\"false\">\"t\"</" DSML "parameter></" DSML "invoke></" DSML
+     "tool_calls>",
+     "\nname0:f\nargs0:{\"a\": \"t\"}\nend0:"},
 };
 
 static void every_family_and_every_cut(void **state)
@@ -183,8 +250,9 @@ static void every_family_and_every_cut(void **state)
     (void)state;
     uint64_t seed = 5;
     mfi_rng rng = {seed};
-    for (size_t i = 0; i < MFI_ARRAY_LEN(samples); i++) {
-        const struct sample *s = &samples[i];
+    size_t n = MFI_ARRAY_LEN(samples);
+    for (size_t i = 0; i < n + MFI_ARRAY_LEN(further); i++) {
+        const struct sample *s = i < n ? &samples[i] : &further[i - n];
         size_t len = strlen(s->bytes);
         for (int round = 0; round < 200; round++) {
             uint64_t cuts = round == 0 ? 0 : round == 1 ? UINT64_MAX : mfi_rng_next(&rng);
@@ -252,6 +320,20 @@ static const struct {
     {MFI_NOTATION_HARMONY, " to=functions.f<|channel|>commentary json<|message|>{\"a\"<|call|>"},
     {MFI_NOTATION_HARMONY, "Just words <|message|>"},
     {MFI_NOTATION_PLAIN, "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>\n"},
+    {MFI_NOTATION_LLAMA3, "{\"name\": \"f\", \"x\": {}}"},
+    {MFI_NOTATION_LLAMA3, "{\"name\": \"f\", \"parameters\": {"},
+    {MFI_NOTATION_LLAMA3, "<|python_tag|>brave_search.call(query=\"x\")"},
+    {MFI_NOTATION_LLAMA3, "{}"},
+    {MFI_NOTATION_GRANITE3, "<|tool_call|>{\"name\": \"f\", \"arguments\": {}}"},
+    {MFI_NOTATION_LIST, "<tool_calls>{\"name\": \"f\", \"arguments\": {}</tool_calls>"},
+    {MFI_NOTATION_NEMOTRON, "<TOOLCALL>[]</TOOLCALL>"},
+    {MFI_NOTATION_GIGACHAT, "<|function_call|>{\"name\": \"f\"}"},
+    {MFI_NOTATION_SEED, "<seed:tool_call><function=f></seed:tool_call>"},
+    {MFI_NOTATION_DEEPSEEK_V32, "<" DSML "function_calls><" DSML "invoke name=\"f\"><" DSML
+                                "parameter name=\"a\" string=\"maybe\">x</" DSML "parameter></" DSML
+                                "invoke></" DSML "function_calls>"},
+    {MFI_NOTATION_DEEPSEEK_V4,
+     "<" DSML "tool_calls><" DSML "invoke name=\"f\"></" DSML "tool_calls>"},
 };
 
 /* Of several calls those that are whole stay, and what was begun is taken back. */
@@ -310,6 +392,11 @@ static void arguments_stream(void **state)
         {MFI_NOTATION_MISTRAL, "[TOOL_CALLS]f[ARGS]", ""},
         {MFI_NOTATION_HARMONY, "<|channel|>commentary to=functions.f <|constrain|>json<|message|>",
          "<|call|>"},
+        {MFI_NOTATION_LLAMA3, "{\"name\": \"f\", \"parameters\": ", "}"},
+        {MFI_NOTATION_GRANITE3, "<|tool_call|>[{\"name\": \"f\", \"arguments\": ", "}]"},
+        {MFI_NOTATION_LIST, "<tool_calls>[{\"name\": \"f\", \"arguments\": ", "}]</tool_calls>"},
+        {MFI_NOTATION_NEMOTRON, "<TOOLCALL>[{\"name\": \"f\", \"arguments\": ", "}]</TOOLCALL>"},
+        {MFI_NOTATION_GIGACHAT, "<|function_call|>{\"name\": \"f\", \"arguments\": ", "}"},
     };
     static const char args[] = "{\"k\": [1, {\"x\": \"a}\\\"]\"}], \"t\": \"\xc3\xa9\"}";
     for (size_t i = 0; i < MFI_ARRAY_LEN(forms); i++) {
@@ -381,6 +468,8 @@ static void pairs_stream(void **state)
          "</tool_call>"},
         {MFI_NOTATION_MINIMAX, "<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"k\">",
          "</parameter>\n", "</invoke>\n</minimax:tool_call>"},
+        {MFI_NOTATION_SEED, "<seed:tool_call>\n<function=f>\n<parameter=k>", "</parameter>\n",
+         "</function>\n</seed:tool_call>"},
     };
     for (size_t i = 0; i < MFI_ARRAY_LEN(forms) * MFI_ARRAY_LEN(values); i++) {
         size_t form = i / MFI_ARRAY_LEN(values), v = i % MFI_ARRAY_LEN(values);
@@ -464,6 +553,26 @@ static void cuts_change_nothing(void **state)
         "<|tool_calls_section_begin|>",
         "<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}<|tool_call_end|>",
         "<|tool_calls_section_end|>",
+        "<" DSML "function_calls><" DSML "invoke name=\"f\">",
+        "<" DSML "parameter name=\"a\" string=\"",
+        "true\">",
+        "false\">",
+        "</" DSML "parameter>",
+        "</" DSML "invoke>",
+        "</" DSML "function_calls>",
+        "</" DSML "tool_calls>",
+        "<" DSML "tool_calls>",
+        "<seed:tool_call>",
+        "</seed:tool_call>",
+        "<|python_tag|>",
+        "{\"name\": \"f\", \"parameters\": {\"a\": 1}}",
+        ";",
+        "<|tool_call|>",
+        "<tool_calls>",
+        "</tool_calls>",
+        "<TOOLCALL>",
+        "</TOOLCALL>",
+        "<|function_call|>",
         "word",
         "\xef\xbd",
         "[{\"name\": \"f\", \"arguments\": {}}]"};
@@ -524,6 +633,21 @@ static const struct {
     {"mistralai-Mistral-Nemo-Instruct-2407", MFI_NOTATION_MISTRAL_LIST},
     {"Mistral-Small-3.2-24B-Instruct-2506", MFI_NOTATION_MISTRAL},
     {"Llama-3.1-plain", MFI_NOTATION_PLAIN},
+    {"meta-llama-Llama-3.1-8B-Instruct", MFI_NOTATION_LLAMA3},
+    {"meta-llama-Llama-3.2-3B-Instruct", MFI_NOTATION_LLAMA3},
+    {"meta-llama-Llama-3.3-70B-Instruct", MFI_NOTATION_LLAMA3},
+    {"deepseek-ai-DeepSeek-V3.2", MFI_NOTATION_DEEPSEEK_V32},
+    {"deepseek-ai-DeepSeek-V4", MFI_NOTATION_DEEPSEEK_V4},
+    {"deepseek-ai-DeepSeek-V4-Flash-0731", MFI_NOTATION_DEEPSEEK_V4},
+    {"ByteDance-Seed-OSS", MFI_NOTATION_SEED},
+    {"ibm-granite-granite-3.3-2B-Instruct", MFI_NOTATION_GRANITE3},
+    {"ibm-granite-granite-4.0", MFI_NOTATION_HERMES},
+    {"unsloth-Apriel-1.5", MFI_NOTATION_LIST},
+    {"MiniMax-M1", MFI_NOTATION_LIST},
+    {"NVIDIA-Nemotron-Nano-v2", MFI_NOTATION_NEMOTRON},
+    {"NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", MFI_NOTATION_QWEN_CODER},
+    {"StepFun3.5-Flash", MFI_NOTATION_QWEN_CODER},
+    {"GigaChat3.1-10B-A1.8B", MFI_NOTATION_GIGACHAT},
     {"microsoft-Phi-3.5-mini-instruct", MFI_NOTATION_PLAIN},
 };
 

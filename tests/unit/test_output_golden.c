@@ -43,6 +43,27 @@ static const struct family {
     {"moonshotai-Kimi-K2", "kimi-k2", NULL, "<|im_end|>", 41, 41},
     {"mistralai-Mistral-Nemo-Instruct-2407", "mistral-list", NULL, "</s>", 28, 28},
     {"Mistral-Small-3.2-24B-Instruct-2506", "mistral", NULL, "</s>", 31, 31},
+    {"deepseek-ai-DeepSeek-V3.2", "deepseek-v3.2", "</think>",
+     "<\xef\xbd\x9c"
+     "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+     35, 35},
+    {"deepseek-ai-DeepSeek-V4", "deepseek-v4",
+     "<\xef\xbd\x9c"
+     "Assistant\xef\xbd\x9c>",
+     "<\xef\xbd\x9c"
+     "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+     35, 35},
+    {"ByteDance-Seed-OSS", "seed-oss", NULL, "<seed:eos>", 36, 34},
+    {"unsloth-Apriel-1.5", "tool-calls", NULL, "\n<|end|>", 39, 39},
+    {"NVIDIA-Nemotron-Nano-v2", "nemotron", "<SPECIAL_11>Assistant\n", "<SPECIAL_12>", 42, 42},
+    {"meta-llama-Llama-3.1-8B-Instruct", "llama3", NULL, "<|eot_id|>", 38, 38},
+    {"GigaChat3.1-10B-A1.8B", "gigachat", NULL, "<|message_sep|>", 42, 42},
+    {"GLM-4.7-Flash", "glm", NULL, "<|observation|>", 5, 5},
+    {"NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "qwen3-coder", "<|im_start|>assistant\n", "<|im_end|>",
+     38, 38},
+    {"StepFun3.5-Flash", "qwen3-coder", "<|im_start|>assistant\n", "<|im_end|>", 38, 38},
+    {"ibm-granite-granite-4.0", "hermes", NULL, "<|end_of_text|>", 42, 42},
+    {"MiniMax-M1", "tool-calls", NULL, "<end_of_sentence>", 40, 40},
 };
 
 typedef struct parts {
@@ -230,6 +251,26 @@ static const struct {
     {"GLM-4.6", "all_in_one", TYPES},
     {"MiniMax-M2", "call_args_strings", TYPES},
     {"MiniMax-M2", "all_in_one", TYPES},
+    {"ByteDance-Seed-OSS", "call_args_strings", TYPES},
+    {"ByteDance-Seed-OSS", "call_args_numbers", TYPES},
+    {"ByteDance-Seed-OSS", "call_args_nested_null", TYPES},
+    {"ByteDance-Seed-OSS", "all_in_one", TYPES},
+    {"GLM-4.7-Flash", "all_in_one", TYPES},
+    {"NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "call_args_strings", TYPES},
+    {"NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "call_args_numbers", TYPES},
+    {"NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "call_args_nested_null", TYPES},
+    {"NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "all_in_one", TYPES},
+    {"StepFun3.5-Flash", "call_args_strings", TYPES},
+    {"StepFun3.5-Flash", "call_args_numbers", TYPES},
+    {"StepFun3.5-Flash", "call_args_nested_null", TYPES},
+    {"StepFun3.5-Flash", "all_in_one", TYPES},
+    {"MiniMax-M1", "call_with_text", NO_CONTENT},
+    {"MiniMax-M1", "call_parallel_then_answer", NO_CONTENT},
+    {"MiniMax-M1", "all_in_one", NO_CONTENT},
+    {"meta-llama-Llama-3.1-8B-Instruct", "call_with_text", NO_CONTENT},
+    {"GigaChat3.1-10B-A1.8B", "call_parallel", "only the first call is written"},
+    {"GigaChat3.1-10B-A1.8B", "call_parallel_then_answer", "only the first call is written"},
+    {"GigaChat3.1-10B-A1.8B", "all_in_one", "only the first call is written"},
 };
 
 static bool is_listed(const char *family, const char *name)

@@ -97,8 +97,31 @@ static void a_longer_chunk_pays(void **state)
     close_model(&p);
 }
 
+static void threads_go_by_cores(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t cpus, cores, asked, threads;
+    } cases[] = {{2, 2, 0, 2},    {2, 1, 0, 2},  {6, 3, 0, 6},   {8, 4, 0, 4},
+                 {16, 16, 0, 16}, {16, 8, 0, 8}, {16, 8, 12, 12}};
+    planned p;
+    open_model(&p);
+    for (size_t i = 0; i < MFI_ARRAY_LEN(cases); i++) {
+        mf_error err;
+        mfi_plan plan;
+        p.machine.n_cpus = cases[i].cpus;
+        p.machine.n_cores = cases[i].cores;
+        p.options.n_threads = cases[i].asked;
+        mft_ok(make(&p, &plan, 0, 0, &err), &err);
+        assert_int_equal(plan.n_threads, cases[i].threads);
+        mfi_plan_free(&plan);
+    }
+    close_model(&p);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_longer_chunk_pays)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_longer_chunk_pays),
+                                       cmocka_unit_test(threads_go_by_cores)};
     return mft_run(tests);
 }

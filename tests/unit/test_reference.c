@@ -87,23 +87,47 @@ static const float *last_logits(mf_session *session)
     return mf_session_logits(session);
 }
 
-/* The folder with other rope_parameters. */
-static const char *with_rope(const char *from, const char *parameters)
+/* Makes `key` another, or takes it out: a member of the outermost object, as the oracle has them
+ * indented. */
+static void change(char *config, size_t cap, const char *key, const char *value)
+{
+    char quoted[96], added[512] = "", rest[4096];
+    snprintf(quoted, sizeof quoted, "\n \"%s\": ", key);
+    char *at = strstr(config, quoted), *end;
+    if (at) {
+        end = strstr(at + 1, "\n \"");
+        assert_non_null(end); /* none of them is the last */
+        memmove(at, end, strlen(end) + 1);
+    }
+    if (*value)
+        snprintf(added, sizeof added, "\n \"%s\": %s,", key, value);
+    snprintf(rest, sizeof rest, "%s", config + 1);
+    assert_true((size_t)snprintf(config, cap, "{%s%s", added, rest) < cap);
+}
+
+/* The folder with other members in its config.json: "key=value;key=value", nothing behind the = for
+ * none. */
+static const char *with_members(const char *from, const char *members)
 {
     static char dir[512];
-    char path[1024], target[1024], config[4096];
+    char path[1024], target[1024], config[4096], copy[1024], *rest = copy;
     snprintf(dir, sizeof dir, "%s", mft_tmpdir());
     snprintf(path, sizeof path, "%s/config.json", from);
     FILE *f = fopen(path, "r");
     assert_non_null(f);
     config[fread(config, 1, sizeof config - 1, f)] = 0;
     fclose(f);
-    char *at = strstr(config, "\"rope_parameters\": "), *end = at ? strchr(at, '}') : NULL;
-    assert_non_null(end);
+    snprintf(copy, sizeof copy, "%s", members);
+    for (char *member; (member = strsep(&rest, ";"));) {
+        char *value = strchr(member, '=');
+        assert_non_null(value);
+        *value++ = 0;
+        change(config, sizeof config, member, value);
+    }
     snprintf(path, sizeof path, "%s/config.json", dir);
     f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, "%.*s\"rope_parameters\": %s%s", (int)(at - config), config, parameters, end + 1);
+    fputs(config, f);
     assert_int_equal(fclose(f), 0);
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     snprintf(target, sizeof target, "%s/model.safetensors", from);
@@ -112,34 +136,64 @@ static const char *with_rope(const char *from, const char *parameters)
     return dir;
 }
 
+static void check_members(const char *family, const char *members, const char *name,
+                          const float *logits)
+{
+    const char *folder = mft_reference_hf(family);
+    mf_engine *engine = NULL;
+    mf_session *session = NULL;
+    mft_reference_open(&engine, &session, with_members(folder, members), "auto", NULL);
+    const float *got = last_logits(session);
+    double e = mft_worst(got, logits, 256) / mft_spread(logits, 256);
+    printf("  %s %s: logits off by %.2g of their spread at most\n", family, name, e);
+    if (!(e <= MFT_REFERENCE_LIMIT))
+        fail_msg("%s %s: logits off by %.3g of their spread", family, name, e);
+    mf_session_close(&session);
+    mf_engine_close(&engine);
+}
+
 static void rope_scaling(void **state)
 {
-    const char *folder = mft_reference_hf("mixtral");
     (void)state;
     for (size_t i = 0; i < sizeof scaled / sizeof scaled[0]; i++) {
-        mf_engine *engine = NULL;
-        mf_session *session = NULL;
-        mft_reference_open(&engine, &session, with_rope(folder, scaled[i].parameters), "auto",
-                           NULL);
-        const float *got = last_logits(session);
-        double e = mft_worst(got, scaled[i].logits, 256) / mft_spread(scaled[i].logits, 256);
-        printf("  %s: logits off by %.2g of their spread at most\n", scaled[i].name, e);
-        if (!(e <= MFT_REFERENCE_LIMIT))
-            fail_msg("%s: logits off by %.3g of their spread", scaled[i].name, e);
-        mf_session_close(&session);
-        mf_engine_close(&engine);
+        char members[512];
+        snprintf(members, sizeof members, "rope_parameters=%s", scaled[i].parameters);
+        check_members("mixtral", members, scaled[i].name, scaled[i].logits);
     }
+}
+
+/* The oracle's models with members of config.json other or missing. */
+static const struct {
+    const char *family, *members;
+    float logits[256];
+} options[] = {
+#include "../data/option_logits.inc"
+};
+
+static void other_options(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        check_members(options[i].family, options[i].members, options[i].members, options[i].logits);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mlx_4bit), cmocka_unit_test(mlx_mixed),
-        LATENT("mlx-v3"),           LATENT("mlx-v2"),
-        LATENT("mlx-v1"),           cmocka_unit_test(deepseek_moe),
-        LATENT("hf-v2-lite"),       MLX("qwen3_moe-q4g32"),
-        MLX("qwen2_moe-q6g32"),     MLX("qwen3_next-q5g32"),
-        MLX("deepseek_v3-q4g32"),   cmocka_unit_test(rope_scaling),
+        cmocka_unit_test(mlx_4bit),
+        cmocka_unit_test(mlx_mixed),
+        LATENT("mlx-v3"),
+        LATENT("mlx-v2"),
+        LATENT("mlx-v1"),
+        cmocka_unit_test(deepseek_moe),
+        LATENT("hf-v2-lite"),
+        MLX("qwen3_moe-q4g32"),
+        MLX("qwen2_moe-q6g32"),
+        MLX("qwen3_next-q5g32"),
+        MLX("deepseek_v3-q4g32"),
+        MLX("gpt_oss-mxfp4-q8"),
+        cmocka_unit_test(rope_scaling),
+        cmocka_unit_test(other_options),
         MFT_REFERENCE_HF(HF) /* with a comma behind each */
     };
     return mft_run(tests);

@@ -76,6 +76,7 @@ typedef struct sim {
     mfi_io *io;
     mfi_store *store;
     mfi_places places[MAX_KEYS]; /* as the store tells them */
+    const void *where[MAX_KEYS]; /* the same of what can be used, and where */
     group groups[MAX_GROUPS];
     uint32_t n_held;
     uint64_t n_refs, n_errors;
@@ -165,15 +166,27 @@ static uint32_t expected_reads(const sim *s, uint32_t key, uint64_t *bytes)
     return n;
 }
 
-static void check_data(const sim *s, const mfi_expert_ref *ref)
+static void check_bytes(const sim *s, uint32_t key, const unsigned char *data)
 {
-    const unsigned char *data = mfi_store_data(s->store, ref);
-    sim_true(s, data == s->slots + (size_t)ref->slot * s->slot_stride);
-    uint32_t key = ref->layer * s->n_experts + ref->expert;
     for (uint32_t i = 0; i < s->n_parts; i++) {
         const mfi_expert_part *p = &s->parts[key * s->n_parts + i];
         sim_true(s, memcmp(data + p->slot_offset, file_bytes[p->file] + p->offset, p->len) == 0);
     }
+}
+
+static void check_data(const sim *s, const mfi_expert_ref *ref)
+{
+    const unsigned char *data = mfi_store_data(s->store, ref);
+    sim_true(s, data == s->slots + (size_t)ref->slot * s->slot_stride);
+    check_bytes(s, ref->layer * s->n_experts + ref->expert, data);
+}
+
+static void moved(void *user, uint32_t layer, uint32_t expert, const void *data)
+{
+    sim *s = user;
+    const void **where = &s->where[layer * s->n_experts + expert];
+    sim_true(s, (data == NULL) != (*where == NULL)); /* each move once */
+    *where = data;
 }
 
 /* What others are told is what the store itself finds. */
@@ -185,6 +198,9 @@ static void check_places(sim *s)
             mfi_store_cached(s->store, key / s->n_experts, (uint16_t)(key % s->n_experts));
         sim_true(s, cached == (s->places[key] != MFI_PLACE_NONE));
         n_ready += s->places[key] == MFI_PLACE_READY;
+        sim_true(s, (s->where[key] != NULL) == (s->places[key] == MFI_PLACE_READY));
+        if (s->where[key])
+            check_bytes(s, key, s->where[key]);
     }
     mfi_store_stats_get(s->store, &s->stats);
     sim_true(s, n_ready >= s->stats.n_ready); /* hints that are there aren't counted */
@@ -402,6 +418,7 @@ static void run(sim *s, mfi_trace *trace, uint32_t n_steps)
     mf_error err;
     uint64_t n_before = n_allocations;
     mft_ok(mfi_store_open(&s->store, &config, &err), &err);
+    mfi_store_on_move(s->store, moved, s);
     if (COUNTS_ALLOCATIONS)
         sim_true(s, n_allocations > n_before);
     n_before = n_allocations;

@@ -59,6 +59,7 @@ kernel void mfi_attn_prep(constant mfi_metal_prep &a [[buffer(0)]], device float
                           device const float *k_norm [[buffer(6)]], device float *kv [[buffer(7)]],
                           MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     uint t = at.y, h = at.x * (size.x / 32) + sg, kvw = a.n_kv_head * a.head_dim;
     device const float *cosines = rope + (size_t)t * a.ldr;
     if (h < a.n_head) {
@@ -85,6 +86,7 @@ kernel void mfi_latent_prep(constant mfi_metal_latent &a [[buffer(0)]],
                             device const float *norm [[buffer(4)]], device float *kv [[buffer(5)]],
                             MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     uint t = at.y, h = at.x * (size.x / 32) + sg;
     device const float *cosines = rope + (size_t)t * a.ldr;
     bool neighbours = a.pairs != 0;
@@ -108,6 +110,7 @@ kernel void mfi_latent_tail(constant mfi_metal_latent &a [[buffer(0)]],
                             device const float *q [[buffer(1)]], device float *y [[buffer(2)]],
                             MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     uint i = at.x * size.x + tid, h = i / a.n_rot, k = i % a.n_rot;
     if (h < a.n_head)
         y[(size_t)at.y * a.ldy + (size_t)h * (a.latent + a.n_rot) + a.latent + k] =
@@ -373,10 +376,12 @@ MFI_FN void attend_walk(constant mfi_metal_attn &a, device const float *q, devic
 #define ATTN_KERNELS(DV)                                                                           \
     kernel void mfi_attn_part_##DV(ATTN_PARAMETERS)                                                \
     {                                                                                              \
+        MFI_UNLESS_STOPPED;                                                                        \
         attend_part<DV>(a, q, kv, partial, room, at, tid, lane, sg);                               \
     }                                                                                              \
     kernel void mfi_attn_walk_##DV(ATTN_PARAMETERS)                                                \
     {                                                                                              \
+        MFI_UNLESS_STOPPED;                                                                        \
         attend_walk<DV>(a, q, kv, sinks, out, room, at, tid, lane, sg);                            \
     }
 ATTN_KERNELS(1)
@@ -386,6 +391,7 @@ ATTN_KERNELS(8)
 
 kernel void mfi_attn_merge(ATTN_PARAMETERS)
 {
+    MFI_UNLESS_STOPPED;
     uint h = at.x, t = at.y, last = a.pos + t, n = last / BLOCK + 1 - first_block(a, last);
     device const float *from = partial + ((size_t)t * a.n_head + h) * a.n_blocks * (a.dim_v + 2);
     for (uint c = tid; c < a.dim_v; c += THREADS) {

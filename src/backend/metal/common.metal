@@ -16,9 +16,15 @@
 #define MFI_ROOM [[threadgroup(0)]]
 #endif
 #define MFI_AT                                                                                     \
-    threadgroup float *room MFI_ROOM, uint3 at [[threadgroup_position_in_grid]],                   \
+    device uint *stop [[buffer(MFI_METAL_STOP)]], threadgroup float *room MFI_ROOM,                \
+        uint3 at [[threadgroup_position_in_grid]],                                                 \
         uint tid [[thread_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]],         \
         uint sg [[simdgroup_index_in_threadgroup]], uint3 size [[threads_per_threadgroup]]
+
+/* Begins every kernel: behind a router that found no place for an expert nothing is changed. */
+#define MFI_UNLESS_STOPPED                                                                         \
+    if (*stop)                                                                                     \
+    return
 
 #define MFI_FN   static inline
 #define EACH8(i) for (int i = 0; i < 8; i++)

@@ -8,6 +8,7 @@ kernel void mfi_rope_table(constant mfi_metal_rope_table &a [[buffer(0)]],
                            device const uint *pos [[buffer(2)]], device float *y [[buffer(3)]],
                            MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     device float *row = y + (size_t)at.x * a.ldy;
     for (uint i = tid; i < a.n_pairs; i += size.x) {
         uint64_t turns = (uint64_t)pos[at.x] * freq[i];
@@ -31,6 +32,7 @@ kernel void mfi_rmsnorm(constant mfi_metal_rmsnorm &a [[buffer(0)]],
                         device const uint *head_rows [[buffer(3)]], device float *y [[buffer(4)]],
                         MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     device const float *in = x + (size_t)(a.by_head ? head_rows[at.x] : at.x) * a.ldx;
     device float *out = y + (size_t)at.x * a.ldy;
     float sq = 0;
@@ -45,6 +47,7 @@ kernel void mfi_rmsnorm(constant mfi_metal_rmsnorm &a [[buffer(0)]],
 kernel void mfi_add(constant mfi_metal_add &a [[buffer(0)]], device const float *x [[buffer(1)]],
                     device float *y [[buffer(2)]], MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     uint i = at.x * size.x + tid;
     if (i >= a.n)
         return;
@@ -55,6 +58,7 @@ kernel void mfi_add(constant mfi_metal_add &a [[buffer(0)]], device const float 
 kernel void mfi_scale(constant mfi_metal_scale &a [[buffer(0)]], device float *y [[buffer(1)]],
                       MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     uint64_t i = (uint64_t)at.x * size.x + tid;
     if (i < a.n)
         y[i] *= a.factor;
@@ -63,6 +67,7 @@ kernel void mfi_scale(constant mfi_metal_scale &a [[buffer(0)]], device float *y
 kernel void mfi_glu(constant mfi_metal_glu &a [[buffer(0)]], device const float *gate [[buffer(1)]],
                     device const float *up [[buffer(2)]], device float *y [[buffer(3)]], MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     uint i = at.x * size.x + tid;
     if (i >= a.n)
         return;
@@ -80,6 +85,7 @@ kernel void mfi_combine(constant mfi_metal_combine &a [[buffer(0)]],
                         device const float *gate [[buffer(5)]],
                         device const uint *pair_of [[buffer(6)]], MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     uint i = at.x * size.x + tid, t = at.y;
     if (i >= a.hidden)
         return;

@@ -6,6 +6,7 @@ kernel void mfi_gdn_conv(constant mfi_metal_conv &a [[buffer(0)]],
                          device float *state [[buffer(1)]], device const float *w [[buffer(2)]],
                          device float *x [[buffer(3)]], MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     uint c = at.x * size.x + tid;
     if (c >= a.n_ch)
         return;
@@ -142,12 +143,14 @@ MFI_FN void heads(constant mfi_metal_gdn &g, gdn_in in, device float *state, dev
 
 [[max_total_threads_per_threadgroup(512)]] kernel void mfi_gdn_64(GDN_PARAMETERS)
 {
+    MFI_UNLESS_STOPPED;
     GDN_IN;
     heads<64>(g, in, state, out, room, at.x, tid, lane, sg, size.x);
 }
 
 [[max_total_threads_per_threadgroup(512)]] kernel void mfi_gdn_128(GDN_PARAMETERS)
 {
+    MFI_UNLESS_STOPPED;
     GDN_IN;
     heads<128>(g, in, state, out, room, at.x, tid, lane, sg, size.x);
 }
@@ -155,6 +158,7 @@ MFI_FN void heads(constant mfi_metal_gdn &g, gdn_in in, device float *state, dev
 /* Any number of rows: a thread a column, its state in memory. */
 [[max_total_threads_per_threadgroup(1024)]] kernel void mfi_gdn_any(GDN_PARAMETERS)
 {
+    MFI_UNLESS_STOPPED;
     GDN_IN;
     uint h = at.x, j = tid;
     bool there = j < g.v_dim;

@@ -137,6 +137,7 @@ MFI_FN void multiply(constant mfi_metal_mm &a, device const uchar *w0, device co
 #define MM_KERNEL(name, D, T, GLU)                                                                 \
     kernel void name(MM_PARAMETERS)                                                                \
     {                                                                                              \
+        MFI_UNLESS_STOPPED;                                                                        \
         multiply<D, T, GLU>(a, w0, w1, w2, x, y, items, x_row, tables, at, lane, sg);              \
     }
 #define MM_KERNELS(d)                                                                              \
@@ -153,6 +154,7 @@ MFI_METAL_DECODERS(MM_KERNELS)
 /* A thread has one output of a few pairs of an expert; inputs come in order. */
 kernel void mfi_mm_cols(MM_PARAMETERS)
 {
+    MFI_UNLESS_STOPPED;
     work it = work_of(a, items, at.y, 1);
     uint c = at.x * size.x + tid;
     if (c >= a.mat[0].cols)
@@ -180,6 +182,7 @@ kernel void mfi_mm_cols(MM_PARAMETERS)
 /* A thread has 8 columns of a head, for a few tokens; rows come in order. */
 kernel void mfi_mm_t(MM_PARAMETERS)
 {
+    MFI_UNLESS_STOPPED;
     uint col = (at.x * size.x + tid) * 8, head = at.y, first = at.z * T_TOK;
     if (col >= a.mat[0].cols)
         return;
@@ -211,6 +214,7 @@ kernel void mfi_embed(constant mfi_metal_embed &a [[buffer(0)]],
                       device float *y [[buffer(5)]], device const ushort *tables [[buffer(6)]],
                       MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     uint col = (at.x * size.x + tid) * 8;
     if (col >= a.mat.cols)
         return;

@@ -67,7 +67,7 @@ static mf_status fill_weights(mfi_metal *m, mf_error *err)
 
 /* Bytes of what is allocated here, beside what the plan has us allocate. */
 typedef struct own {
-    uint64_t freq, tables, step, work, partial, slots;
+    uint64_t freq, tables, step, work, partial, slots, chosen, stop;
 } own;
 
 static own measure(const mfi_program *p, uint32_t ctx)
@@ -81,18 +81,19 @@ static own measure(const mfi_program *p, uint32_t ctx)
         .work = mfi_metal_work_bytes(p),
         .partial = mfi_metal_attn_partial_bytes(MFI_MIN(p->chunk, MFI_METAL_ATTN_SPLIT_TOK),
                                                 s->n_head, mfi_metal_attn_blocks(0, ctx, 0), dim_v),
-        .slots = (uint64_t)s->n_layers * s->n_experts * sizeof(uint64_t)};
+        .slots = mfi_metal_slots_bytes(p),
+        .chosen = mfi_metal_chosen_bytes(p),
+        .stop = sizeof(uint32_t)};
 }
 
-/* Whether all experts have slots isn't known yet, so the list of them counts in any case. */
 static uint64_t own_bytes(const mfi_program *p, uint32_t ctx)
 {
     own o = measure(p, ctx);
-    const uint64_t *bytes[] = {&o.freq, &o.tables, &o.step, &o.work, &o.partial, &o.slots};
-    const uint32_t n[] = {1, 1, MFI_METAL_RING, MFI_METAL_RING + 1, 1, 1};
-    uint64_t sum = 0;
-    for (size_t i = 0; i < MFI_ARRAY_LEN(n); i++)
-        sum += n[i] * MFI_MAX(*bytes[i], MFI_METAL_BUF_LEAST);
+    const uint64_t once[] = {o.freq, o.tables, o.work, o.partial, o.slots, o.chosen, o.stop};
+    uint64_t sum = MFI_METAL_RING *
+                   (MFI_MAX(o.step, MFI_METAL_BUF_LEAST) + MFI_MAX(o.work, MFI_METAL_BUF_LEAST));
+    for (size_t i = 0; i < MFI_ARRAY_LEN(once); i++)
+        sum += MFI_MAX(once[i], MFI_METAL_BUF_LEAST);
     return sum;
 }
 
@@ -120,6 +121,11 @@ static mf_status alloc_lists(mfi_metal *m, const own *o, mf_error *err)
         MFI_TRY(mfi_metal_buf_alloc(m->device, o->work, false, &m->works[i].buf, err));
     }
     MFI_TRY(mfi_metal_buf_alloc(m->device, o->work, false, &m->own_work, err));
+    MFI_TRY(mfi_metal_buf_alloc(m->device, o->slots, false, &m->slots, err));
+    mfi_metal_slots_clear(m);
+    MFI_TRY(mfi_metal_buf_alloc(m->device, o->chosen, false, &m->chosen, err));
+    MFI_TRY(mfi_metal_buf_alloc(m->device, o->stop, false, &m->stop, err));
+    mfi_metal_stop_by(m->device, &m->stop);
     return mfi_metal_buf_alloc(m->device, o->partial, false, &m->partial, err);
 }
 
@@ -180,7 +186,8 @@ static void close_backend(mfi_backend *b)
         mfi_metal_buf_free(m->device, &m->steps[i].buf);
         mfi_metal_buf_free(m->device, &m->works[i].buf);
     }
-    mfi_metal_buf *const rest[] = {&m->freq, &m->tables, &m->partial, &m->own_work, &m->slots};
+    mfi_metal_buf *const rest[] = {&m->freq,  &m->tables, &m->partial, &m->own_work,
+                                   &m->slots, &m->chosen, &m->stop};
     for (size_t i = 0; i < MFI_ARRAY_LEN(rest); i++)
         mfi_metal_buf_free(m->device, rest[i]);
     for (size_t i = 0; i < MFI_N_MEM_KINDS; i++)

@@ -48,6 +48,9 @@ void mfi_metal_buf_free(mfi_metal_device *device, mfi_metal_buf *buf);
 mf_status mfi_metal_compile(mfi_metal_device *device, const char *source, size_t bytes,
                             mf_error *err);
 
+/* The word at MFI_METAL_STOP of all dispatches from now on. */
+void mfi_metal_stop_by(mfi_metal_device *device, const mfi_metal_buf *word);
+
 /* Adds a dispatch to the open command buffer: structure `args` at index 0, bufs[i] at 1 + i. */
 mf_status mfi_metal_encode(mfi_metal_device *device, const mfi_metal_call *call, const void *args,
                            const mfi_metal_ref *bufs, mf_error *err);

@@ -32,6 +32,7 @@ struct mfi_metal_device {
     id<MTLComputePipelineState> pipelines[MFI_METAL_N_KERNELS];
     id<MTLCommandBuffer> open; /* being filled, or nil */
     id<MTLComputeCommandEncoder> encoder;
+    id<MTLBuffer> stop; /* the backend's; bound for all dispatches */
     id<MTLCommandBuffer> sent[MFI_METAL_IN_FLIGHT]; /* ticket t at t % MFI_METAL_IN_FLIGHT */
     uint64_t n_sent, n_done;
     bool lost;
@@ -306,12 +307,18 @@ static mf_status check_lost(const mfi_metal_device *d, mf_error *err)
                    : MF_OK;
 }
 
+void mfi_metal_stop_by(mfi_metal_device *d, const mfi_metal_buf *word)
+{
+    d->stop = word->handle;
+}
+
 static mf_status begin(mfi_metal_device *d, mf_error *err)
 {
     if (d->open)
         return MF_OK;
     d->open = [[d->queue commandBuffer] retain];
     d->encoder = [[d->open computeCommandEncoder] retain]; /* serial: each waits for the last */
+    [d->encoder setBuffer:d->stop offset:0 atIndex:MFI_METAL_STOP];
     if (d->open && d->encoder)
         return MF_OK;
     [d->open release];
@@ -378,6 +385,8 @@ mf_status mfi_metal_wait(mfi_metal_device *d, uint64_t ticket, uint64_t *n_done,
     MFI_ASSERT(ticket <= d->n_sent);
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
     uint64_t signaled = d->n_done < d->n_sent ? [d->event signaledValue] : 0;
+    if (!d->lost && d->n_done < ticket) /* one wait: a queue's command buffers end in order */
+        [d->sent[ticket % MFI_METAL_IN_FLIGHT] waitUntilCompleted];
     while (!d->lost && d->n_done < d->n_sent && (d->n_done < ticket || d->n_done < signaled)) {
         id<MTLCommandBuffer> b = d->sent[(d->n_done + 1) % MFI_METAL_IN_FLIGHT];
         [b waitUntilCompleted];

@@ -31,7 +31,7 @@ uint64_t mfi_metal_work_bytes(const mfi_program *p)
 mfi_metal_work mfi_metal_work_of(mfi_metal *m)
 {
     const mfi_metal_buf *buf = &m->own_work;
-    if (!m->slots.handle) {
+    if (!m->own_lists) {
         mfi_metal_use(m, m->works, m->work_at);
         buf = &m->works[m->work_at].buf;
     }
@@ -62,6 +62,7 @@ static mf_status take_work(mfi_metal *m, const mfi_step *step, mf_error *err)
         x_row[i] = step->pairs[i].token;
     memcpy(to + pair_of_offset(m->p), step->pair_of, n_pairs * sizeof(uint32_t));
     m->n_items = n;
+    m->own_lists = false;
     return MF_OK;
 }
 
@@ -160,7 +161,7 @@ mf_status mfi_metal_experts(mfi_metal *m, const mfi_op *op, const mfi_step *step
     const mfi_expert_layout *l = &m->p->experts[op->layer];
     const mfi_expert_mat *down = &l->proj[MFI_EXPERT_DOWN];
     mfi_metal_mm mm = {.by_pair = true};
-    if (!m->slots.handle)
+    if (!mfi_metal_looks(m, op))
         MFI_TRY(take_work(m, step, err));
     if (m->n_items == 0)
         return MF_OK;

@@ -35,9 +35,15 @@ typedef struct mfi_metal {
     mfi_metal_list works[MFI_METAL_RING];
     mfi_metal_buf own_work;
     uint32_t step_at, work_at;
-    mfi_metal_buf slots; /* uint64_t [n_layers][n_experts]; none: work comes with the step */
     uint32_t n_items;
-    uint64_t n_sent; /* the next command buffer's ticket is one more */
+    bool own_lists; /* the device made the last ones */
+    /* looking experts up (metal_lookup.c) */
+    mfi_metal_buf slots;  /* uint64_t [n_layers][n_experts] */
+    mfi_metal_buf chosen; /* ids [n_layers][tokens][top_k] */
+    mfi_metal_buf stop;   /* metal_kernels.h's MFI_METAL_STOP */
+    bool settled;         /* all experts have slots for good: every router looks them up */
+    uint32_t look_end;    /* ops before this one look up as well */
+    uint64_t n_sent;      /* the next command buffer's ticket is one more */
 } mfi_metal;
 
 /* metal_memory.c: buffers, what sequences keep, weights in place, lists. */
@@ -71,5 +77,21 @@ typedef struct mfi_metal_work {
 } mfi_metal_work;
 mfi_metal_work mfi_metal_work_of(mfi_metal *m);
 uint64_t mfi_metal_work_bytes(const mfi_program *p);
+
+/* metal_lookup.c: experts that the device looks up itself. */
+extern const mfi_lookup_ops mfi_metal_lookup_ops;
+mf_status mfi_metal_bind_experts(mfi_backend *b, const uint64_t *slots, mf_error *err);
+uint64_t mfi_metal_slots_bytes(const mfi_program *p);
+uint64_t mfi_metal_chosen_bytes(const mfi_program *p);
+void mfi_metal_slots_clear(mfi_metal *m); /* all nowhere */
+mfi_metal_ref mfi_metal_slots_of(const mfi_metal *m, uint32_t layer);
+mfi_metal_ref mfi_metal_chosen_of(const mfi_metal *m, uint32_t layer);
+
+/* Whether this op, which is encoded now, works on what the device looks up. */
+static inline bool mfi_metal_looks(const mfi_metal *m, const mfi_op *op)
+{
+    bool router_at_end = op->code == MFI_OP_ROUTE;
+    return m->settled || (uint32_t)(op - m->p->ops) + router_at_end < m->look_end;
+}
 
 #endif

@@ -3,9 +3,9 @@
  *
  * Calling a kernel: fill its structure; mfi_metal_*_call() gives the kernel, the grid and the bytes
  * of threadgroup memory; bind the structure at index 0 (setBytes), buffers at the indices named
- * below, call.shared_bytes at threadgroup index 0 (it is never 0), and dispatch call.groups
- * threadgroups of call.threads threads. A call with no groups (groups[i] == 0) is not to be
- * dispatched.
+ * below, the word that stops kernels at MFI_METAL_STOP, call.shared_bytes at threadgroup index 0
+ * (it is never 0), and dispatch call.groups threadgroups of call.threads threads. A call with no
+ * groups (groups[i] == 0) is not to be dispatched.
  *
  * Every index up to a kernel's last has to be bound. What a call has no use for (planes that a type
  * lacks, items of a product without) is bound to any buffer: it isn't looked at.
@@ -87,6 +87,9 @@ using namespace metal;
 
 /* ---- structures, each with its buffers' indices ---- */
 
+/* A uint32_t, for all kernels: unless it is 0 they return at once, having changed nothing. */
+#define MFI_METAL_STOP 30
+
 enum { /* quant.h's mfi_qkind */
        MFI_METAL_F32 = 1,
        MFI_METAL_F16,
@@ -112,8 +115,9 @@ typedef struct mfi_metal_item {
     uint32_t first, n; /* pairs [first, first + n); n 0: nothing to do */
 } mfi_metal_item;
 
-/* Slots may be spread over up to 256 buffers: a product works on the items of one. */
+/* Slots may be spread over up to 255 buffers: a product works on the items of one. */
 #define MFI_METAL_SLOT(buffer, offset) ((uint64_t)(buffer) << 56 | (uint64_t)(offset))
+#define MFI_METAL_NOWHERE              (~(uint64_t)0) /* an expert that has no slot */
 
 #define MFI_METAL_TILE 8 /* tokens, or pairs of an item, that share decoded weights */
 
@@ -308,10 +312,11 @@ enum {
 };
 
 /* routing.h's mfi_routing. With list, n_tok is 1 and what the experts' products work on is written
- * as well: a pair a rank, at slots[id]. */
+ * as well: a pair a rank, at slots[id]. If one of them is nowhere, `layer` + 1 is the word that
+ * stops the kernels behind. */
 typedef struct mfi_metal_route {
     uint32_t score, n_groups, n_groups_used, group_best, normalize, corrected;
-    uint32_t ld, n, top_k, n_tok, ldw, list;
+    uint32_t ld, n, top_k, n_tok, ldw, list, layer;
     float scale;
 } mfi_metal_route;
 enum {
@@ -326,9 +331,10 @@ enum {
 };
 
 /* Groups n_tok * top_k choices by expert, in order of tokens, into items of up to `tile` pairs;
- * n_items of them are written (mfi_metal_group_items), some with n 0. */
+ * n_items of them are written (mfi_metal_group_items), some with n 0. An expert that is nowhere
+ * stops the kernels behind, as above. */
 typedef struct mfi_metal_group {
-    uint32_t n_tok, top_k, n_experts, tile, n_items;
+    uint32_t n_tok, top_k, n_experts, tile, n_items, layer;
 } mfi_metal_group;
 enum {
     MFI_METAL_GROUP_IDS = 1,

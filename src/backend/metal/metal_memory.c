@@ -173,24 +173,12 @@ static mf_status passed(mfi_backend *b, uint64_t ticket, uint64_t *n_passed, mf_
     return mfi_metal_wait(((mfi_metal *)b)->device, ticket, n_passed, err);
 }
 
-static mf_status bind_experts(mfi_backend *b, const uint64_t *slots, mf_error *err)
-{
-    mfi_metal *m = (mfi_metal *)b;
-    uint64_t n = (uint64_t)m->p->shape.n_layers * m->p->shape.n_experts;
-    MFI_ASSERT(!m->slots.handle);
-    MFI_TRY(mfi_metal_sync(b, err));
-    MFI_TRY(mfi_metal_buf_alloc(m->device, n * sizeof *slots, false, &m->slots, err));
-    uint64_t *out = (uint64_t *)(void *)m->slots.host;
-    for (uint64_t i = 0; i < n; i++)
-        out[i] = slots[i] ? MFI_METAL_SLOT(0, slots[i] - (uintptr_t)m->mem[MFI_MEM_SLOTS].host) : 0;
-    return MF_OK;
-}
-
 static const mfi_unified_ops unified_ops = {
     .bind = bind, .unbind = unbind, .place = place, .mark = mark, .passed = passed};
 
 const mfi_device_ops mfi_metal_device_ops = {.state_alloc = state_alloc,
                                              .state_clear = state_clear,
                                              .state_free = state_free,
-                                             .bind_experts = bind_experts,
-                                             .unified = &unified_ops};
+                                             .bind_experts = mfi_metal_bind_experts,
+                                             .unified = &unified_ops,
+                                             .lookup = &mfi_metal_lookup_ops};

@@ -365,13 +365,13 @@ static mf_status latent_expand(const job *j)
 
 /* ---- experts ---- */
 
-/* Where every expert has its slot, what EXPERTS works on is written here as well. */
+/* Where experts are looked up, what EXPERTS works on is written here as well. */
 static mf_status route(const job *j)
 {
     const mfi_op *op = j->op;
     const mfi_shape *s = j->s;
     mfi_metal *m = j->m;
-    bool own = m->slots.handle != NULL, list = own && j->n == 1;
+    bool own = mfi_metal_looks(m, op), list = own && j->n == 1;
     const mfi_metal_route a = {.score = s->routing.score,
                                .n_groups = s->routing.n_groups,
                                .n_groups_used = s->routing.n_groups_used,
@@ -384,12 +384,16 @@ static mf_status route(const job *j)
                                .n_tok = j->n,
                                .ldw = width(j, op->dst[1]),
                                .list = list,
+                               .layer = op->layer,
                                .scale = s->routing.scale};
     mfi_metal_ref slots = nothing(j), ids = row(j, op->dst[0]);
     mfi_metal_work work = {nothing(j), nothing(j), nothing(j)};
     if (own) {
-        slots = mfi_metal_at(&m->slots, (uint64_t)op->layer * s->n_experts * sizeof(uint64_t));
+        m->own_lists = true;
+        slots = mfi_metal_slots_of(m, op->layer);
         work = mfi_metal_work_of(m);
+        if (!m->settled) /* the host wants to know later */
+            ids = mfi_metal_chosen_of(m, op->layer);
     }
     const mfi_metal_ref bufs[] = {
         row(j, op->src[0]), vector(j, op->w[0]), ids,         row(j, op->dst[1]), slots,
@@ -399,7 +403,7 @@ static mf_status route(const job *j)
     if (!own || list)
         return MF_OK;
     m->n_items = mfi_metal_group_items(j->n, s->top_k, s->n_experts, MFI_METAL_TILE);
-    const mfi_metal_group g = {j->n, s->top_k, s->n_experts, MFI_METAL_TILE, m->n_items};
+    const mfi_metal_group g = {j->n, s->top_k, s->n_experts, MFI_METAL_TILE, m->n_items, op->layer};
     const mfi_metal_ref to[] = {ids, slots, work.items, work.x_row, work.pair_of};
     return encode(j, mfi_metal_group_call(&g), &g, to);
 }

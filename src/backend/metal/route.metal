@@ -104,6 +104,7 @@ kernel void mfi_route(constant mfi_metal_route &r [[buffer(0)]],
                       device mfi_metal_item *items [[buffer(6)]], device uint *x_row [[buffer(7)]],
                       device uint *pair_of [[buffer(8)]], MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     threadgroup float *value = room, *groups = value + r.n;
     threadgroup float *chosen = groups + MFI_METAL_MAX_EXPERT_GROUPS;
     threadgroup uint *best = (threadgroup uint *)(chosen + MFI_METAL_MAX_TOP_K);
@@ -137,7 +138,10 @@ kernel void mfi_route(constant mfi_metal_route &r [[buffer(0)]],
         ids[(size_t)at.x * r.top_k + k] = (ushort)best[k];
         weights[(size_t)at.x * r.ldw + k] = (r.normalize ? chosen[k] / sum : chosen[k]) * r.scale;
         if (r.list) {
-            items[k].slot = slots[best[k]];
+            uint64_t slot = slots[best[k]];
+            if (slot == MFI_METAL_NOWHERE)
+                *stop = r.layer + 1;
+            items[k].slot = slot;
             items[k].first = k;
             items[k].n = 1;
             x_row[k] = 0;
@@ -174,6 +178,7 @@ MFI_FN void prefix(threadgroup const uint *count, uint n, uint unit, threadgroup
     device const uint64_t *slots [[buffer(2)]], device mfi_metal_item *items [[buffer(3)]],
     device uint *x_row [[buffer(4)]], device uint *pair_of [[buffer(5)]], MFI_AT)
 {
+    MFI_UNLESS_STOPPED;
     threadgroup uint *pairs = (threadgroup uint *)room; /* [n_experts + 1] pairs before, */
     threadgroup uint *tiles = pairs + a.n_experts + 1;  /* and items */
     uint n = a.n_tok * a.top_k;
@@ -193,6 +198,8 @@ MFI_FN void prefix(threadgroup const uint *count, uint n, uint unit, threadgroup
         items[i].n = 0;
     for (uint e = sg; e < a.n_experts; e += size.x / 32) {
         uint next = pairs[e], count = pairs[e + 1] - next;
+        if (lane == 0 && count && slots[e] == MFI_METAL_NOWHERE)
+            *stop = a.layer + 1;
         for (uint t = lane; t * a.tile < count; t += 32) {
             device mfi_metal_item *to = items + tiles[e] + t;
             to->slot = slots[e];

@@ -366,6 +366,10 @@ typedef struct dispatch {
             fault("%s has nothing at index %u", info->name, i + 1);
             return;
         }
+    if (!now.bufs[MFI_METAL_STOP - 1]) {
+        fault("%s has no word that stops it", info->name);
+        return;
+    }
     dispatch *d = malloc(sizeof *d);
     *d = now;
     d->next = NULL;
@@ -375,6 +379,8 @@ typedef struct dispatch {
     d->grid.groups[2] = (uint32_t)groups.depth;
     for (uint32_t i = 0; i < BUFS_MAX; i++)
         d->bufs[i] = i < info->n_buffers ? [d->bufs[i] retain] : nil;
+    d->bufs[info->n_buffers] = [now.bufs[MFI_METAL_STOP - 1] retain]; /* behind the others */
+    d->offsets[info->n_buffers] = now.offsets[MFI_METAL_STOP - 1];
     [d->pipeline retain];
     *buffer->last = d;
     buffer->last = &d->next;
@@ -433,13 +439,15 @@ typedef struct dispatch {
                 keep_off(d->bufs[i], true);
         }
 }
-static void run(const dispatch *d)
+static void run(dispatch *d)
 {
     void *at[BUFS_MAX];
     char message[200];
     const mfi_metal_kernel_info *info = d->pipeline->info;
     for (uint32_t i = 0; i < info->n_buffers; i++)
         at[i] = d->bufs[i]->memory + d->offsets[i];
+    d->grid.stop = (uint32_t *)(void *)(d->bufs[info->n_buffers]->memory +
+                                        d->offsets[info->n_buffers]);
     if (!mftm_dispatch(info->name, d->args, d->args_bytes, at, info->n_buffers, &d->grid,
                        state.backward ? MFTM_BACKWARD : MFTM_FORWARD, message, sizeof message))
         fault("%s: %s", info->name, message);

@@ -24,25 +24,25 @@ namespace
 /* ---- calling a function by its parameters ---- */
 
 /* Every kernel ends in these parameters (common.metal's MFI_AT). */
-const size_t n_last = 6;
+const size_t n_last = 7;
 
 template <class P> struct param;
 template <class T> struct param<T *> {
     static T *of(const mftm::launch &l, const mftm::place &p, size_t i, size_t n)
     {
-        return static_cast<T *>(i < n ? l.buffers[i] : p.shared);
+        return static_cast<T *>(i < n ? l.buffers[i] : i == n ? l.stop : p.shared);
     }
 };
 template <> struct param<uint3> {
     static uint3 of(const mftm::launch &, const mftm::place &p, size_t i, size_t n)
     {
-        return i == n + 1 ? uint3(p.group[0], p.group[1], p.group[2]) : uint3(p.n_threads, 1, 1);
+        return i == n + 2 ? uint3(p.group[0], p.group[1], p.group[2]) : uint3(p.n_threads, 1, 1);
     }
 };
 template <> struct param<uint> {
     static uint of(const mftm::launch &, const mftm::place &p, size_t i, size_t n)
     {
-        return i == n + 2 ? p.thread : i == n + 3 ? p.thread % 32 : p.thread / 32;
+        return i == n + 3 ? p.thread : i == n + 4 ? p.thread % 32 : p.thread / 32;
     }
 };
 
@@ -129,6 +129,7 @@ extern "C" bool mftm_dispatch(const char *name, const void *args, size_t args_by
         snprintf(message, message_bytes, "%s: %s", name, wrong);
         return false;
     }
-    mftm::launch l = {e->name, args, buffers, order, e->invoke};
+    uint32_t go_on = 0;
+    mftm::launch l = {e->name, args, buffers, grid->stop ? grid->stop : &go_on, order, e->invoke};
     return mftm::run(l, *grid, meets(name), message, message_bytes);
 }

@@ -17,6 +17,7 @@ struct launch {
     const char *name;
     const void *args;
     void *const *buffers;
+    void *stop;
     mftm_order order;
     void (*invoke)(const launch &l, const place &p);
 };

@@ -22,6 +22,7 @@ typedef struct mftm_grid {
     uint32_t groups[3]; /* threadgroups */
     uint32_t threads;   /* of one, along x; a multiple of 32 */
     uint32_t shared_bytes;
+    uint32_t *stop; /* the word at MFI_METAL_STOP; NULL: one that is 0 */
 } mftm_grid;
 
 /* Orders in which threads run between two meetings. */

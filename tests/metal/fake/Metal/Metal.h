@@ -5,9 +5,17 @@
 
 #import <Foundation/Foundation.h>
 
+#ifdef __APPLE__ /* clang's check for the system itself: it runs nothing, and asks @available */
+#define MACOS_15 __attribute__((availability(macos, introduced = 15.0)))
+#define UP_TO_MACOS_15(instead)                                                                    \
+    __attribute__((availability(macos, introduced = 10.11, deprecated = 15.0, message = instead)))
+#else
 /* What @available would ask: whether this is macOS 15. */
 #define HAS_RESIDENCY mft_metal_is_macos_15()
 BOOL mft_metal_is_macos_15(void);
+#define MACOS_15
+#define UP_TO_MACOS_15(instead)
+#endif
 
 typedef struct {
     NSUInteger width, height, depth;
@@ -44,12 +52,13 @@ enum {
     MTLMathMode math;
     MTLLanguageVersion version;
 }
-- (void)setFastMathEnabled:(BOOL)on;
-- (void)setMathMode:(MTLMathMode)mode;
+- (void)setFastMathEnabled:(BOOL)on UP_TO_MACOS_15("mathMode");
+- (void)setMathMode:(MTLMathMode)mode MACOS_15;
 - (void)setLanguageVersion:(MTLLanguageVersion)version;
 - (BOOL)exact; /* the fake's own: neither fast nor relaxed */
 @end
 
+MACOS_15
 @interface MTLResidencySetDescriptor : NSObject {
     NSUInteger capacity;
 }
@@ -83,6 +92,7 @@ enum {
 - (uint64_t)signaledValue;
 @end
 
+MACOS_15
 @protocol MTLResidencySet <NSObject>
 - (void)addAllocation:(id<MTLAllocation>)allocation;
 - (void)removeAllocation:(id<MTLAllocation>)allocation;
@@ -111,8 +121,8 @@ enum {
 
 @protocol MTLCommandQueue <NSObject>
 - (id<MTLCommandBuffer>)commandBuffer;
-- (void)addResidencySet:(id<MTLResidencySet>)set;
-- (void)removeResidencySet:(id<MTLResidencySet>)set;
+- (void)addResidencySet:(id<MTLResidencySet>)set MACOS_15;
+- (void)removeResidencySet:(id<MTLResidencySet>)set MACOS_15;
 @end
 
 @protocol MTLDevice <NSObject>
@@ -135,7 +145,7 @@ enum {
 - (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)function
                                                              error:(NSError **)error;
 - (id<MTLResidencySet>)newResidencySetWithDescriptor:(MTLResidencySetDescriptor *)descriptor
-                                               error:(NSError **)error;
+                                               error:(NSError **)error MACOS_15;
 @end
 
 id<MTLDevice> MTLCreateSystemDefaultDevice(void);

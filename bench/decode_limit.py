@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""What bounds decoding on the CPU: products with one token beside reading alone.
+
+    bench/decode_limit.py [--tool build/tests/decodebench] [--model GGUF]
+
+For each type of weights and each shape of a matrix of Qwen3-30B-A3B: GB/s of calls that read a range by loads alone, by
+loads behind fetches (which is how whoever computes between the loads has to read), of the kernels, and of the kernels
+when the matrix is in the caches; quartiles of calls, which take some ten microseconds each, so that they mean something
+on a machine that others use as well. --model adds whole tokens: the kernels' and those of kernels that only read, in
+turns in one process, beside what so many barriers cost. tools/decodebench.c says how it is done."""
+import argparse
+
+import benchlib
+
+TYPES = ("q4_k", "mlx4", "q8_0", "mxfp4")
+SHAPES = ((768, 2048), (2048, 768), (4096, 2048), (2048, 4096)) # gate and up, down, q, o
+
+
+def calls(args, kind, rows, cols):
+    """The best of some tries by what the loads got: the others had less of the memory for themselves."""
+    tries = [benchlib.run_json([args.tool, "calls", kind, str(rows), str(cols), str(args.pool), str(args.rounds),
+                                str(args.threads)]) for _ in range(args.tries)]
+    best = max(tries, key=lambda t: t["loads_gb_s"][1])
+    loads, fetched, kernels, cached = (best[k + "_gb_s"] for k in ("loads", "fetched", "kernels", "cached"))
+    best["kernels_of_fetched"] = round(kernels[0] / fetched[0], 3)
+    best["kernels_of_loads"] = round(kernels[0] / loads[0], 3)
+    best["kernels_of_cached"] = round(kernels[0] / cached[0], 3)
+    print(f"{kind} {rows} x {cols}: loads {loads[0]:.1f}, behind fetches {fetched[0]:.1f}, kernels {kernels[0]:.1f}, "
+          f"cached {cached[0]:.1f} GB/s", flush=True)
+    return best
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    benchlib.add_arguments(ap, "decode-limit.json")
+    ap.add_argument("--tool", default="build/tests/decodebench")
+    ap.add_argument("--model", help="decode this as well; it has to fit in memory")
+    ap.add_argument("--types", default=",".join(TYPES))
+    ap.add_argument("--pool", type=int, default=400, help="MiB of matrices; default 400")
+    ap.add_argument("--rounds", type=int, default=5, help="of 200 calls; default 5")
+    ap.add_argument("--tries", type=int, default=3)
+    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--tokens", type=int, default=32)
+    args = ap.parse_args()
+    busy = benchlib.busy(1)
+    results = [calls(args, kind, rows, cols) for kind in args.types.split(",") for rows, cols in SHAPES]
+    content = {"busy_before": busy, "results": results}
+    if args.model:
+        content["tokens"] = benchlib.run_json([args.tool, "tokens", args.model, str(args.tokens), "8",
+                                               str(args.threads)])
+    benchlib.record(args, "What bounds decoding on the CPU",
+                    "GB/s of the fastest quarter, the middle and the slowest quarter of calls, of the best of "
+                    f"{args.tries} tries; {args.threads} threads, each its range of a matrix, in random order from a pool "
+                    f"of {args.pool} MiB in huge pages", **content)
+
+
+if __name__ == "__main__":
+    main()

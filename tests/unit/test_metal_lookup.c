@@ -1,0 +1,346 @@
+/* Experts that the device looks up itself while some of them are in no slot, on the fake Metal
+ * device: what a token takes in command buffers and waits, the same bits and the same books as
+ * where the host stops at every router (an engine that times its ops does), and failures in the
+ * middle of a span. */
+#include "fake/support.h"
+#include "fake/tiny_model.h"
+#include "metal/fake/metal_rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "experts/replay.h"
+
+#define N_VOCAB 64
+#define N_TOTAL 96 /* experts */
+
+/* Six layers, attention every second, so that state that is changed twice shows. */
+static const char *model(void)
+{
+    static char path[512];
+    mft_tiny spec;
+    if (path[0])
+        return path;
+    mft_tiny_default(&spec);
+    spec.n_layers = 6;
+    spec.interval = 2;
+    spec.n_experts = 16;
+    spec.top_k = 2;
+    spec.n_vocab = N_VOCAB;
+    snprintf(path, sizeof path, "%s", mft_tiny_write(&spec));
+    return path;
+}
+
+static mf_engine_options options(uint32_t n_slots)
+{
+    mf_engine_options o = mft_metal_options(model());
+    o.policy = "lru";
+    o.vram_bytes = mft_metal_plan_number(&o, "vram_total_bytes") -
+                   (N_TOTAL - n_slots) * mft_metal_plan_number(&o, "slot_bytes");
+    return o;
+}
+
+typedef struct world {
+    mf_engine *engine;
+    mf_session *session;
+} world;
+
+static void open_world(world *w, const mf_engine_options *o)
+{
+    mf_error err;
+    *w = (world){0};
+    mft_ok(mf_engine_open(&w->engine, o, &err), &err);
+    mft_ok(mf_session_open(&w->session, w->engine, &err), &err);
+}
+
+static mf_stats stats_of(const world *w)
+{
+    mf_stats stats = {.struct_size = sizeof stats};
+    mf_engine_stats(w->engine, &stats);
+    return stats;
+}
+
+static void close_world(world *w, const mft_metal_state *d)
+{
+    mf_session_close(&w->session);
+    mf_engine_close(&w->engine);
+    assert_string_equal(d->fault, "");
+    assert_int_equal(d->n_objects, 0);
+}
+
+static mf_status put(world *w, const int32_t *ids, size_t n, float *logits, mf_error *err)
+{
+    mf_status status = mf_session_eval(w->session, ids, n, NULL, err);
+    if (status == MF_OK && logits)
+        memcpy(logits, mf_session_logits(w->session), N_VOCAB * sizeof *logits);
+    return status;
+}
+
+/* A prompt and tokens by themselves, from the beginning; logits [n][N_VOCAB] of the latter. */
+static void decode(world *w, uint32_t n_prompt, uint32_t n, float *logits)
+{
+    mf_error err;
+    int32_t ids[32];
+    mf_session_reset(w->session);
+    for (uint32_t i = 0; i < n_prompt; i++)
+        ids[i] = (int32_t)((i * 29 + 3) % N_VOCAB);
+    if (n_prompt)
+        mft_ok(put(w, ids, n_prompt, NULL, &err), &err);
+    for (uint32_t i = 0; i < n; i++) {
+        int32_t id = (int32_t)((i * 23 + 11) % N_VOCAB);
+        mft_ok(put(w, &id, 1, logits + (size_t)i * N_VOCAB, &err), &err);
+    }
+}
+
+/* Until nothing is missing. */
+static void warm(world *w, uint32_t n, float *logits)
+{
+    uint64_t misses;
+    int tries = 0;
+    do {
+        misses = stats_of(w).expert_misses;
+        decode(w, 0, n, logits);
+        assert_true(++tries < 10);
+    } while (stats_of(w).expert_misses > misses);
+}
+
+/* ---- what a token takes ---- */
+
+enum { N_WARM = 5 };
+
+/* With fewer slots than experts a token that finds all of its own takes what it takes where every
+ * expert has a slot: two command buffers, and one wait. */
+static void full_hit(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    static const uint32_t n_slots[] = {N_TOTAL, 70};
+    float logits[2][N_WARM * N_VOCAB];
+    for (int i = 0; i < 2; i++) {
+        world w;
+        mf_engine_options o = options(n_slots[i]);
+        open_world(&w, &o);
+        warm(&w, N_WARM, logits[i]);
+        assert_int_equal(stats_of(&w).n_slots, n_slots[i]);
+        uint64_t sent = d->n_sent, waits = d->n_waits;
+        mf_stats before = stats_of(&w);
+        decode(&w, 0, N_WARM, logits[i]);
+        mf_stats after = stats_of(&w);
+        assert_int_equal(d->n_sent - sent, 2 * N_WARM);
+        assert_int_equal(d->n_waits - waits, N_WARM);
+        assert_int_equal(after.expert_misses, before.expert_misses);
+        assert_int_equal(after.expert_hits - before.expert_hits, N_WARM * 6 * 2);
+        close_world(&w, d);
+    }
+    assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
+}
+
+/* A token that misses in one layer waits once more. The layer's experts are a command buffer for
+ * what stands before them, and one or two (those in slots, those that were read); pass and head
+ * come again. */
+static void one_miss(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    mf_engine_options o = options(70);
+    float logits[N_WARM * N_VOCAB];
+    int n_found = 0;
+    world w;
+    open_world(&w, &o);
+    for (int32_t id = 0; id < N_VOCAB && n_found < 3; id++) {
+        mf_error err;
+        warm(&w, N_WARM, logits);
+        uint64_t sent = d->n_sent, waits = d->n_waits, misses = stats_of(&w).expert_misses;
+        mft_ok(put(&w, &id, 1, NULL, &err), &err);
+        misses = stats_of(&w).expert_misses - misses;
+        sent = d->n_sent - sent;
+        waits = d->n_waits - waits;
+        if (misses == 0)
+            assert_true(sent == 2 && waits == 1);
+        if (misses != 1)
+            continue;
+        n_found++;
+        assert_int_equal(waits, 2);
+        assert_in_range(sent, 2 + 4, 2 + 5);
+    }
+    assert_int_equal(n_found, 3);
+    close_world(&w, d);
+}
+
+/* Where something is missing in every layer, the host stops at every router as if nothing was
+ * looked up: spans get no longer than one router. */
+static void all_missing(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    float logits[12 * N_VOCAB];
+    uint64_t sent[2], waits[2];
+    for (int timed = 0; timed < 2; timed++) {
+        mf_error err;
+        world w;
+        mf_engine_options o = options(2);
+        open_world(&w, &o);
+        if (timed)
+            mft_ok(mf_engine_time_ops(w.engine, true, &err), &err);
+        sent[timed] = d->n_sent;
+        waits[timed] = d->n_waits;
+        decode(&w, 0, 12, logits);
+        sent[timed] = d->n_sent - sent[timed];
+        waits[timed] = d->n_waits - waits[timed];
+        close_world(&w, d);
+    }
+    /* A stop a router, the head's wait, and up to one for each expert whose slot is read over. */
+    assert_true(waits[0] <= 12 * (6 + 1 + 6 * 2));
+    assert_true(sent[0] < sent[1]);
+}
+
+/* ---- the same answers, the same books ---- */
+
+/* Slots from the fewest to all; prompts of several chunks, tokens by themselves, early and late
+ * completion, both orders of threads. */
+static void any_slots(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    enum { N_PROMPT = 20, N = 6 };
+    float want[N * N_VOCAB], got[N * N_VOCAB];
+    static const uint32_t n_slots[] = {N_TOTAL, 2, 3, 6, 13, 27, 44, 61, 82, 95};
+    for (size_t i = 0; i < MFI_ARRAY_LEN(n_slots); i++) {
+        world w;
+        mf_engine_options o = options(n_slots[i]);
+        d->looks = 1 + i % 4;
+        d->backward = i % 3 == 1;
+        open_world(&w, &o);
+        assert_int_equal(stats_of(&w).n_slots, n_slots[i]);
+        decode(&w, N_PROMPT, N, i ? got : want);
+        close_world(&w, d);
+        if (i && memcmp(want, got, sizeof want) != 0)
+            fail_msg("logits differ with %u slots", n_slots[i]);
+    }
+}
+
+/* Trace, hits, misses and evictions are those of an engine that stops at every router, and the
+ * replay of the trace hits as often. */
+static void same_books(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    static const char *const policies[] = {"lru", "odds"};
+    static const uint32_t n_slots[] = {60, 30};
+    float logits[8 * N_VOCAB];
+    for (size_t i = 0; i < MFI_ARRAY_LEN(policies); i++) {
+        char *text[2];
+        size_t len[2];
+        mf_stats stats[2];
+        for (int timed = 0; timed < 2; timed++) {
+            mf_error err;
+            world w;
+            mf_engine_options o = options(n_slots[i]);
+            o.policy = policies[i];
+            o.trace_path = mft_path(mft_tmpdir(), "trace");
+            open_world(&w, &o);
+            if (timed)
+                mft_ok(mf_engine_time_ops(w.engine, true, &err), &err);
+            decode(&w, 18, 8, logits);
+            decode(&w, 3, 8, logits);
+            stats[timed] = stats_of(&w);
+            close_world(&w, d);
+            text[timed] = (char *)mft_read(o.trace_path, &len[timed]);
+        }
+        assert_int_equal(len[0], len[1]);
+        assert_memory_equal(text[0], text[1], len[0]);
+        assert_int_equal(stats[0].expert_hits, stats[1].expert_hits);
+        assert_int_equal(stats[0].expert_misses, stats[1].expert_misses);
+        assert_int_equal(stats[0].expert_evictions, stats[1].expert_evictions);
+        mf_error err;
+        mfi_replay replay;
+        uint64_t hits = 0;
+        mft_ok(mfi_replay_parse(&replay, text[0], len[0], "trace", &err), &err);
+        mft_ok(mfi_replay_run(&replay, mfi_policy_named(policies[i]), n_slots[i], &hits, &err),
+               &err);
+        mfi_replay_close(&replay);
+        assert_int_equal(stats[0].expert_hits, hits);
+        free(text[0]);
+        free(text[1]);
+    }
+}
+
+/* ---- what can go wrong ---- */
+
+/* Whichever command buffer of whichever span is lost, the request ends with one error. */
+static void lost(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    mf_engine_options o = options(60);
+    float logits[N_WARM * N_VOCAB];
+    bool ended = false;
+    for (int n = 1; !ended; n += 1 + n / 3) {
+        mf_error err;
+        world w;
+        mf_status status = MF_OK;
+        open_world(&w, &o);
+        decode(&w, 0, N_WARM, logits); /* spans are long by now, and something will be missing */
+        d->lose = n;
+        for (int32_t id = 1; id < 9 && status == MF_OK; id++)
+            status = put(&w, &id, 1, NULL, &err);
+        ended = d->lose > 0;
+        d->lose = 0;
+        if (!ended) {
+            assert_int_equal(status, MF_ERR_DEVICE);
+            assert_non_null(strstr(err.message, "Metal: a command buffer was lost"));
+            mf_session_reset(w.session);
+            int32_t id = 1;
+            assert_int_not_equal(put(&w, &id, 1, NULL, &err), MF_OK);
+        }
+        close_world(&w, d);
+    }
+}
+
+/* A kernel that can't be had in the middle of a span, or in the head behind one, fails that request
+ * and no other: nothing stays stopped. */
+static void broken(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    static const char *const kernels[] = {"mfi_combine",  "mfi_group", "mfi_rmsnorm",
+                                          "mfi_mm_f32_1", "mfi_route", "mfi_mm_f32_8"};
+    mf_engine_options o = options(70);
+    float want[N_WARM * N_VOCAB], got[N_WARM * N_VOCAB];
+    for (size_t k = 0; k < MFI_ARRAY_LEN(kernels); k++) {
+        mf_error err;
+        world w;
+        int32_t ids[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+        int n_failed = 0;
+        open_world(&w, &o);
+        d->broken_kernel = kernels[k];
+        for (int i = 0; i < 4; i++) {
+            mf_session_reset(w.session);
+            mf_status status = put(&w, ids, 12, NULL, &err);
+            if (status == MF_OK)
+                status = put(&w, ids, 1, NULL, &err);
+            if (status == MF_OK)
+                continue;
+            n_failed++;
+            assert_int_equal(status, MF_ERR_DEVICE);
+            assert_non_null(strstr(err.message, kernels[k]));
+        }
+        d->broken_kernel = NULL;
+        decode(&w, 12, N_WARM, k ? got : want);
+        if (k)
+            assert_memory_equal(want, got, sizeof want);
+        assert_true(n_failed >= 3); /* the first pass misses everything, and groups nothing */
+        close_world(&w, d);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(full_hit),  cmocka_unit_test(one_miss),   cmocka_unit_test(all_missing),
+        cmocka_unit_test(any_slots), cmocka_unit_test(same_books), cmocka_unit_test(lost),
+        cmocka_unit_test(broken),
+    };
+    return mft_run(tests);
+}
