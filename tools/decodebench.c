@@ -95,7 +95,7 @@ __attribute__((target("avx512f"))) static uint64_t read_avx512(const char *p, si
     }
     for (int k = 1; k < 8; k++)
         sum[0] = _mm512_xor_si512(sum[0], sum[k]);
-    return (uint64_t)_mm512_reduce_add_epi64(sum[0]);
+    return (uint64_t)_mm512_reduce_or_epi64(sum[0]);
 }
 #endif
 
