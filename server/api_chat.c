@@ -206,13 +206,9 @@ static bool take_tools(srv_fields *f, srv_chat *chat)
     for (size_t i = 0; i < mfi_json_len(list); i++) {
         const mfi_json *tool = mfi_json_at(list, i), *fn = mfi_json_get(tool, "function");
         const char *kind = mfi_json_str(mfi_json_get(tool, "type"), NULL);
-        bool strict = false;
         if (kind && strcmp(kind, "function") != 0)
             continue;
-        mfi_json_bool(mfi_json_get(fn, "strict"), &strict);
-        if (!srv_chat_tool(f, chat, mfi_json_str(mfi_json_get(fn, "name"), NULL),
-                           mfi_json_str(mfi_json_get(fn, "description"), NULL),
-                           mfi_json_get(fn, "parameters"), strict))
+        if (!srv_chat_tool(f, chat, fn, "parameters"))
             return false;
     }
     return !f->refused;
