@@ -246,11 +246,9 @@ bool srv_chat_tool_choice(srv_fields *f, srv_chat *chat)
 bool srv_chat_one_call(srv_fields *f, srv_job *job, const mfi_json *choice)
 {
     bool parallel = true;
-    const mfi_json *one = mfi_json_get(choice, "disable_parallel_tool_use");
     srv_field_bool(f, "parallel_tool_calls", &parallel);
-    if (mfi_json_typeof(one) != MFI_JSON_NULL && !mfi_json_bool(one, &job->one_call))
-        return srv_refuse(f, "tool_choice",
-                          "tool_choice: disable_parallel_tool_use is neither true nor false");
+    if (!srv_member_bool(f, choice, "disable_parallel_tool_use", "tool_choice", &job->one_call))
+        return false;
     job->one_call |= !parallel;
     return !f->refused;
 }
@@ -302,14 +300,13 @@ bool srv_chat_tool(srv_fields *f, srv_chat *chat, const mfi_json *function, cons
     const char *name = mfi_json_str(mfi_json_get(function, "name"), NULL);
     const char *description = mfi_json_str(mfi_json_get(function, "description"), NULL);
     const mfi_json *schema = mfi_json_get(function, schema_name);
-    const mfi_json *kept_to = mfi_json_get(function, "strict");
     bool strict = false;
     if (++chat->n_named > MFI_MAX_SERVED_TOOLS)
         return srv_refuse(f, "tools", "tools: more than %d functions", MFI_MAX_SERVED_TOOLS);
     if (!name || !*name)
         return srv_refuse(f, "tools", "tools: a function has no name");
-    if (mfi_json_typeof(kept_to) != MFI_JSON_NULL && !mfi_json_bool(kept_to, &strict))
-        return srv_refuse(f, "tools", "tools: strict is neither true nor false");
+    if (!srv_member_bool(f, function, "strict", "tools", &strict))
+        return false;
     if (!allowed(chat, name))
         return true;
     put_tool(&chat->tools, name, description, schema);

@@ -175,6 +175,9 @@ static bool take_format(srv_fields *f, srv_job *job)
     const mfi_json *schema = mfi_json_get(format, "schema");
     const char *type = string(format, "type");
     mfi_json *any = NULL;
+    bool strict = true; /* as if it were, always */
+    if (!srv_member_bool(f, format, "strict", "text", &strict))
+        return false;
     if (f->refused || !type || strcmp(type, "text") == 0)
         return !f->refused;
     bool object = strcmp(type, "json_object") == 0;

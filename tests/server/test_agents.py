@@ -202,6 +202,10 @@ class Agents(Case):
                 ("/v1/messages", dict(message, tools=[tool]), "tools"),
                 ("/v1/chat/completions", {"messages": ASK, "tools": [{"type": "function", "function": tool}]}, "tools"),
                 ("/v1/responses", {"input": "x", "tools": [dict(tool, type="function")]}, "tools"),
+                ("/v1/chat/completions", {"messages": ASK, "stream_options": {"include_usage": 1}}, "stream_options"),
+                ("/v1/chat/completions", {"messages": ASK, "response_format": {"type": "json_schema", "json_schema": {
+                    "schema": SCHEMA, "strict": "yes"}}}, "response_format"),
+                ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema", "schema": SCHEMA, "strict": 1}}}, "text"),
                 ("/v1/responses", {"input": "x", "metadata": 5}, "metadata"),
                 ("/v1/responses", {"input": "x", "user": {}}, "user"),
                 ("/v1/responses", {"input": "x", "instructions": [1]}, "instructions"),
