@@ -38,7 +38,9 @@ def run(args, mode):
     if sum(x["misses"] for x in lines):
         raise SystemExit("the budget doesn't hold all experts")
     by_place = [lines[i::args.tokens] for i in range(args.tokens)]
-    return {"mode": mode, "others": others, "slots": header["slots"],
+    return {"mode": mode, "others": others, "slots": header["slots"], "tokens": args.tokens, "repetitions": args.repetitions,
+            "wall_ms": [[round(x["wall_ns"] / 1e6, 3) for x in place] for place in by_place],  # [place][repetition]
+            "store_ms": [[round((x["other_ns"] + x["stall_ns"]) / 1e6, 4) for x in place] for place in by_place],
             "shortest_ms": [round(min(x["wall_ns"] for x in place) / 1e6, 3) for place in by_place],
             "median_ms": [round(statistics.median(x["wall_ns"] for x in place) / 1e6, 3) for place in by_place],
             "other_share": round(sum(x["other_ns"] + x["stall_ns"] for x in lines) / sum(x["wall_ns"] for x in lines), 5),

@@ -210,4 +210,3 @@
      .env = true,
      AT(ignore_eos),
      .help = "go on after the end token"},
-    /* clang-format on */

@@ -206,13 +206,9 @@ static bool take_tools(srv_fields *f, srv_chat *chat)
     for (size_t i = 0; i < mfi_json_len(list); i++) {
         const mfi_json *tool = mfi_json_at(list, i), *fn = mfi_json_get(tool, "function");
         const char *kind = mfi_json_str(mfi_json_get(tool, "type"), NULL);
-        bool strict = false;
         if (kind && strcmp(kind, "function") != 0)
             continue;
-        mfi_json_bool(mfi_json_get(fn, "strict"), &strict);
-        if (!srv_chat_tool(f, chat, mfi_json_str(mfi_json_get(fn, "name"), NULL),
-                           mfi_json_str(mfi_json_get(fn, "description"), NULL),
-                           mfi_json_get(fn, "parameters"), strict))
+        if (!srv_chat_tool(f, chat, fn, "parameters"))
             return false;
     }
     return !f->refused;
@@ -224,7 +220,10 @@ static bool take_format(srv_fields *f, srv_job *job)
     const char *kind = mfi_json_str(mfi_json_get(format, "type"), NULL);
     const mfi_json *schema = mfi_json_get(mfi_json_get(format, "json_schema"), "schema");
     mfi_json *any = NULL;
-    bool ok = true;
+    bool ok = true, strict = true; /* as if it were, always */
+    if (!srv_member_bool(f, mfi_json_get(format, "json_schema"), "strict", "response_format",
+                         &strict))
+        return false;
     if (!format || f->refused || (kind && strcmp(kind, "text") == 0))
         return !f->refused;
     if (!kind || (strcmp(kind, "json_object") != 0 && strcmp(kind, "json_schema") != 0))
@@ -257,7 +256,7 @@ static bool take_rest(srv_fields *f, srv_job *job)
     const mfi_json *so = srv_field(f, "stream_options", MFI_JSON_OBJECT);
     int64_t n = 1;
     srv_field_bool(f, "stream", &job->stream);
-    mfi_json_bool(mfi_json_get(so, "include_usage"), &job->include_usage);
+    srv_member_bool(f, so, "include_usage", "stream_options", &job->include_usage);
     srv_field_bool(f, "timings_per_token", &job->timings_per_token);
     srv_field_bool(f, "ignore_eos", &job->ignore_eos);
     srv_chat_one_call(f, job, NULL);

@@ -357,13 +357,9 @@ static bool take_tools(srv_fields *f, srv_chat *chat)
     const mfi_json *list = srv_field(f, "tools", MFI_JSON_ARRAY);
     for (size_t i = 0; i < mfi_json_len(list); i++) {
         const mfi_json *tool = mfi_json_at(list, i);
-        bool strict = false;
         if (mfi_json_has(tool, "type") && !is(tool, "custom"))
             continue;
-        mfi_json_bool(mfi_json_get(tool, "strict"), &strict);
-        if (!srv_chat_tool(f, chat, mfi_json_str(mfi_json_get(tool, "name"), NULL),
-                           mfi_json_str(mfi_json_get(tool, "description"), NULL),
-                           mfi_json_get(tool, "input_schema"), strict))
+        if (!srv_chat_tool(f, chat, tool, "input_schema"))
             return false;
     }
     return !f->refused;
@@ -380,6 +376,16 @@ static bool take_thinking(srv_fields *f, srv_chat *chat)
     return !f->refused;
 }
 
+static bool takes_effort(const mfi_json *effort)
+{
+    static const char *const efforts[] = {"low", "medium", "high", "xhigh", "max"};
+    const char *text = mfi_json_str(effort, NULL);
+    for (size_t i = 0; text && i < MFI_ARRAY_LEN(efforts); i++)
+        if (strcmp(text, efforts[i]) == 0)
+            return true;
+    return mfi_json_typeof(effort) == MFI_JSON_NULL;
+}
+
 /* output_config: {"format": {"type": "json_schema", "schema": ...}, "effort": ...}. */
 static bool take_output_config(srv_fields *f, srv_job *job, srv_chat *chat)
 {
@@ -394,6 +400,9 @@ static bool take_output_config(srv_fields *f, srv_job *job, srv_chat *chat)
                           "output_config: its format is no json_schema with a schema");
     if (schema && !srv_take_schema(f, job, schema, "output_config"))
         return false;
+    if (!takes_effort(mfi_json_get(config, "effort")))
+        return srv_refuse(f, "output_config",
+                          "output_config: its effort is none of low, medium, high, xhigh and max");
     return srv_chat_vars(f, chat, effort);
 }
 

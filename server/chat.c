@@ -6,8 +6,8 @@
 
 void srv_chat_free(srv_chat *chat)
 {
-    mfi_buf *bufs[] = {&chat->messages,     &chat->tools,       &chat->vars,   &chat->tool_name,
-                       &chat->strict_calls, &chat->loose_calls, &chat->prefill};
+    mfi_buf *bufs[] = {&chat->messages,     &chat->tools,       &chat->vars,    &chat->tool_name,
+                       &chat->strict_calls, &chat->loose_calls, &chat->prefill, &chat->names};
     for (size_t i = 0; i < MFI_ARRAY_LEN(bufs); i++)
         mfi_buf_free(bufs[i]);
 }
@@ -219,6 +219,9 @@ bool srv_chat_tool_choice(srv_fields *f, srv_chat *chat)
         mode = mfi_json_get(in, "mode");
         if (mfi_json_typeof(chat->allowed) != MFI_JSON_ARRAY)
             return srv_refuse(f, "tool_choice", "tool_choice: allowed_tools without its tools");
+        if (mfi_json_len(chat->allowed) > MFI_MAX_SERVED_TOOLS)
+            return srv_refuse(f, "tool_choice", "tool_choice: more than %d allowed tools",
+                              MFI_MAX_SERVED_TOOLS);
     } else if (is(type, "function") || function) {
         name = mfi_json_get(function ? function : v, "name");
     } else if (type) {
@@ -240,12 +243,14 @@ bool srv_chat_tool_choice(srv_fields *f, srv_chat *chat)
     return true;
 }
 
-void srv_chat_one_call(srv_fields *f, srv_job *job, const mfi_json *choice)
+bool srv_chat_one_call(srv_fields *f, srv_job *job, const mfi_json *choice)
 {
     bool parallel = true;
     srv_field_bool(f, "parallel_tool_calls", &parallel);
-    mfi_json_bool(mfi_json_get(choice, "disable_parallel_tool_use"), &job->one_call);
+    if (!srv_member_bool(f, choice, "disable_parallel_tool_use", "tool_choice", &job->one_call))
+        return false;
     job->one_call |= !parallel;
+    return !f->refused;
 }
 
 static bool allowed(const srv_chat *chat, const char *name)
@@ -272,15 +277,10 @@ static void put_call_schema(mfi_buf *out, const char *name, const mfi_json *argu
     mfi_buf_str(out, "},\"required\":[\"name\",\"arguments\"],\"additionalProperties\":false}");
 }
 
-bool srv_chat_tool(srv_fields *f, srv_chat *chat, const char *name, const char *description,
-                   const mfi_json *schema, bool strict)
+static void put_tool(mfi_buf *out, const char *name, const char *description,
+                     const mfi_json *schema)
 {
-    if (!name || !*name)
-        return srv_refuse(f, "tools", "tools: a function has no name");
-    if (!allowed(chat, name))
-        return true;
-    mfi_buf *out = &chat->tools;
-    mfi_buf_str(out, chat->n_tools++ ? "," : "");
+    mfi_buf_str(out, out->len ? "," : "");
     mfi_buf_str(out, "{\"type\":\"function\",\"function\":{\"name\":");
     mfi_json_put_str(out, name, strlen(name));
     if (description) {
@@ -293,6 +293,25 @@ bool srv_chat_tool(srv_fields *f, srv_chat *chat, const char *name, const char *
     else
         mfi_buf_str(out, "{\"type\":\"object\",\"properties\":{}}");
     mfi_buf_str(out, "}}");
+}
+
+bool srv_chat_tool(srv_fields *f, srv_chat *chat, const mfi_json *function, const char *schema_name)
+{
+    const char *name = mfi_json_str(mfi_json_get(function, "name"), NULL);
+    const char *description = mfi_json_str(mfi_json_get(function, "description"), NULL);
+    const mfi_json *schema = mfi_json_get(function, schema_name);
+    bool strict = false;
+    if (++chat->n_named > MFI_MAX_SERVED_TOOLS)
+        return srv_refuse(f, "tools", "tools: more than %d functions", MFI_MAX_SERVED_TOOLS);
+    if (!name || !*name)
+        return srv_refuse(f, "tools", "tools: a function has no name");
+    if (!srv_member_bool(f, function, "strict", "tools", &strict))
+        return false;
+    if (!allowed(chat, name))
+        return true;
+    put_tool(&chat->tools, name, description, schema);
+    chat->n_tools++;
+    mfi_buf_append(&chat->names, name, strlen(name) + 1);
     bool wanted =
         chat->tool_choice == SRV_TOOLS_REQUIRED ||
         (chat->tool_choice == SRV_TOOLS_NAMED && strcmp(name, srv_text_of(&chat->tool_name)) == 0);
@@ -413,6 +432,20 @@ static bool encode(srv_fields *f, srv_server *server, srv_job *job, const srv_ch
     return ok;
 }
 
+/* The job outlives the request. */
+static bool keep_names(srv_fields *f, srv_job *job, srv_chat *chat)
+{
+    job->tool_names = chat->names;
+    chat->names = (mfi_buf){0};
+    job->tools = calloc(chat->n_tools + 1, sizeof *job->tools);
+    if (!job->tools || job->tool_names.failed)
+        return srv_refuse(f, "tools", "out of memory");
+    const char *name = job->tool_names.data;
+    for (; job->n_tools < chat->n_tools; name += strlen(name) + 1)
+        job->tools[job->n_tools++] = name;
+    return true;
+}
+
 bool srv_chat_prompt(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat)
 {
     mf_rendering rendering = {0};
@@ -429,5 +462,5 @@ bool srv_chat_prompt(srv_fields *f, srv_server *server, srv_job *job, srv_chat *
     bool in_notation = !job->grammar || (!job->schema && !job->forced_calls && chat->n_tools);
     job->no_tools = !has_tools(chat);
     job->take_apart = job->forced_calls || (in_notation && !server->options->raw_reasoning);
-    return ok;
+    return ok && keep_names(f, job, chat);
 }

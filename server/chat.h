@@ -17,8 +17,10 @@ typedef struct srv_chat {
     mfi_buf tools;    /* the same: {"type":"function","function":{...}} */
     mfi_buf vars;     /* further variables, each after a comma: ,"name":value */
     size_t n_messages, n_tools;
+    size_t n_named; /* tools that were sent, also those that tool_choice leaves out */
     srv_tool_choice tool_choice;
     mfi_buf tool_name;
+    mfi_buf names;                     /* of the tools that count, each with its NUL */
     const mfi_json *allowed;           /* of tool_choice: the only tools that count; NULL: all do */
     mfi_buf strict_calls, loose_calls; /* schemas of calls, with commas between them */
     bool strict;                       /* some tool wants its schema kept to */
@@ -54,11 +56,10 @@ void srv_put_call(mfi_buf *out, const char *id, const char *name, const mfi_json
  * either place. */
 bool srv_chat_tool_choice(srv_fields *f, srv_chat *chat);
 /* parallel_tool_calls, or its opposite in Anthropic's tool_choice. */
-void srv_chat_one_call(srv_fields *f, srv_job *job, const mfi_json *choice);
+bool srv_chat_one_call(srv_fields *f, srv_job *job, const mfi_json *choice);
 
-/* A function that can be called. schema may be NULL. */
-bool srv_chat_tool(srv_fields *f, srv_chat *chat, const char *name, const char *description,
-                   const mfi_json *schema, bool strict);
+/* A function that can be called, with what its protocol calls its schema. */
+bool srv_chat_tool(srv_fields *f, srv_chat *chat, const mfi_json *function, const char *schema);
 
 /* OpenAI's messages. */
 bool srv_chat_openai_messages(srv_fields *f, srv_chat *chat);

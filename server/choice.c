@@ -78,6 +78,14 @@ static void break_call(srv_choice *c, uint32_t number)
         drop_call(c);
 }
 
+static bool has_calls(const srv_choice *c)
+{
+    for (size_t i = 0; i < c->n_calls; i++)
+        if (c->calls[i].whole)
+            return true;
+    return false;
+}
+
 /* Text. What an answer that must be a call was told to begin with is no part of it. */
 static void put_text(srv_choice *c, const char *bytes, size_t len)
 {
@@ -93,6 +101,8 @@ static void on_part(void *user, mf_output_kind kind, uint32_t number, const char
 {
     srv_choice *c = user;
     srv_call *call;
+    if (c->job->one_call && has_calls(c)) /* a token may hold more than the call's end */
+        return;
     c->in_reasoning = kind == MF_OUTPUT_REASONING;
     switch (kind) {
     case MF_OUTPUT_TEXT:
@@ -119,14 +129,6 @@ static void on_part(void *user, mf_output_kind kind, uint32_t number, const char
     name_call(c, call);
     append(c, &call->arguments, bytes, len);
     call->whole = kind == MF_OUTPUT_CALL_END;
-}
-
-static bool has_calls(const srv_choice *c)
-{
-    for (size_t i = 0; i < c->n_calls; i++)
-        if (c->calls[i].whole)
-            return true;
-    return false;
 }
 
 /* ---- tokens ---- */
@@ -170,6 +172,8 @@ static mf_status open_output(srv_choice *c, mf_error *err)
                            .prompt = c->ids,
                            .n_prompt = c->n_ids,
                            .no_tools = job->no_tools,
+                           .tools = job->tools,
+                           .n_tools = job->n_tools,
                            .on_part = on_part,
                            .user = c};
     if (job->forced_calls) {

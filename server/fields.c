@@ -70,6 +70,15 @@ bool srv_field_bool(srv_fields *f, const char *name, bool *out)
     return true;
 }
 
+bool srv_member_bool(srv_fields *f, const mfi_json *object, const char *name, const char *param,
+                     bool *out)
+{
+    const mfi_json *v = mfi_json_get(object, name);
+    if (mfi_json_typeof(v) != MFI_JSON_NULL && !mfi_json_bool(v, out))
+        return srv_refuse(f, param, "%s: its %s is neither true nor false", param, name);
+    return true;
+}
+
 const char *srv_field_str(srv_fields *f, const char *name, size_t *len)
 {
     const mfi_json *v = get(f, name);

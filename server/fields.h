@@ -18,6 +18,9 @@ bool srv_refuse(srv_fields *f, const char *param, const char *fmt, ...) MFI_PRIN
 bool srv_field_f64(srv_fields *f, const char *name, double lo, double hi, double *out);
 bool srv_field_i64(srv_fields *f, const char *name, int64_t lo, int64_t hi, int64_t *out);
 bool srv_field_bool(srv_fields *f, const char *name, bool *out);
+/* The same of a member's member, but false only if it was refused, which then names param. */
+bool srv_member_bool(srv_fields *f, const mfi_json *object, const char *name, const char *param,
+                     bool *out);
 const char *srv_field_str(srv_fields *f, const char *name, size_t *len);
 /* The member if it is there and of this type. */
 const mfi_json *srv_field(srv_fields *f, const char *name, mfi_json_type type);

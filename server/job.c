@@ -67,6 +67,8 @@ void srv_job_free(srv_job *job)
     for (size_t i = 0; i < job->n_stop; i++)
         free(job->stop[i]);
     free(job->stop);
+    free(job->tools);
+    mfi_buf_free(&job->tool_names);
     free(job->choices);
     free(job->prompt_at);
     free(job->bias);

@@ -99,10 +99,13 @@ struct srv_job {
     srv_logprob_fn on_logprob;
     bool take_apart; /* reasoning and calls are taken out of the text */
     bool echo;
-    bool schema;       /* the answer is JSON under a grammar */
-    bool forced_calls; /* the answer is JSON that stands for calls */
-    bool no_tools;     /* the model was told of none */
-    bool one_call;     /* the answer ends with its first call */
+    bool schema;        /* the answer is JSON under a grammar */
+    bool forced_calls;  /* the answer is JSON that stands for calls */
+    bool no_tools;      /* the model was told of none */
+    const char **tools; /* names of those it was told of, in tool_names */
+    size_t n_tools;
+    mfi_buf tool_names;
+    bool one_call; /* the answer ends with its first call */
     void *protocol_data;
     void (*free_data)(void *protocol_data);
     /* the answers */

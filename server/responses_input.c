@@ -160,12 +160,9 @@ static bool take_tools(srv_fields *f, srv_chat *chat)
     for (size_t i = 0; i < mfi_json_len(list); i++) {
         const mfi_json *tool = mfi_json_at(list, i);
         const char *type = string(tool, "type");
-        bool strict = false;
         if (!type || strcmp(type, "function") != 0)
             continue;
-        mfi_json_bool(mfi_json_get(tool, "strict"), &strict);
-        if (!srv_chat_tool(f, chat, string(tool, "name"), string(tool, "description"),
-                           mfi_json_get(tool, "parameters"), strict))
+        if (!srv_chat_tool(f, chat, tool, "parameters"))
             return false;
     }
     return !f->refused;
@@ -178,6 +175,9 @@ static bool take_format(srv_fields *f, srv_job *job)
     const mfi_json *schema = mfi_json_get(format, "schema");
     const char *type = string(format, "type");
     mfi_json *any = NULL;
+    bool strict = true; /* as if it were, always */
+    if (!srv_member_bool(f, format, "strict", "text", &strict))
+        return false;
     if (f->refused || !type || strcmp(type, "text") == 0)
         return !f->refused;
     bool object = strcmp(type, "json_object") == 0;
@@ -195,7 +195,7 @@ static bool take_format(srv_fields *f, srv_job *job)
 bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat,
                         srv_responses *r)
 {
-    const char *effort = string(mfi_json_get(f->body, "reasoning"), "effort");
+    const mfi_json *effort = mfi_json_get(srv_field(f, "reasoning", MFI_JSON_OBJECT), "effort");
     static const char *const stored[] = {"previous_response_id", "conversation", "prompt"};
     bool background = false;
     for (size_t i = 0; i < MFI_ARRAY_LEN(stored); i++)
@@ -208,8 +208,13 @@ bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_cha
     srv_field_bool(f, "stream", &job->stream);
     srv_field_i64(f, "max_output_tokens", 1, INT64_MAX, &job->max_tokens);
     srv_chat_one_call(f, job, NULL);
+    srv_field(f, "metadata", MFI_JSON_OBJECT);
+    srv_field_str(f, "instructions", NULL);
+    srv_field_str(f, "user", NULL);
+    if (mfi_json_typeof(effort) != MFI_JSON_NULL && !mfi_json_str(effort, NULL))
+        return srv_refuse(f, "reasoning", "reasoning: its effort is not a string");
     put_said(f, r);
     return !f->refused && srv_take_sampling(f, server, job) && srv_take_stop(f, job, "stop") &&
            take_format(f, job) && take_tools(f, chat) && take_input(f, chat) &&
-           srv_chat_vars(f, chat, effort);
+           srv_chat_vars(f, chat, mfi_json_str(effort, NULL));
 }

@@ -454,6 +454,10 @@ typedef struct mf_output_options {
     size_t n_prompt;
     bool in_reasoning; /* it has begun, whatever the prompt says */
     bool no_tools; /* none were offered: what only looks like a call, without a marker, is text */
+    /* Names of those that were offered: without a marker only their calls are calls. NULL: any
+     * name's are. Must live as long as the output. */
+    const char *const *tools;
+    size_t n_tools;
     mf_output_fn on_part;
     void *user;
 } mf_output_options;

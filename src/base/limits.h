@@ -96,6 +96,7 @@
 #define MFI_MAX_SERVED_QUEUE      4096
 #define MFI_MAX_SERVED_SAID_BYTES 4096 /* of a request's member that its answer repeats */
 #define MFI_MAX_SERVED_CHOICES    16   /* n of one request, and prompts of one */
+#define MFI_MAX_SERVED_TOOLS      1024 /* of a request, and names that a tool_choice allows */
 
 /* MLX weights of at most this many bits meet 8-bit activations by default: by docs/numerics.md,
  * those whose own error is ten times what the activations add. */

@@ -26,7 +26,8 @@ static mf_status open_strip(mfi_decoder *decoder, const mfi_json *node, mf_error
     return MF_OK;
 }
 
-static mf_status open_metaspace(mfi_decoder *decoder, const mfi_json *node, mf_error *err)
+static mf_status open_metaspace(mfi_decoder *decoder, const mfi_json *node, bool *seen,
+                                mf_error *err)
 {
     size_t len;
     const char *mark = mfi_json_str(mfi_json_get(node, "replacement"), &len);
@@ -35,6 +36,7 @@ static mf_status open_metaspace(mfi_decoder *decoder, const mfi_json *node, mf_e
     static const char *const contents[] = {" ", ""}; /* marks in the first token show nothing */
     if (!mark || !len || len > 4)
         return mfi_fail(err, MF_ERR_FORMAT, "decoder: Metaspace without replacement");
+    *seen = true;
     mfi_json_bool(mfi_json_get(node, "add_prefix_space"), &add);
     decoder->strip = add && (!scheme || strcmp(scheme, "never") != 0) ? UINT32_MAX : 0;
     mf_status status = MF_OK;
@@ -61,7 +63,12 @@ static mf_status open_replace(mfi_decoder *decoder, const mfi_json *node, mf_err
     return mfi_normalizer_add(&decoder->first, node, err);
 }
 
-static mf_status open_one(mfi_decoder *decoder, const mfi_json *node, bool *fused, mf_error *err)
+/* What came before. */
+typedef struct before {
+    bool fused, metaspace;
+} before;
+
+static mf_status open_one(mfi_decoder *decoder, const mfi_json *node, before *seen, mf_error *err)
 {
     const char *type = mfi_json_str(mfi_json_get(node, "type"), NULL);
     if (!type)
@@ -73,13 +80,13 @@ static mf_status open_one(mfi_decoder *decoder, const mfi_json *node, bool *fuse
     else if (strcmp(type, "ByteFallback") == 0)
         decoder->byte_fallback = true;
     else if (strcmp(type, "Fuse") == 0)
-        *fused = true;
-    else if (strcmp(type, "Strip") == 0 && *fused)
+        seen->fused = true;
+    else if (strcmp(type, "Strip") == 0 && seen->fused && !decoder->strip)
         return open_strip(decoder, node, err);
-    else if (strcmp(type, "Replace") == 0 && !*fused)
+    else if (strcmp(type, "Replace") == 0 && !seen->fused)
         return open_replace(decoder, node, err);
-    else if (strcmp(type, "Metaspace") == 0 && !*fused)
-        return open_metaspace(decoder, node, err);
+    else if (strcmp(type, "Metaspace") == 0 && !seen->fused && !seen->metaspace)
+        return open_metaspace(decoder, node, &seen->metaspace, err);
     else
         return unsupported(err, type);
     return MF_OK;
@@ -87,15 +94,15 @@ static mf_status open_one(mfi_decoder *decoder, const mfi_json *node, bool *fuse
 
 static mf_status open_nodes(mfi_decoder *decoder, const mfi_json *node, mf_error *err)
 {
-    bool fused = false;
+    before seen = {false, false};
     const char *type = mfi_json_str(mfi_json_get(node, "type"), NULL);
     if (!type)
         return unsupported(err, "none");
     if (strcmp(type, "Sequence") != 0)
-        return open_one(decoder, node, &fused, err);
+        return open_one(decoder, node, &seen, err);
     const mfi_json *list = mfi_json_get(node, "decoders");
     for (size_t i = 0; i < mfi_json_len(list); i++)
-        MFI_TRY(open_one(decoder, mfi_json_at(list, i), &fused, err));
+        MFI_TRY(open_one(decoder, mfi_json_at(list, i), &seen, err));
     return mfi_json_len(list) ? MF_OK : unsupported(err, "none");
 }
 

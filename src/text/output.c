@@ -63,6 +63,8 @@ struct mfi_output {
     uint32_t n_calls;
     bool begun; /* something was written before */
     bool bare_is_text;
+    const char *const *bare_names; /* NULL: any */
+    size_t n_bare_names;
     bool failed;
 };
 
@@ -206,6 +208,18 @@ static void put_call(mfi_output *o, const mfi_call_text *call)
     o->n_calls++;
 }
 
+/* Whether a call of the block may have this name: without a marker only a tool's. */
+static bool may_call(const mfi_output *o, const mfi_buf *name)
+{
+    if (!o->bare_names || o->notation != MFI_NOTATION_LLAMA3 || *o->block.data != '{')
+        return true;
+    for (size_t i = 0; i < o->n_bare_names; i++)
+        if (strlen(o->bare_names[i]) == name->len &&
+            memcmp(o->bare_names[i], name->data, name->len) == 0)
+            return true;
+    return false;
+}
+
 /* Whether the call that was begun is the one that was read. */
 static bool as_begun(const mfi_output *o, const mfi_call_text *call)
 {
@@ -257,7 +271,10 @@ static bool read_block(mfi_output *o, size_t close_len, mfi_call_list *list)
     if (!l->n_done || o->notation == MFI_NOTATION_MISTRAL) {
         size_t open = strlen(mfi_output_brackets[o->notation].open);
         size_t from = l->n_done ? l->from : *o->block.data == '{' ? 0 : open;
-        return mfi_calls_read(o->notation, o->block.data + from, end - from, list);
+        bool ok = mfi_calls_read(o->notation, o->block.data + from, end - from, list);
+        for (size_t i = 0; ok && i < list->n; i++)
+            ok = may_call(o, &list->calls[i].name);
+        return ok;
     }
     for (size_t i = l->done; i < end; i++)
         if (!memchr(" \t\r\n", o->block.data[i], 4))
@@ -295,7 +312,7 @@ static void end_call(mfi_output *o)
     bool is_object = mfi_notation_is_list(o->notation) || o->notation == MFI_NOTATION_LLAMA3;
     mfi_notation as = is_object ? MFI_NOTATION_HERMES : o->notation;
     if (mfi_calls_read(as, o->block.data + l->from, l->end - l->from, &list) && list.n == 1 &&
-        as_begun(o, &list.calls[0])) {
+        as_begun(o, &list.calls[0]) && may_call(o, &list.calls[0].name)) {
         put_call(o, &list.calls[0]);
         o->space.len = 0;
         mfi_live_next(l, l->end, o->block.len);
@@ -321,6 +338,11 @@ static void take_call_byte(mfi_output *o)
         return;
     switch (mfi_live_byte(&o->live, o->block.data, o->block.len)) {
     case MFI_LIVE_OPEN:
+        if (!may_call(o, &o->live.name)) {
+            o->live.open = false;
+            o->live.at = MFI_LIVE_LOST;
+            break;
+        }
         put_head(o, &o->live.name, &o->live.id);
         put(o, MF_OUTPUT_CALL_ARGUMENTS, "{", 1);
         break;
@@ -588,6 +610,12 @@ mf_status mfi_output_open(mfi_output **output, mfi_notation notation, bool reaso
 void mfi_output_bare_is_text(mfi_output *o)
 {
     o->bare_is_text = true;
+}
+
+void mfi_output_bare_names(mfi_output *o, const char *const *names, size_t n)
+{
+    o->bare_names = names;
+    o->n_bare_names = n;
 }
 
 void mfi_output_close(mfi_output **output)

@@ -196,16 +196,15 @@ bool mfi_notation_is_list(mfi_notation notation)
 
 void mfi_pair_put_value(mfi_buf *out, mfi_pair_type type, const char *text, size_t len)
 {
-    mfi_json_span v = {text, len};
-    if (len && type != MFI_PAIR_STRING && mfi_json_scan(text, len, "", NULL) == MF_OK &&
-        (type == MFI_PAIR_JSON || strchr("{[-0123456789tfn", *text))) {
-        v = mfi_json_root(text, len);
-        if (v.len == len) { /* no white space around it that would be lost */
-            mfi_buf_append(out, text, len);
-            return;
-        }
-    }
-    mfi_json_put_str(out, text, len);
+    const char *json = text;
+    size_t n = len;
+    trim(&json, &n);
+    bool may_be = type == MFI_PAIR_JSON || /* else white space around it would be lost */
+                  (type == MFI_PAIR_ANY && n == len && len && strchr("{[-0123456789tfn", *text));
+    if (may_be && mfi_json_scan(json, n, "", NULL) == MF_OK)
+        mfi_buf_append(out, json, n);
+    else
+        mfi_json_put_str(out, text, len);
 }
 
 #define DSML_PAIRS                                                                                 \

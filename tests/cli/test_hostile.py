@@ -6,11 +6,15 @@ by a signal.
 
 Environment: MOEFLUX_BIN the program; MOEFLUX_SOURCE the project. Python 3.9 or later, its library only.
 """
+import fcntl
 import os
 import resource
 import shutil
+import struct
 import subprocess
+import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -20,6 +24,8 @@ from test_cli import BIN, SANITIZED, SOURCE, clean_env
 MODEL = os.path.join(SOURCE, "models", "pocket-dictionary")
 TIMEOUT_S = 240
 MIB = 1 << 20
+F_SETPIPE_SZ = 1031  # fcntl has it from Python 3.10 on
+ROOM = 128  # bytes of the answer that fit before the change
 
 
 class Case(unittest.TestCase):
@@ -45,18 +51,38 @@ class Case(unittest.TestCase):
 class Changes(Case):
     """A model folder that changes while the model runs."""
 
-    # Room for a third of the experts, or for all of them: those stay after they were read once.
-    MEMORY = {"streamed": "17M", "resident": "64M"}
+    # Room for a third of the experts, or for all of them, which are then read before the answer begins.
+    MEMORY = {"streamed": ["--memory", "17M"], "resident": ["--memory", "64M", "--streaming", "off"]}
+
+    def start(self, memory, stdout):
+        return subprocess.Popen([BIN, "run", "-m", self.model, "-p", "lighthouse", "--ignore-eos", "-s", "1",
+                                 "-n", "400", "-c", "512", *memory],
+                                stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, env=clean_env())
+
+    def full_pipe(self):
+        """A pipe with room for ROOM bytes, and what is in it: who writes an answer there waits after its first words."""
+        reads, writes = os.pipe()
+        filled = b""
+        if sys.platform == "linux":
+            filled = bytes(fcntl.fcntl(writes, F_SETPIPE_SZ, 4096) - ROOM)
+            os.write(writes, filled)
+        return reads, writes, len(filled)
 
     def attack(self, change, memory, codes, says=None):
-        p = subprocess.Popen([BIN, "run", "-m", self.model, "-p", "lighthouse", "--ignore-eos", "-s", "1",
-                              "-n", "400", "-c", "512", "--memory", memory],
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             env=clean_env())
+        """The change comes when the answer has begun and can't go on. The whole answer is kept in self.answer."""
+        reads, writes, filled = self.full_pipe()
+        p = self.start(memory, writes)
+        os.close(writes)
         try:
-            self.assertTrue(p.stdout.read(1))  # it generates now
+            end = time.monotonic() + TIMEOUT_S
+            while struct.unpack("i", fcntl.ioctl(reads, termios.FIONREAD, bytes(4)))[0] <= filled:
+                self.assertIsNone(p.poll(), "ended before its answer")
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.005)
             change()
-            out, err = p.communicate(timeout=TIMEOUT_S)
+            with open(reads, "rb") as f:
+                self.answer = f.read()[filled:]
+            _, err = p.communicate(timeout=TIMEOUT_S)
         finally:
             if p.poll() is None:
                 p.kill()
@@ -78,8 +104,17 @@ class Changes(Case):
     def test_truncated_to_nothing(self):
         self.assertEqual(self.attack(lambda: os.truncate(self.weights, 0), self.MEMORY["streamed"], (5,)), 5)
 
+    def unharmed(self, change):
+        """Nothing is read any more: the answer is the one that it would have been."""
+        p = self.start(self.MEMORY["resident"], subprocess.PIPE)
+        usual, err = p.communicate(timeout=TIMEOUT_S)
+        self.assertEqual(p.returncode, 0, err)
+        self.attack(change, self.MEMORY["resident"], (0,))
+        self.assertGreater(len(usual), ROOM)
+        self.assertEqual(self.answer, usual)
+
     def test_truncated_while_resident(self):
-        self.attack(lambda: os.truncate(self.weights, 65536), self.MEMORY["resident"], (0, 5))
+        self.unharmed(lambda: os.truncate(self.weights, 65536))
 
     @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
     def test_deleted(self):  # the open file stays whole
@@ -105,8 +140,16 @@ class Changes(Case):
         self.assertEqual(code, 5)
 
     def test_written_in_place_while_resident(self):
-        """Nothing of it is read any more, or it is noticed."""
-        self.attack(lambda: os.utime(self.weights, (1, 1)), self.MEMORY["resident"], (0, 5))
+        def write():
+            with open(self.weights, "r+b") as f:
+                f.write(bytes(os.path.getsize(self.weights)))
+        self.unharmed(write)
+
+    @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
+    def test_touched(self):
+        """Its bytes are as they were; nobody can know."""
+        self.attack(lambda: os.utime(self.weights, (1, 1)), self.MEMORY["streamed"], (5,),
+                    r"model\.safetensors: was modified while open")
 
     @unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
     def test_forbidden(self):

@@ -179,6 +179,43 @@ class Agents(Case):
                 error = self.server.post(path, dict(body, tool_choice=wrong), 400)["error"]
                 self.assertEqual(error["param"], "tool_choice", (path, wrong))
 
+    def test_many_tools(self):
+        """1024 functions, and as many names of a tool_choice, are taken; one more is not."""
+        def names(n):
+            return [{"type": "function", "name": "f%d" % i} for i in range(n)]
+
+        def ask(tools, allowed, status):
+            choice = {"type": "allowed_tools", "mode": "auto", "tools": names(allowed)}
+            return self.server.post("/apply-template", {"messages": ASK, "tool_choice": choice, "tools": [
+                {"type": "function", "function": t} for t in names(tools)]}, status)
+        self.assertIn("prompt", ask(1024, 1024, 200))
+        self.assertEqual(ask(1025, 1, 400)["error"]["param"], "tools")
+        self.assertEqual(ask(1, 1025, 400)["error"]["param"], "tool_choice")
+
+    def test_wrong_types(self):
+        tool = {"name": "f", "strict": "yes", "input_schema": {"type": "object"}}
+        message = {"messages": ASK, "max_tokens": 1}
+        for path, body, param in (
+                ("/v1/messages", dict(message, tool_choice={"type": "auto", "disable_parallel_tool_use": "yes"}), "tool_choice"),
+                ("/v1/messages", dict(message, output_config={"effort": "nonsense"}), "output_config"),
+                ("/v1/messages", dict(message, output_config={"effort": 1}), "output_config"),
+                ("/v1/messages", dict(message, tools=[tool]), "tools"),
+                ("/v1/chat/completions", {"messages": ASK, "tools": [{"type": "function", "function": tool}]}, "tools"),
+                ("/v1/responses", {"input": "x", "tools": [dict(tool, type="function")]}, "tools"),
+                ("/v1/chat/completions", {"messages": ASK, "stream_options": {"include_usage": 1}}, "stream_options"),
+                ("/v1/chat/completions", {"messages": ASK, "response_format": {"type": "json_schema", "json_schema": {
+                    "schema": SCHEMA, "strict": "yes"}}}, "response_format"),
+                ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema", "schema": SCHEMA, "strict": 1}}}, "text"),
+                ("/v1/responses", {"input": "x", "metadata": 5}, "metadata"),
+                ("/v1/responses", {"input": "x", "user": {}}, "user"),
+                ("/v1/responses", {"input": "x", "instructions": [1]}, "instructions"),
+                ("/v1/responses", {"input": "x", "reasoning": "high"}, "reasoning"),
+                ("/v1/responses", {"input": "x", "reasoning": {"effort": 3}}, "reasoning")):
+            error = self.server.post(path, body, 400)["error"]
+            if path != "/v1/messages":  # whose errors name no member but in words
+                self.assertEqual(error["param"], param, body)
+            self.assertTrue(error["message"].startswith(param), error)
+
     def calls(self, server, body):
         """Names of the calls, at once and streamed."""
         reply = server.post("/v1/chat/completions", body)["choices"][0]
@@ -198,7 +235,8 @@ class Agents(Case):
         notations = {"<tool_call>": "Go:" + 2 * ("<tool_call>\n%s\n</tool_call>" % call),
                      "<tool_call><function=": "Go:" + 2 * "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n"
                                                          "</function>\n</tool_call>",
-                     "[TOOL_CALLS]": "Go:[TOOL_CALLS][%s, %s]" % (call, call)}
+                     "[TOOL_CALLS]": "Go:[TOOL_CALLS][%s, %s]" % (call, call),
+                     "[TOOL_CALLS] [ARGS]": "Go:" + 2 * '[TOOL_CALLS]f[ARGS]{"a": 1}'}
         for sign, text in notations.items():
             with self.subTest(sign), Server("--temp", "0", "--chat-template", template(sign)) as server:
                 body = {"messages": ASK, "tools": [function("f", {"type": "object"})], "grammar": grammar(text)}

@@ -206,18 +206,20 @@ class Requests(Case):
         """Who sends a byte now and then has no more time than who sends none, in the head and in the body."""
         for begun in (b"GET /health HTTP/1.1\r\nX: ", post(b"Content-Length: 1000\r\n", b""), post(CHUNKED, b"1000\r\n")):
             with self.subTest(begun), self.server.socket() as s:
-                begin = time.monotonic()
+                end = time.monotonic() + serving.TIMEOUT_S
                 s.sendall(begun)
                 s.settimeout(0.05)
-                seen = None
-                while seen is None and time.monotonic() - begin < serving.TIMEOUT_S:
+                seen = b""
+                while not seen and time.monotonic() < end:  # for ever, if a byte gave more time
                     try:
                         s.sendall(b"a")
+                    except OSError:  # it is closed: what was said before can be read
+                        pass
+                    try:
                         seen = s.recv(100)
-                    except TimeoutError:
+                    except socket.timeout:
                         pass
                 self.assertTrue(seen.startswith(b"HTTP/1.1 408 "), seen)
-                self.assertLess(time.monotonic() - begin, 5 * serving.SLOW)
 
     def test_host(self):
         for host in (b"localhost", b"LOCALHOST:80", b"127.0.0.1:1", b"[::1]:8080", b"192.168.1.7", b"box.lan:80"):

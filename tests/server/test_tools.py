@@ -100,6 +100,20 @@ class Tools(Case):
                 self.assertEqual(calls[0]["name"], "write_file")
                 self.assertIn(calls[0]["arguments"], text)
 
+    def test_bare_objects(self):
+        """Llama 3 marks no calls: an object is one if it has the name of a tool."""
+        with Server("--temp", "0", "--chat-template", template("dictionary of argument name and its value")) as server:
+            for name, finish in (("write_file", "tool_calls"), ("Ann", "stop")):
+                text = '{"name": "%s", "parameters": %s}' % (name, JSON)
+                body = {"messages": ASK, "tools": TOOLS, "grammar": grammar(text)}
+                reply = server.post("/v1/chat/completions", body)["choices"][0]
+                content, calls, end, _ = self.joined(server, body)
+                self.assertEqual((reply["finish_reason"], end), (finish, finish))
+                if finish == "stop":
+                    self.assertEqual((reply["message"]["content"], content, calls), (text, text, []))
+                else:
+                    self.assertEqual((reply["message"]["content"], [c["arguments"] for c in calls]), (None, [JSON]))
+
     def test_forced(self):
         """The other protocols, and calls that are asked for; also with --reasoning-format none."""
         schema = {"type": "object", "properties": {"word": {"enum": ["long </tool_call>]"]},

@@ -238,6 +238,13 @@ static const struct sample further[] = {
      "parameter name=\"a\" string=\"false\">no JSON</" DSML "parameter></" DSML "invoke></" DSML
      "function_calls>",
      "\nname0:f\nargs0:{\"a\": \"no JSON\"}\nend0:"},
+    {MFI_NOTATION_DEEPSEEK_V32, false, /* white space around JSON is no part of it */
+     "<" DSML "function_calls><" DSML "invoke name=\"f\"><" DSML
+     "parameter name=\"a\" string=\"false\"> 5\n</" DSML "parameter><" DSML
+     "parameter name=\"b\" string=\"false\">\n[1] </" DSML "parameter><" DSML
+     "parameter name=\"c\" string=\"false\"> </" DSML "parameter></" DSML "invoke></" DSML
+     "function_calls>",
+     "\nname0:f\nargs0:{\"a\": 5, \"b\": [1], \"c\": \" \"}\nend0:"},
     {MFI_NOTATION_DEEPSEEK_V4, false,
      "<" DSML "tool_calls><" DSML "invoke name=\"f\"><" DSML
      "parameter name=\"a\" string=\"false\">\"t\"</" DSML "parameter></" DSML "invoke></" DSML
@@ -442,6 +449,40 @@ static void bare_objects_without_tools_are_text(void **state)
         assert_int_equal(c.text.len, i ? 0 : sizeof object - 1);
         if (!i)
             assert_memory_equal(c.text.data, object, sizeof object - 1);
+        release(&c);
+    }
+}
+
+/* Where tools were offered only an object with the name of one is a call. */
+static void bare_objects_call_offered_tools_only(void **state)
+{
+    static const char *const offered[] = {"f", "go"};
+    static const struct {
+        const char *bytes, *events;
+    } cases[] = {
+        {"{\"name\": \"f\", \"parameters\": {}}", "\nname0:f\nargs0:{}\nend0:"},
+        {"{\"name\": \"g\", \"parameters\": {}}", "\ntext0:{\"name\": \"g\", \"parameters\": {}}"},
+        {"{\"parameters\": {}, \"name\": \"g\"}", "\ntext0:{\"parameters\": {}, \"name\": \"g\"}"},
+        {"{\"parameters\": {}, \"name\": \"go\"}", "\nname0:go\nargs0:{}\nend0:"},
+        {"{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"Ann\", \"parameters\": {}}",
+         "\nname0:f\nargs0:{}\nend0:\ntext1:; {\"name\": \"Ann\", \"parameters\": {}}"},
+        {"<|python_tag|>{\"name\": \"g\", \"parameters\": {}}", "\nname0:g\nargs0:{}\nend0:"},
+    };
+    (void)state;
+    for (size_t i = 0; i < 2 * MFI_ARRAY_LEN(cases); i++) {
+        const char *bytes = cases[i / 2].bytes;
+        size_t step = i % 2 ? 1 : strlen(bytes);
+        collected c = {.last = -1};
+        mfi_output *o = NULL;
+        mf_error err;
+        mft_ok(mfi_output_open(&o, MFI_NOTATION_LLAMA3, false, collect, &c, &err), &err);
+        mfi_output_bare_names(o, offered, MFI_ARRAY_LEN(offered));
+        for (size_t at = 0; at < strlen(bytes); at += step)
+            mfi_output_push(o, bytes + at, step);
+        mft_ok(mfi_output_end(o, &err), &err);
+        mfi_output_close(&o);
+        mfi_buf_append(&c.log, "", 0);
+        assert_string_equal(c.log.data, cases[i / 2].events);
         release(&c);
     }
 }
@@ -703,6 +744,7 @@ int main(void)
         cmocka_unit_test(the_way_back_gives_the_same_bytes),
         cmocka_unit_test(damaged_calls_are_text),
         cmocka_unit_test(bare_objects_without_tools_are_text),
+        cmocka_unit_test(bare_objects_call_offered_tools_only),
         cmocka_unit_test(whole_calls_stay),
         cmocka_unit_test(arguments_stream),
         cmocka_unit_test(pairs_stream),

@@ -122,6 +122,40 @@ static void metaspace_shows_the_first_token(void **state)
     mf_tokenizer_close(&t);
 }
 
+/* What needs the text as a whole can't be shown token by token. */
+static void decoders_of_the_whole_are_refused(void **state)
+{
+#define METASPACE(scheme)                                                                          \
+    "{\"type\": \"Metaspace\", \"replacement\": \"_\", \"prepend_scheme\": \"" scheme "\"}, "
+#define STRIP "{\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}"
+    static const struct {
+        const char *decoders;
+        bool ok;
+    } cases[] = {
+        {METASPACE("always") "{\"type\": \"Fuse\"}", true},
+        {METASPACE("never") "{\"type\": \"Fuse\"}, " STRIP, true},
+        {METASPACE("always") "{\"type\": \"Fuse\"}, " STRIP, false},
+        {METASPACE("always") METASPACE("never") "{\"type\": \"Fuse\"}", false},
+        {"{\"type\": \"Fuse\"}, " STRIP, true},
+        {"{\"type\": \"Fuse\"}, " STRIP ", " STRIP, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < MFI_ARRAY_LEN(cases); i++) {
+        mfi_buf json = {0};
+        mf_error err;
+        mf_tokenizer *t = calloc(1, sizeof *t);
+        mfi_buf_fmt(&json,
+                    "{\"decoder\": {\"type\": \"Sequence\", \"decoders\": [%s]}, "
+                    "\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}",
+                    cases[i].decoders);
+        mf_status status = mfi_tokenizer_read(t, json.data, json.len, "tokenizer", &err);
+        if (status != (cases[i].ok ? MF_OK : MF_ERR_UNSUPPORTED))
+            fail_msg("%s: %d", cases[i].decoders, status);
+        mf_tokenizer_close(&t);
+        mfi_buf_free(&json);
+    }
+}
+
 /* ---- spans ---- */
 
 static void expect_spans(const mf_tokenizer *t, const mf_text_span *spans, size_t n_spans,
@@ -250,6 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_hugging_face),
         cmocka_unit_test(metaspace_shows_the_first_token),
+        cmocka_unit_test(decoders_of_the_whole_are_refused),
         cmocka_unit_test(plain_spans_hide_added_tokens),
         cmocka_unit_test(hostile_text_is_not_quadratic),
     };
