@@ -265,11 +265,22 @@ def main():
                     help="the peer's weights as they are in the file")
     ap.add_argument("--wait", type=float, default=20, help="seconds to wait for an idle machine")
     ap.add_argument("--keep", action="store_true", help="keep the models that were made")
+    ap.add_argument("--add", action="store_true", help="keep the result file's other cases")
     args = ap.parse_args()
     unknown = {c for c in args.cases.split(",") if c.partition(":")[0] not in CASES}
     if unknown:
         ap.error(f"--cases {','.join(sorted(unknown))}: none of {','.join(CASES)}")
-    results = [measure(args, case) for case in args.cases.split(",")]
+    results = {}
+    if args.add and os.path.exists(args.result):
+        with open(args.result, encoding="utf-8") as f:
+            results = {r["case"]: r for r in json.load(f)["results"]}
+    for case in args.cases.split(","): # kept case by case: the next may end the machine's memory
+        result = measure(args, case)
+        results[result["case"]] = {**result, "commit": args.commit}
+        record(args, list(results.values()))
+
+
+def record(args, results):
     prompts = {r["case"]: r["prompt_tokens_s"]["median"] for r in results if "prompt_tokens_s" in r}
     ratio = {}
     if "mlx4" in prompts and "q4_k" in prompts:
