@@ -558,7 +558,8 @@ const cli_option cli_options[] = {
      .choices = "on|off",
      .arg = "WHEN",
      .help = "on: experts are read when they are wanted; off: all of them before the first token, "
-             "and the budget has to hold them; the answer doesn't depend on it",
+             "and the budget has to hold them (with a device not with --trace); a device with room "
+             "for all reads them first in any case; the answer doesn't depend on it",
      .fallback = "on"},
     {{"--mirror"},
      CLI_STRING,

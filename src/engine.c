@@ -32,8 +32,9 @@ struct mf_engine {
     bool identified;
     mfi_engine_io reader;
     uint64_t n_reads_checked; /* reads of it that were followed by a look at the files */
-    const mfi_file **files;   /* the model's, then the mirror's */
-    mfi_file *copies;         /* the mirror's, if there is one */
+    uint64_t mirror_bytes_checked;
+    const mfi_file **files; /* the model's, then the mirror's */
+    mfi_file *copies;       /* the mirror's, if there is one */
     mfi_expert_part *parts;
     uint32_t *layers;
     mfi_expert_table table; /* of parts and layers */
@@ -93,6 +94,10 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
                         "timelines in a device's own memory can't be kept in a folder");
     if (o->collect_imatrix && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
+    if (o->streaming && strcmp(o->streaming, "off") == 0 && o->trace_path && e->backend)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "without streaming a device chooses experts by itself: nothing sees its "
+                        "choices to trace them");
     if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints are for the CPU: a device has none");
     return MF_OK;
@@ -268,6 +273,21 @@ static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *
     return mfi_store_open(&e->store, &config, err);
 }
 
+/* Fewer slots than experts, and no streaming. What else grows with the slots isn't counted. */
+static mf_status fail_without_streaming(const mf_engine *e, mf_error *err)
+{
+    const mfi_plan *plan = &e->plan;
+    uint64_t missing = (plan->n_experts_total - plan->n_slots) * plan->slot_stride;
+    const char *of = !e->backend->device           ? ""
+                     : e->backend->device->unified ? " (the smaller of --memory and --vram)"
+                                                   : " of the device's memory (--vram)";
+    return mfi_fail(err, MF_ERR_BUDGET,
+                    "without streaming all %u experts have to be in memory, and the budget%s has "
+                    "room for %u: at least %" PRIu64 " MiB more are needed",
+                    plan->n_experts_total, of, plan->n_slots,
+                    mfi_align_up(missing, MFI_MIB) / MFI_MIB);
+}
+
 /* A device that has room for every expert gets them now; a trace wants to see each choice. The host
  * gets them if it was asked for: a run that ends soon would wait for experts that it never uses. */
 static mf_status settle(mf_engine *e, const mf_engine_options *o, mf_error *err)
@@ -275,12 +295,7 @@ static mf_status settle(mf_engine *e, const mf_engine_options *o, mf_error *err)
     bool all = e->plan.n_slots == e->plan.n_experts_total;
     bool off = o->streaming && strcmp(o->streaming, "off") == 0;
     if (off && !all)
-        return mfi_fail(err, MF_ERR_BUDGET,
-                        "without streaming all %u experts have to be in memory, and the budget has "
-                        "room for %u: about %" PRIu64 " MiB more are needed",
-                        e->plan.n_experts_total, e->plan.n_slots,
-                        ((e->plan.n_experts_total - e->plan.n_slots) * e->plan.slot_stride >> 20) +
-                            1);
+        return fail_without_streaming(e, err);
     if (!all || (e->backend->device ? e->trace != NULL : !off))
         return MF_OK;
     return mfi_forward_settle(e->forward, o->progress, o->progress_user, err);
@@ -304,16 +319,22 @@ static void judge_hints(mf_engine *e, const mfi_run_facts *run)
 }
 
 /* A file that is written to in place gives reads that succeed, and experts that never belonged
- * together. Asked once an evaluation, if it read. */
+ * together. Asked once an evaluation, if it read, or went through weights in the files' mapping; a
+ * mirror's, if something was taken from it. */
 static mf_status check_files(mf_engine *e, mf_error *err)
 {
     mfi_io_stats io;
+    uint32_t n = mfi_catalog_n_files(e->catalog);
     e->reader.io->stats(e->reader.io, &io);
-    if (io.n_reads == e->n_reads_checked)
-        return MF_OK;
-    for (uint32_t i = 0; i < mfi_catalog_n_files(e->catalog); i++)
+    bool read = io.n_reads != e->n_reads_checked;
+    for (uint32_t i = 0; i < n && (read || e->plan.n_ranges > 0); i++)
         MFI_TRY(mfi_file_check(e->files[i], err));
     e->n_reads_checked = io.n_reads;
+    bool mirrored = e->copies && io.mirror_bytes != e->mirror_bytes_checked;
+    for (uint32_t i = 0; i < n && mirrored; i++) /* one that can't be asked fails when it is read */
+        if (mfi_file_check(&e->copies[i], err) == MF_ERR_FILE_CHANGED)
+            return MF_ERR_FILE_CHANGED;
+    e->mirror_bytes_checked = io.mirror_bytes;
     return MF_OK;
 }
 
@@ -363,11 +384,11 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
         MFI_TRY(mfi_engine_watch_open(&e->watch, &e->plan, err));
     MFI_TRY(open_store(e, &memory, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
-    if (e->watch) {
+    MFI_TRY(settle(e, o, err));
+    if (e->watch) { /* what was read until now is no evaluation's */
         mfi_engine_watch_begin(e->watch, e->store, e->host_store);
         mfi_forward_watch(e->forward, mfi_engine_watch_experts(e->watch));
     }
-    MFI_TRY(settle(e, o, err));
     if (o->stats_path) {
         mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
         MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));

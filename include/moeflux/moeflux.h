@@ -116,10 +116,13 @@ typedef struct mf_engine_options {
                            plan's choice */
     const char *hints;  /* experts of the next layer are read ahead by guesses of its router: "on",
                            "off"; NULL or "auto": while the measured drive has time for it */
-    const char *streaming; /* "off": all experts are read at open, and the budget has to hold them;
-                              NULL, "auto" or "on": those that are wanted, when they are */
-    const char *mirror_path;    /* a second copy of the model on another drive, which shares the
-                                   reads; NULL: none. If it fails it is given up, with no harm */
+    const char *streaming;   /* "off": all experts are read at open, and the budget has to hold them
+                                (on a device: without a trace); NULL, "auto" or "on": those that are
+                                wanted, when they are; a device with room for all reads them at open
+                                whatever this says, but for a trace */
+    const char *mirror_path; /* a second copy of the model on another drive, which shares the
+                                reads; NULL: none. If it fails it is given up, with no harm; one
+                                that was changed is an error, MF_ERR_FILE_CHANGED */
     const char *io_cache_path;  /* file where such measurements are kept; NULL: nowhere */
     const char *prefix_dir;     /* folder for states of timelines (mf_session_keep); NULL: none. One
                                  * engine at a time uses it; engines of any models may share it */
@@ -229,14 +232,15 @@ typedef struct mf_evaluation {
     uint64_t n_sequences;          /* that they belong to */
     uint64_t begin_ns, between_ns; /* on a clock that only goes forward; since the one before */
     uint64_t wall_ns;
-    uint64_t arithmetic_ns, experts_ns; /* in the backend; of it, the routed experts' */
-    uint64_t stall_ns;                  /* waiting for experts */
-    uint64_t other_ns;                  /* neither */
-    uint64_t hits, misses, evictions;   /* of cached experts */
-    uint64_t bytes_read;                /* from the drive for experts */
-    uint64_t bytes_copied;              /* to a device */
-    uint64_t reading_ns;                /* with reads under way */
-    uint64_t hint_bytes;                /* of bytes_read, for experts that were guessed */
+    uint64_t arithmetic_ns; /* in the backend */
+    uint64_t experts_ns;    /* of it, the routed experts', but for those that a device looked up */
+    uint64_t stall_ns;      /* waiting for experts */
+    uint64_t other_ns;      /* neither */
+    uint64_t hits, misses, evictions; /* of cached experts */
+    uint64_t bytes_read;              /* from the drive for experts */
+    uint64_t bytes_copied;            /* to a device */
+    uint64_t reading_ns;              /* with reads under way */
+    uint64_t hint_bytes;              /* of bytes_read, for experts that were guessed */
     uint64_t hints_useful, hints_late, hints_wasted, hints_dropped;
 } mf_evaluation;
 

@@ -95,11 +95,13 @@ static mf_status run_one(mfi_forward *f, uint32_t *at, mfi_step *step, bool with
 {
     const mfi_program *p = f->p;
     uint32_t end = span_end(f, *at), stopped, layer = 0, i = *at;
+    bool met = false; /* a router: what stands behind the last layer's is no layer */
     MFI_TRY(run_looking(f, i, end, step, with_head, &stopped, err));
     for (; i < end; i++) {
         if (p->ops[i].code != MFI_OP_ROUTE)
             continue;
         layer = p->ops[i].layer;
+        met = true;
         if (i + 1 == end || layer == stopped)
             break;
         MFI_TRY(count_layer(f, layer, step, err));
@@ -116,7 +118,7 @@ static mf_status run_one(mfi_forward *f, uint32_t *at, mfi_step *step, bool with
     } else {
         adapt(f, true);
     }
-    return tick(f, layer, err);
+    return met ? tick(f, layer, err) : MF_OK;
 }
 
 mf_status mfi_forward_look(mfi_forward *f, mfi_step *step, bool with_head, mf_error *err)

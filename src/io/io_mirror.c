@@ -1,8 +1,8 @@
 /* Sharing reads with a mirror; see io_mirror.h. Owns the reader inside and the two sides' loads;
  * borrows requests while they are under way, whose file it changes for that time. Called by the
  * reader's owner on its thread; allocates at open only. Which side reads changes no byte: the
- * copies were compared when they were opened, and what differs all the same is the user's damage.
- */
+ * copies were compared when they were opened, as far as that is done (engine_mirror.c), and one
+ * that changes later is found by who looks after the files (engine.c). */
 #include "io/io_mirror.h"
 
 #include <stdlib.h>

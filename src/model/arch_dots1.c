@@ -12,14 +12,13 @@ static const char *const model_types[] = {"dots1", NULL};
 static mf_status read_windows(mfi_model *model, const mfi_config *c, mf_error *err)
 {
     mfi_shape *s = &model->shape;
-    const mfi_json *given = mfi_config_get(c, "sliding_window");
     uint32_t first;
     if (c->gguf_arch)
         return MF_OK;
     if (mfi_config_has(c, "layer_types"))
         return mfi_config_windows(c, model, 1, err);
     MFI_TRY(mfi_config_u32(c, "max_window_layers", 62, 0, MFI_MAX_LAYERS, &first, err));
-    if (first >= s->n_layers || (given && mfi_json_typeof(given) == MFI_JSON_NULL))
+    if (first >= s->n_layers || mfi_config_is_null(c, "sliding_window"))
         return MF_OK;
     memset(model->mixer + first, MFI_MIXER_WINDOW, s->n_layers - first);
     return mfi_config_u32(c, "sliding_window", 4096, 1, MFI_MAX_CTX, &s->window, err);

@@ -19,7 +19,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e6, MFI_ROPE_WHOLE, err));
     if (!c->gguf_arch) /* llama.cpp has none in this architecture */
-        MFI_TRY(mfi_config_window(c, model, err));
+        MFI_TRY(mfi_config_window(c, model, 0, err));
     mfi_config_no_bias(model);
     return mfi_config_experts(c, s, "intermediate_size", err);
 }

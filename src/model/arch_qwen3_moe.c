@@ -23,7 +23,7 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     MFI_TRY(mfi_config_bias(c, model, false, err));
     MFI_TRY(mfi_config_flag(c, "use_sliding_window", &windows, err));
     if (windows)
-        MFI_TRY(mfi_config_window(c, model, err));
+        MFI_TRY(mfi_config_window(c, model, 4096, err));
     MFI_TRY(mfi_config_sparse(c, model, err));
     MFI_TRY(mfi_config_attention(c, s, err));
     MFI_TRY(mfi_config_rope(c, s, 1e4, MFI_ROPE_WHOLE, err));

@@ -95,6 +95,11 @@ bool mfi_config_has(const mfi_config *config, const char *key)
     return mfi_json_typeof(mfi_config_get(config, key)) != MFI_JSON_NULL;
 }
 
+bool mfi_config_is_null(const mfi_config *config, const char *key)
+{
+    return !config->gguf_arch && mfi_json_has(config->root, key) && !mfi_config_has(config, key);
+}
+
 /* The name as the file has it, for messages. */
 static const char *shown_key(const mfi_config *config, const char *key, char *name, size_t cap)
 {

@@ -14,6 +14,8 @@ const mfi_json *mfi_config_get(const mfi_config *config, const char *key); /* NU
 /* What GGUF calls name i, after "<architecture>."; NULL behind the last. */
 const char *mfi_config_alias(uint32_t i, const char **key);
 bool mfi_config_has(const mfi_config *config, const char *key);
+/* Whether it says null, which is more than to say nothing. */
+bool mfi_config_is_null(const mfi_config *config, const char *key);
 
 /* An integer in [min, max]; `fallback` if absent (negative: MF_ERR_FORMAT). */
 mf_status mfi_config_u32(const mfi_config *config, const char *key, int64_t fallback, uint32_t min,
@@ -61,8 +63,10 @@ mf_status mfi_config_dense(const mfi_config *c, mfi_model *model, mf_error *err)
  */
 mf_status mfi_config_sparse(const mfi_config *c, mfi_model *model, mf_error *err);
 
-/* All layers have windows where config.json says one that is shorter than the context. */
-mf_status mfi_config_window(const mfi_config *c, mfi_model *model, mf_error *err);
+/* All layers have windows where config.json says one that is shorter than the context; `fallback`
+ * (0: none) where it says nothing. Null is none. */
+mf_status mfi_config_window(const mfi_config *c, mfi_model *model, uint32_t fallback,
+                            mf_error *err);
 /* config_window.c: which layers look back over a sliding window, and how far. Where the file has no
  * list, all but every period-th do. */
 mf_status mfi_config_windows(const mfi_config *c, mfi_model *model, uint32_t period, mf_error *err);

@@ -89,19 +89,19 @@ mf_status mfi_config_sparse(const mfi_config *c, mfi_model *model, mf_error *err
     if (c->gguf_arch)
         return MF_OK;
     MFI_TRY(mfi_config_u32(c, "decoder_sparse_step", 1, 1, MFI_MAX_LAYERS, &step, err));
-    for (uint32_t i = 0; i < s->n_layers; i++) {
-        bool dense = (i + 1) % step != 0;
-        for (size_t j = 0; j < mfi_json_len(only); j++) {
-            int64_t layer;
-            if (!mfi_json_i64(mfi_json_at(only, j), &layer))
-                return mfi_fail(err, MF_ERR_FORMAT,
-                                "%s: config.json: mlp_only_layers has what is no layer", c->path);
-            dense |= layer == (int64_t)i;
-        }
-        if (dense)
+    for (uint32_t i = 0; i < s->n_layers; i++)
+        if ((i + 1) % step != 0)
             model->ffn[i] = MFI_FFN_DENSE;
-        n_dense += dense;
+    for (size_t j = 0; j < mfi_json_len(only); j++) {
+        int64_t layer;
+        if (!mfi_json_i64(mfi_json_at(only, j), &layer))
+            return mfi_fail(err, MF_ERR_FORMAT,
+                            "%s: config.json: mlp_only_layers has what is no layer", c->path);
+        if (layer >= 0 && layer < (int64_t)s->n_layers) /* others are there in published files */
+            model->ffn[layer] = MFI_FFN_DENSE;
     }
+    for (uint32_t i = 0; i < s->n_layers; i++)
+        n_dense += model->ffn[i] == MFI_FFN_DENSE;
     if (n_dense == 0)
         return MF_OK;
     if (!model->arch->ffn[MFI_FFN_DENSE].ops)

@@ -21,10 +21,12 @@ static bool says_window(const mfi_json *v, bool *window)
     return *window || strcmp(type, "full_attention") == 0;
 }
 
-mf_status mfi_config_window(const mfi_config *c, mfi_model *model, mf_error *err)
+mf_status mfi_config_window(const mfi_config *c, mfi_model *model, uint32_t fallback, mf_error *err)
 {
     uint32_t window;
-    MFI_TRY(mfi_config_u32(c, "sliding_window", model->ctx_model, 1, UINT32_MAX, &window, err));
+    if (!fallback || mfi_config_is_null(c, "sliding_window"))
+        fallback = model->ctx_model;
+    MFI_TRY(mfi_config_u32(c, "sliding_window", fallback, 1, UINT32_MAX, &window, err));
     if (c->gguf_arch || window >= model->ctx_model)
         return MF_OK;
     memset(model->mixer, MFI_MIXER_WINDOW, model->shape.n_layers);

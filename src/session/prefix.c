@@ -285,6 +285,13 @@ static mf_status look_on_disk(mf_session *s, const int32_t *tokens, size_t n_tok
     return MF_OK;
 }
 
+/* Whether a failure says something about the file, and not about drive, device or memory. */
+static bool is_no_good(mf_status status)
+{
+    return status == MF_ERR_FORMAT || status == MF_ERR_STATE || status == MF_ERR_UNSUPPORTED ||
+           status == MF_ERR_FILE_TRUNCATED || status == MF_ERR_FILE_MISSING;
+}
+
 /* Reads a file into the session. One that is no good goes away. */
 static mf_status read_entry(mf_session *s, uint32_t i, uint32_t n, mf_error *err)
 {
@@ -311,8 +318,8 @@ static mf_status read_entry(mf_session *s, uint32_t i, uint32_t n, mf_error *err
         c->list[i].used_ns = ++c->last_used;
         set_value(c, &c->list[i]);
         mfi_file_touch(path);
-    } else if (status == MF_ERR_NO_MEMORY || !remove_entry(c, i)) {
-        c->list[i].n_tokens = 0;
+    } else if (!is_no_good(status) || !remove_entry(c, i)) {
+        c->list[i].n_tokens = 0; /* it may be good another time */
     }
     free(path);
     return status;
@@ -331,6 +338,7 @@ mf_status mf_session_restore(mf_session *s, const int32_t *tokens, size_t n_toke
     const mfi_device_ops *device = s->host->backend->device;
     if (device && !device->unified) /* only what this session has itself */
         return mf_session_sync(s, tokens, n_tokens, n_kept, err);
+    MFI_TRY(mfi_state_on_host(s, err)); /* a device that is lost says nothing about files */
     do {
         look_in_memory(s, tokens, n_tokens, &best);
         MFI_TRY(look_on_disk(s, tokens, n_tokens, &best, err));

@@ -132,13 +132,13 @@ class Stream(Case):
 
     @unittest.skipIf(SANITIZED, "everything fits, and nothing is read later")
     def test_mirror_that_fails(self):
-        """Cut short between two questions: one message at the end, and the same answers."""
+        """Emptied between two questions: one message at the end, and the same answers."""
         copy = self.mirror()
         weights = [os.path.join(copy, x) for x in os.listdir(copy) if x.endswith(".safetensors")][0]
         answers = []
         for mirror in ([], ["--mirror", copy]):
             p = subprocess.Popen([BIN, "chat", "-m", MODEL, "--jsonl", "-c", "256", "--temp", "0", "-n", "12",
-                                  *SMALL, *mirror], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  "--hints", "off", *SMALL, *mirror], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, env=test_cli.clean_env())
             self.addCleanup(p.kill)
             texts = []
@@ -147,12 +147,31 @@ class Stream(Case):
                 p.stdin.flush()
                 texts.append(json.loads(p.stdout.readline())["text"])
                 if mirror:
-                    os.truncate(weights, os.path.getsize(weights) // 4)
+                    os.truncate(weights, 0)  # nothing more can be taken from it
             err = p.communicate(timeout=600)[1].decode()
             self.assertEqual(p.returncode, 0, err)
             self.assertEqual(err.count("the mirror was given up"), len(mirror) // 2, err)
             answers.append(texts)
         self.assertEqual(answers[0], answers[1])
+
+    @unittest.skipIf(SANITIZED, "everything fits, and nothing is read later")
+    def test_mirror_that_is_changed(self):
+        """Written to between two questions: what it gives is no model's, and the error names it."""
+        copy = self.mirror()
+        weights = [os.path.join(copy, x) for x in os.listdir(copy) if x.endswith(".safetensors")][0]
+        with subprocess.Popen([BIN, "chat", "-m", MODEL, "--jsonl", "-c", "256", "--temp", "0", "-n", "12", "--hints",
+                               "off", *SMALL, "--mirror", copy], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env=test_cli.clean_env()) as p:
+            self.addCleanup(p.kill)
+            p.stdin.write((json.dumps(QUESTION) + "\n").encode())
+            p.stdin.flush()
+            self.assertTrue(json.loads(p.stdout.readline())["text"])
+            with open(weights, "r+b") as f:
+                f.seek(os.path.getsize(weights) // 2)
+                f.write(bytes(4096))
+            out, err = p.communicate((json.dumps("And an anchor?") + "\n").encode(), timeout=600)
+        self.assertNotEqual(p.returncode, 0, out)
+        self.assertIn(f"{weights}: was modified while open", err.decode())
 
     def test_stats_that_cannot_be_written(self):
         """The answer is whole, and the failure is told at the end."""

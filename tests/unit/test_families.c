@@ -17,7 +17,7 @@
 #define SIZES                                                                                      \
     "\"num_hidden_layers\":2,\"hidden_size\":64,\"num_attention_heads\":4,"                        \
     "\"num_key_value_heads\":2,\"head_dim\":16,\"vocab_size\":96,"                                 \
-    "\"max_position_embeddings\":4096,\"num_experts_per_tok\":2"
+    "\"max_position_embeddings\":8192,\"num_experts_per_tok\":2"
 
 static void add(mft_headers *h, uint32_t i, const char *name, uint32_t d0, uint32_t d1)
 {
@@ -216,7 +216,8 @@ static void dense_between(void **state)
 {
     (void)state;
     static const char *const ways[] = {",\"mlp_only_layers\":[0]", ",\"decoder_sparse_step\":2",
-                                       ",\"mlp_only_layers\":[0,7],\"decoder_sparse_step\":2"};
+                                       ",\"mlp_only_layers\":[0,7],\"decoder_sparse_step\":2",
+                                       ",\"mlp_only_layers\":[-1,0,0,4294967297]"};
     for (size_t i = 0; i < MFI_ARRAY_LEN(ways); i++) {
         mft_headers *h = qwen(ways[i], false);
         mfi_model *m = opened(h);
@@ -235,6 +236,60 @@ static void dense_between(void **state)
             "q_proj.bias");
     refused(qwen(",\"mlp_only_layers\":[true]", false), MF_ERR_FORMAT, "mlp_only_layers");
     refused(qwen(",\"mlp_only_layers\":[0,1]", false), MF_ERR_UNSUPPORTED, "no layer");
+}
+
+/* A dots.llm1 whose layers from 1 on have windows, if any. */
+static mft_headers *dots(const char *more)
+{
+    char config[2048];
+    snprintf(config, sizeof config,
+             "{\"model_type\":\"dots1\"," SIZES
+             ",\"n_routed_experts\":4,\"n_shared_experts\":1,\"moe_intermediate_size\":32,"
+             "\"intermediate_size\":48,\"first_k_dense_replace\":1,\"n_group\":1,"
+             "\"topk_group\":1,\"max_window_layers\":1%s}",
+             more);
+    mft_headers *h = mft_headers_new(config);
+    add_common(h, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        const char *glu = i ? "mlp.shared_experts." : "mlp.";
+        uint32_t width = i ? 32 : 48;
+        add(h, i, "self_attn.q_norm.weight", 16, 0);
+        add(h, i, "self_attn.k_norm.weight", 16, 0);
+        mft_headers_add(h, BF16, width, 64, 0, "model.layers.%u.%sgate_proj.weight", i, glu);
+        mft_headers_add(h, BF16, width, 64, 0, "model.layers.%u.%sup_proj.weight", i, glu);
+        mft_headers_add(h, BF16, 64, width, 0, "model.layers.%u.%sdown_proj.weight", i, glu);
+    }
+    add(h, 1, "mlp.gate.weight", 4, 64);
+    add(h, 1, "mlp.gate.e_score_correction_bias", 4, 0);
+    add_experts(h, 1, "mlp.experts", "gate_proj", "up_proj", "down_proj");
+    return h;
+}
+
+/* Layer 1's window, 0 for none. */
+static void window_is(mft_headers *h, uint32_t window)
+{
+    mfi_model *m = opened(h);
+    assert_int_equal(m->mixer[1], window ? MFI_MIXER_WINDOW : MFI_MIXER_ATTN);
+    assert_int_equal(m->shape.window, window);
+    closed(m, h);
+}
+
+/* To say nothing is the class's default of transformers, null is no window. */
+static void windows_unsaid(void **state)
+{
+    (void)state;
+#define USED ",\"mlp_only_layers\":[0],\"use_sliding_window\":true"
+    window_is(dots(""), 4096);
+    window_is(dots(",\"sliding_window\":1024"), 1024);
+    window_is(dots(",\"sliding_window\":null"), 0);
+    window_is(qwen(USED, false), 4096);
+    window_is(qwen(USED ",\"sliding_window\":1024", false), 1024);
+    window_is(qwen(USED ",\"sliding_window\":null", false), 0);
+    window_is(qwen(",\"mlp_only_layers\":[0],\"sliding_window\":1024", false), 0);
+    window_is(mixtral(""), 0);
+    window_is(mixtral(",\"sliding_window\":1024"), 1024);
+    window_is(mixtral(",\"sliding_window\":null"), 0);
+#undef USED
 }
 
 static void layers_behind_the_last(void **state)
@@ -356,7 +411,7 @@ static void rope_in_config(void **state)
     want = (mfi_rope){.kind = MFI_ROPE_YARN,
                       .theta = 1e4,
                       .factor = 40,
-                      .original_ctx = 4096, /* the model's own, where the file doesn't say */
+                      .original_ctx = 8192, /* the model's own, where the file doesn't say */
                       .beta_fast = 32,
                       .beta_slow = 1,
                       .attn_factor = 0.921042355};
@@ -465,6 +520,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(optional_norms_and_biases),
         cmocka_unit_test(dense_between),
+        cmocka_unit_test(windows_unsaid),
         cmocka_unit_test(layers_behind_the_last),
         cmocka_unit_test(routers),
         cmocka_unit_test(granite_in_gguf),

@@ -15,19 +15,23 @@
 #include <unistd.h>
 
 #include "base/rng.h"
+#include "io/direct.h"
 #include "io/io.h"
 
 #ifdef __linux__
 
 enum { LEN = 3 << 20, PAGE = 4096 };
 
-/* Reads of this file at or behind the offset fail, so many times. */
-static atomic_int failing_fd = -1, failures_left, n_failed;
+/* While armed, reads of any file at or behind the offset fail, so many times: the program reads no
+ * other meanwhile. */
+static atomic_bool armed;
+static atomic_int failures_left, n_failed;
 static atomic_llong failing_from;
 
 static bool fails(off_t offset, size_t len)
 {
-    if (offset + (off_t)len <= atomic_load(&failing_from) || atomic_load(&failures_left) == 0)
+    if (!atomic_load(&armed) || offset + (off_t)len <= atomic_load(&failing_from) ||
+        atomic_load(&failures_left) == 0)
         return false;
     atomic_fetch_sub(&failures_left, 1);
     atomic_fetch_add(&n_failed, 1);
@@ -35,16 +39,9 @@ static bool fails(off_t offset, size_t len)
     return true;
 }
 
-/* Any file: the test program reads no other meanwhile. */
-static bool watched(int fd)
-{
-    (void)fd;
-    return atomic_load(&failing_fd) >= 0;
-}
-
 ssize_t pread(int fd, void *dst, size_t len, off_t offset)
 {
-    return watched(fd) && fails(offset, len) ? -1 : syscall(SYS_pread64, fd, dst, len, offset);
+    return fails(offset, len) ? -1 : syscall(SYS_pread64, fd, dst, len, offset);
 }
 
 static size_t total(const struct iovec *iov, int n)
@@ -57,14 +54,13 @@ static size_t total(const struct iovec *iov, int n)
 
 ssize_t preadv(int fd, const struct iovec *iov, int n, off_t offset)
 {
-    return watched(fd) && fails(offset, total(iov, n))
-               ? -1
-               : syscall(SYS_preadv, fd, iov, (long)n, (long)offset, 0L);
+    return fails(offset, total(iov, n)) ? -1
+                                        : syscall(SYS_preadv, fd, iov, (long)n, (long)offset, 0L);
 }
 
 ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
 {
-    return watched(fd) && fails(offset, total(iov, n))
+    return fails(offset, total(iov, n))
                ? -1
                : syscall(SYS_preadv2, fd, iov, (long)n, (long)offset, 0L, flags);
 }
@@ -91,17 +87,20 @@ static void read_once(bool direct, int n_failures, mf_status want)
     mft_ok(mfi_io_threads_open(&io, list, 1, &options, &err), &err);
     mfi_io_req req = {.file = 0, .offset = 0, .len = LEN, .dst = dst};
     mfi_io_req *reqs[] = {&req};
+    mfi_io_stats stats;
     atomic_store(&n_failed, 0);
     atomic_store(&failing_from, LEN / 2);
     atomic_store(&failures_left, n_failures);
-    atomic_store(&failing_fd, file.fd);
+    atomic_store(&armed, true);
     io->submit(io, reqs, 1);
     assert_ptr_equal(io->wait(io), &req);
-    atomic_store(&failing_fd, -1);
+    atomic_store(&armed, false);
     assert_int_equal(req.status, want);
     if (want == MF_OK) {
         assert_memory_equal(dst, bytes, LEN);
         assert_int_equal(atomic_load(&n_failed), n_failures);
+        io->stats(io, &stats);
+        assert_int_equal(stats.direct_bytes, direct ? LEN : 0);
     } else {
         /* Not a third time; the piece behind it may have failed meanwhile. */
         assert_in_range(atomic_load(&n_failed), 2, 3);
@@ -118,10 +117,35 @@ static void read_once(bool direct, int n_failures, mf_status want)
 static void threads_try_once_more(void **state)
 {
     (void)state;
-    for (int direct = 0; direct < 2; direct++) {
-        read_once(direct, 1, MF_OK);
-        read_once(direct, 1000000, MF_ERR_IO);
-    }
+    read_once(false, 1, MF_OK);
+    read_once(false, 1000000, MF_ERR_IO);
+}
+
+/* Whether files of the test's folder can be read past the page cache. */
+static bool can_be_direct(void)
+{
+    char path[512];
+    mf_error err;
+    mfi_file file;
+    mfi_direct direct;
+    snprintf(path, sizeof path, "%s/probe", mft_tmpdir());
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+    mft_ok(mfi_file_open(&file, path, &err), &err);
+    mfi_direct_open(&direct, &file);
+    bool can = direct.fd >= 0;
+    mfi_direct_close(&direct);
+    mfi_file_close(&file);
+    unlink(path);
+    return can;
+}
+
+static void direct_threads_try_once_more(void **state)
+{
+    (void)state;
+    if (!can_be_direct())
+        mft_skip("%s can't be read past the page cache", mft_tmpdir());
+    read_once(true, 1, MF_OK);
+    read_once(true, 1000000, MF_ERR_IO);
 }
 
 /* ---- the ring ---- */
@@ -186,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_try_once_more),
+        cmocka_unit_test(direct_threads_try_once_more),
         cmocka_unit_test(the_ring_tries_once_more),
     };
     return mft_run(tests);

@@ -5,10 +5,12 @@
 #include "fake/tiny_model.h"
 #include "metal/fake/metal_rig.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define N_IDS 40
 
@@ -146,6 +148,42 @@ static void no_copy(void **state)
     mf_engine_close(&engine);
     assert_string_equal(d->fault, "");
     assert_int_equal(d->n_objects, 0);
+}
+
+/* Weights in the mapping are as the file is, so a file that changes is told though nothing was
+ * read. */
+static void changed_while_mapped(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    mf_error err;
+    mf_engine *engine = NULL;
+    mf_session *session = NULL;
+    mft_tiny spec;
+    char file[600], byte;
+    int32_t id = 1;
+    mf_stats stats[2] = {{.struct_size = sizeof *stats}, {.struct_size = sizeof *stats}};
+    mft_tiny_default(&spec);
+    const char *dir = pad(mft_tiny_write(&spec));
+    snprintf(file, sizeof file, "%s/model.safetensors", dir);
+    mf_engine_options o = mft_metal_options(dir);
+    mft_ok(mf_engine_open(&engine, &o, &err), &err);
+    mft_ok(mf_session_open(&session, engine, &err), &err);
+    assert_true(d->n_wraps > 0);
+    for (int i = 0; i < 2; i++)
+        mft_ok(mf_session_eval(session, &id, 1, NULL, &err), &err);
+    mf_engine_stats(engine, &stats[0]);
+    int fd = open(file, O_RDWR);
+    assert_true(fd >= 0 && pread(fd, &byte, 1, 4096) == 1);
+    assert_int_equal(pwrite(fd, &byte, 1, 4096), 1); /* the same: only its time changes */
+    close(fd);
+    assert_int_equal(mf_session_eval(session, &id, 1, NULL, &err), MF_ERR_FILE_CHANGED);
+    assert_non_null(strstr(err.message, file));
+    mf_engine_stats(engine, &stats[1]);
+    assert_int_equal(stats[0].expert_bytes_read, stats[1].expert_bytes_read);
+    mf_session_close(&session);
+    mf_engine_close(&engine);
+    assert_string_equal(d->fault, "");
 }
 
 /* Ranges larger than a buffer are split, between tensors: each has an address in the mapping of its
@@ -518,13 +556,21 @@ static void no_wait_between_layers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_copy),           cmocka_unit_test(split_between_tensors),
-        cmocka_unit_test(small_buffers),     cmocka_unit_test(copied),
-        cmocka_unit_test(budgets),           cmocka_unit_test(plan_counts_all),
-        cmocka_unit_test(against_cpu),       cmocka_unit_test(no_device),
-        cmocka_unit_test(kernels_fail),      cmocka_unit_test(kernel_fails_often),
-        cmocka_unit_test(buffers_refused),   cmocka_unit_test(command_buffers_lost),
-        cmocka_unit_test(without_residency), cmocka_unit_test(no_wait_between_layers),
+        cmocka_unit_test(no_copy),
+        cmocka_unit_test(changed_while_mapped),
+        cmocka_unit_test(split_between_tensors),
+        cmocka_unit_test(small_buffers),
+        cmocka_unit_test(copied),
+        cmocka_unit_test(budgets),
+        cmocka_unit_test(plan_counts_all),
+        cmocka_unit_test(against_cpu),
+        cmocka_unit_test(no_device),
+        cmocka_unit_test(kernels_fail),
+        cmocka_unit_test(kernel_fails_often),
+        cmocka_unit_test(buffers_refused),
+        cmocka_unit_test(command_buffers_lost),
+        cmocka_unit_test(without_residency),
+        cmocka_unit_test(no_wait_between_layers),
     };
     return mft_run(tests);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "experts/replay.h"
+#include "session/session.h"
 
 #define N_VOCAB 64
 #define N_TOTAL 96 /* experts */
@@ -266,7 +267,65 @@ static void same_books(void **state)
     }
 }
 
+/* How far a pass is never goes back, wherever its spans end. */
+typedef struct ticks {
+    uint32_t n, last;
+} ticks;
+
+static bool tick(void *user, uint32_t n_layers)
+{
+    ticks *t = user;
+    assert_true(n_layers > t->last && n_layers <= 6);
+    t->last = n_layers;
+    t->n++;
+    return true;
+}
+
+static void layers_in_order(void **state)
+{
+    (void)state;
+    mft_metal_state *d = mft_metal_device();
+    mf_engine_options o = options(60);
+    world w;
+    open_world(&w, &o);
+    mfi_forward *forward = mfi_engine_session_host(w.engine)->forward;
+    for (int32_t id = 1; id < 12; id++) { /* at first everything is missing, later a part is */
+        mf_error err;
+        ticks seen = {0};
+        mfi_forward_on_layer(forward, tick, &seen);
+        mft_ok(put(&w, &id, 1, NULL, &err), &err);
+        assert_int_equal(seen.last, 6);
+    }
+    close_world(&w, d);
+}
+
 /* ---- what can go wrong ---- */
+
+/* All experts at once, and nobody to see what is chosen; or no room for them. */
+static void streaming_off(void **state)
+{
+    (void)state;
+    mft_metal_device();
+    static const char *const says[] = {"--vram", "at least", "MiB more"};
+    mf_engine *engine = NULL;
+    mf_error err;
+    mf_engine_options o = options(N_TOTAL);
+    o.streaming = "off";
+    o.trace_path = mft_path(mft_tmpdir(), "trace");
+    assert_int_equal(mf_engine_open(&engine, &o, &err), MF_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "trace"));
+    o.trace_path = NULL;
+    mft_ok(mf_engine_open(&engine, &o, &err), &err);
+    mf_stats stats = {.struct_size = sizeof stats};
+    mf_engine_stats(engine, &stats);
+    assert_int_equal(stats.expert_misses, N_TOTAL);
+    mf_engine_close(&engine);
+    o = options(60);
+    o.streaming = "off";
+    assert_int_equal(mf_engine_open(&engine, &o, &err), MF_ERR_BUDGET);
+    for (size_t i = 0; i < MFI_ARRAY_LEN(says); i++)
+        assert_non_null(strstr(err.message, says[i]));
+}
 
 /* Whichever command buffer of whichever span is lost, the request ends with one error. */
 static void lost(void **state)
@@ -338,9 +397,11 @@ static void broken(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(full_hit),  cmocka_unit_test(one_miss),   cmocka_unit_test(all_missing),
-        cmocka_unit_test(any_slots), cmocka_unit_test(same_books), cmocka_unit_test(lost),
-        cmocka_unit_test(broken),
+        cmocka_unit_test(full_hit),      cmocka_unit_test(one_miss),
+        cmocka_unit_test(all_missing),   cmocka_unit_test(any_slots),
+        cmocka_unit_test(same_books),    cmocka_unit_test(lost),
+        cmocka_unit_test(broken),        cmocka_unit_test(layers_in_order),
+        cmocka_unit_test(streaming_off),
     };
     return mft_run(tests);
 }

@@ -6,6 +6,7 @@
 #include "fake/tiny_model.h"
 #include "base/buf.h"
 #include "metal/fake/metal_rig.h"
+#include "os/out.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -260,21 +261,51 @@ static void kept_in_a_folder(void **state)
     }
 }
 
-/* Nothing of a device that is lost is saved. */
+static mf_status count_file(void *ctx, const char *name, mf_error *err)
+{
+    (void)err;
+    *(int *)ctx += strstr(name, ".mfx") != NULL;
+    return MF_OK;
+}
+
+static int n_kept_files(const char *dir)
+{
+    int n = 0;
+    mf_error err;
+    mft_ok(mfi_dir_each_file(dir, count_file, &n, &err), &err);
+    return n;
+}
+
+/* Nothing of a device that is lost is saved, and no file goes because of it. */
 static void lost(void **state)
 {
     (void)state;
     mf_error err;
     world w;
-    char path[600];
+    char path[600], dir[600];
+    size_t n_kept;
     snprintf(path, sizeof path, "%s/lost", mft_tmpdir());
+    snprintf(dir, sizeof dir, "%s/kept", mft_tmpdir());
     mf_engine_options o = options(0);
+    o.prefix_dir = dir;
     mft_metal_state *d = mft_metal_device();
     open_world(&w, &o);
-    eval(w.session, 0, 4);
+    eval(w.session, 0, N_PROMPT);
+    mft_ok(mf_session_keep(w.session, &err), &err);
+    int n_files = n_kept_files(dir);
+    assert_true(n_files > 0);
+    mf_session_reset(w.session);
     d->lose = 1;
     assert_int_equal(mf_session_eval(w.session, ids, 1, NULL, &err), MF_ERR_DEVICE);
     assert_int_equal(mf_session_save(w.session, path, &err), MF_ERR_DEVICE);
+    assert_int_equal(mf_session_restore(w.session, ids, N_PROMPT + N_MORE, &n_kept, &err),
+                     MF_ERR_DEVICE);
+    assert_int_equal(n_kept_files(dir), n_files);
+    close_world(&w, d);
+    d = mft_metal_device();
+    open_world(&w, &o);
+    mft_ok(mf_session_restore(w.session, ids, N_PROMPT + N_MORE, &n_kept, &err), &err);
+    assert_int_equal(n_kept, N_PROMPT);
     close_world(&w, d);
 }
 

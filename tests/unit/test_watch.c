@@ -156,7 +156,7 @@ static void read_while_written(void **state)
 
 /* ---- an engine ---- */
 
-static mf_engine *open_engine(bool watched)
+static mf_engine *open_engine(bool watched, const char *streaming)
 {
     mf_engine_options o;
     mf_engine *engine = NULL;
@@ -167,6 +167,7 @@ static mf_engine *open_engine(bool watched)
     o.ctx = 256;
     o.n_threads = 2;
     o.watched = watched;
+    o.streaming = streaming;
     mft_ok(mf_engine_open(&engine, &o, &err), &err);
     return engine;
 }
@@ -213,7 +214,7 @@ static void check_evaluations(const mf_evaluation *list, size_t n, const mf_stat
 static void engine_tells(void **state)
 {
     (void)state;
-    mf_engine *engine = open_engine(true);
+    mf_engine *engine = open_engine(true, NULL);
     mf_evaluation list[MFI_WATCH_EVALUATIONS + 1];
     mf_stats stats = {.struct_size = sizeof stats};
     mf_model_info info = {.struct_size = sizeof info};
@@ -261,10 +262,26 @@ static void engine_tells(void **state)
     mf_engine_close(&engine);
 }
 
+/* What opening has read is in the engine's counters, and no evaluation's. */
+static void first_after_all_were_read(void **state)
+{
+    (void)state;
+    mf_engine *engine = open_engine(true, "off");
+    mf_stats stats = {.struct_size = sizeof stats};
+    mf_evaluation e;
+    evaluate(engine, 1);
+    mf_engine_stats(engine, &stats);
+    assert_int_equal(stats.expert_misses, stats.n_experts_total);
+    assert_int_equal(mf_engine_evaluations(engine, &e, 1), 1);
+    assert_true(e.misses == 0 && e.bytes_read == 0 && e.reading_ns == 0 && e.stall_ns == 0);
+    assert_true(e.hits > 0);
+    mf_engine_close(&engine);
+}
+
 static void unwatched(void **state)
 {
     (void)state;
-    mf_engine *engine = open_engine(false);
+    mf_engine *engine = open_engine(false, NULL);
     mf_evaluation one;
     mf_replay *replay = NULL;
     uint8_t tiers[1];
@@ -282,7 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(choices_come_back),  cmocka_unit_test(use_is_as_defined),
         cmocka_unit_test(read_while_written), cmocka_unit_test(engine_tells),
-        cmocka_unit_test(unwatched),
+        cmocka_unit_test(unwatched),          cmocka_unit_test(first_after_all_were_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
