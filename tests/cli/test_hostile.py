@@ -52,11 +52,12 @@ class Changes(Case):
     """A model folder that changes while the model runs."""
 
     # Room for a third of the experts, or for all of them, which are then read before the answer begins.
-    MEMORY = {"streamed": ["--memory", "17M"], "resident": ["--memory", "64M", "--streaming", "off"]}
+    MEMORY = {"streamed": ["--memory", "17M", "-n", "400"],
+              "resident": ["--memory", "64M", "--streaming", "off", "-n", "80"]}
 
     def start(self, memory, stdout):
         return subprocess.Popen([BIN, "run", "-m", self.model, "-p", "lighthouse", "--ignore-eos", "-s", "1",
-                                 "-n", "400", "-c", "512", *memory],
+                                 "-c", "512", *memory],
                                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, env=clean_env())
 
     def full_pipe(self):

@@ -1,5 +1,6 @@
 /* Any bytes as what a model wrote: whole or byte by byte the same comes out, and arguments are
- * JSON. First byte: the notation and whether reasoning has begun. */
+ * JSON. First byte: the notation, whether tools' names are known and whether reasoning has begun.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,11 +30,14 @@ static void note(void *user, mf_output_kind kind, uint32_t call, const char *byt
 
 static void parse(uint8_t how, const char *bytes, size_t len, size_t piece, events *e)
 {
+    static const char *const offered[] = {"f"};
     mfi_output *o = NULL;
     *e = (events){.last = -1};
     if (mfi_output_open(&o, (mfi_notation)((how & 0x7f) % MFI_N_NOTATIONS), how & 0x80, note, e,
                         NULL))
         abort();
+    if ((how & 0x7f) / MFI_N_NOTATIONS & 1)
+        mfi_output_bare_names(o, offered, 1);
     for (size_t at = 0; at < len; at += piece)
         mfi_output_push(o, bytes + at, len - at < piece ? len - at : piece);
     if (mfi_output_end(o, NULL) != MF_OK)
