@@ -142,34 +142,16 @@ def run_moeflux(args, path):
 
 def peer_main(path, n_prompt, n_gen, n_threads, repack):
     """In a process of its own, under the peer's Python."""
-    import xllamacpp as x
-    p = x.CommonParams()
-    p.model.path = path
-    p.n_ctx, p.n_parallel, p.n_gpu_layers = n_prompt + n_gen + 64, 1, 0
-    p.no_extra_bufts = not repack
-    p.cpuparams.n_threads = p.cpuparams_batch.n_threads = n_threads
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    start = time.monotonic()
-    server = x.Server(p)
-    result = {"load_s": round(time.monotonic() - start, 1)}
-    rng = random.Random(2)
-
-    def ask(n_ids, n_predict):
-        ids = [rng.randrange(100, 100000) for _ in range(n_ids)]
-        reply = server.handle_completions({"prompt": ids, "n_predict": n_predict, "max_tokens": n_predict,
-                                           "temperature": 0, "ignore_eos": True,
-                                           "cache_prompt": False, "timings_per_token": True})
-        return reply.get("timings") or {}
-
-    ask(min(n_prompt, 64) or 1, min(n_gen, 8) or 1) # warms up
+    import peer
+    p = peer.Peer(path, n_prompt + n_gen + 64, n_threads, repack=bool(repack), seed=2)
+    result = {"load_s": round(p.load_s, 1)}
+    p.ask(min(n_prompt, 64) or 1, min(n_gen, 8) or 1) # warms up
     if n_prompt:
-        result["prompt"] = ask(n_prompt, 1)
+        result["prompt"] = p.ask(n_prompt, 1)
     if n_gen:
-        result["decode"] = ask(1, n_gen)
-    out.write(json.dumps(result) + "\n")
-    out.flush()
-    os._exit(0) # the server's threads needn't end in order
+        result["decode"] = p.ask(1, n_gen)
+    p.say(json.dumps(result))
+    peer.leave()
 
 
 def run_peer(args, path):

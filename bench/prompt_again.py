@@ -13,11 +13,9 @@ difference where 256 tokens choose every expert, as they do here.
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
-import time
 
 import benchlib
 import streaming
@@ -25,23 +23,11 @@ import streaming
 
 def peer_main(path, n_tokens, n_prompts, n_threads):
     """In a process of its own, under the peer's Python; a line for each prompt."""
-    import xllamacpp as x
-    p = x.CommonParams()
-    p.model.path = path
-    p.n_ctx, p.n_parallel, p.n_gpu_layers = n_tokens + 64, 1, 0
-    p.no_extra_bufts, p.warmup = True, False
-    p.cpuparams.n_threads = p.cpuparams_batch.n_threads = n_threads
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    server = x.Server(p)
-    rng = random.Random(time.monotonic_ns())
+    import peer
+    p = peer.Peer(path, n_tokens + 64, n_threads, warmup=False)
     for _ in range(n_prompts):
-        ids = [rng.randrange(100, 100000) for _ in range(n_tokens)]
-        reply = server.handle_completions({"prompt": ids, "n_predict": 1, "max_tokens": 1, "temperature": 0,
-                                           "ignore_eos": True, "cache_prompt": False, "timings_per_token": True})
-        out.write(f"{reply['timings']['prompt_per_second']}\n")
-        out.flush()
-    os._exit(0) # the server's threads needn't end in order
+        p.say(str(p.ask(n_tokens, 1)["prompt_per_second"]))
+    peer.leave()
 
 
 def run_peer(args):

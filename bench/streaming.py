@@ -243,22 +243,10 @@ def run_moeflux(args, budget, seed, options):
 
 def peer_main(path, n_prompt, n_gen, n_threads):
     """In a process of its own, under the peer's Python."""
-    import xllamacpp as x
-    p = x.CommonParams()
-    p.model.path = path
-    p.n_ctx, p.n_parallel, p.n_gpu_layers = n_prompt + n_gen + 64, 1, 0
-    p.no_extra_bufts, p.warmup = True, False
-    p.cpuparams.n_threads = p.cpuparams_batch.n_threads = n_threads
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    server = x.Server(p)
-    rng = random.Random(time.monotonic_ns())
-    ids = [rng.randrange(100, 100000) for _ in range(n_prompt)]
-    reply = server.handle_completions({"prompt": ids, "n_predict": n_gen, "max_tokens": n_gen, "temperature": 0,
-                                       "ignore_eos": True, "cache_prompt": False, "timings_per_token": True})
-    out.write(json.dumps(reply.get("timings")) + "\n")
-    out.flush()
-    os._exit(0) # the server's threads needn't end in order
+    import peer
+    p = peer.Peer(path, n_prompt + n_gen + 64, n_threads, warmup=False)
+    p.say(json.dumps(p.ask(n_prompt, n_gen)))
+    peer.leave()
 
 
 def run_peer(args):

@@ -152,12 +152,13 @@ static void forget(cli_answer *a)
 int cli_answer_begin(cli_answer *a, const cli_args *args, const mf_tokenizer *tokenizer,
                      const mf_template *chat_template, const int32_t *prompt, size_t n_prompt)
 {
+    static const char *const none_offered[] = {NULL};
     const mf_output_options options = {.struct_size = sizeof options,
                                        .tokenizer = tokenizer,
                                        .chat_template = chat_template,
                                        .prompt = prompt,
                                        .n_prompt = n_prompt,
-                                       .no_tools = !a->tools,
+                                       .tools = a->tools ? NULL : none_offered,
                                        .on_part = on_part,
                                        .user = a};
     mf_error err = {0};

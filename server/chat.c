@@ -441,7 +441,7 @@ static bool keep_names(srv_fields *f, srv_job *job, srv_chat *chat)
     if (!job->tools || job->tool_names.failed)
         return srv_refuse(f, "tools", "out of memory");
     const char *name = job->tool_names.data;
-    for (; job->n_tools < chat->n_tools; name += strlen(name) + 1)
+    for (size_t n = has_tools(chat) ? chat->n_tools : 0; job->n_tools < n; name += strlen(name) + 1)
         job->tools[job->n_tools++] = name;
     return true;
 }
@@ -460,7 +460,6 @@ bool srv_chat_prompt(srv_fields *f, srv_server *server, srv_job *job, srv_chat *
     bool ok = encode(f, server, job, chat, &rendering);
     mf_rendering_free(&rendering);
     bool in_notation = !job->grammar || (!job->schema && !job->forced_calls && chat->n_tools);
-    job->no_tools = !has_tools(chat);
     job->take_apart = job->forced_calls || (in_notation && !server->options->raw_reasoning);
     return ok && keep_names(f, job, chat);
 }

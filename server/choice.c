@@ -171,7 +171,6 @@ static mf_status open_output(srv_choice *c, mf_error *err)
                            .chat_template = server->chat_template,
                            .prompt = c->ids,
                            .n_prompt = c->n_ids,
-                           .no_tools = job->no_tools,
                            .tools = job->tools,
                            .n_tools = job->n_tools,
                            .on_part = on_part,

@@ -101,8 +101,7 @@ struct srv_job {
     bool echo;
     bool schema;        /* the answer is JSON under a grammar */
     bool forced_calls;  /* the answer is JSON that stands for calls */
-    bool no_tools;      /* the model was told of none */
-    const char **tools; /* names of those it was told of, in tool_names */
+    const char **tools; /* names of those the model was told of, in tool_names */
     size_t n_tools;
     mfi_buf tool_names;
     bool one_call; /* the answer ends with its first call */

@@ -457,9 +457,9 @@ typedef struct mf_output_options {
     const int32_t *prompt; /* what the answer follows, which may have begun reasoning */
     size_t n_prompt;
     bool in_reasoning; /* it has begun, whatever the prompt says */
-    bool no_tools; /* none were offered: what only looks like a call, without a marker, is text */
-    /* Names of those that were offered: without a marker only their calls are calls. NULL: any
-     * name's are. Must live as long as the output. */
+    /* Names of the tools that were offered: what only looks like a call, without a marker, is text
+     * unless it is one of theirs; none with n_tools 0. NULL: any name's is. Must live as long as
+     * the output. */
     const char *const *tools;
     size_t n_tools;
     mf_output_fn on_part;

@@ -449,6 +449,13 @@ uint32_t mfi_forward_experts_of(const mfi_forward *f, uint32_t route)
     return op;
 }
 
+mf_status mfi_forward_ticked(const mfi_forward *f, uint32_t layer, mf_error *err)
+{
+    if (f->tick && !f->tick(f->tick_user, layer + 1))
+        return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", layer);
+    return MF_OK;
+}
+
 /* The same without stops: nothing is ever missing. */
 static mf_status run_settled(mfi_forward *f, uint32_t first, uint32_t end, mfi_step *step,
                              mf_error *err)
@@ -462,9 +469,7 @@ static mf_status run_settled(mfi_forward *f, uint32_t first, uint32_t end, mfi_s
         return MF_OK;
     MFI_TRY(mfi_forward_ops(f, first, end - first, step, err));
     mfi_store_count_hits(f->store, (uint64_t)n_routed * step->n_tok * f->p->shape.top_k);
-    if (f->tick && !f->tick(f->tick_user, layer + 1))
-        return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", layer);
-    return MF_OK;
+    return mfi_forward_ticked(f, layer, err);
 }
 
 /* Runs ops [first, end), stopping at every router. */
@@ -482,8 +487,7 @@ static mf_status run_span(mfi_forward *f, uint32_t first, uint32_t end, mfi_step
         MFI_TRY(sync_ops(f, err));
         mfi_forward_choices(f, layer, step, f->backend->view(f->backend, MFI_BUF_IDS));
         MFI_TRY(mfi_forward_experts(f, i + 1, experts, step, err));
-        if (f->tick && !f->tick(f->tick_user, layer + 1))
-            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", layer);
+        MFI_TRY(mfi_forward_ticked(f, layer, err));
         start = i = experts + 1;
     }
     if (start < end)

@@ -69,6 +69,8 @@ mf_status mfi_forward_acquire(mfi_forward *f, uint32_t layer, mf_error *err);
 /* From after ROUTE to after EXPERTS, op `op`, once choices are told. */
 mf_status mfi_forward_experts(mfi_forward *f, uint32_t after_route, uint32_t op, mfi_step *step,
                               mf_error *err);
+/* A layer is through: tells who wants to know, who may cancel. */
+mf_status mfi_forward_ticked(const mfi_forward *f, uint32_t layer, mf_error *err);
 /* The EXPERTS op of the router at `route`. */
 uint32_t mfi_forward_experts_of(const mfi_forward *f, uint32_t route);
 

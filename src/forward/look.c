@@ -82,13 +82,6 @@ static mf_status count_layer(mfi_forward *f, uint32_t layer, const mfi_step *ste
     return MF_OK;
 }
 
-static mf_status tick(const mfi_forward *f, uint32_t layer, mf_error *err)
-{
-    if (f->tick && !f->tick(f->tick_user, layer + 1))
-        return mfi_fail(err, MF_ERR_CANCELLED, "cancelled in layer %u", layer);
-    return MF_OK;
-}
-
 /* A span from op *at on, and the experts of the layer that it ended in; moves *at behind them. */
 static mf_status run_one(mfi_forward *f, uint32_t *at, mfi_step *step, bool with_head,
                          mf_error *err)
@@ -118,7 +111,7 @@ static mf_status run_one(mfi_forward *f, uint32_t *at, mfi_step *step, bool with
     } else {
         adapt(f, true);
     }
-    return met ? tick(f, layer, err) : MF_OK;
+    return met ? mfi_forward_ticked(f, layer, err) : MF_OK;
 }
 
 mf_status mfi_forward_look(mfi_forward *f, mfi_step *step, bool with_head, mf_error *err)

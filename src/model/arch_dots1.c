@@ -49,15 +49,6 @@ static const mfi_evidence evidence[] = {
     MFI_EVIDENCE_GGUF,
 };
 
-/* mlx-lm stacks the experts under their old name. */
-static const mfi_expert_names experts = {
-    .each = "mlp.experts",
-    .proj = {"gate_proj", "up_proj", "down_proj"},
-    .stacked = "mlp.experts",
-    .fused = "mlp.experts.gate_up_proj",
-    .fused_down = "mlp.experts.down_proj",
-};
-
 const mfi_arch mfi_arch_dots1 = {
     .name = "dots1",
     .model_types = model_types,
@@ -70,7 +61,7 @@ const mfi_arch mfi_arch_dots1 = {
             [MFI_FFN_MOE_SHARED] = MFI_RECIPE(mfi_ops_moe_shared, mfi_names_deepseek_moe),
             [MFI_FFN_DENSE] = MFI_RECIPE(mfi_ops_dense, mfi_names_deepseek_dense)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
-    .experts = &experts,
+    .experts = &mfi_experts_mlp_kept,
     .read_config = read_config,
     .evidence = evidence,
     .n_evidence = MFI_ARRAY_LEN(evidence),

@@ -93,15 +93,6 @@ static mf_status read_config(mfi_model *model, const mfi_config *c, mf_error *er
     return mfi_config_windows(c, model, 2, err);
 }
 
-/* mlx-lm takes gate and up apart. */
-static const mfi_expert_names experts = {
-    .each = "mlp.experts",
-    .proj = {"gate_proj", "up_proj", "down_proj"},
-    .stacked = "mlp.experts",
-    .fused = "mlp.experts.gate_up_proj",
-    .fused_down = "mlp.experts.down_proj",
-};
-
 static const mfi_evidence evidence[] = {
     {"safetensors: bfloat16, float16, float32 experts",
      "a tiny model: logits, every layer's hidden states and greedy tokens of Hugging Face "
@@ -123,7 +114,7 @@ const mfi_arch mfi_arch_gpt_oss = {
               [MFI_MIXER_WINDOW] = MFI_RECIPE(attn_ops, attn_names)},
     .ffn = {[MFI_FFN_MOE] = MFI_RECIPE(mfi_ops_moe, moe_names)},
     .head = MFI_RECIPE(mfi_ops_head, mfi_names_head_plain),
-    .experts = &experts,
+    .experts = &mfi_experts_mlp_kept,
     .read_config = read_config,
     .expert_bias = true,
     .interleaved = true,

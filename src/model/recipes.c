@@ -150,6 +150,14 @@ const mfi_expert_names mfi_experts_mlp = {
     .fused_down = "mlp.experts.down_proj",
 };
 
+const mfi_expert_names mfi_experts_mlp_kept = {
+    .each = "mlp.experts",
+    .proj = {"gate_proj", "up_proj", "down_proj"},
+    .stacked = "mlp.experts",
+    .fused = "mlp.experts.gate_up_proj",
+    .fused_down = "mlp.experts.down_proj",
+};
+
 const mfi_expert_names mfi_experts_sparse = {
     .each = "block_sparse_moe.experts",
     .proj = {"w1", "w3", "w2"},

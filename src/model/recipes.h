@@ -24,6 +24,8 @@ extern const mfi_recipe_op mfi_ops_head_scaled[3]; /* logits times the shape's l
 
 /* Experts as most families call them: mlp.experts, mlp.switch_mlp, mlp.experts.gate_up_proj. */
 extern const mfi_expert_names mfi_experts_mlp;
+/* The same where mlx-lm stacks them under the name that they had, and takes gate and up apart. */
+extern const mfi_expert_names mfi_experts_mlp_kept;
 /* Mixtral's: block_sparse_moe.experts.E.w1, w3, w2. */
 extern const mfi_expert_names mfi_experts_sparse;
 

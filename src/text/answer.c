@@ -96,8 +96,6 @@ mf_status mf_output_open(mf_output **output, const mf_output_options *options, m
         mf_output_close(&o);
         return status;
     }
-    if (options->no_tools)
-        mfi_output_bare_is_text(o->parser);
     mfi_output_bare_names(o->parser, options->tools, options->n_tools);
     *output = o;
     return MF_OK;

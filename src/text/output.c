@@ -61,8 +61,7 @@ struct mfi_output {
     mfi_buf out;   /* of `out_kind`, not handed out yet */
     mf_output_kind out_kind;
     uint32_t n_calls;
-    bool begun; /* something was written before */
-    bool bare_is_text;
+    bool begun;                    /* something was written before */
     const char *const *bare_names; /* NULL: any */
     size_t n_bare_names;
     bool failed;
@@ -415,8 +414,8 @@ static size_t markers_here(const mfi_output *o, marker list[4])
         list[n++] = (marker){mfi_think_marker(o->notation, false), END_THINK};
     else if (!o->begun) /* later ones are text */
         list[n++] = (marker){mfi_think_marker(o->notation, true), BEGIN_THINK};
-    if (o->notation == MFI_NOTATION_LLAMA3 && !o->bare_is_text && o->region == IN_TEXT &&
-        (!o->begun || o->edge))
+    if (o->notation == MFI_NOTATION_LLAMA3 && (!o->bare_names || o->n_bare_names) &&
+        o->region == IN_TEXT && (!o->begun || o->edge))
         list[n++] = (marker){"{", OPEN_OBJECT};
     if (b->open && o->region == IN_TEXT)
         list[n++] = (marker){b->open, OPEN_CALL};
@@ -605,11 +604,6 @@ mf_status mfi_output_open(mfi_output **output, mfi_notation notation, bool reaso
     o->edge = o->begun = reasoning;
     *output = o;
     return MF_OK;
-}
-
-void mfi_output_bare_is_text(mfi_output *o)
-{
-    o->bare_is_text = true;
 }
 
 void mfi_output_bare_names(mfi_output *o, const char *const *names, size_t n)

@@ -47,9 +47,8 @@ const char *mfi_notation_name(mfi_notation notation);
 /* reasoning: the prompt ended within it (its last line is <think>, say). */
 mf_status mfi_output_open(mfi_output **output, mfi_notation notation, bool reasoning,
                           mf_output_fn fn, void *user, mf_error *err);
-/* An object without a marker is no call from here on: none can be meant. */
-void mfi_output_bare_is_text(mfi_output *output);
-/* Only with one of these names it is; they are borrowed. NULL: with any. */
+/* From here on an object without a marker is a call only with one of these names, which are
+ * borrowed. NULL: with any. */
 void mfi_output_bare_names(mfi_output *output, const char *const *names, size_t n);
 void mfi_output_push(mfi_output *output, const char *bytes, size_t len);
 /* The end of the answer. MF_ERR_NO_MEMORY if something was lost. */

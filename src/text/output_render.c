@@ -6,16 +6,25 @@
 
 #define DS(word) "<\xef\xbd\x9ctool\xe2\x96\x81" word "\xef\xbd\x9c>"
 
-/* The members of the arguments, each between these texts; strings as they are. */
+/* The members of the arguments; false if they are no object. */
+static bool pairs_of(const mfi_call *call, mfi_json_iter *it)
+{
+    mfi_json_span args = mfi_json_root(call->arguments, call->arguments_len);
+    if (mfi_json_scan(call->arguments, call->arguments_len, "arguments", NULL) != MF_OK ||
+        mfi_json_span_type(args) != MFI_JSON_OBJECT)
+        return false;
+    *it = mfi_json_span_iter(args);
+    return true;
+}
+
+/* Each between these texts; strings as they are. */
 static void put_pairs(const mfi_call *call, const char *before, const char *between,
                       const char *after, mfi_buf *out)
 {
-    mfi_json_span args = mfi_json_root(call->arguments, call->arguments_len), key, value;
-    if (mfi_json_scan(call->arguments, call->arguments_len, "arguments", NULL) != MF_OK ||
-        mfi_json_span_type(args) != MFI_JSON_OBJECT)
-        return;
-    mfi_json_iter it = mfi_json_span_iter(args);
-    while (mfi_json_object_next(&it, &key, &value)) {
+    mfi_json_span key, value;
+    mfi_json_iter it;
+    bool any = pairs_of(call, &it);
+    while (any && mfi_json_object_next(&it, &key, &value)) {
         mfi_buf_str(out, before);
         mfi_json_span_str(key, out);
         mfi_buf_str(out, between);
@@ -28,12 +37,10 @@ static void put_pairs(const mfi_call *call, const char *before, const char *betw
 /* The same where it is said which members are strings. */
 static void put_typed_pairs(const mfi_call *call, mfi_buf *out)
 {
-    mfi_json_span args = mfi_json_root(call->arguments, call->arguments_len), key, value;
-    if (mfi_json_scan(call->arguments, call->arguments_len, "arguments", NULL) != MF_OK ||
-        mfi_json_span_type(args) != MFI_JSON_OBJECT)
-        return;
-    mfi_json_iter it = mfi_json_span_iter(args);
-    while (mfi_json_object_next(&it, &key, &value)) {
+    mfi_json_span key, value;
+    mfi_json_iter it;
+    bool any = pairs_of(call, &it);
+    while (any && mfi_json_object_next(&it, &key, &value)) {
         bool is_string = mfi_json_span_type(value) == MFI_JSON_STRING;
         mfi_buf_str(out, "<" MFI_DSML "parameter name=\"");
         mfi_json_span_str(key, out);

@@ -13,9 +13,9 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True" # it asks nobody else for an
 import litellm
 
 import serving
-from serving import Case, Server
+from serving import Asked
 
-MESSAGES = [{"role": "user", "content": "What is a lighthouse?"}]
+MESSAGES = Asked.MESSAGES
 TOOL = {"type": "function", "function": {
     "name": "look_up", "description": "Looks up.",
     "parameters": {"type": "object", "properties": {"word": {"enum": ["lamp", "sea"]}}, "required": ["word"],
@@ -28,17 +28,7 @@ LLM_MODELS = """- model_id: moeflux
 """
 
 
-class Clients(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server("--parallel", "2", "--temp", "0").wait_ready()
-        cls.url = "http://127.0.0.1:%d" % cls.server.port
-        cls.answer = cls.server.post("/v1/chat/completions", {"messages": MESSAGES})["choices"][0]["message"]["content"]
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.stop()
-
+class Clients(Asked):
     # ---- litellm ----
 
     def ask(self, **more):

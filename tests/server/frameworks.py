@@ -12,23 +12,17 @@ import tempfile
 from typing import Literal
 
 import serving
-from serving import Case, Server
+from serving import Asked
 
-QUESTION = "What is a lighthouse?"
-MESSAGES = [{"role": "user", "content": QUESTION}]
+QUESTION, MESSAGES = Asked.QUESTION, Asked.MESSAGES
 KINDS = ("noun", "verb")
 
 
-class Framework(Case):
+class Framework(Asked):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("--parallel", "2", "--temp", "0").wait_ready()
-        cls.url = "http://127.0.0.1:%d/v1" % cls.server.port
-        cls.answer = cls.server.post("/v1/chat/completions", {"messages": MESSAGES})["choices"][0]["message"]["content"]
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.stop()
+        super().setUpClass()
+        cls.url += "/v1"
 
 
 class Instructor(Framework):

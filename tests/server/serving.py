@@ -172,5 +172,22 @@ class Case(unittest.TestCase):
     maxDiff = None
 
 
+class Asked(Case):
+    """A server that clients talk to, and what it answers to a question asked without them."""
+    QUESTION = "What is a lighthouse?"
+    MESSAGES = [{"role": "user", "content": QUESTION}]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--parallel", "2", "--temp", "0").wait_ready()
+        cls.url = "http://127.0.0.1:%d" % cls.server.port
+        reply = cls.server.post("/v1/chat/completions", {"messages": cls.MESSAGES})
+        cls.answer = reply["choices"][0]["message"]["content"]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+
 def main():
     unittest.main()

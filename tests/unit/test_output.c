@@ -440,7 +440,7 @@ static void bare_objects_without_tools_are_text(void **state)
         mfi_output *o = NULL;
         mf_error err;
         mft_ok(mfi_output_open(&o, MFI_NOTATION_LLAMA3, false, collect, &c, &err), &err);
-        mfi_output_bare_is_text(o);
+        mfi_output_bare_names(o, before, 0);
         mfi_output_push(o, before[i], strlen(before[i]));
         mfi_output_push(o, object, sizeof object - 1);
         mft_ok(mfi_output_end(o, &err), &err);
