@@ -86,6 +86,7 @@ static __global__ void latent_tail(const float *q, uint32_t ldq, uint32_t head_d
                                    uint32_t n_rot, uint32_t latent, uint32_t n_head, float *y,
                                    uint32_t ldy)
 {
+    begin_wait();
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x, h = i / n_rot, k = i % n_rot;
     if (h < n_head)
         y[(size_t)blockIdx.y * ldy + (size_t)h * (latent + n_rot) + latent + k] =
@@ -270,6 +271,7 @@ template <int DV> static __global__ void __launch_bounds__(THREADS) attend_walk(
 {
     extern __shared__ float4 room[];
     __shared__ float p[QUERIES][BLOCK], max[QUERIES], sum[QUERIES];
+    begin_wait();
     queries q = queries_of(a);
     uint32_t last = *a.pos + token_of(a, q, q.n - 1);
     load_queries(a, q, (float *)room);

@@ -1,17 +1,27 @@
 /* Kernels that begin before the one in front of them has ended (sm_90). Each that is started this
  * way calls begin_wait() in every thread before it reads what an earlier one wrote, and before it
  * writes anything; weights may be fetched earlier. Since begin_next() comes after it, what stands
- * before a begin_wait() can rely on all kernels but the one directly in front. */
+ * before a begin_wait() can rely on all kernels but the one directly in front.
+ *
+ * Every kernel calls begin_wait() first, also one that is never started early: behind a router that
+ * found an expert nowhere (route.cu) its threads end there, all of them, so that nothing changes any
+ * more. Of that word, too, a kernel can rely on all but the one directly in front; a router that
+ * may set it has the next kernel begin when it has. */
 #ifndef MFI_BACKEND_CUDA_LAUNCH_CUH
 #define MFI_BACKEND_CUDA_LAUNCH_CUH
 
 #include <cuda_runtime.h>
 
+extern __device__ unsigned mfi_cuda_stop; /* route.cu; 0: go on */
+
 static __device__ __forceinline__ void begin_wait(void)
 {
+    unsigned stop = *(volatile unsigned *)&mfi_cuda_stop; /* on its way while this waits */
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+    if (stop)
+        asm volatile("exit;");
 }
 
 static __device__ __forceinline__ void begin_next(void)

@@ -508,6 +508,7 @@ __global__ void __launch_bounds__(CODE_THREADS) code_many(const __grid_constant_
     extern __shared__ uint4 room[];
     __shared__ const float *xs[MFI_CUDA_TILE];
     mm_place at;
+    begin_wait();
     if (!mm_find(mm, MM_ROWS * CODE_WARPS, MFI_CUDA_TILE, &at, blockIdx.x))
         return;
     uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;

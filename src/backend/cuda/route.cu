@@ -1,4 +1,5 @@
-/* Routing on the device: a warp a token chooses, a block groups the choices by expert. Called by
+/* Routing on the device: a warp a token chooses, a block groups the choices by expert, slots are
+ * looked up, and a word stops what is behind a router that found an expert nowhere. Called by
  * the backend's thread; only queues work. */
 #include <math_constants.h>
 
@@ -82,16 +83,50 @@ static __device__ void softmax(float *v, uint32_t n)
     __syncwarp();
 }
 
+/* ---- looking up ---- */
+
+__device__ unsigned mfi_cuda_stop;
+
+/* An expert's slot. Where it has none, kernels behind are stopped; what is already under way finds
+ * memory of a slot's size. */
+static __device__ __forceinline__ const uint8_t *find(const mfi_cuda_route &r, uint32_t expert)
+{
+    const uint8_t *slot = (const uint8_t *)r.slots[expert];
+    if (slot || !r.chosen)
+        return slot;
+    *(volatile unsigned *)&mfi_cuda_stop = 1;
+    __threadfence();
+    return r.anywhere;
+}
+
+cudaError_t mfi_cuda_go_on(cudaStream_t s)
+{
+    void *word;
+    cudaError_t e = cudaGetSymbolAddress(&word, mfi_cuda_stop);
+    return e == cudaSuccess ? cudaMemsetAsync(word, 0, sizeof mfi_cuda_stop, s) : e;
+}
+
 /* What EXPERTS works on for a single token: a pair a rank, in order. */
 static __device__ void list_items(const mfi_cuda_route &r, const uint16_t *ids)
 {
     for (uint32_t k = threadIdx.x; k < r.top_k; k += 32) {
-        mfi_cuda_item item = {(const uint8_t *)r.slots[ids[k]], k, 1};
+        mfi_cuda_item item = {find(r, ids[k]), k, 1};
         r.items[k] = item;
         r.x_row[k] = 0;
         r.pair_of[k] = k;
+        if (r.chosen)
+            r.chosen[k] = ids[k];
     }
 }
+
+/* A router that may stop what is behind it has that begin when it has ended. */
+static __device__ __forceinline__ void begin_next_of(const mfi_cuda_route &r)
+{
+    if (!r.chosen)
+        begin_next();
+}
+
+/* ---- choosing ---- */
 
 #define LANE_EXPERTS 8 /* that a lane keeps in registers */
 
@@ -178,7 +213,7 @@ static __global__ void __launch_bounds__(32) choose(mfi_cuda_route r)
 {
     extern __shared__ float room[];
     begin_wait();
-    begin_next();
+    begin_next_of(r);
     choose_for(r, blockIdx.x, room);
 }
 
@@ -220,7 +255,7 @@ static __global__ void __launch_bounds__(NORM_THREADS)
                                        : make_float4(0, 0, 0, 0);
     }
     begin_wait();
-    begin_next();
+    begin_next_of(r);
     float factor = norm_factor(mm.x, m.cols, mm.norm_eps, sums), sum = 0;
     __syncthreads();
     if (mine) {
@@ -267,17 +302,21 @@ cudaError_t mfi_cuda_route_rows(const mfi_cuda_mm *mm, const mfi_cuda_route *r, 
 /* One block. A thread has experts of its own: it counts their pairs, and writes them in order of
  * tokens; sums over experts are prefix sums in between. */
 static __global__ void __launch_bounds__(GROUP_THREADS)
-    group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, uint32_t n_experts, uint32_t tile,
-          const uint64_t *slots, mfi_cuda_item *items, uint32_t n_items, uint32_t *x_row,
-          uint32_t *pair_of)
+    group(const __grid_constant__ mfi_cuda_route r, uint32_t tile, mfi_cuda_item *items,
+          uint32_t n_items)
 {
     extern __shared__ uint32_t count[]; /* [n_experts], then [n_experts + 1] pairs, tiles before */
-    uint32_t *pairs = count + n_experts, *tiles = pairs + n_experts + 1, n = n_tok * top_k;
+    const uint16_t *ids = r.ids;
+    uint32_t n_experts = r.n, n = r.n_tok * r.top_k;
+    uint32_t *pairs = count + n_experts, *tiles = pairs + n_experts + 1;
+    begin_wait();
     for (uint32_t e = threadIdx.x; e < n_experts; e += blockDim.x)
         count[e] = 0;
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
         atomicAdd(&count[ids[i]], 1);
+    for (uint32_t i = threadIdx.x; r.chosen && i < n; i += blockDim.x)
+        r.chosen[i] = ids[i];
     __syncthreads();
     if (threadIdx.x == 0) {
         uint32_t p = 0, t = 0;
@@ -297,8 +336,7 @@ static __global__ void __launch_bounds__(GROUP_THREADS)
     for (uint32_t e = warp; e < n_experts; e += blockDim.x / 32) {
         uint32_t at = pairs[e];
         for (uint32_t t = lane; t * tile < count[e]; t += 32) {
-            mfi_cuda_item item = {(const uint8_t *)slots[e], at + t * tile,
-                                  min(count[e] - t * tile, tile)};
+            mfi_cuda_item item = {find(r, e), at + t * tile, min(count[e] - t * tile, tile)};
             items[tiles[e] + t] = item;
         }
         for (uint32_t base = 0; base < n && at < pairs[e + 1]; base += 32) {
@@ -307,20 +345,18 @@ static __global__ void __launch_bounds__(GROUP_THREADS)
             uint32_t mask = __ballot_sync(0xffffffff, mine);
             if (mine) {
                 uint32_t p = at + __popc(mask & ((1u << lane) - 1));
-                x_row[p] = i / top_k;
-                pair_of[i] = p;
+                r.x_row[p] = i / r.top_k;
+                r.pair_of[i] = p;
             }
             at += __popc(mask);
         }
     }
 }
 
-cudaError_t mfi_cuda_group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, uint32_t n_experts,
-                           uint32_t tile, const uint64_t *slots, mfi_cuda_item *items,
-                           uint32_t n_items, uint32_t *x_row, uint32_t *pair_of, cudaStream_t s)
+cudaError_t mfi_cuda_group(const mfi_cuda_route *r, uint32_t tile, mfi_cuda_item *items,
+                           uint32_t n_items, cudaStream_t s)
 {
-    size_t room = (3 * (size_t)n_experts + 2) * sizeof(uint32_t);
-    group<<<1, GROUP_THREADS, room, s>>>(ids, n_tok, top_k, n_experts, tile, slots, items, n_items,
-                                         x_row, pair_of);
+    size_t room = (3 * (size_t)r->n + 2) * sizeof(uint32_t);
+    group<<<1, GROUP_THREADS, room, s>>>(*r, tile, items, n_items);
     return cudaGetLastError();
 }
