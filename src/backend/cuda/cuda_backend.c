@@ -147,7 +147,7 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
     c->mats = calloc(p->n_weights, sizeof *c->mats);
     c->graphs = calloc(MFI_CUDA_GRAPHS, sizeof *c->graphs);
     c->graph_of = calloc(p->n_ops, sizeof *c->graph_of);
-    c->layers = calloc(p->shape.n_layers, sizeof *c->layers);
+    c->layers = calloc(MFI_CUDA_SEQS * (size_t)p->shape.n_layers, sizeof *c->layers);
     c->known_pos = calloc(2 * (size_t)p->chunk, sizeof *c->known_pos);
     c->known_heads = calloc(p->n_logit_rows, sizeof *c->known_heads);
     double *freq = calloc(p->shape.n_rot / 2 + 1, sizeof *freq);
@@ -223,17 +223,25 @@ static uint32_t blocks_of(const mfi_cuda *c, const mfi_step *step)
     return MFI_MIN(n, c->n_blocks_max);
 }
 
+/* Graphs have a sequence's memory in them. */
+static uint64_t generation_of(mfi_cuda *c, const mfi_layer_mem *mem)
+{
+    size_t n = c->p->shape.n_layers;
+    for (uint32_t i = 0; i < MFI_CUDA_SEQS; i++)
+        if (c->generations[i] && memcmp(c->layers + i * n, mem, n * sizeof *mem) == 0)
+            return c->generations[i];
+    uint32_t at = c->n_generations++ % MFI_CUDA_SEQS;
+    memcpy(c->layers + at * n, mem, n * sizeof *mem);
+    return c->generations[at] = c->n_generations;
+}
+
 mf_status mfi_cuda_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step *step,
                        mf_error *err)
 {
     mfi_cuda *c = (mfi_cuda *)b;
     const mfi_program *p = c->p;
     MFI_ASSERT(first + n <= p->n_ops && step->n_tok > 0 && step->n_tok <= p->chunk);
-    size_t mem_bytes = p->shape.n_layers * sizeof *c->layers;
-    if (memcmp(c->layers, step->seqs[0].mem, mem_bytes) != 0) { /* another sequence */
-        memcpy(c->layers, step->seqs[0].mem, mem_bytes);
-        c->generation++;
-    }
+    c->generation = generation_of(c, step->seqs[0].mem);
     c->n_blocks = blocks_of(c, step);
     c->n_runs++;
     c->last_rows = step->n_tok;

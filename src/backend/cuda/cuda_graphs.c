@@ -6,6 +6,8 @@
 
 #include "backend/cuda/cuda_int.h"
 
+#define GRAPH_PROGRAMS 24 /* all graphs have no more ops than the program so many times */
+
 static mf_status run_ops(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
                          mf_error *err)
 {
@@ -36,7 +38,7 @@ void mfi_cuda_graphs_drop(mfi_cuda *c)
             (void)cudaGraphExecDestroy(c->graphs[i].exec);
     if (c->graph_of)
         memset(c->graph_of, 0, c->p->n_ops * sizeof *c->graph_of);
-    c->n_graphs = 0;
+    c->n_graphs = c->n_graph_ops = 0;
 }
 
 static mf_status record(mfi_cuda *c, const mfi_step *step, mfi_cuda_graph *g, mf_error *err)
@@ -46,7 +48,6 @@ static mf_status record(mfi_cuda *c, const mfi_step *step, mfi_cuda_graph *g, mf
         (void)cudaGraphExecDestroy(g->exec);
     g->exec = NULL;
     g->n_blocks = c->n_blocks;
-    g->generation = c->generation;
     MFI_CUDA_TRY(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal));
     mf_status status = run_ops(c, g->first, g->n, step, err);
     cudaError_t e = cudaStreamEndCapture(c->stream, &graph);
@@ -62,12 +63,14 @@ static mf_status record(mfi_cuda *c, const mfi_step *step, mfi_cuda_graph *g, mf
 static mfi_cuda_graph *find(mfi_cuda *c, uint32_t first, uint32_t n)
 {
     for (uint32_t i = c->graph_of[first]; i; i = c->graphs[i - 1].next)
-        if (c->graphs[i - 1].n == n)
+        if (c->graphs[i - 1].n == n && c->graphs[i - 1].generation == c->generation)
             return &c->graphs[i - 1];
-    if (c->n_graphs == MFI_CUDA_GRAPHS)
+    if (c->n_graphs == MFI_CUDA_GRAPHS || c->n_graph_ops + n > GRAPH_PROGRAMS * c->p->n_ops)
         mfi_cuda_graphs_drop(c);
+    c->n_graph_ops += n;
     mfi_cuda_graph *g = &c->graphs[c->n_graphs++];
-    *g = (mfi_cuda_graph){.first = first, .n = n, .next = c->graph_of[first]};
+    *g = (mfi_cuda_graph){
+        .first = first, .n = n, .generation = c->generation, .next = c->graph_of[first]};
     c->graph_of[first] = c->n_graphs;
     return g;
 }
@@ -76,7 +79,7 @@ static mf_status launch(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step 
                         mf_error *err)
 {
     mfi_cuda_graph *g = find(c, first, n);
-    if (!g->exec || g->n_blocks != c->n_blocks || g->generation != c->generation)
+    if (!g->exec || g->n_blocks != c->n_blocks)
         MFI_TRY(record(c, step, g, err));
     MFI_CUDA_TRY(cudaGraphLaunch(g->exec, c->stream));
     return MF_OK;

@@ -7,6 +7,7 @@
 
 #define MFI_CUDA_EVENTS 512 /* copies under way at one time */
 #define MFI_CUDA_GRAPHS 512
+#define MFI_CUDA_SEQS   16 /* whose graphs are kept */
 
 /* A span of ops recorded for single tokens. */
 typedef struct mfi_cuda_graph {
@@ -41,14 +42,15 @@ typedef struct mfi_cuda {
     char *mirror;                   /* of the buffers that can be looked at */
     uint64_t mirror_at[MFI_N_BUFS]; /* 1 + offset, or 0 */
     mfi_cuda_item *host_items;
-    uint32_t *host_rows;    /* [chunk * top_k] of x_row, then pair_of */
-    mfi_cuda_graph *graphs; /* [MFI_CUDA_GRAPHS] */
-    uint32_t *graph_of;     /* [n_ops] 1 + the first that begins there, or 0 */
-    uint32_t n_graphs;
-    mfi_layer_mem *layers;         /* [n_layers] of the last run, */
-    uint64_t generation;           /* counted up when they change */
-    uint32_t n_blocks;             /* of this run's attention */
-    uint32_t last_rows, last_head; /* rows of the last run */
+    uint32_t *host_rows;            /* [chunk * top_k] of x_row, then pair_of */
+    mfi_cuda_graph *graphs;         /* [MFI_CUDA_GRAPHS] */
+    uint32_t *graph_of;             /* [n_ops] 1 + the first that begins there, or 0 */
+    uint32_t n_graphs, n_graph_ops; /* ops of all graphs */
+    mfi_layer_mem *layers; /* [MFI_CUDA_SEQS][n_layers] of sequences that single runs were of, */
+    uint64_t generations[MFI_CUDA_SEQS]; /* numbered from 1; 0: none */
+    uint64_t generation, n_generations;  /* of this run's first sequence; given so far */
+    uint32_t n_blocks;                   /* of this run's attention */
+    uint32_t last_rows, last_head;       /* rows of the last run */
     /* looking up */
     bool settled;                 /* every expert has its slot for good */
     uint32_t look_end;            /* of ops, of this run, whose routers look up; 0: none */
