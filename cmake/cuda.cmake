@@ -39,9 +39,7 @@ add_library(moeflux_cuda MODULE ${MF_CUDA_SOURCES} ${MF_CUDA_SHARED})
 target_include_directories(moeflux_cuda PRIVATE src include)
 target_link_libraries(moeflux_cuda PRIVATE CUDA::cudart_static)
 set_target_properties(moeflux_cuda PROPERTIES OUTPUT_NAME moeflux-cuda CUDA_STANDARD 17
-                      CUDA_VISIBILITY_PRESET hidden CUDA_RUNTIME_LIBRARY Static LINKER_LANGUAGE CUDA
-                      # kernels of all files read one word (launch.cuh)
-                      CUDA_SEPARABLE_COMPILATION ON CUDA_RESOLVE_DEVICE_SYMBOLS ON)
+                      CUDA_VISIBILITY_PRESET hidden CUDA_RUNTIME_LIBRARY Static LINKER_LANGUAGE CUDA)
 # What the C flags say of floats holds here, too: products are fused where the source says so.
 target_compile_options(moeflux_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>)
 install(TARGETS moeflux_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})

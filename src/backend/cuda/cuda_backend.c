@@ -247,7 +247,7 @@ mf_status mfi_cuda_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_ste
     c->last_rows = step->n_tok;
     c->last_head = step->n_head;
     MFI_TRY(send_step(c, first, step, err));
-    if (n == 0)
+    if (n == 0 || c->halted)
         return MF_OK;
     MFI_TRY(mfi_cuda_queue(c, first, n, step, err));
     /* What forward looks at next is on its way before it asks. */
@@ -264,6 +264,7 @@ static void close_backend(mfi_backend *b)
     (void)cudaDeviceSynchronize();
     mfi_cuda_graphs_drop(c);
     mfi_cuda_lookup_close(c);
+    mfi_cuda_leave();
     for (size_t i = 0; i < MFI_ARRAY_LEN(c->events); i++)
         if (c->events[i])
             (void)cudaEventDestroy(c->events[i]);
@@ -348,6 +349,7 @@ static mf_status open_device(mfi_cuda *c, mf_error *err)
         MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->events[i], cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->submitted, cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->lists, cudaEventDisableTiming));
+    MFI_CUDA_TRY(mfi_cuda_tell_files());
     MFI_CUDA_TRY(mfi_cuda_set_tables(mfi_iq2_xxs_grid, mfi_iq2_xs_grid, mfi_iq2_s_grid,
                                      mfi_iq1_grid, mfi_iq3_xxs_grid, mfi_iq3_s_grid));
     return MF_OK;
@@ -371,6 +373,7 @@ static mf_status open_backend(mfi_backend **backend, uint32_t index, mfi_device_
                             .run = mfi_cuda_run,
                             .sync = sync_stream,
                             .close = close_backend};
+    mfi_cuda_enter();
     mf_status status = open_device(c, err);
     if (status != MF_OK) {
         close_backend(&c->base);

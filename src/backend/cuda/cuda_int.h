@@ -52,6 +52,7 @@ typedef struct mfi_cuda {
     uint32_t n_blocks;                   /* of this run's attention */
     uint32_t last_rows, last_head;       /* rows of the last run */
     /* looking up */
+    bool halted;                  /* where another backend is open: stopped at a router */
     bool settled;                 /* every expert has its slot for good */
     uint32_t look_end;            /* of ops, of this run, whose routers look up; 0: none */
     uint32_t look_first, n_looks; /* layers from the first that looked to the last; n 0: none did */
@@ -93,6 +94,10 @@ bool mfi_cuda_looks(const mfi_cuda *c, const mfi_op *op);
 void mfi_cuda_look_as(const mfi_cuda *c, const mfi_op *op, mfi_cuda_route *r);
 mf_status mfi_cuda_lookup_open(mfi_cuda *c, mf_error *err);
 void mfi_cuda_lookup_close(mfi_cuda *c);
+/* Counts open backends: one looks up only while it is alone, since a word stops all kernels of the
+ * process. */
+void mfi_cuda_enter(void);
+void mfi_cuda_leave(void);
 mf_status mfi_cuda_bind_experts(mfi_backend *b, const uint64_t *slots, mf_error *err);
 extern const mfi_lookup_ops mfi_cuda_lookup_ops;
 

@@ -2,9 +2,51 @@
  * word that stops kernels behind a router that found nothing (route.cu). The host has a copy of the
  * table: from that and the choices it knows which router stopped, so nothing but the choices comes
  * back. Called on the engine's thread. */
+#include <pthread.h>
 #include <string.h>
 
 #include "backend/cuda/cuda_int.h"
+
+/* ---- one at a time ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
+static uint32_t n_open, n_looking; /* backends; looking: between run and stopped */
+
+void mfi_cuda_enter(void)
+{
+    pthread_mutex_lock(&lock);
+    n_open++;
+    while (n_looking)
+        pthread_cond_wait(&ended, &lock);
+    pthread_mutex_unlock(&lock);
+}
+
+void mfi_cuda_leave(void)
+{
+    pthread_mutex_lock(&lock);
+    n_open--;
+    pthread_mutex_unlock(&lock);
+}
+
+static bool begin_looking(void)
+{
+    pthread_mutex_lock(&lock);
+    bool alone = n_open == 1;
+    n_looking += alone;
+    pthread_mutex_unlock(&lock);
+    return alone;
+}
+
+static void end_looking(void)
+{
+    pthread_mutex_lock(&lock);
+    n_looking--;
+    pthread_cond_broadcast(&ended);
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- memory ---- */
 
 static size_t n_places(const mfi_cuda *c)
 {
@@ -85,20 +127,31 @@ static mf_status send_slots(mfi_cuda *c, mf_error *err)
     return MF_OK;
 }
 
+/* The first router before op `end`, which is it if there is none. */
+static uint32_t find_router(const mfi_cuda *c, uint32_t at, uint32_t end)
+{
+    while (at < end && c->p->ops[at].code != MFI_OP_ROUTE)
+        at++;
+    return at;
+}
+
 static mf_status run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step *step,
                      mf_error *err)
 {
     mfi_cuda *c = (mfi_cuda *)b;
+    uint32_t last = first + n - 1, i = find_router(c, first, last);
     MFI_ASSERT(step->n_tok <= MFI_MAX_LOOKUP_TOK && !c->settled && c->n_looks == 0);
-    for (uint32_t i = first; i + 1 < first + n; i++) {
-        const mfi_op *op = &c->p->ops[i];
-        if (op->code != MFI_OP_ROUTE)
-            continue;
-        if (c->n_looks == 0)
-            c->look_first = op->layer;
-        c->n_looks = op->layer + 1 - c->look_first;
-    }
     c->look_tok = step->n_tok;
+    if (i == last) /* none looks up */
+        return b->run(b, first, n, step, err);
+    c->look_first = c->p->ops[i].layer;
+    if (!begin_looking()) {
+        mf_status status = b->run(b, first, i + 1 - first, step, err);
+        c->halted = true;
+        return status;
+    }
+    for (; i < last; i = find_router(c, i + 1, last))
+        c->n_looks = c->p->ops[i].layer + 1 - c->look_first;
     c->look_end = first + n;
     mf_status status = send_slots(c, err);
     if (status == MF_OK)
@@ -141,9 +194,19 @@ static mf_status stopped(mfi_backend *b, uint32_t *layer, mf_error *err)
     *layer = status == MF_OK ? find_stop(c) : UINT32_MAX;
     if (c->n_looks > 0 && (*layer != UINT32_MAX || status != MF_OK)) {
         cudaError_t e = mfi_cuda_go_on(c->stream);
+        if (e == cudaSuccess)
+            e = cudaStreamSynchronize(c->stream); /* others may run kernels from now on */
         if (status == MF_OK && e != cudaSuccess)
             status = mfi_cuda_fail(err, e, "the word that stops kernels");
     }
+    if (c->n_looks > 0)
+        end_looking();
+    if (c->halted && status == MF_OK) {
+        *layer = c->look_first;
+        memcpy(c->host_chosen + chosen_of(c, *layer), b->view(b, MFI_BUF_IDS),
+               chosen_of(c, 1) * sizeof *c->host_chosen);
+    }
+    c->halted = false;
     c->n_looks = 0;
     return status;
 }

@@ -4,19 +4,40 @@
  * before a begin_wait() can rely on all kernels but the one directly in front.
  *
  * Every kernel calls begin_wait() first, also one that is never started early: behind a router that
- * found an expert nowhere (route.cu) its threads end there, all of them, so that nothing changes any
- * more. Of that word, too, a kernel can rely on all but the one directly in front; a router that
- * may set it has the next kernel begin when it has. */
+ * found an expert nowhere (route.cu) its threads end there, all of them, so that nothing changes
+ * any more. Of that word, too, a kernel can rely on all but the one directly in front; a router
+ * that may set it has the next kernel begin when it has. */
 #ifndef MFI_BACKEND_CUDA_LAUNCH_CUH
 #define MFI_BACKEND_CUDA_LAUNCH_CUH
 
 #include <cuda_runtime.h>
 
-extern __device__ unsigned mfi_cuda_stop; /* route.cu; 0: go on */
+/* Where the word is that ends kernels; 0: go on. Every file of kernels has it for itself and is
+ * told at open (route.cu): with one variable for all of them, that is with relocatable device code,
+ * kernels spill registers. */
+static __constant__ unsigned *stop_at;
+
+static cudaError_t tell_stop(unsigned *word)
+{
+    return cudaMemcpyToSymbol(stop_at, &word, sizeof word);
+}
+
+void mfi_cuda_tell(cudaError_t (*tell)(unsigned *word)); /* route.cu */
+
+namespace
+{
+struct told_at_open {
+    told_at_open()
+    {
+        mfi_cuda_tell(tell_stop);
+    }
+};
+const told_at_open told;
+} // namespace
 
 static __device__ __forceinline__ void begin_wait(void)
 {
-    unsigned stop = *(volatile unsigned *)&mfi_cuda_stop; /* on its way while this waits */
+    unsigned stop = *(volatile unsigned *)stop_at; /* on its way while this waits */
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif

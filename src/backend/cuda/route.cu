@@ -85,7 +85,29 @@ static __device__ void softmax(float *v, uint32_t n)
 
 /* ---- looking up ---- */
 
-__device__ unsigned mfi_cuda_stop;
+static __device__ unsigned stop_word;
+
+#define FILES_MAX 64
+
+static cudaError_t (*tell_files[FILES_MAX])(unsigned *word); /* filled while the module loads */
+static unsigned n_files;
+
+void mfi_cuda_tell(cudaError_t (*tell)(unsigned *word))
+{
+    if (n_files < FILES_MAX)
+        tell_files[n_files] = tell;
+    n_files++;
+}
+
+cudaError_t mfi_cuda_tell_files(void)
+{
+    void *word;
+    cudaError_t e =
+        n_files > FILES_MAX ? cudaErrorInvalidValue : cudaGetSymbolAddress(&word, stop_word);
+    for (unsigned i = 0; e == cudaSuccess && i < n_files; i++)
+        e = tell_files[i]((unsigned *)word);
+    return e;
+}
 
 /* An expert's slot. Where it has none, kernels behind are stopped; what is already under way finds
  * memory of a slot's size. */
@@ -94,7 +116,7 @@ static __device__ __forceinline__ const uint8_t *find(const mfi_cuda_route &r, u
     const uint8_t *slot = (const uint8_t *)r.slots[expert];
     if (slot || !r.chosen)
         return slot;
-    *(volatile unsigned *)&mfi_cuda_stop = 1;
+    *(volatile unsigned *)&stop_word = 1;
     __threadfence();
     return r.anywhere;
 }
@@ -102,8 +124,8 @@ static __device__ __forceinline__ const uint8_t *find(const mfi_cuda_route &r, u
 cudaError_t mfi_cuda_go_on(cudaStream_t s)
 {
     void *word;
-    cudaError_t e = cudaGetSymbolAddress(&word, mfi_cuda_stop);
-    return e == cudaSuccess ? cudaMemsetAsync(word, 0, sizeof mfi_cuda_stop, s) : e;
+    cudaError_t e = cudaGetSymbolAddress(&word, stop_word);
+    return e == cudaSuccess ? cudaMemsetAsync(word, 0, sizeof stop_word, s) : e;
 }
 
 /* What EXPERTS works on for a single token: a pair a rank, in order. */
