@@ -48,6 +48,7 @@ typedef struct mfi_lookup_ops {
     /* [n_tok][top_k] What a router that looked up has chosen; after `stopped`, up to the next run.
      */
     const uint16_t *(*chosen)(mfi_backend *b, uint32_t layer);
+    bool cautious; /* a span that looks up costs more than a stop: only where few layers miss */
 } mfi_lookup_ops;
 
 /* What a backend that isn't the CPU has in addition. */

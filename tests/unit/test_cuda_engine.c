@@ -125,7 +125,7 @@ static void evaluate(world *w, float logits[N_MORE * N_VOCAB])
     mf_session_reset(w->session);
     eval(w->session, 0, 20);
     eval(w->session, 20, 3);
-    for (int i = 0; i < 12; i++)
+    for (int i = 0; i < 30; i++)
         mft_ok(mf_session_eval(w->session, &same, 1, NULL, &err), &err);
     go_on(w->session, 23, logits);
 }
@@ -231,6 +231,7 @@ static void waits(void **state)
     (void)state;
     mf_engine_options o = options(n_experts() * 3 / 4);
     int n_full = 0, n_one = 0;
+    enum { N_SAME = 30 };
     mfi_lookup_ops counting;
     world w;
     open_world(&w, &o);
@@ -238,9 +239,10 @@ static void waits(void **state)
     for (int32_t id = 0; id < N_VOCAB; id++) {
         mf_error err;
         mf_session_reset(w.session);
-        for (int i = 0; i < 9; i++) { /* the same state and token in the end: spans get long */
+        for (int i = 0; i < N_SAME + 1;
+             i++) { /* the same state and token in the end: spans get long */
             int32_t same = 1;
-            if (i == 8)
+            if (i == N_SAME)
                 same = id;
             else
                 mf_session_reset(w.session);
@@ -248,7 +250,7 @@ static void waits(void **state)
             n_waits = 0;
             mft_ok(mf_session_eval(w.session, &same, 1, NULL, &err), &err);
             misses = stats_of(&w).expert_misses - misses;
-            if (i < 7 || misses > 1)
+            if (i < N_SAME - 1 || misses > 1)
                 continue;
             assert_int_equal(n_waits, 1 + misses);
             n_full += misses == 0;

@@ -349,7 +349,7 @@ static mf_status open_device(mfi_cuda *c, mf_error *err)
         MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->events[i], cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->submitted, cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->lists, cudaEventDisableTiming));
-    MFI_CUDA_TRY(mfi_cuda_tell_files());
+    MFI_CUDA_TRY(cudaDeviceSynchronize()); /* nobody's word stops kernels from now on */
     MFI_CUDA_TRY(mfi_cuda_set_tables(mfi_iq2_xxs_grid, mfi_iq2_xs_grid, mfi_iq2_s_grid,
                                      mfi_iq1_grid, mfi_iq3_xxs_grid, mfi_iq3_s_grid));
     return MF_OK;

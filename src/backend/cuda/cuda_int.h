@@ -53,6 +53,7 @@ typedef struct mfi_cuda {
     uint32_t last_rows, last_head;       /* rows of the last run */
     /* looking up */
     bool halted;                  /* where another backend is open: stopped at a router */
+    bool told;                    /* kernels know the word that stops them */
     bool settled;                 /* every expert has its slot for good */
     uint32_t look_end;            /* of ops, of this run, whose routers look up; 0: none */
     uint32_t look_first, n_looks; /* layers from the first that looked to the last; n 0: none did */

@@ -142,7 +142,7 @@ typedef struct mfi_cuda_route {
 } mfi_cuda_route;
 /* Tells every file of kernels where the word is that stops them, which is one a device and process;
  * back to 0. */
-cudaError_t mfi_cuda_tell_files(void);
+cudaError_t mfi_cuda_tell_files(cudaStream_t s);
 cudaError_t mfi_cuda_go_on(cudaStream_t s);
 cudaError_t mfi_cuda_route_run(const mfi_cuda_route *r, cudaStream_t s);
 /* A single token's router and choice: matmul_rows, then route_run; `turn` counts blocks of threads,

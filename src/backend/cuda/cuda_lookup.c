@@ -150,6 +150,14 @@ static mf_status run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step 
         c->halted = true;
         return status;
     }
+    if (!c->told) {
+        cudaError_t e = mfi_cuda_tell_files(c->stream);
+        c->told = e == cudaSuccess;
+        if (!c->told) {
+            end_looking();
+            return mfi_cuda_fail(err, e, "the word that stops kernels");
+        }
+    }
     for (; i < last; i = find_router(c, i + 1, last))
         c->n_looks = c->p->ops[i].layer + 1 - c->look_first;
     c->look_end = first + n;
@@ -194,8 +202,6 @@ static mf_status stopped(mfi_backend *b, uint32_t *layer, mf_error *err)
     *layer = status == MF_OK ? find_stop(c) : UINT32_MAX;
     if (c->n_looks > 0 && (*layer != UINT32_MAX || status != MF_OK)) {
         cudaError_t e = mfi_cuda_go_on(c->stream);
-        if (e == cudaSuccess)
-            e = cudaStreamSynchronize(c->stream); /* others may run kernels from now on */
         if (status == MF_OK && e != cudaSuccess)
             status = mfi_cuda_fail(err, e, "the word that stops kernels");
     }
@@ -229,4 +235,4 @@ mf_status mfi_cuda_bind_experts(mfi_backend *b, const uint64_t *slots, mf_error 
 }
 
 const mfi_lookup_ops mfi_cuda_lookup_ops = {
-    .place = place, .run = run, .stopped = stopped, .chosen = chosen};
+    .place = place, .run = run, .stopped = stopped, .chosen = chosen, .cautious = true};

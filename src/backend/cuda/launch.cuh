@@ -13,31 +13,32 @@
 #include <cuda_runtime.h>
 
 /* Where the word is that ends kernels; 0: go on. Every file of kernels has it for itself and is
- * told at open (route.cu): with one variable for all of them, that is with relocatable device code,
- * kernels spill registers. */
+ * told by route.cu before the first router looks up; NULL until then. With one variable for all of
+ * them, that is with relocatable device code, kernels spill registers. */
 static __constant__ unsigned *stop_at;
 
-static cudaError_t tell_stop(unsigned *word)
+static cudaError_t tell_stop(unsigned *word, cudaStream_t s)
 {
-    return cudaMemcpyToSymbol(stop_at, &word, sizeof word);
+    return cudaMemcpyToSymbolAsync(stop_at, &word, sizeof word, 0, cudaMemcpyHostToDevice, s);
 }
 
-void mfi_cuda_tell(cudaError_t (*tell)(unsigned *word)); /* route.cu */
+void mfi_cuda_tell(cudaError_t (*tell)(unsigned *word, cudaStream_t s)); /* route.cu */
 
 namespace
 {
-struct told_at_open {
-    told_at_open()
+struct told {
+    told()
     {
         mfi_cuda_tell(tell_stop);
     }
 };
-const told_at_open told;
+const told told_here;
 } // namespace
 
 static __device__ __forceinline__ void begin_wait(void)
 {
-    unsigned stop = *(volatile unsigned *)stop_at; /* on its way while this waits */
+    const volatile unsigned *word = stop_at;
+    unsigned stop = word ? *word : 0; /* on its way while this waits */
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif

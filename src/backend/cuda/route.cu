@@ -89,23 +89,24 @@ static __device__ unsigned stop_word;
 
 #define FILES_MAX 64
 
-static cudaError_t (*tell_files[FILES_MAX])(unsigned *word); /* filled while the module loads */
+static cudaError_t (*tell_files[FILES_MAX])(unsigned *word,
+                                            cudaStream_t s); /* filled while the module loads */
 static unsigned n_files;
 
-void mfi_cuda_tell(cudaError_t (*tell)(unsigned *word))
+void mfi_cuda_tell(cudaError_t (*tell)(unsigned *word, cudaStream_t s))
 {
     if (n_files < FILES_MAX)
         tell_files[n_files] = tell;
     n_files++;
 }
 
-cudaError_t mfi_cuda_tell_files(void)
+cudaError_t mfi_cuda_tell_files(cudaStream_t s)
 {
     void *word;
     cudaError_t e =
         n_files > FILES_MAX ? cudaErrorInvalidValue : cudaGetSymbolAddress(&word, stop_word);
     for (unsigned i = 0; e == cudaSuccess && i < n_files; i++)
-        e = tell_files[i]((unsigned *)word);
+        e = tell_files[i]((unsigned *)word, s);
     return e;
 }
 
