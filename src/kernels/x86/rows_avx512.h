@@ -103,34 +103,87 @@ PANEL_INLINE __m512i q4_k_row(const uint8_t *p, const __m512i x[4])
     return pair_sums(pair_sums(sum[0], sum[1]), pair_sums(sum[2], sum[3]));
 }
 
-static void rows_q4_k(const panel_part *part, const panel_plane at[3], const int8_t *x,
-                      const int8_t *lo, panel *out)
+/* 32 columns, and those that are 64 further. */
+PANEL_INLINE void by_64(const int8_t *x, __m512i in[4])
 {
-    static const uint8_t sub[8] = {0, 1, 4, 5, 2, 3, 6, 7};
-    __m512i in[4];
-    panel_u v[4];
-    (void)lo;
     MFI_UNROLL(4)
-    for (int i = 0; i < 4; i++) { /* 32 columns, and those that are 64 further */
+    for (int i = 0; i < 4; i++) {
         const int8_t *from = x + i / 2 * 128 + i % 2 * 32;
         in[i] =
             _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)from)),
                                _mm256_loadu_si256((const __m256i *)(from + 64)), 1);
     }
-    dot_half_rows(at[0], q4_k_row, in, sub, 144, out->dot, part->fetch);
-    panel_slab(at[0].p, at[0].stride, v);
+}
+
+/* rows: what row_sums takes. */
+PANEL_INLINE void dot_q4_k_rows(const panel_part *part, panel_plane at, panel_plane rows,
+                                half_row_fn *row_sums, const __m512i x[4], panel *out)
+{
+    static const uint8_t sub[8] = {0, 1, 4, 5, 2, 3, 6, 7};
+    panel_u v[4];
+    dot_half_rows(rows, row_sums, x, sub, 144, out->dot, part->fetch);
+    panel_slab(at.p, at.stride, v);
     six_bit_scales(v, out);
+}
+
+static void rows_q4_k(const panel_part *part, const panel_plane at[3], const int8_t *x,
+                      const int8_t *lo, panel *out)
+{
+    __m512i in[4];
+    (void)lo;
+    by_64(x, in);
+    dot_q4_k_rows(part, at[0], at[0], q4_k_row, in, out);
+}
+
+/* Rows of few steps are walked whole, one after another: memory sees longer stretches. Their sums
+ * are kept where the panel has codes otherwise, [step][row], and are brought together step by step.
+ */
+#define WHOLE_STEPS (SHORT_COLS / PANEL_STEP)
+_Static_assert(WHOLE_STEPS *PANEL_ROWS <= MFI_ARRAY_LEN(((panel *)NULL)->codes),
+               "sums of whole rows in the panel");
+
+PANEL_INLINE __m512i kept_row(const uint8_t *p, const __m512i x[4])
+{
+    (void)x;
+    return _mm512_loadu_si512(p);
+}
+
+static __attribute__((noinline)) void sum_whole_q4_k(panel_plane at, const int8_t *x,
+                                                     uint32_t n_steps, panel_u *sums)
+{
+    __m512i in[WHOLE_STEPS][4];
+    for (uint32_t c = 0; c < n_steps; c++)
+        by_64(x + c * PANEL_STEP, in[c]);
+    for (uint32_t r = 0; r < PANEL_ROWS; r += 2)
+        for (uint32_t c = 0; c < n_steps; c++) {
+            MFI_UNROLL(2)
+            for (uint32_t k = 0; k < 2; k++)
+                sums[c * PANEL_ROWS + r + k] =
+                    (panel_u)q4_k_row(at.p + (r + k) * at.stride + c * 144, in[c]);
+        }
+}
+
+static void rows_q4_k_whole(const panel_part *part, const panel_plane at[3], const int8_t *x,
+                            const int8_t *lo, panel *out)
+{
+    const uint32_t step = part->c / PANEL_STEP;
+    (void)lo;
+    if (step == 0)
+        sum_whole_q4_k(at[0], x, part->whole_cols / PANEL_STEP, out->codes);
+    const panel_plane rows = {(const uint8_t *)(out->codes + step * PANEL_ROWS), sizeof(panel_u)};
+    dot_q4_k_rows(part, at[0], rows, kept_row, NULL, out);
 }
 
 /* ---- sub-blocks of 32 in 128 bits ---- */
 
-/* The sums of a row's sub-blocks 0 to 3 and 4 to 7, each in a lane of its own. */
-typedef void lane_row_fn(const uint8_t *p, const __m512i x[4], const __m512i start[2],
-                         __m512i sum[2]);
+/* The sums of a row's sub-blocks 0 to 3 and 4 to 7, each in a lane of its own. Returns what is to
+ * be kept of the row's heads in each 64 bits, if anything. */
+typedef __m512i lane_row_fn(const uint8_t *p, const __m512i x[4], const __m512i start[2],
+                            __m512i sum[2]);
 
 PANEL_INLINE void dot_lane_rows(panel_plane at, lane_row_fn *row_sums, const __m512i x[4],
                                 const int8_t offset, const uint32_t row_bytes, panel_i dot[8],
-                                const uint8_t *fetch)
+                                const uint8_t *fetch, __m512i heads[2])
 {
     __m512i low[4], high[4], start[2];
     MFI_UNROLL(2)
@@ -147,8 +200,13 @@ PANEL_INLINE void dot_lane_rows(panel_plane at, lane_row_fn *row_sums, const __m
             const uint8_t *p = at.p + (4 * i + 2 * j) * at.stride;
             __m512i a[2], b[2];
             fetch_part(fetch, 2 * i + j, 2 * row_bytes);
-            row_sums(p, x, start, a);
-            row_sums(p + at.stride, x, start, b);
+            const __m512i head = row_sums(p, x, start, a);
+            const __m512i then = row_sums(p + at.stride, x, start, b);
+            if (heads) {
+                __m512i *to = heads + i / 2;
+                *to = _mm512_mask_mov_epi64(*to, (__mmask8)(1 << (4 * i + 2 * j) % 8), head);
+                *to = _mm512_mask_mov_epi64(*to, (__mmask8)(2 << (4 * i + 2 * j) % 8), then);
+            }
             two[j] = pair_sums(pair_sums(a[0], a[1]), pair_sums(b[0], b[1]));
         }
         const __m512 t0 = _mm512_castsi512_ps(two[0]), t1 = _mm512_castsi512_ps(two[1]);
@@ -175,11 +233,12 @@ PANEL_INLINE __m512i nibble_sums(__m512i v, const __m512i *table, const __m512i 
     return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, low, x[0]), high, x[1]);
 }
 
-PANEL_INLINE void mlx4_row(const uint8_t *p, const __m512i x[4], const __m512i start[2],
-                           __m512i sum[2])
+PANEL_INLINE __m512i mlx4_row(const uint8_t *p, const __m512i x[4], const __m512i start[2],
+                              __m512i sum[2])
 {
     sum[0] = nibble_sums(bytes_at(p), NULL, x, start[0]);
     sum[1] = nibble_sums(bytes_at(p + 64), NULL, x + 2, start[1]);
+    return _mm512_setzero_si512();
 }
 
 /* Twice the numbers of E2M1, and 12. */
@@ -189,16 +248,18 @@ PANEL_INLINE __m512i e2m1_codes(void)
     return _mm512_broadcast_i32x4(_mm_add_epi8(t, _mm_set1_epi8(12)));
 }
 
-PANEL_INLINE void mxfp4_planes_row(const uint8_t *p, const __m512i x[4], const __m512i start[2],
-                                   __m512i sum[2])
+PANEL_INLINE __m512i mxfp4_planes_row(const uint8_t *p, const __m512i x[4], const __m512i start[2],
+                                      __m512i sum[2])
 {
     const __m512i table = e2m1_codes();
     sum[0] = nibble_sums(bytes_at(p), &table, x, start[0]);
     sum[1] = nibble_sums(bytes_at(p + 64), &table, x + 2, start[1]);
+    return _mm512_setzero_si512();
 }
 
-/* The codes of eight blocks of so many bytes, the last 16 of each. */
-PANEL_INLINE void gather_blocks(const uint8_t *p, const int block, __m512i v[2])
+/* The codes of eight blocks of so many bytes, the last 16 of each. Returns the first bytes of
+ * blocks of 17 in each 64 bits. */
+PANEL_INLINE __m512i gather_blocks(const uint8_t *p, const int block, __m512i v[2])
 {
     const __m512i each =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
@@ -211,29 +272,33 @@ PANEL_INLINE void gather_blocks(const uint8_t *p, const int block, __m512i v[2])
     const __m512i then =
         _mm512_set_epi64(bytes * 112, bytes * 112, bytes * (fifth + 2 * b), bytes * (fifth + 2 * b),
                          bytes * (fifth + b), bytes * (fifth + b), bytes * fifth, bytes * fifth);
-    const __m512i middle = bytes_at(p + 64);
-    v[0] = _mm512_permutex2var_epi8(_mm512_loadu_si512(p), _mm512_add_epi8(at, each), middle);
+    const __m512i heads = _mm512_set1_epi64(0x7766554433221100);
+    const __m512i begin = bytes_at(p), middle = bytes_at(p + 64);
+    v[0] = _mm512_permutex2var_epi8(begin, _mm512_add_epi8(at, each), middle);
     v[1] = _mm512_permutex2var_epi8(middle, _mm512_add_epi8(then, each),
                                     _mm512_loadu_si512(p + 8 * block - 64));
+    return _mm512_permutex2var_epi8(begin, heads, middle);
 }
 
-PANEL_INLINE void mxfp4_row(const uint8_t *p, const __m512i x[4], const __m512i start[2],
-                            __m512i sum[2])
+PANEL_INLINE __m512i mxfp4_row(const uint8_t *p, const __m512i x[4], const __m512i start[2],
+                               __m512i sum[2])
 {
     const __m512i table = e2m1_codes();
     __m512i v[2];
-    gather_blocks(p, 17, v);
+    const __m512i exponents = gather_blocks(p, 17, v); /* bytes 17 * b */
     sum[0] = nibble_sums(v[0], &table, x, start[0]);
     sum[1] = nibble_sums(v[1], &table, x + 2, start[1]);
+    return exponents;
 }
 
-PANEL_INLINE void q4_0_row(const uint8_t *p, const __m512i x[4], const __m512i start[2],
-                           __m512i sum[2])
+PANEL_INLINE __m512i q4_0_row(const uint8_t *p, const __m512i x[4], const __m512i start[2],
+                              __m512i sum[2])
 {
     __m512i v[2];
     gather_blocks(p, 18, v);
     sum[0] = nibble_sums(v[0], NULL, x, start[0]);
     sum[1] = nibble_sums(v[1], NULL, x + 2, start[1]);
+    return _mm512_setzero_si512();
 }
 
 /* Even columns and odd ones of each 128. */
@@ -260,7 +325,7 @@ static void rows_mlx4(const panel_part *part, const panel_plane at[3], const int
     __m512i in[4];
     (void)lo;
     even_odd(x, in);
-    dot_lane_rows(at[0], mlx4_row, in, 0, 128, out->dot, part->fetch);
+    dot_lane_rows(at[0], mlx4_row, in, 0, 128, out->dot, part->fetch, NULL);
     mlx_scales(part, at, out);
 }
 
@@ -279,7 +344,7 @@ static void rows_mxfp4_planes(const panel_part *part, const panel_plane at[3], c
     __m512i in[4], exponents[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     (void)lo;
     even_odd(x, in);
-    dot_lane_rows(at[0], mxfp4_planes_row, in, 12, 128, out->dot, part->fetch);
+    dot_lane_rows(at[0], mxfp4_planes_row, in, 12, 128, out->dot, part->fetch, NULL);
     MFI_UNROLL(16)
     for (uint32_t r = 0; r < 16; r++) {
         long long eight;
@@ -305,18 +370,10 @@ PANEL_INLINE void halves_of(const int8_t *x, __m512i in[4])
 static void rows_mxfp4(const panel_part *part, const panel_plane at[3], const int8_t *x,
                        const int8_t *lo, panel *out)
 {
-    const __m512i heads = _mm512_set1_epi64(0x7766554433221100);
     __m512i in[4], exponents[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     (void)lo;
     halves_of(x, in);
-    dot_lane_rows(at[0], mxfp4_row, in, 12, 136, out->dot, part->fetch);
-    MFI_UNROLL(16)
-    for (uint32_t r = 0; r < 16; r++) { /* bytes 17 * b */
-        const uint8_t *p = at[0].p + r * at[0].stride;
-        const __m512i eight =
-            _mm512_permutex2var_epi8(_mm512_loadu_si512(p), heads, _mm512_loadu_si512(p + 64));
-        exponents[r / 8] = _mm512_mask_mov_epi64(exponents[r / 8], (__mmask8)(1 << r % 8), eight);
-    }
+    dot_lane_rows(at[0], mxfp4_row, in, 12, 136, out->dot, part->fetch, exponents);
     MFI_UNROLL(8)
     for (uint32_t b = 0; b < 8; b++)
         out->scale[b] = half_power(byte_of_rows(exponents, b));
@@ -328,7 +385,7 @@ static void rows_q4_0(const panel_part *part, const panel_plane at[3], const int
     __m512i in[4];
     (void)lo;
     halves_of(x, in);
-    dot_lane_rows(at[0], q4_0_row, in, 8, 144, out->dot, part->fetch);
+    dot_lane_rows(at[0], q4_0_row, in, 8, 144, out->dot, part->fetch, NULL);
     MFI_UNROLL(8)
     for (uint32_t b = 0; b < 8; b++)
         out->scale[b] = panel_half(column16(at[0].p + 18 * b, at[0].stride));
@@ -543,10 +600,12 @@ static void rows_q6_k(const panel_part *part, const panel_plane at[3], const int
     q6_k_scales(at[0].p, at[0].stride, out);
 }
 
-static panel_fn *rows_of(mfi_qtype type, bool fine)
+static panel_fn *rows_of(mfi_qtype type, uint32_t cols, bool fine)
 {
     static panel_fn *const ggml[] = {
         [2] = rows_q4_0, [8] = rows_q8_0, [12] = rows_q4_k, [14] = rows_q6_k, [39] = rows_mxfp4};
+    if (type.kind == MFI_Q_GGML && type.bits == 12 && cols <= SHORT_COLS && !fine)
+        return rows_q4_k_whole;
     if (type.kind == MFI_Q_GGML && type.bits < MFI_ARRAY_LEN(ggml))
         return fine && type.bits != 8 && type.bits != 14 ? NULL : ggml[type.bits];
     if (fine)
