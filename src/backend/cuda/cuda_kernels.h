@@ -47,6 +47,7 @@ typedef struct mfi_cuda_item {
 } mfi_cuda_item;
 
 #define MFI_CUDA_MM_MATS    4
+#define MFI_CUDA_SPLIT_BYTES 196 /* of 32 columns in three parts of bf16, and their sum */
 #define MFI_CUDA_TILE_SMALL 8   /* tokens of a tile of the kernels for few tokens */
 #define MFI_CUDA_TILE       128 /* and of those for many */
 

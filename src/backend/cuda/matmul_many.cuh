@@ -25,15 +25,15 @@ template <class C>
 __global__ void __launch_bounds__(256)
     code_split_rows(const __grid_constant__ mfi_cuda_mm mm, uint32_t n_heads)
 {
-    uint32_t cols = mm.mat[0].cols, blocks = cols / 32, row = blockIdx.y;
-    uint32_t quad = blockIdx.x * 256 + threadIdx.x;
+    uint32_t cols = mm.mat[0].cols, blocks = cols / 32, row = blockIdx.x;
+    uint32_t quad = blockIdx.y * 256 + threadIdx.x;
     bool there = quad < cols / 4;
     begin_wait();
     begin_next();
     const float *x = mm.x + (size_t)(row / n_heads) * mm.ldx + (row % n_heads) * mm.head_x;
     float4 v = there ? *(const float4 *)(x + quad * 4) : make_float4(0, 0, 0, 0);
     code_x to = {mm.split + (size_t)row * blocks * 12,
-                 (float *)(mm.split + (size_t)gridDim.y * blocks * 12) + (size_t)row * blocks, 1};
+                 (float *)(mm.split + (size_t)gridDim.x * blocks * 12) + (size_t)row * blocks, 1};
     code_split<C>(to, quad / 8, quad % 8, 0, v, there);
 }
 
@@ -259,7 +259,7 @@ static cudaError_t code_start_many(const mfi_cuda_mm *mm, dim3 grid, cudaStream_
 {
     uint32_t heads = mm->head_rows ? mm->mat[0].rows / mm->head_rows : 1;
     uint32_t n_rows = (mm->n_x ? mm->n_x : mm->n_tok) * heads, room = MANY_STAGES * MANY_BYTES;
-    cudaError_t e = start_early(code_split_rows<C>, dim3((mm->mat[0].cols / 4 + 255) / 256, n_rows),
+    cudaError_t e = start_early(code_split_rows<C>, dim3(n_rows, (mm->mat[0].cols / 4 + 255) / 256),
                                 256, 0, s, *mm, heads);
     if (e == cudaSuccess)
         e = code_allow(code_many<C, NM>, room);
