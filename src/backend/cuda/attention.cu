@@ -281,7 +281,11 @@ cudaError_t mfi_cuda_attn_allow(const void *kernel, uint32_t room)
 
 uint32_t mfi_cuda_attn_slots(const mfi_cuda_attn *a)
 {
-    return att_room_of(*a, NULL, 1, 4).bytes <= mfi_cuda_attn_room() ? 4 : 1;
+    uint32_t pieces = (a->dim + ATT_COLS - 1) / ATT_COLS + (a->dim_v + ATT_COLS - 1) / ATT_COLS;
+    for (uint32_t slots = pieces > 4 ? 8 : 4; slots > 1; slots -= 4)
+        if (att_room_of(*a, NULL, 1, slots).bytes <= mfi_cuda_attn_room())
+            return slots;
+    return 1;
 }
 
 static cudaError_t parts(const mfi_cuda_attn *a, cudaStream_t s)

@@ -134,7 +134,8 @@ struct att_next {
 /* What all pieces of a walk have in common. */
 struct att_walk {
     att_room room;
-    uint32_t kv_head, end, last_block, per_block; /* positions end before `end` */
+    uint32_t kv_head, end, last_block, per_block; /* positions end before `end`; */
+    uint32_t skipped;                             /* that one is put where it belongs by others */
     bool wide;
     att_next copied, split;
 };
@@ -171,6 +172,17 @@ static __device__ __forceinline__ void att_copy4(void *to, const void *from, boo
                  : "memory");
 }
 
+/* Where four columns of a row of the first block lie as they are, if all its pieces have slots. */
+static __device__ __forceinline__ float4 *att_raw_at(const att_room &r, bool keys, uint32_t row,
+                                                     uint32_t col)
+{
+    uint32_t piece = col / ATT_COLS + (keys ? 0 : r.n_seg);
+    uint32_t i = keys ? row % 8 / 2 : row % 8 / 4 * 2 + row % 2;
+    uint32_t half = keys ? row % 2 : row / 2 % 2;
+    return (float4 *)(r.raw + piece * ATT_RAW) + i * ATT_THREADS + row / 8 * 32 + half * 16 +
+           col % ATT_COLS / 4;
+}
+
 /* Starts to copy the next piece, zeros where there is nothing. */
 static __device__ __forceinline__ void att_copy(const mfi_cuda_attn &a, att_walk &w)
 {
@@ -184,6 +196,8 @@ static __device__ __forceinline__ void att_copy(const mfi_cuda_attn &a, att_walk
         {
             uint32_t pos = w.copied.block * BLOCK + att_row(keys, i);
             bool there = pos < w.end && col < width;
+            if (pos == w.skipped && col < width)
+                continue;
             const float *from = there ? position(a, pos) + first + col : a.kv;
             if (w.wide)
                 att_copy16(to + i * ATT_THREADS * 16, from, there);
@@ -239,8 +253,10 @@ static __device__ __forceinline__ void att_step(const mfi_cuda_attn &a, att_walk
 {
     if (w.room.slots == 1)
         asm volatile("cp.async.wait_group 0;" ::: "memory");
+    else if (w.room.slots == 4)
+        asm volatile("cp.async.wait_group 3;" ::: "memory");
     else
-        asm volatile("cp.async.wait_group 3;" ::: "memory"); /* of four slots */
+        asm volatile("cp.async.wait_group 7;" ::: "memory"); /* of eight slots */
     if (w.split.block <= w.last_block) {
         const float4 *raw =
             (const float4 *)(w.room.raw + w.split.n % w.room.slots * ATT_RAW) + threadIdx.x;
@@ -434,12 +450,14 @@ static __device__ __forceinline__ void att_block(const mfi_cuda_attn &a, att_wal
 /* Begins a walk over blocks: up to all slots' pieces on their way. */
 static __device__ __forceinline__ void att_start(const mfi_cuda_attn &a, att_walk &w,
                                                  const att_room &room, uint32_t kv_head,
-                                                 uint32_t block, uint32_t last_block, uint32_t end)
+                                                 uint32_t block, uint32_t last_block, uint32_t end,
+                                                 uint32_t skipped = UINT32_MAX)
 {
     uint32_t any = (uint32_t)(uintptr_t)a.kv / 4 | a.row | a.v_offset | a.k_stride | a.v_stride;
     w.room = room;
     w.kv_head = kv_head;
     w.end = end;
+    w.skipped = skipped;
     w.last_block = last_block;
     w.per_block = room.n_seg + (a.dim_v + ATT_COLS - 1) / ATT_COLS;
     w.wide = ((any | a.dim | a.dim_v) & 3) == 0;
@@ -509,7 +527,7 @@ static __device__ __forceinline__ void att_part(const mfi_cuda_attn &a, att_walk
 /* Shared memory that a block of threads may have; asks for it. */
 uint32_t mfi_cuda_attn_room(void);
 cudaError_t mfi_cuda_attn_allow(const void *kernel, uint32_t room);
-/* Pieces on their way at a time in a kernel for few tokens. */
+/* Pieces on their way at a time in a kernel for few tokens: 1, 4 or 8. */
 uint32_t mfi_cuda_attn_slots(const mfi_cuda_attn *a);
 
 #endif

@@ -11,8 +11,13 @@
 
 #include "backend/cuda/matmul_codes.cuh"
 
+#ifndef MANY_BLOCKS
 #define MANY_BLOCKS  2 /* a stage */
 #define MANY_STAGES  3
+#endif
+#ifndef MANY_SIDE
+#define MANY_SIDE 2
+#endif
 #define MANY_NT      (MFI_CUDA_TILE / 16)                  /* tiles of eight tokens of a warp */
 #define MANY_PARTS   (MANY_BLOCKS * 3 * MFI_CUDA_TILE * 4) /* of 16 bytes */
 #define MANY_BYTES   (MANY_PARTS * 16 + MANY_BLOCKS * MFI_CUDA_TILE * 4)
@@ -135,7 +140,7 @@ MFI_DEV void many_block(const many_weights<C> &w, const char *stage, int block, 
     const float *sums = (const float *)(stage + MANY_PARTS * 16) + odd * 8 + 2 * t;
 #pragma unroll
     for (int i = 0; i < MANY_NT; i++) {
-        if (i * 16 + odd * 8 >= n)
+        if (i % MANY_SIDE == 0 && i * 16 + odd * 8 >= n)
             break;
         uint4 v[3];
 #pragma unroll
