@@ -12,8 +12,8 @@
 #include "backend/cuda/matmul_codes.cuh"
 
 #ifndef MANY_BLOCKS
-#define MANY_BLOCKS 2 /* a stage */
-#define MANY_STAGES 3
+#define MANY_BLOCKS 1 /* a stage */
+#define MANY_STAGES 4
 #endif
 #ifndef MANY_FULL
 #define MANY_FULL 0
