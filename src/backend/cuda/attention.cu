@@ -181,6 +181,7 @@ static __global__ void __launch_bounds__(ATT_THREADS)
     extern __shared__ float4 shared[];
     uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, n = 0;
     uint32_t cg = warp % CG;
+    begin_wait();
     /* The longest walks begin first. */
     queries q = queries_of(a, gridDim.x - 1 - blockIdx.x, 16 * RG);
     uint32_t last = *a.pos + token_of(a, q, q.n - 1);
