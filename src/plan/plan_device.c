@@ -29,8 +29,7 @@ static uint64_t device_bytes(const mfi_plan *plan, const mfi_program *p, const m
     uint64_t dim_v = MFI_MAX(s->latent_kv, s->head_dim);
     *kernels = pairs * 32 + (uint64_t)s->n_layers * s->n_experts * 8 + /* lists of work */
                MFI_MIN(p->chunk, 4) * s->n_head * blocks * (dim_v + 2) * sizeof(float) +
-               mfi_program_input_columns(p) / 32 * SPLIT_BYTES +
-               DRIVER_BYTES;
+               mfi_program_input_columns(p) / 32 * SPLIT_BYTES + DRIVER_BYTES;
     return p->dense_bytes + z->kv + z->state + z->scratch + *kernels;
 }
 
