@@ -6,7 +6,7 @@
 #define MFI_BACKEND_CUDA_MATMUL_ONE_CUH
 
 #include "backend/cuda/combine.cuh"
-#include "backend/cuda/matmul_codes.cuh"
+#include "backend/cuda/matmul_many.cuh"
 
 /* Splits columns of x; with a norm, its products, which one block of threads keeps. */
 template <class C>
@@ -234,13 +234,8 @@ static cudaError_t code_start_one(const mfi_cuda_mm *mm, dim3 grid, cudaStream_t
 template <class C, int NM>
 static cudaError_t code_start_as(const mfi_cuda_mm *mm, bool few, dim3 grid, cudaStream_t s)
 {
-    if (!few) {
-        cudaError_t e = code_allow(code_many<C, NM>, 2 * STAGE_BYTES);
-        if (e != cudaSuccess)
-            return e;
-        code_many<C, NM><<<grid, CODE_THREADS, 2 * STAGE_BYTES, s>>>(*mm);
-        return cudaGetLastError();
-    }
+    if (!few)
+        return code_start_many<C, NM>(mm, grid, s);
     if (mm->n_tok == 1)
         return code_start_one<C, NM>(mm, grid, s);
     uint32_t room = code_room_of<false>(mm->mat[0].cols, NM).bytes;
@@ -254,7 +249,7 @@ static cudaError_t code_start_as(const mfi_cuda_mm *mm, bool few, dim3 grid, cud
 template <class C> static cudaError_t code_start(const mfi_cuda_mm *mm, cudaStream_t s)
 {
     bool few = mm->items ? mm->small_tiles : mm->n_tok <= MFI_CUDA_TILE_SMALL * 2;
-    uint32_t step = few ? MM_ROWS : MM_ROWS * CODE_WARPS;
+    uint32_t step = few ? MM_ROWS : MANY_STEP(mm->glu ? 2 : 1);
     uint32_t tok = few ? MFI_CUDA_TILE_SMALL : MFI_CUDA_TILE, tiles = 0;
     for (uint32_t m = 0; m < (mm->glu ? 1 : mm->n_mats); m++) {
         uint32_t head_rows = mm->head_rows ? mm->head_rows : mm->mat[m].rows;
