@@ -6,8 +6,8 @@
 #define MFI_BACKEND_CUDA_MATMUL_ONE_CUH
 
 #include "backend/cuda/combine.cuh"
+#include "backend/cuda/matmul_down.cuh"
 #include "backend/cuda/matmul_many.cuh"
-#include "backend/cuda/matmul_staged.cuh"
 
 /* Splits columns of x; with a norm, its products, which one block of threads keeps. */
 template <class C>
@@ -121,6 +121,10 @@ __global__ void __launch_bounds__(CODE_THREADS, 3)
 
 /* ---- the end of a token's experts ---- */
 
+#define DOWN_WARPS   16
+#define DOWN_THREADS (DOWN_WARPS * 32)
+#define DOWN_TOP_K   64
+
 /* Shared memory: x of all pairs, sums of their blocks, of segments, and the pairs' outputs. */
 struct down_room {
     uint32_t sums, segs, y, bytes;
@@ -205,8 +209,8 @@ template <class C>
 static cudaError_t down_start(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, cudaStream_t s)
 {
     if constexpr (code_stages<C>::value)
-        if (down_staged_fits<C>(mm, c))
-            return down_staged_start<C>(mm, c, s);
+        if (pieces_fit<C>(mm, c))
+            return pieces_start<C>(mm, c, s);
     uint32_t room = down_room_of(mm->mat[0].cols, c->top_k).bytes;
     cudaError_t e = code_allow(code_down<C>, room);
     if (e != cudaSuccess)
