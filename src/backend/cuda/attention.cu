@@ -181,6 +181,8 @@ static __global__ void __launch_bounds__(ATT_THREADS)
     extern __shared__ float4 shared[];
     uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, n = 0;
     uint32_t cg = warp % CG;
+    begin_wait();
+    begin_next();
     /* The longest walks begin first. */
     queries q = queries_of(a, gridDim.x - 1 - blockIdx.x, 16 * RG);
     uint32_t last = *a.pos + token_of(a, q, q.n - 1);
@@ -251,8 +253,7 @@ template <int CHUNKS, int CG> static cudaError_t walk(const mfi_cuda_attn *a, cu
     if (e != cudaSuccess)
         return e;
     dim3 grid((a->n_tok * a->group + rows - 1) / rows, a->n_head / a->group);
-    attend_walk<CHUNKS, CG><<<grid, ATT_THREADS, room, s>>>(*a, slots);
-    return cudaGetLastError();
+    return start_early(attend_walk<CHUNKS, CG>, grid, ATT_THREADS, room, s, *a, slots);
 }
 
 /* More queries side by side where their parts have room. */

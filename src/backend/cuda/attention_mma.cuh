@@ -293,29 +293,28 @@ static __device__ __forceinline__ void att_queries(const mfi_cuda_attn &a, const
 
 /* Adds a segment of columns to the scores of N tiles of 8 positions from `first` on. */
 template <int N>
-static __device__ __forceinline__ void att_scores(const mfi_cuda_attn &a, const att_room &r,
-                                                  const char *parts, uint32_t row0, uint32_t seg,
-                                                  uint32_t first, float s[N][4])
+static __device__ __forceinline__ void att_scores(const att_room &r, const char *parts,
+                                                  uint32_t row0, uint32_t seg, uint32_t first,
+                                                  float s[N][4])
 {
     uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, units = r.n_seg * 16;
-    uint32_t steps = (min(a.dim - seg * ATT_COLS, (uint32_t)ATT_COLS) + 15) / 16;
     const uint4 *keys = (const uint4 *)parts;
     const float *inv = (const float *)(parts + ATT_PART);
     float big[N][4], small[N][4];
     ATT_EACH(n, N) ATT_EACH(i, 4) big[n][i] = small[n][i] = 0;
+    const int M = N < 4 ? N : 4; /* chains side by side */
 #pragma unroll
-    for (uint32_t k = 0; k < ATT_COLS / 16; k++) {
-        if (k >= steps)
-            break;
+    for (int k = 0; k < ATT_COLS / 16; k++) {
         uint4 x = r.q[att_at(row0 + g, units, seg * 16 + k * 4 + t)];
         uint4 y = r.q[att_at(row0 + g + 8, units, seg * 16 + k * 4 + t)];
         uint32_t hi[4] = {x.x, y.x, x.y, y.y}, lo[4] = {x.z, y.z, x.w, y.w};
-        ATT_EACH(n, N)
-        {
-            uint4 v = keys[att_at((first + n) * 8 + g, 16, k * 4 + t)];
-            att_mma(small[n], lo, v.x, v.y);
-            att_mma(big[n], hi, v.x, v.y);
-            att_mma(small[n], hi, v.z, v.w);
+#pragma unroll
+        for (int n = 0; n < N; n += M) {
+            uint4 v[M];
+            ATT_EACH(i, M) v[i] = keys[att_at((first + n + i) * 8 + g, 16, k * 4 + t)];
+            ATT_EACH(i, M) att_mma(small[n + i], lo, v[i].x, v[i].y);
+            ATT_EACH(i, M) att_mma(big[n + i], hi, v[i].x, v[i].y);
+            ATT_EACH(i, M) att_mma(small[n + i], hi, v[i].z, v[i].w);
         }
     }
     float qa = r.q_inv[(row0 + g) * r.n_seg + seg], qb = r.q_inv[(row0 + g + 8) * r.n_seg + seg];
@@ -405,13 +404,18 @@ static __device__ __forceinline__ void att_values(const char *parts, uint32_t fi
     const uint32_t *w = v + BLOCK / 2 * ATT_PAIRS;
     float small[N][4];
     ATT_EACH(n, N) ATT_EACH(i, 4) out[n][i] = small[n][i] = 0;
-    ATT_EACH(k, 4) ATT_EACH(n, N)
+    ATT_EACH(k, 4)
     {
-        uint32_t at = k * 8 * ATT_PAIRS + n * 8;
-        uint32_t x0 = v[at], x1 = v[at + 4 * ATT_PAIRS], y0 = w[at], y1 = w[at + 4 * ATT_PAIRS];
-        att_mma(small[n], lo[k], x0, x1);
-        att_mma(out[n], hi[k], x0, x1);
-        att_mma(small[n], hi[k], y0, y1);
+        uint32_t x[N][2], y[N][2];
+        ATT_EACH(i, 2 * N)
+        {
+            uint32_t at = (k * 8 + i % 2 * 4) * ATT_PAIRS + i / 2 * 8;
+            x[i / 2][i % 2] = v[at];
+            y[i / 2][i % 2] = w[at];
+        }
+        ATT_EACH(n, N) att_mma(small[n], lo[k], x[n][0], x[n][1]);
+        ATT_EACH(n, N) att_mma(out[n], hi[k], x[n][0], x[n][1]);
+        ATT_EACH(n, N) att_mma(small[n], hi[k], y[n][0], y[n][1]);
     }
     ATT_EACH(n, N) ATT_EACH(i, 4) out[n][i] = (out[n][i] + small[n][i]) * inv[i / 2];
 }
@@ -430,7 +434,7 @@ static __device__ __forceinline__ void att_block(const mfi_cuda_attn &a, att_wal
     ATT_EACH(i, N) ATT_EACH(k, 4) s[i][k] = 0;
     for (uint32_t seg = 0; seg < w.room.n_seg; seg++, ++*n) {
         att_step(a, w);
-        att_scores<N>(a, w.room, w.room.parts + *n % 2 * (ATT_PART + ATT_INV), rg * 16, seg, cg * N,
+        att_scores<N>(w.room, w.room.parts + *n % 2 * (ATT_PART + ATT_INV), rg * 16, seg, cg * N,
                       s);
         if (CG > 1 && seg + 1 == w.room.n_seg)
             ATT_EACH(i, N)

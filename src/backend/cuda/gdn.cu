@@ -27,10 +27,51 @@ static __global__ void conv(float *state, const float *w, float *x, uint32_t ldx
     }
 }
 
+#define CONV_STEP 8 /* tokens asked for at a time */
+
+/* The same with what was before in registers, and columns on their way ahead of their turn. */
+template <int K>
+static __global__ void conv_of(float *state, const float *w, float *x, uint32_t ldx, uint32_t n_ch,
+                               uint32_t n_tok)
+{
+    uint32_t c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= n_ch)
+        return;
+    float taps[K], past[K], now[CONV_STEP];
+#pragma unroll
+    for (int j = 0; j < K; j++) {
+        taps[j] = w[(size_t)c * K + j];
+        past[j] = j + 1 < K ? state[(size_t)j * n_ch + c] : 0;
+    }
+    for (uint32_t t = 0; t < n_tok; t += CONV_STEP) {
+#pragma unroll
+        for (int i = 0; i < CONV_STEP; i++)
+            now[i] = t + i < n_tok ? x[(size_t)(t + i) * ldx + c] : 0;
+#pragma unroll
+        for (int i = 0; i < CONV_STEP; i++) {
+            if (t + i >= n_tok)
+                break;
+            float sum = 0;
+#pragma unroll
+            for (int j = 0; j + 1 < K; j++) {
+                sum = fmaf(taps[j], past[j], sum);
+                past[j] = j + 2 < K ? past[j + 1] : now[i];
+            }
+            x[(size_t)(t + i) * ldx + c] = silu(fmaf(taps[K - 1], now[i], sum));
+        }
+    }
+#pragma unroll
+    for (int j = 0; j + 1 < K; j++)
+        state[(size_t)j * n_ch + c] = past[j];
+}
+
 cudaError_t mfi_cuda_gdn_conv(float *state, const float *w, float *x, uint32_t ldx, uint32_t n_ch,
                               uint32_t kernel, uint32_t n_tok, cudaStream_t s)
 {
-    conv<<<(n_ch + 63) / 64, 64, 0, s>>>(state, w, x, ldx, n_ch, kernel, n_tok);
+    if (kernel == 4)
+        conv_of<4><<<(n_ch + 63) / 64, 64, 0, s>>>(state, w, x, ldx, n_ch, n_tok);
+    else
+        conv<<<(n_ch + 63) / 64, 64, 0, s>>>(state, w, x, ldx, n_ch, kernel, n_tok);
     return cudaGetLastError();
 }
 
@@ -67,8 +108,7 @@ static __device__ __forceinline__ float delta_step(float *s, size_t ld, uint32_t
 }
 
 /* A block a value head, a thread a column of its state (v_dim is below 1024). */
-template <int DK>
-static __global__ void __launch_bounds__(DK ? 256 : 1024) heads(mfi_cuda_gdn g)
+template <int DK> static __global__ void __launch_bounds__(DK ? 256 : 1024) heads(mfi_cuda_gdn g)
 {
     extern __shared__ float room[]; /* q, k [k_dim] */
     __shared__ float sums[32];

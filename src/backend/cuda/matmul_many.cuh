@@ -12,11 +12,11 @@
 #include "backend/cuda/matmul_codes.cuh"
 
 #ifndef MANY_BLOCKS
-#define MANY_BLOCKS  2 /* a stage */
-#define MANY_STAGES  3
+#define MANY_BLOCKS 1 /* a stage */
+#define MANY_STAGES 4
 #endif
-#ifndef MANY_SIDE
-#define MANY_SIDE 2
+#ifndef MANY_FULL
+#define MANY_FULL 0
 #endif
 #define MANY_NT      (MFI_CUDA_TILE / 16)                  /* tiles of eight tokens of a warp */
 #define MANY_PARTS   (MANY_BLOCKS * 3 * MFI_CUDA_TILE * 4) /* of 16 bytes */
@@ -130,28 +130,65 @@ MFI_DEV void many_decode(const code_rows<C> rows[2], uint32_t seg, int b, many_w
     }
 }
 
-/* Block `block` of a stage by this warp's tokens. */
+/* Block `block` of a stage by two of this warp's tiles of eight tokens, from i on: four chains of
+ * products side by side. Sums as code_block's. */
+template <class C>
+MFI_DEV void many_pair(const many_weights<C> &w, const uint4 *parts, const float *sums, int i,
+                       float sum[2][MANY_NT][4])
+{
+    float c[2][2][2][4]; /* [token tile][row tile][half] */
+#pragma unroll
+    for (int k = 0; k < 32; k++)
+        c[k / 16][k / 8 % 2][k / 4 % 2][k % 4] = 0;
+#pragma unroll
+    for (int part = 2; part >= 0; part--) {
+        uint4 v[2];
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+            v[j] = parts[part * MFI_CUDA_TILE * 4 + (i + j) * 64];
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            mma_pairs(c[k / 2][k % 2][0], w.a[k % 2][0], w.b[k % 2][0], w.a[k % 2][1],
+                      w.b[k % 2][1], v[k / 2].x, v[k / 2].y);
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            mma_pairs(c[k / 2][k % 2][C::halves], w.a[k % 2][2], w.b[k % 2][2], w.a[k % 2][3],
+                      w.b[k % 2][3], v[k / 2].z, v[k / 2].w);
+    }
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+        float2 s = make_float2(0, 0);
+        if (C::has_min)
+            s = *(const float2 *)(sums + (i + j) * 16);
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            sum[k / 4][i + j][k % 4] +=
+                code_scaled<C>(k % 4 < 2 ? w.sa[k / 4] : w.sb[k / 4], c[j][k / 4][0][k % 4],
+                               c[j][k / 4][1][k % 4], k % 2 ? s.y : s.x);
+    }
+}
+
+/* By all of this warp's tokens. */
 template <class C>
 MFI_DEV void many_block(const many_weights<C> &w, const char *stage, int block, uint32_t n,
                         float sum[2][MANY_NT][4])
 {
     uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, odd = threadIdx.x / 32 % 2;
-    const uint4 *parts = (const uint4 *)stage + (odd * 8 + g) * 4 + t;
-    const float *sums = (const float *)(stage + MANY_PARTS * 16) + odd * 8 + 2 * t;
+    const uint4 *parts =
+        (const uint4 *)stage + block * 3 * MFI_CUDA_TILE * 4 + (odd * 8 + g) * 4 + t;
+    const float *sums =
+        (const float *)(stage + MANY_PARTS * 16) + block * MFI_CUDA_TILE + odd * 8 + 2 * t;
+    if (MANY_FULL && n == MFI_CUDA_TILE) {
 #pragma unroll
-    for (int i = 0; i < MANY_NT; i++) {
-        if (i % MANY_SIDE == 0 && i * 16 + odd * 8 >= n)
+        for (int i = 0; i < MANY_NT; i += 2)
+            many_pair<C>(w, parts, sums, i, sum);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < MANY_NT; i += 2) {
+        if (i * 16 + odd * 8 >= n)
             break;
-        uint4 v[3];
-#pragma unroll
-        for (int part = 0; part < 3; part++)
-            v[part] = parts[(block * 3 + part) * MFI_CUDA_TILE * 4 + i * 64];
-        float2 s = make_float2(0, 0);
-        if (C::has_min)
-            s = *(const float2 *)(sums + block * MFI_CUDA_TILE + i * 16);
-#pragma unroll
-        for (int k = 0; k < 2; k++)
-            code_block<C>(w.a[k], w.b[k], w.sa[k], w.sb[k], v, s.x, s.y, sum[k][i]);
+        many_pair<C>(w, parts, sums, i, sum);
     }
 }
 

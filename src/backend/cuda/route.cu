@@ -292,54 +292,64 @@ cudaError_t mfi_cuda_route_rows(const mfi_cuda_mm *mm, const mfi_cuda_route *r, 
 
 #define GROUP_THREADS 1024
 
-/* One block. A thread has experts of its own: it counts their pairs, and writes them in order of
- * tokens; sums over experts are prefix sums in between. */
+/* A block an expert: it counts all pairs, places its own behind those of the experts before it, and
+ * writes them in order of tokens. */
 static __global__ void __launch_bounds__(GROUP_THREADS)
     group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, uint32_t n_experts, uint32_t tile,
           const uint64_t *slots, mfi_cuda_item *items, uint32_t n_items, uint32_t *x_row,
           uint32_t *pair_of)
 {
-    extern __shared__ uint32_t count[]; /* [n_experts], then [n_experts + 1] pairs, tiles before */
-    uint32_t *pairs = count + n_experts, *tiles = pairs + n_experts + 1, n = n_tok * top_k;
-    for (uint32_t e = threadIdx.x; e < n_experts; e += blockDim.x)
-        count[e] = 0;
+    extern __shared__ uint32_t count[]; /* [n_experts] */
+    __shared__ uint32_t pairs, tiles, all_tiles, in_warp[GROUP_THREADS / 32];
+    uint32_t e = blockIdx.x, n = n_tok * top_k, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    begin_wait();
+    begin_next();
+    for (uint32_t i = threadIdx.x; i < n_experts; i += GROUP_THREADS)
+        count[i] = 0;
+    if (threadIdx.x == 0)
+        pairs = tiles = all_tiles = 0;
     __syncthreads();
-    for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+    for (uint32_t i = threadIdx.x; i < n; i += GROUP_THREADS)
         atomicAdd(&count[ids[i]], 1);
     __syncthreads();
-    if (threadIdx.x == 0) {
-        uint32_t p = 0, t = 0;
-        for (uint32_t e = 0; e < n_experts; e++) {
-            pairs[e] = p;
-            tiles[e] = t;
-            p += count[e];
-            t += (count[e] + tile - 1) / tile;
+    for (uint32_t i = threadIdx.x; i < n_experts; i += GROUP_THREADS) {
+        uint32_t t = (count[i] + tile - 1) / tile;
+        if (i < e && count[i]) {
+            atomicAdd(&pairs, count[i]);
+            atomicAdd(&tiles, t);
         }
-        pairs[n_experts] = p;
-        tiles[n_experts] = t;
+        atomicAdd(&all_tiles, t);
     }
     __syncthreads();
-    for (uint32_t i = tiles[n_experts] + threadIdx.x; i < n_items; i += blockDim.x)
+    uint32_t at = pairs, end = at + count[e];
+    for (uint32_t i = all_tiles + e * GROUP_THREADS + threadIdx.x; i < n_items;
+         i += n_experts * GROUP_THREADS)
         items[i].n = 0;
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    for (uint32_t e = warp; e < n_experts; e += blockDim.x / 32) {
-        uint32_t at = pairs[e];
-        for (uint32_t t = lane; t * tile < count[e]; t += 32) {
-            mfi_cuda_item item = {(const uint8_t *)slots[e], at + t * tile,
-                                  min(count[e] - t * tile, tile)};
-            items[tiles[e] + t] = item;
+    for (uint32_t t = threadIdx.x; t * tile < count[e]; t += GROUP_THREADS) {
+        mfi_cuda_item item = {(const uint8_t *)slots[e], at + t * tile,
+                              min(count[e] - t * tile, tile)};
+        items[tiles + t] = item;
+    }
+    for (uint32_t base = 0; base < n && at < end; base += GROUP_THREADS) {
+        uint32_t i = base + threadIdx.x;
+        bool mine = i < n && ids[i] == e;
+        uint32_t mask = __ballot_sync(0xffffffff, mine);
+        if (lane == 0)
+            in_warp[warp] = __popc(mask);
+        __syncthreads();
+        uint32_t there = in_warp[lane], before = lane < warp ? there : 0;
+#pragma unroll
+        for (int d = 16; d > 0; d /= 2) {
+            there += __shfl_xor_sync(0xffffffff, there, d);
+            before += __shfl_xor_sync(0xffffffff, before, d);
         }
-        for (uint32_t base = 0; base < n && at < pairs[e + 1]; base += 32) {
-            uint32_t i = base + lane;
-            bool mine = i < n && ids[i] == e;
-            uint32_t mask = __ballot_sync(0xffffffff, mine);
-            if (mine) {
-                uint32_t p = at + __popc(mask & ((1u << lane) - 1));
-                x_row[p] = i / top_k;
-                pair_of[i] = p;
-            }
-            at += __popc(mask);
+        if (mine) {
+            uint32_t p = at + before + __popc(mask & ((1u << lane) - 1));
+            x_row[p] = i / top_k;
+            pair_of[i] = p;
         }
+        at += there;
+        __syncthreads();
     }
 }
 
@@ -347,8 +357,6 @@ cudaError_t mfi_cuda_group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, 
                            uint32_t tile, const uint64_t *slots, mfi_cuda_item *items,
                            uint32_t n_items, uint32_t *x_row, uint32_t *pair_of, cudaStream_t s)
 {
-    size_t room = (3 * (size_t)n_experts + 2) * sizeof(uint32_t);
-    group<<<1, GROUP_THREADS, room, s>>>(ids, n_tok, top_k, n_experts, tile, slots, items, n_items,
-                                         x_row, pair_of);
-    return cudaGetLastError();
+    return start_early(group, dim3(n_experts), GROUP_THREADS, n_experts * sizeof(uint32_t), s, ids,
+                       n_tok, top_k, n_experts, tile, slots, items, n_items, x_row, pair_of);
 }
