@@ -263,10 +263,16 @@ MFI_DEV void code_load(const mfi_cuda_mat &m, const code_pair_of_rows &at, uint3
     C::load(m, at.b, seg, &rows->b);
 }
 
-/* Writes what the sums of an output come to. */
+/* What an output is added to. */
+MFI_DEV float *code_res(const mfi_cuda_mm &mm, const mm_place &at, uint32_t row, uint32_t token)
+{
+    return mm.res + (size_t)(at.first + token) * mm.ld_res + at.y_col + row;
+}
+
+/* Writes what the sums of an output come to; `old` is what it is added to, if it is. */
 template <int NM>
 MFI_DEV void code_finish(const mfi_cuda_mm &mm, const mm_place &at, uint32_t row, uint32_t token,
-                         float sum[NM])
+                         float sum[NM], float old)
 {
 #pragma unroll
     for (int k = 0; k < NM; k++)
@@ -276,7 +282,14 @@ MFI_DEV void code_finish(const mfi_cuda_mm &mm, const mm_place &at, uint32_t row
     size_t i = (size_t)(at.first + token) * mm.ldy[at.m] + at.y_col + row;
     mm.y[at.m][i] = y;
     if (mm.res)
-        mm.res[(size_t)(at.first + token) * mm.ld_res + at.y_col + row] += mm.res_factor * y;
+        *code_res(mm, at, row, token) = old + mm.res_factor * y;
+}
+
+template <int NM>
+MFI_DEV void code_finish(const mfi_cuda_mm &mm, const mm_place &at, uint32_t row, uint32_t token,
+                         float sum[NM])
+{
+    code_finish<NM>(mm, at, row, token, sum, mm.res ? *code_res(mm, at, row, token) : 0);
 }
 
 /* Shared memory: x of a round, then the sums of its segments, [matrix][segment][row][token]. */

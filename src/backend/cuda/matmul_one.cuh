@@ -6,6 +6,7 @@
 #define MFI_BACKEND_CUDA_MATMUL_ONE_CUH
 
 #include "backend/cuda/combine.cuh"
+#include "backend/cuda/matmul_down.cuh"
 #include "backend/cuda/matmul_many.cuh"
 
 /* Splits columns of x; with a norm, its products, which one block of threads keeps. */
@@ -207,6 +208,9 @@ __global__ void __launch_bounds__(DOWN_THREADS, 1)
 template <class C>
 static cudaError_t down_start(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, cudaStream_t s)
 {
+    if constexpr (code_stages<C>::value)
+        if (pieces_fit<C>(mm, c))
+            return pieces_start<C>(mm, c, s);
     uint32_t room = down_room_of(mm->mat[0].cols, c->top_k).bytes;
     cudaError_t e = code_allow(code_down<C>, room);
     if (e != cudaSuccess)
@@ -222,12 +226,16 @@ static cudaError_t down_start(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, 
 template <class C, int NM>
 static cudaError_t code_start_one(const mfi_cuda_mm *mm, dim3 grid, cudaStream_t s)
 {
-    uint32_t room = code_room_of<true>(mm->mat[0].cols, NM).bytes, n_tiles = grid.x;
+    uint32_t n_tiles = grid.x;
+    if (!mm->items && !mm->head_rows && grid.x > ONE_BLOCKS)
+        grid.x = ONE_BLOCKS;
+    if constexpr (code_stages<C>::value)
+        if (staged_fits<C, NM>(mm, n_tiles > grid.x))
+            return staged_start<C, NM>(mm, grid, n_tiles, s);
+    uint32_t room = code_room_of<true>(mm->mat[0].cols, NM).bytes;
     cudaError_t e = code_allow(code_one<C, NM>, room);
     if (e != cudaSuccess)
         return e;
-    if (!mm->items && !mm->head_rows && grid.x > ONE_BLOCKS)
-        grid.x = ONE_BLOCKS;
     return start_early(code_one<C, NM>, grid, CODE_THREADS, room, s, *mm, n_tiles);
 }
 

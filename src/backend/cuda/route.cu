@@ -187,18 +187,72 @@ cudaError_t mfi_cuda_route_run(const mfi_cuda_route *r, cudaStream_t s)
     return start_early(choose, dim3(r->n_tok), 32, 2 * r->n * sizeof(float), s, *r);
 }
 
-#define HELD 4 /* of a row's columns, in fours, that a thread fetches early */
+#define HELD 4 /* of a row's columns, in fours, that a thread has in registers */
 
-/* Four columns of the normed input, which the first block of threads keeps. */
-static __device__ float4 normed(const mfi_cuda_mm &mm, float factor, uint32_t col, uint32_t left)
+/* Four columns of the normed input. */
+static __device__ __forceinline__ float4 normed(float4 v, float4 w, float factor)
 {
-    float4 v = rows_x(mm.x + col, left), w = rows_x(mm.norm + col, left);
-    float out[4] = {v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z, v.w * factor * w.w};
+    return make_float4(v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z,
+                       v.w * factor * w.w);
+}
+
+/* The first block of threads keeps it. */
+static __device__ void keep_normed(const mfi_cuda_mm &mm, float4 v, uint32_t col, uint32_t left)
+{
+    const float out[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int k = 0; k < 4; k++)
         if (blockIdx.x == 0 && k < left)
             mm.norm_out[col + k] = out[k];
-    return make_float4(out[0], out[1], out[2], out[3]);
+}
+
+/* This block's logit, by the first threads of it; `row` and the norm's weights are older than the
+ * kernel in front. */
+static __device__ float one_logit(const mfi_cuda_mm &mm, const uint8_t *row, float *sums)
+{
+    const mfi_cuda_mat &m = mm.mat[0];
+    bool mine = threadIdx.x < ROWS_THREADS;
+    float4 weights[HELD], norm[HELD], x[HELD];
+    const float4 none = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
+        bool there = mine && col < m.cols;
+        weights[i] = there ? rows_weights(m.type.kind, row, col, m.cols - col) : none;
+        norm[i] = there ? rows_x(mm.norm + col, m.cols - col) : none;
+    }
+    begin_wait();
+    begin_next();
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
+        x[i] = mine && col < m.cols ? rows_x(mm.x + col, m.cols - col) : none;
+    }
+    float factor = norm_factor(mm.x, m.cols, mm.norm_eps, sums), sum = 0;
+    __syncthreads();
+    if (mine) {
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
+            x[i] = normed(x[i], norm[i], factor);
+            if (col < m.cols) {
+                sum = rows_dot(weights[i], x[i], sum);
+                keep_normed(mm, x[i], col, m.cols - col);
+            }
+        }
+        for (uint32_t col = (threadIdx.x + HELD * ROWS_THREADS) * 4; col < m.cols;
+             col += ROWS_THREADS * 4) {
+            uint32_t left = m.cols - col;
+            float4 v = normed(rows_x(mm.x + col, left), rows_x(mm.norm + col, left), factor);
+            sum = rows_dot(rows_weights(m.type.kind, row, col, left), v, sum);
+            keep_normed(mm, v, col, left);
+        }
+        sum = warp_sum(sum);
+        if (threadIdx.x % 32 == 0)
+            sums[threadIdx.x / 32] = sum;
+    }
+    __syncthreads();
+    return rows_sum(sums);
 }
 
 /* A single token's norm, a logit a block of threads, and in the block that ends last the choice. */
@@ -209,38 +263,12 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     extern __shared__ float room[];
     __shared__ float sums[32];
     __shared__ bool last;
-    const mfi_cuda_mat &m = mm.mat[0];
-    const uint8_t *row = m.plane[0] + blockIdx.x * m.row_bytes[0];
-    bool mine = threadIdx.x < ROWS_THREADS;
-    float4 held[HELD];
-#pragma unroll
-    for (int i = 0; i < HELD; i++) {
-        uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
-        held[i] = mine && col < m.cols ? rows_weights(m.type.kind, row, col, m.cols - col)
-                                       : make_float4(0, 0, 0, 0);
-    }
-    begin_wait();
-    begin_next();
-    float factor = norm_factor(mm.x, m.cols, mm.norm_eps, sums), sum = 0;
-    __syncthreads();
-    if (mine) {
-#pragma unroll
-        for (int i = 0; i < HELD; i++) {
-            uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
-            if (col < m.cols)
-                sum = rows_dot(held[i], normed(mm, factor, col, m.cols - col), sum);
-        }
-        for (uint32_t col = (threadIdx.x + HELD * ROWS_THREADS) * 4; col < m.cols;
-             col += ROWS_THREADS * 4)
-            sum = rows_dot(rows_weights(m.type.kind, row, col, m.cols - col),
-                           normed(mm, factor, col, m.cols - col), sum);
-        sum = warp_sum(sum);
-        if (threadIdx.x % 32 == 0)
-            sums[threadIdx.x / 32] = sum;
-    }
-    __syncthreads();
+    for (uint32_t i = threadIdx.x * 16; r.slots && blockIdx.x == 0 && i < r.n;
+         i += 16 * NORM_THREADS)
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(r.slots + i)); /* a line each */
+    float logit = one_logit(mm, mm.mat[0].plane[0] + blockIdx.x * mm.mat[0].row_bytes[0], sums);
     if (threadIdx.x == 0) {
-        mm.y[0][blockIdx.x] = rows_sum(sums);
+        mm.y[0][blockIdx.x] = logit;
         __threadfence();
         last = atomicAdd(turn, 1) == gridDim.x - 1;
     }
