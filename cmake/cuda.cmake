@@ -34,7 +34,7 @@ message(STATUS "CUDA backend: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, for ${MF_CUDA
 file(GLOB MF_CUDA_SOURCES CONFIGURE_DEPENDS src/backend/cuda/*.c src/backend/cuda/*.cu)
 file(GLOB MF_CUDA_SHARED CONFIGURE_DEPENDS src/quant/ggml_legacy.c src/quant/ggml_k.c
      src/quant/ggml_iq.c src/quant/ggml_iq_tables.c src/quant/ggml_fp4.c src/quant/ggml_ternary.c
-     src/quant/ggml_types.c src/quant/quant.c src/quant/dequant.c src/op/rope.c src/base/status.c)
+     src/quant/ggml_types.c src/quant/quant.c src/quant/dequant.c src/op/rope.c src/op/program.c src/base/status.c)
 add_library(moeflux_cuda MODULE ${MF_CUDA_SOURCES} ${MF_CUDA_SHARED})
 target_include_directories(moeflux_cuda PRIVATE src include)
 target_link_libraries(moeflux_cuda PRIVATE CUDA::cudart_static)

@@ -18,12 +18,27 @@ static void put_id(const srv_job *job, kind k, uint32_t index, mfi_buf *out)
     mfi_buf_fmt(out, "\"id\":\"%s_%s%u\"", prefixes[k], job->id + strlen("resp_"), index);
 }
 
-static void put_text_part(const char *type, const mfi_buf *text, size_t from, mfi_buf *out)
+/* ,"logprobs":[...] of what lies from `from` on in what was sent; each has a comma before it. */
+static void put_logprobs(const srv_choice *c, size_t from, mfi_buf *out)
 {
-    mfi_buf_fmt(out, "{\"type\":\"%s\",\"text\":", type);
-    srv_put_text(text, from, out);
-    mfi_buf_str(out,
-                strcmp(type, "output_text") == 0 ? ",\"annotations\":[],\"logprobs\":[]}" : "}");
+    mfi_buf_str(out, ",\"logprobs\":[");
+    if (c->logprobs_sent > from)
+        mfi_buf_append(out, c->logprobs.data + from + 1, c->logprobs_sent - from - 1);
+    mfi_buf_str(out, "]");
+}
+
+static void put_text_part(const srv_choice *c, kind k, size_t from, bool empty, mfi_buf *out)
+{
+    const srv_responses *r = c->job->protocol_data;
+    const mfi_buf none = {0};
+    const mfi_buf *text = k == MESSAGE ? &c->text : &c->reasoning;
+    mfi_buf_fmt(out, "{\"type\":\"%s\",\"text\":", k == MESSAGE ? "output_text" : "reasoning_text");
+    srv_put_text(empty ? &none : text, empty ? 0 : from, out);
+    if (k == MESSAGE) {
+        mfi_buf_str(out, ",\"annotations\":[]");
+        put_logprobs(c, empty ? c->logprobs_sent : r->logprobs_from, out);
+    }
+    mfi_buf_str(out, "}");
 }
 
 /* An item with its text from `from` on; empty: as it begins. */
@@ -38,12 +53,12 @@ static void put_item(const srv_job *job, const srv_choice *c, kind k, uint32_t i
     if (k == REASONING) {
         mfi_buf_str(out, ",\"type\":\"reasoning\",\"summary\":[],\"content\":[");
         if (!empty)
-            put_text_part("reasoning_text", &c->reasoning, from, out);
+            put_text_part(c, k, from, false, out);
         mfi_buf_str(out, "]");
     } else if (k == MESSAGE) {
         mfi_buf_str(out, ",\"type\":\"message\",\"role\":\"assistant\",\"content\":[");
         if (!empty)
-            put_text_part("output_text", &c->text, from, out);
+            put_text_part(c, k, from, false, out);
         mfi_buf_str(out, "]");
     } else {
         mfi_buf_str(out, ",\"type\":\"function_call\",\"call_id\":");
@@ -94,8 +109,8 @@ static void put_response(const srv_job *job, const char *status, const mfi_buf *
     mfi_json_put_str(out, server->model, strlen(server->model));
     mfi_buf_fmt(out,
                 ",\"output\":[%s],\"previous_response_id\":null,\"store\":false,"
-                "\"truncation\":\"disabled\",%s\"temperature\":",
-                items->data ? items->data : "", srv_text_of(&r->said));
+                "\"truncation\":\"disabled\",%s\"top_logprobs\":%u,\"temperature\":",
+                items->data ? items->data : "", srv_text_of(&r->said), job->n_top);
     out->failed |= r->said.failed;
     mfi_json_put_f64(out, (double)job->sampling.temperature);
     mfi_buf_str(out, ",\"top_p\":");
@@ -164,31 +179,24 @@ static void part_begin(srv_job *job, const srv_choice *c, const char *name, kind
         mfi_buf_str(out, ",\"content_index\":0");
 }
 
-static const char *part_type(kind k)
-{
-    return k == MESSAGE ? "output_text" : "reasoning_text";
-}
-
 static void send_part(srv_job *job, srv_choice *c, const char *name, kind k, bool empty)
 {
-    const mfi_buf none = {0};
-    const mfi_buf *text = k == MESSAGE ? &c->text : &c->reasoning;
     mfi_buf out = {0};
     part_begin(job, c, name, k, &out);
     mfi_buf_str(&out, ",\"part\":");
-    put_text_part(part_type(k), empty ? &none : text, empty ? 0 : c->block_from, &out);
+    put_text_part(c, k, c->block_from, empty, &out);
     event_end(job, name, &out);
 }
 
 static void send_text(srv_job *job, srv_choice *c, const char *name, kind k, const char *member,
-                      size_t from)
+                      size_t from, size_t logprobs_from)
 {
     mfi_buf out = {0};
     part_begin(job, c, name, k, &out);
     mfi_buf_fmt(&out, ",\"%s\":", member);
     srv_put_text(k == MESSAGE ? &c->text : &c->reasoning, from, &out);
     if (k == MESSAGE)
-        mfi_buf_str(&out, ",\"logprobs\":[]");
+        put_logprobs(c, logprobs_from, &out);
     event_end(job, name, &out);
 }
 
@@ -196,16 +204,57 @@ static void close_item(srv_job *job, srv_choice *c)
 {
     if (c->open_block < 0)
         return;
+    const srv_responses *r = job->protocol_data;
     kind k = (kind)c->open_block;
     send_text(job, c, k == MESSAGE ? "response.output_text.done" : "response.reasoning_text.done",
-              k, "text", c->block_from);
+              k, "text", c->block_from, r->logprobs_from);
     send_part(job, c, "response.content_part.done", k, false);
     send_item(job, c, "response.output_item.done", k, NULL, false);
     c->open_block = -1;
 }
 
+/* Log-probabilities are those of the text's tokens: what came since the last look goes if it was
+ * reasoning or a call that grew by it, and waits if nothing did. */
+static void settle_logprobs(srv_choice *c)
+{
+    srv_responses *r = c->job->protocol_data;
+    size_t other = c->reasoning.len + c->n_calls;
+    if (c->n_calls)
+        other += c->calls[c->n_calls - 1].arguments.len;
+    if (c->text.len > r->text_seen)
+        r->logprobs_kept = c->logprobs.len;
+    else if (other > r->other_seen)
+        c->logprobs.len = r->logprobs_kept;
+    r->text_seen = c->text.len;
+    r->other_seen = other;
+}
+
+void srv_responses_logprob(srv_choice *c, mf_token_logprob chosen, const mf_token_logprob *top,
+                           size_t n_top)
+{
+    const srv_server *server = c->job->server;
+    srv_responses *r = c->job->protocol_data;
+    mfi_buf *out = &c->logprobs;
+    settle_logprobs(c);                         /* what the token before this one was */
+    if (c->in_reasoning || r->was_in_reasoning) /* its end may be told with the text behind it */
+        out->len = r->logprobs_kept;
+    r->was_in_reasoning = c->in_reasoning;
+    mfi_buf_str(out, ",");
+    srv_put_token_logprob(server, chosen, out);
+    mfi_buf_str(out, ",\"top_logprobs\":[");
+    for (size_t i = 0; i < n_top; i++) {
+        mfi_buf_str(out, i ? "," : "");
+        srv_put_token_logprob(server, top[i], out);
+        mfi_buf_str(out, "}");
+    }
+    mfi_buf_str(out, "]}");
+    c->out_of_memory |= out->failed;
+}
+
 static void send_more(srv_job *job, srv_choice *c, kind k, const mfi_buf *text, size_t *sent)
 {
+    srv_responses *r = job->protocol_data;
+    size_t logprobs_from = c->logprobs_sent;
     if (text->len == *sent)
         return;
     if (c->open_block != (int)k) {
@@ -213,11 +262,14 @@ static void send_more(srv_job *job, srv_choice *c, kind k, const mfi_buf *text, 
         c->n_blocks++;
         c->open_block = (int)k;
         c->block_from = *sent;
+        r->logprobs_from = logprobs_from;
         send_item(job, c, "response.output_item.added", k, NULL, true);
         send_part(job, c, "response.content_part.added", k, true);
     }
+    if (k == MESSAGE)
+        c->logprobs_sent = r->logprobs_kept;
     send_text(job, c, k == MESSAGE ? "response.output_text.delta" : "response.reasoning_text.delta",
-              k, "delta", *sent);
+              k, "delta", *sent, logprobs_from);
     *sent = text->len;
 }
 
@@ -263,6 +315,7 @@ static void delta(srv_job *job, srv_choice *c)
         send_response(job, "response.created", "in_progress", NULL);
         send_response(job, "response.in_progress", "in_progress", NULL);
     }
+    settle_logprobs(c);
     send_calls(job, c, true); /* its end comes before what follows it */
     send_more(job, c, REASONING, &c->reasoning, &c->reasoning_sent);
     send_more(job, c, MESSAGE, &c->text, &c->text_sent);
@@ -278,7 +331,7 @@ static void choice_end(srv_job *job, srv_choice *c)
 static void end(srv_job *job)
 {
     srv_responses *r = job->protocol_data;
-    const srv_choice *c = &job->choices[0];
+    srv_choice *c = &job->choices[0];
     bool cut = c->finish == SRV_FINISH_LENGTH;
     const char *status = cut ? "incomplete" : "completed";
     mfi_buf out = {0};
@@ -287,6 +340,8 @@ static void end(srv_job *job)
         srv_stream_end(job->x);
     } else {
         uint32_t n = 0;
+        settle_logprobs(c);
+        c->logprobs_sent = r->logprobs_kept;
         if (c->reasoning.len)
             put_item(job, c, REASONING, n++, 0, NULL, false, &r->items);
         if (c->text.len || !c->n_calls) {

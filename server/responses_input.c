@@ -192,6 +192,32 @@ static bool take_format(srv_fields *f, srv_job *job)
     return ok;
 }
 
+/* include names what an answer is to have besides; what isn't here is ignored. */
+static bool take_logprobs(srv_fields *f, srv_job *job)
+{
+    const mfi_json *include = srv_field(f, "include", MFI_JSON_ARRAY);
+    int64_t top = 0;
+    for (size_t i = 0; i < mfi_json_len(include); i++) {
+        const char *name = mfi_json_str(mfi_json_at(include, i), NULL);
+        if (!name)
+            return srv_refuse(f, "include", "include: not all of it are names");
+        job->logprobs |= strcmp(name, "message.output_text.logprobs") == 0;
+    }
+    srv_field_i64(f, "top_logprobs", 0, MF_TOP_LOGPROBS, &top);
+    job->n_top = (uint32_t)top;
+    job->on_logprob = srv_responses_logprob;
+    return !f->refused;
+}
+
+/* auto may drop the beginning of what is too long, and needn't: here it is refused. */
+static bool take_truncation(srv_fields *f)
+{
+    const char *how = srv_field_str(f, "truncation", NULL);
+    if (how && strcmp(how, "auto") && strcmp(how, "disabled"))
+        return srv_refuse(f, "truncation", "truncation: neither auto nor disabled");
+    return !f->refused;
+}
+
 bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat,
                         srv_responses *r)
 {
@@ -215,6 +241,7 @@ bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_cha
         return srv_refuse(f, "reasoning", "reasoning: its effort is not a string");
     put_said(f, r);
     return !f->refused && srv_take_sampling(f, server, job) && srv_take_stop(f, job, "stop") &&
-           take_format(f, job) && take_tools(f, chat) && take_input(f, chat) &&
+           take_format(f, job) && srv_take_grammar(f, job) && take_logprobs(f, job) &&
+           take_truncation(f) && take_tools(f, chat) && take_input(f, chat) &&
            srv_chat_vars(f, chat, mfi_json_str(effort, NULL));
 }

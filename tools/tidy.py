@@ -145,7 +145,7 @@ def check_kernels(path, text, say):
         for depth in range(at, len(code)):
             if code[at:depth + 1].count("{") == code[at:depth + 1].count("}"):
                 break
-        if "begin_wait();" not in code[at:depth]:
+        if not re.search(r"\bbegin_wait(_block)?\(\)", code[at:depth]):
             say(path, "line %d: a kernel without begin_wait()" % (code.count("\n", 0, m.start()) + 1))
 
 

@@ -46,3 +46,19 @@ uint32_t mfi_program_n_parts(const mfi_program *p)
     }
     return most;
 }
+
+uint64_t mfi_program_input_columns(const mfi_program *program)
+{
+    const mfi_shape *s = &program->shape;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < program->n_ops; i++) {
+        const mfi_op *op = &program->ops[i];
+        const mfi_program_buf *b = &program->bufs[op->src[0]];
+        if (op->code == MFI_OP_EXPERTS)
+            most = MFI_MAX(most, (uint64_t)program->chunk * s->top_k * s->expert_width);
+        if (op->code == MFI_OP_EXPERTS || op->code == MFI_OP_MATMUL ||
+            op->code == MFI_OP_LATENT_ABSORB || op->code == MFI_OP_LATENT_EXPAND)
+            most = MFI_MAX(most, (uint64_t)b->rows * b->width);
+    }
+    return most;
+}

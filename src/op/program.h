@@ -175,6 +175,10 @@ typedef struct mfi_program {
 
 void mfi_program_free(mfi_program *program);
 
+/* Columns, over all rows, of the largest input of a product: what an executor that keeps them in
+ * another form for a while has to have room for. */
+uint64_t mfi_program_input_columns(const mfi_program *program);
+
 /* Bytes of the dense region from a weight's first plane to the end of its last. */
 uint64_t mfi_program_weight_span(const mfi_program_weight *weight);
 

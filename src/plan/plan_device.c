@@ -14,6 +14,7 @@
 #define DRIVER_BYTES   (256 * MFI_MIB)
 #define FREE_MARGIN    32              /* this part of what is free stays free, */
 #define FREE_BYTES_MIN (256 * MFI_MIB) /* and so much at least */
+#define SPLIT_BYTES    196             /* of 32 columns of a product's input in three parts */
 #define CHUNK_AUTO_MAX 2048
 #define CTX_AUTO_MAX   8192
 #define LOADING_SLOTS  32u /* reads under way while all experts are loaded */
@@ -28,7 +29,7 @@ static uint64_t device_bytes(const mfi_plan *plan, const mfi_program *p, const m
     uint64_t dim_v = MFI_MAX(s->latent_kv, s->head_dim);
     *kernels = pairs * 32 + (uint64_t)s->n_layers * s->n_experts * 8 + /* lists of work */
                MFI_MIN(p->chunk, 4) * s->n_head * blocks * (dim_v + 2) * sizeof(float) +
-               DRIVER_BYTES;
+               mfi_program_input_columns(p) / 32 * SPLIT_BYTES + DRIVER_BYTES;
     return p->dense_bytes + z->kv + z->state + z->scratch + *kernels;
 }
 

@@ -101,6 +101,17 @@ class Sdk(Case):
             self.assertEqual(stream.get_final_response().output_text, self.answer)
         self.assertIn("response.output_text.delta", kinds)
 
+    def test_responses_logprobs(self):
+        ask = {"model": MODEL, "input": "What is a lighthouse?", "temperature": 0, "top_logprobs": 3,
+               "include": ["message.output_text.logprobs"]}
+        whole = self.openai.responses.create(**ask).output[0].content[0].logprobs
+        self.assertEqual("".join(x.token for x in whole), self.answer)
+        with self.openai.responses.stream(**ask) as stream:
+            came = [x for e in stream if e.type == "response.output_text.delta" for x in e.logprobs]
+            final = stream.get_final_response()
+        self.assertEqual([(x.token, x.logprob) for x in came], [(x.token, x.logprob) for x in whole])
+        self.assertEqual((final.output[0].content[0].logprobs, final.top_logprobs), (whole, 3))
+
     def test_responses_tools(self):
         tools = [{"type": "function", "name": "look_up", "parameters": PARAMETERS, "strict": True}]
         forced = {"model": MODEL, "tools": tools, "tool_choice": {"type": "function", "name": "look_up"}, "temperature": 0}
@@ -128,7 +139,8 @@ class Sdk(Case):
                 self.valid(openai.types.chat.ChatCompletionChunk, event)
         tool = dict(TOOL["function"], type="function", strict=True)
         schema = {"format": {"type": "json_schema", "name": "a", "schema": PARAMETERS}}
-        for more in ({}, {"tools": [tool], "tool_choice": "required"}, {"text": schema}, {"max_output_tokens": 2}):
+        logprobs = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+        for more in ({}, {"tools": [tool], "tool_choice": "required"}, {"text": schema}, {"max_output_tokens": 2}, logprobs):
             body = dict({"input": "What is a lamp?", "max_output_tokens": 40}, **more)
             self.valid(openai.types.responses.Response, self.server.post("/v1/responses", body))
             for _, event in self.server.events("/v1/responses", body):

@@ -97,6 +97,45 @@ class Agents(Case):
             error = self.server.post("/v1/responses", dict({"input": "x"}, **stored), 400)["error"]
             self.assertEqual(error["param"], list(stored)[0])
 
+    def test_responses_logprobs(self):
+        """Those of the text's tokens, as /v1/chat/completions has them; in streams each with its text, and in the
+        events that end it."""
+        ask = {"input": "What is a lamp?", "max_output_tokens": 12, "top_logprobs": 2,
+               "include": ["reasoning.encrypted_content", "message.output_text.logprobs"]}
+        want = self.server.post("/v1/chat/completions", {"messages": ASK, "max_tokens": 12, "logprobs": True,
+                                                         "top_logprobs": 2})["choices"][0]["logprobs"]["content"]
+        reply = self.server.post("/v1/responses", ask)
+        part = reply["output"][0]["content"][0]
+        self.assertEqual((part["logprobs"], reply["top_logprobs"]), (want, 2))
+        self.assertEqual("".join(x["token"] for x in want), part["text"])
+        events = self.server.events("/v1/responses", dict(ask, stream=True))
+        came = [data for name, data in events if name == "response.output_text.delta"]
+        self.assertEqual([x for data in came for x in data["logprobs"]], want)
+        for data in came:
+            self.assertTrue("".join(x["token"] for x in data["logprobs"]).endswith(data["delta"]))
+        ends = {name: data for name, data in events if name.endswith(".done")}
+        for got in (ends["response.output_text.done"], ends["response.content_part.done"]["part"],
+                    ends["response.output_item.done"]["item"]["content"][0], events[-1][1]["response"]["output"][0]["content"][0]):
+            self.assertEqual(got["logprobs"], want)
+        self.assertEqual(self.server.post("/v1/responses", dict(ask, include=[]))["output"][0]["content"][0]["logprobs"], [])
+        for wrong, param in ((dict(include=[1]), "include"), (dict(include="x"), "include"), (dict(top_logprobs=21), "top_logprobs"),
+                             (dict(truncation="some"), "truncation")):
+            self.assertEqual(self.server.post("/v1/responses", dict(ask, **wrong), 400)["error"]["param"], param)
+
+    def test_responses_logprobs_of_text_only(self):
+        """Tokens of reasoning and of calls have none."""
+        call = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+        with Server("--temp", "0", "--chat-template", template("<tool_call> <think></think>")) as server:
+            ask = {"input": "x", "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+                   "grammar": grammar("<think>Hm, so.</think>Go on:" + call), "top_logprobs": 1,
+                   "include": ["message.output_text.logprobs"]}
+            for reply in (server.post("/v1/responses", ask),
+                          server.events("/v1/responses", dict(ask, stream=True))[-1][1]["response"]):
+                items = {item["type"]: item for item in reply["output"]}
+                part = items["message"]["content"][0]
+                self.assertIn("function_call", items)
+                self.assertEqual("".join(x["token"] for x in part["logprobs"]).strip(), part["text"].strip())
+
     # ---- Claude Code: /v1/messages ----
 
     def claude(self, messages, **more):

@@ -13,7 +13,9 @@
 
 #define MAX_TOK 70
 
-static mfi_op op = {.code = MFI_OP_MATMUL, .n = 1, .src = {MFI_BUF_H}, .dst = {MFI_BUF_Y}};
+/* The second is never run: logits are looked at after the last. */
+static mfi_op product_ops[2] = {
+    {.code = MFI_OP_MATMUL, .n = 1, .src = {MFI_BUF_H}, .dst = {MFI_BUF_Y}}};
 static mfi_layer_mem layer_mem;
 
 typedef struct product {
@@ -34,8 +36,8 @@ static void make(product *it, const mfi_mat *m)
     p->chunk = MAX_TOK;
     p->n_logit_rows = 1;
     p->ctx = 128;
-    p->ops = &op;
-    p->n_ops = 2; /* the second is never run: logits are looked at after the last */
+    p->ops = product_ops;
+    p->n_ops = MFI_ARRAY_LEN(product_ops);
     p->layer_end = &it->layer_end;
     p->weights = &it->w;
     p->n_weights = 1;

@@ -1,13 +1,13 @@
 /* Attention on the device, grouped or latent: prepares queries and keys, and attends.
  *
- * A block of threads has up to 8 queries that share keys and values: heads of one token, or tokens
- * of a head. Positions come in blocks of 64 from multiples of 64 on; each block's softmax and sums
- * start from nothing and are merged in rising order, side by side for few tokens and one after
- * another for many, with the same bits. Called by the backend's thread; only queues work. */
-#include "backend/cuda/attention.cuh"
+ * A block of threads has up to 128 queries that share keys and values: heads of tokens in a row.
+ * Positions come in blocks of 64 from multiples of 64 on; each block's softmax and sums start from
+ * nothing (attention_mma.cuh) and are merged in rising order, side by side for few tokens and one
+ * after another for many, with the same bits. Called by the backend's thread; only queues work. */
+#include "backend/cuda/attention_mma.cuh"
 #include "backend/cuda/launch.cuh"
 
-#define THREADS 128
+#define MERGE_THREADS 128
 
 /* ---- preparing ---- */
 
@@ -105,81 +105,6 @@ cudaError_t mfi_cuda_latent_tail(const float *q, uint32_t ldq, uint32_t head_dim
 
 /* ---- attending ---- */
 
-/* Scores of one block of positions, -inf where a query doesn't look, into p[query][position]; then
- * their exponentials. Maxima and sums into max[], sum[]. */
-static __device__ void scores(const mfi_cuda_attn &a, const queries &q, const float *qs,
-                              uint32_t block, uint32_t end, float (*p)[BLOCK], float *max,
-                              float *sum)
-{
-    uint32_t tid = threadIdx.x, j = tid % BLOCK, pos = block * BLOCK + j, now = *a.pos;
-    const float *k = position(a, pos) + q.kv_head * a.k_stride;
-    bool wide = a.dim % 4 == 0 && ((uintptr_t)k & 15) == 0;
-    for (uint32_t i = tid / BLOCK * (QUERIES / 2); i < (tid / BLOCK + 1) * (QUERIES / 2); i += 4) {
-        float dot[4] = {0, 0, 0, 0};
-        if (pos < end && i < q.n) {
-            if (wide) {
-#pragma unroll 8
-                for (uint32_t d = 0; d < a.dim; d += 4) {
-                    float4 v = *(const float4 *)(k + d);
-#pragma unroll
-                    for (int n = 0; n < 4; n++) {
-                        float4 w = *(const float4 *)(qs + (i + n) * a.dim + d);
-                        dot[n] = fmaf(v.x, w.x, dot[n]);
-                        dot[n] = fmaf(v.y, w.y, dot[n]);
-                        dot[n] = fmaf(v.z, w.z, dot[n]);
-                        dot[n] = fmaf(v.w, w.w, dot[n]);
-                    }
-                }
-            } else {
-                for (uint32_t d = 0; d < a.dim; d++)
-#pragma unroll
-                    for (int n = 0; n < 4; n++)
-                        dot[n] = fmaf(k[d], qs[(i + n) * a.dim + d], dot[n]);
-            }
-        }
-#pragma unroll
-        for (int n = 0; n < 4; n++) {
-            uint32_t last = i + n < q.n ? now + token_of(a, q, i + n) : 0;
-            bool seen = i + n < q.n && pos <= last && (!a.window || pos + a.window > last);
-            p[i + n][j] = seen ? a.scale * dot[n] : -CUDART_INF_F;
-        }
-    }
-    __syncthreads();
-    for (uint32_t i = tid / 32; i < QUERIES; i += THREADS / 32)
-        softmax_block(p[i], &max[i], &sum[i], tid % 32);
-    __syncthreads();
-}
-
-/* Weighted values of the block; a thread has every 128th column. */
-template <int DV>
-static __device__ void values(const mfi_cuda_attn &a, const queries &q, uint32_t block,
-                              uint32_t end, const float (*p)[BLOCK], float out[QUERIES][DV])
-{
-#pragma unroll
-    for (int i = 0; i < QUERIES; i++)
-#pragma unroll
-        for (int d = 0; d < DV; d++)
-            out[i][d] = 0;
-    uint32_t n = min((uint32_t)BLOCK, end - block * BLOCK);
-#pragma unroll(DV <= 2 ? 8 : 4)
-    for (uint32_t j = 0; j < n; j++) {
-        const float *v = position(a, block * BLOCK + j) + a.v_offset + q.kv_head * a.v_stride;
-        float value[DV];
-#pragma unroll
-        for (int d = 0; d < DV; d++) {
-            uint32_t c = threadIdx.x + d * THREADS;
-            value[d] = c < a.dim_v ? v[c] : 0;
-        }
-#pragma unroll
-        for (int i = 0; i < QUERIES; i++) {
-            float w = p[i][j];
-#pragma unroll
-            for (int d = 0; d < DV; d++)
-                out[i][d] = fmaf(w, value[d], out[i][d]);
-        }
-    }
-}
-
 /* Joins a block's (m, l, o) to what is there; every version of a sum goes through here. */
 static __device__ __forceinline__ void merge(float m, float *max, float *old, float *fresh)
 {
@@ -200,60 +125,42 @@ static __device__ void finish(const mfi_cuda_attn &a, uint32_t t, uint32_t h, ui
     a.out[(size_t)t * a.ldo + (size_t)h * a.dim_v + c] = v;
 }
 
-static __device__ void load_queries(const mfi_cuda_attn &a, const queries &q, float *qs)
+static __device__ __forceinline__ void split_queries(const mfi_cuda_attn &a, const queries &q,
+                                                     const att_room &room, uint32_t n_rows)
 {
-    for (uint32_t i = 0; i < QUERIES; i++)
-        for (uint32_t d = threadIdx.x; d < a.dim; d += THREADS)
-            qs[i * a.dim + d] = i < q.n ? a.q[(size_t)token_of(a, q, i) * a.ldq +
-                                              (size_t)head_of(a, q, i) * a.q_stride + d]
-                                        : 0;
-    __syncthreads();
+    att_queries(a, room, n_rows, [&](uint32_t i) -> const float * {
+        return i < q.n
+                   ? a.q + (size_t)token_of(a, q, i) * a.ldq + (size_t)head_of(a, q, i) * a.q_stride
+                   : NULL;
+    });
 }
 
 /* Side by side: a block of positions a block of threads. */
-template <int DV> static __global__ void __launch_bounds__(THREADS) attend_part(mfi_cuda_attn a)
+static __global__ void __launch_bounds__(ATT_THREADS)
+    attend_part(const __grid_constant__ mfi_cuda_attn a, uint32_t slots)
 {
-    extern __shared__ float4 room[];
-    __shared__ float p[QUERIES][BLOCK], max[QUERIES], sum[QUERIES];
+    extern __shared__ float4 shared[];
     begin_wait();
     begin_next();
-    queries q = queries_of(a);
+    queries q = queries_of(a, blockIdx.x, 16);
     uint32_t last = *a.pos + token_of(a, q, q.n - 1);
     uint32_t block = first_block(a, *a.pos + token_of(a, q, 0)) + blockIdx.z;
     if (block * BLOCK > last)
         return;
-    load_queries(a, q, (float *)room);
-    scores(a, q, (float *)room, block, last + 1, p, max, sum);
-    float out[QUERIES][DV];
-    values<DV>(a, q, block, last + 1, p, out);
-    for (int i = 0; i < QUERIES; i++) {
-        if (i >= q.n)
-            break;
-        size_t u = (size_t)token_of(a, q, i) * a.n_head + head_of(a, q, i);
-        /* Blocks count from the first one that the query's token looks at. */
-        uint32_t from = first_block(a, *a.pos + token_of(a, q, i));
-        if (block < from)
-            continue;
-        float *to = a.partial + (u * a.n_blocks_max + block - from) * (a.dim_v + 2);
-        if (threadIdx.x == 0) {
-            to[0] = max[i];
-            to[1] = sum[i];
-        }
-#pragma unroll
-        for (int d = 0; d < DV; d++)
-            if (threadIdx.x + d * THREADS < a.dim_v)
-                to[2 + threadIdx.x + d * THREADS] = out[i][d];
-    }
+    att_walk w;
+    att_start(a, w, att_room_of(a, shared, 1, slots), q.kv_head, block, block, last + 1);
+    split_queries(a, q, w.room, 16);
+    att_part(a, w, q, block);
 }
 
-static __global__ void __launch_bounds__(THREADS) attend_merge(mfi_cuda_attn a)
+static __global__ void __launch_bounds__(MERGE_THREADS) attend_merge(mfi_cuda_attn a)
 {
     begin_wait();
     begin_next();
     uint32_t h = blockIdx.x, t = blockIdx.y, last = *a.pos + t;
     uint32_t n = last / BLOCK + 1 - first_block(a, last);
     const float *from = a.partial + ((size_t)t * a.n_head + h) * a.n_blocks_max * (a.dim_v + 2);
-    for (uint32_t c = threadIdx.x; c < a.dim_v; c += THREADS) {
+    for (uint32_t c = threadIdx.x; c < a.dim_v; c += MERGE_THREADS) {
         float max = a.sinks ? a.sinks[h] : -CUDART_INF_F, sum = a.sinks ? 1 : 0, out = 0;
         for (uint32_t b = 0; b < n; b++) {
             const float *part = from + (size_t)b * (a.dim_v + 2);
@@ -266,74 +173,144 @@ static __global__ void __launch_bounds__(THREADS) attend_merge(mfi_cuda_attn a)
     }
 }
 
-/* One after another. */
-template <int DV> static __global__ void __launch_bounds__(THREADS) attend_walk(mfi_cuda_attn a)
+/* One after another: CG warps share 16 queries, and have NT tiles of 8 of each piece's columns. */
+template <int CHUNKS, int CG>
+static __global__ void __launch_bounds__(ATT_THREADS)
+    attend_walk(const __grid_constant__ mfi_cuda_attn a, uint32_t slots)
 {
-    extern __shared__ float4 room[];
-    __shared__ float p[QUERIES][BLOCK], max[QUERIES], sum[QUERIES];
+    const int RG = ATT_WARPS / CG, NT = 8 / CG, STEP = NT < 4 ? NT : 4;
+    extern __shared__ float4 shared[];
+    uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, n = 0;
+    uint32_t cg = warp % CG;
     begin_wait();
-    queries q = queries_of(a);
+    /* The longest walks begin first. */
+    queries q = queries_of(a, gridDim.x - 1 - blockIdx.x, 16 * RG);
     uint32_t last = *a.pos + token_of(a, q, q.n - 1);
-    load_queries(a, q, (float *)room);
-    float top[QUERIES], total[QUERIES], all[QUERIES][DV], out[QUERIES][DV];
-#pragma unroll
-    for (int i = 0; i < QUERIES; i++) {
+    uint32_t block = first_block(a, *a.pos + token_of(a, q, 0));
+    att_walk w;
+    att_start(a, w, att_room_of(a, shared, RG, slots), q.kv_head, block, last / BLOCK, last + 1);
+    split_queries(a, q, w.room, 16 * RG);
+    att_pair pair = att_pair_of(a, q, warp / CG);
+    float top[2], total[2], all[CHUNKS][NT][4];
+    ATT_EACH(r, 2)
+    {
+        uint32_t i = warp / CG * 16 + g + r * 8;
         bool sink = a.sinks && i < q.n;
-        top[i] = sink ? a.sinks[head_of(a, q, i)] : -CUDART_INF_F;
-        total[i] = sink ? 1 : 0;
-#pragma unroll
-        for (int d = 0; d < DV; d++)
-            all[i][d] = 0;
+        top[r] = sink ? a.sinks[head_of(a, q, i)] : -CUDART_INF_F;
+        total[r] = sink ? 1 : 0;
     }
-    for (uint32_t b = first_block(a, *a.pos + token_of(a, q, 0)); b * BLOCK <= last; b++) {
-        scores(a, q, (float *)room, b, last + 1, p, max, sum);
-        values<DV>(a, q, b, last + 1, p, out);
-#pragma unroll
-        for (int i = 0; i < QUERIES; i++) {
-            float old, fresh;
-            merge(max[i], &top[i], &old, &fresh);
-            total[i] = fmaf(sum[i], fresh, total[i] * old);
-#pragma unroll
-            for (int d = 0; d < DV; d++)
-                all[i][d] = fmaf(out[i][d], fresh, all[i][d] * old);
+    ATT_EACH(i, CHUNKS * NT * 4) all[i / 4 / NT][i / 4 % NT][i % 4] = 0;
+    att_step(a, w);
+    att_sync();
+    for (; block <= w.last_block; block++) {
+        float p[8][4], old[2], fresh[2];
+        att_block<CG>(a, w, block, &n, pair, p);
+        ATT_EACH(r, 2)
+        {
+            merge(pair.max[r], &top[r], &old[r], &fresh[r]);
+            total[r] = fmaf(pair.sum[r], fresh[r], total[r] * old[r]);
         }
-        __syncthreads();
+        ATT_EACH(c, CHUNKS)
+        {
+            if (c * ATT_COLS >= a.dim_v)
+                break;
+            const char *parts = w.room.parts + n++ % 2 * (ATT_PART + ATT_INV);
+            uint32_t hi[4][4], lo[4][4];
+            float inv[2], out[STEP][4];
+            att_step(a, w);
+            att_weights(p, parts, hi, lo, inv);
+            ATT_EACH(j, NT / STEP)
+            {
+                att_values<STEP>(parts, cg * NT + j * STEP, hi, lo, inv, out);
+                ATT_EACH(i, STEP * 4)
+                {
+                    float &sum = all[c][j * STEP + i / 4][i % 4];
+                    sum = fmaf(out[i / 4][i % 4], fresh[i % 4 / 2], sum * old[i % 4 / 2]);
+                }
+            }
+            att_sync();
+        }
     }
-#pragma unroll
-    for (int i = 0; i < QUERIES; i++)
-#pragma unroll
-        for (int d = 0; d < DV; d++)
-            if (i < q.n && threadIdx.x + d * THREADS < a.dim_v)
-                finish(a, token_of(a, q, i), head_of(a, q, i), threadIdx.x + d * THREADS, total[i],
-                       all[i][d]);
+    ATT_EACH(c, CHUNKS) ATT_EACH(j, NT) ATT_EACH(i, 4)
+    {
+        uint32_t u = warp / CG * 16 + g + i / 2 * 8;
+        uint32_t col = c * ATT_COLS + (cg * NT + j) * 8 + 2 * t + i % 2;
+        if (u < q.n && col < a.dim_v)
+            finish(a, token_of(a, q, u), head_of(a, q, u), col, total[i / 2], all[c][j][i]);
+    }
 }
 
 cudaError_t mfi_cuda_attn_merge(const mfi_cuda_attn *a, cudaStream_t s)
 {
-    return start_early(attend_merge, dim3(a->n_head, a->n_tok), THREADS, 0, s, *a);
+    return start_early(attend_merge, dim3(a->n_head, a->n_tok), MERGE_THREADS, 0, s, *a);
 }
 
-template <int DV> static cudaError_t start(const mfi_cuda_attn *a, cudaStream_t s)
+template <int CHUNKS, int CG> static cudaError_t walk(const mfi_cuda_attn *a, cudaStream_t s)
 {
-    uint32_t groups = a->n_head / a->group;
-    size_t room = QUERIES * (size_t)a->dim * sizeof(float);
-    dim3 grid((a->n_tok * a->group + QUERIES - 1) / QUERIES, groups);
-    if (!a->partial) {
-        attend_walk<DV><<<grid, THREADS, room, s>>>(*a);
-        return cudaGetLastError();
-    }
-    grid.z = a->n_blocks_max;
-    cudaError_t e = start_early(attend_part<DV>, grid, THREADS, room, s, *a);
+    const uint32_t rows = 16 * (ATT_WARPS / CG);
+    uint32_t slots = 1, room = att_room_of(*a, NULL, ATT_WARPS / CG, slots).bytes;
+    cudaError_t e = mfi_cuda_attn_allow((const void *)attend_walk<CHUNKS, CG>, room);
     if (e != cudaSuccess)
         return e;
-    return mfi_cuda_attn_merge(a, s);
+    dim3 grid((a->n_tok * a->group + rows - 1) / rows, a->n_head / a->group);
+    attend_walk<CHUNKS, CG><<<grid, ATT_THREADS, room, s>>>(*a, slots);
+    return cudaGetLastError();
+}
+
+/* More queries side by side where their parts have room. */
+template <int CHUNKS, int CG, int CG_SMALL>
+static cudaError_t start(const mfi_cuda_attn *a, cudaStream_t s)
+{
+    return att_room_of(*a, NULL, ATT_WARPS / CG, 1).bytes <= mfi_cuda_attn_room()
+               ? walk<CHUNKS, CG>(a, s)
+               : walk<CHUNKS, CG_SMALL>(a, s);
+}
+
+uint32_t mfi_cuda_attn_room(void)
+{
+    int device = 0, room = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&room, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
+            cudaSuccess)
+        return 0;
+    return (uint32_t)room;
+}
+
+cudaError_t mfi_cuda_attn_allow(const void *kernel, uint32_t room)
+{
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)room);
+}
+
+uint32_t mfi_cuda_attn_slots(const mfi_cuda_attn *a)
+{
+    uint32_t pieces = (a->dim + ATT_COLS - 1) / ATT_COLS + (a->dim_v + ATT_COLS - 1) / ATT_COLS;
+    for (uint32_t slots = pieces > 4 ? 8 : 4; slots > 1; slots -= 4)
+        if (att_room_of(*a, NULL, 1, slots).bytes <= mfi_cuda_attn_room())
+            return slots;
+    return 1;
+}
+
+static cudaError_t parts(const mfi_cuda_attn *a, cudaStream_t s)
+{
+    uint32_t slots = mfi_cuda_attn_slots(a), room = att_room_of(*a, NULL, 1, slots).bytes;
+    dim3 grid((a->n_tok * a->group + 15) / 16, a->n_head / a->group, a->n_blocks_max);
+    cudaError_t e = mfi_cuda_attn_allow((const void *)attend_part, room);
+    if (e == cudaSuccess)
+        e = start_early(attend_part, grid, ATT_THREADS, room, s, *a, slots);
+    return e == cudaSuccess ? mfi_cuda_attn_merge(a, s) : e;
 }
 
 cudaError_t mfi_cuda_attn_run(const mfi_cuda_attn *a, cudaStream_t s)
 {
-    if (a->dim_v <= THREADS)
-        return start<1>(a, s);
-    if (a->dim_v <= 2 * THREADS)
-        return start<2>(a, s);
-    return a->dim_v <= 4 * THREADS ? start<4>(a, s) : start<8>(a, s);
+    if (a->partial)
+        return parts(a, s);
+    if (a->dim_v <= ATT_COLS)
+        return start<1, 1, 4>(a, s);
+    if (a->dim_v <= 2 * ATT_COLS)
+        return start<2, 1, 4>(a, s);
+    if (a->dim_v <= 4 * ATT_COLS)
+        return start<4, 2, 8>(a, s);
+    if (a->dim_v <= 8 * ATT_COLS)
+        return start<8, 4, 8>(a, s);
+    return walk<16, 8>(a, s);
 }

@@ -1,5 +1,5 @@
-/* What attention's kernels share: heads' norms and rotation, which queries a block of threads has,
- * and the softmax of a block of positions. */
+/* What attention's kernels share: heads' norms and rotation, and which queries a block of threads
+ * has. */
 #ifndef MFI_BACKEND_CUDA_ATTENTION_CUH
 #define MFI_BACKEND_CUDA_ATTENTION_CUH
 
@@ -8,8 +8,7 @@
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/reduce.cuh"
 
-#define QUERIES 8
-#define BLOCK   MFI_CUDA_ATTN_BLOCK
+#define BLOCK MFI_CUDA_ATTN_BLOCK
 
 /* A warp's head: norm and rotation. */
 static __device__ __forceinline__ void prep_head(const mfi_cuda_prep &p, const float *w,
@@ -57,10 +56,12 @@ static __device__ __forceinline__ const float *position(const mfi_cuda_attn &a, 
     return a.kv + (size_t)(a.ring ? pos % a.ring : pos) * a.row;
 }
 
-static __device__ __forceinline__ queries queries_of(const mfi_cuda_attn &a)
+/* Those of tile `tile` of n_rows queries. */
+static __device__ __forceinline__ queries queries_of(const mfi_cuda_attn &a, uint32_t tile,
+                                                     uint32_t n_rows)
 {
-    uint32_t first = blockIdx.x * QUERIES;
-    queries q = {first, min(a.n_tok * a.group - first, (uint32_t)QUERIES), blockIdx.y};
+    uint32_t first = tile * n_rows;
+    queries q = {first, min(a.n_tok * a.group - first, n_rows), blockIdx.y};
     return q;
 }
 
@@ -68,22 +69,6 @@ static __device__ __forceinline__ queries queries_of(const mfi_cuda_attn &a)
 static __device__ __forceinline__ uint32_t first_block(const mfi_cuda_attn &a, uint32_t last)
 {
     return a.window && last >= a.window ? (last - a.window + 1) / BLOCK : 0;
-}
-
-/* A warp turns a query's scores into exponentials below their maximum, and gives both. */
-static __device__ __forceinline__ void softmax_block(float *p, float *max, float *sum,
-                                                     uint32_t lane)
-{
-    float x = p[lane], y = p[lane + 32], m = warp_max(fmaxf(x, y));
-    x = m == -CUDART_INF_F ? 0 : expf(x - m);
-    y = m == -CUDART_INF_F ? 0 : expf(y - m);
-    p[lane] = x;
-    p[lane + 32] = y;
-    float total = warp_sum(x + y);
-    if (lane == 0) {
-        *max = m;
-        *sum = total;
-    }
 }
 
 #endif

@@ -11,7 +11,9 @@
  *
  * A type has `whole` (columns come in 256s), `fours`, `halves` (a scale for each half of a block,
  * only by fours), `has_min`; raw_t with load(), which fetches a segment of 128 columns of a row,
- * and codes() and scales() of its block b: w = scale * code + min. */
+ * and codes() and scales() of its block b: w = scale * code + min. Those whose rows are
+ * blocks at multiples of 16 bytes have take() as well, of a row that may be a copy, and
+ * block_bytes, of 256 columns. */
 #ifndef MFI_BACKEND_CUDA_CODES_CUH
 #define MFI_BACKEND_CUDA_CODES_CUH
 
@@ -24,6 +26,11 @@
 
 struct code_scales {
     float s[2], min;
+};
+
+/* Whether a type has take(). */
+template <class C> struct code_stages {
+    static const bool value = false;
 };
 
 struct code_row { /* of a matrix: where it begins in each plane */
@@ -132,19 +139,30 @@ MFI_DEV code_scales k_scales(const code_k_scales &k, int b, float unit)
     return out;
 }
 
+/* Of weights in device memory, or in a copy of them in shared memory. */
+template <bool STAGED, class T> MFI_DEV T weights_at(const T *p)
+{
+    return STAGED ? *p : __ldg(p);
+}
+
 struct code_q4_k {
     static const bool whole = true, fours = false, halves = false, has_min = true, tiny = true;
+    static const int block_bytes = 144;
     struct raw_t {
         uint4 head;
         uint2 q[2];
     };
+    template <bool STAGED> MFI_DEV void take(const uint8_t *row, uint32_t seg, raw_t *raw)
+    {
+        const uint8_t *b = row + (uint64_t)(seg / 2) * block_bytes;
+        const uint8_t *q = b + 16 + seg % 2 * 64 + threadIdx.x % 4 * 8;
+        raw->head = weights_at<STAGED>((const uint4 *)b);
+        raw->q[0] = weights_at<STAGED>((const uint2 *)q);
+        raw->q[1] = weights_at<STAGED>((const uint2 *)(q + 32));
+    }
     MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *b = at.p[0] + (uint64_t)(seg / 2) * 144;
-        const uint8_t *q = b + 16 + seg % 2 * 64 + threadIdx.x % 4 * 8;
-        raw->head = __ldg((const uint4 *)b);
-        raw->q[0] = __ldg((const uint2 *)q);
-        raw->q[1] = __ldg((const uint2 *)(q + 32));
+        take<false>(at.p[0], seg, raw);
     }
     MFI_DEV void codes(const raw_t &raw, int b, uint32_t r[4])
     {
@@ -160,20 +178,25 @@ struct code_q4_k {
 
 struct code_q5_k {
     static const bool whole = true, fours = false, halves = false, has_min = true, tiny = true;
+    static const int block_bytes = 176;
     struct raw_t {
         uint4 head;
         uint2 q[2], h;
     };
-    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
+    template <bool STAGED> MFI_DEV void take(const uint8_t *row, uint32_t seg, raw_t *raw)
     {
-        const uint8_t *b = at.p[0] + (uint64_t)(seg / 2) * 176;
+        const uint8_t *b = row + (uint64_t)(seg / 2) * block_bytes;
         const uint8_t *q = b + 48 + seg % 2 * 64 + threadIdx.x % 4 * 8;
-        raw->head = __ldg((const uint4 *)b);
-        raw->h = __ldg((const uint2 *)(b + 16 + threadIdx.x % 4 * 8));
+        raw->head = weights_at<STAGED>((const uint4 *)b);
+        raw->h = weights_at<STAGED>((const uint2 *)(b + 16 + threadIdx.x % 4 * 8));
         raw->h.x >>= seg % 2 * 4;
         raw->h.y >>= seg % 2 * 4;
-        raw->q[0] = __ldg((const uint2 *)q);
-        raw->q[1] = __ldg((const uint2 *)(q + 32));
+        raw->q[0] = weights_at<STAGED>((const uint2 *)q);
+        raw->q[1] = weights_at<STAGED>((const uint2 *)(q + 32));
+    }
+    MFI_DEV void load(const mfi_cuda_mat &m, const code_row &at, uint32_t seg, raw_t *raw)
+    {
+        take<false>(at.p[0], seg, raw);
     }
     MFI_DEV void codes(const raw_t &raw, int b, uint32_t r[4])
     {
@@ -186,6 +209,14 @@ struct code_q5_k {
     {
         return k_scales(k_head(raw.head, seg), b, TINY_SCALE);
     }
+};
+
+template <> struct code_stages<code_q4_k> {
+    static const bool value = true;
+};
+
+template <> struct code_stages<code_q5_k> {
+    static const bool value = true;
 };
 
 struct code_q6_k {

@@ -178,6 +178,8 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
     MFI_TRY(device_array((void **)&c->turn, 1, sizeof *c->turn, err));
     MFI_TRY(alloc_mirror(c, err));
     MFI_TRY(alloc_lists(c, err));
+    MFI_TRY(device_array((void **)&c->split, mfi_program_input_columns(p) / 32 + 1,
+                         MFI_CUDA_SPLIT_BYTES, err));
     MFI_TRY(mfi_cuda_lookup_open(c, err));
     return alloc_partial(c, err);
 }
@@ -273,7 +275,7 @@ static void close_backend(mfi_backend *b)
     if (c->lists)
         (void)cudaEventDestroy(c->lists);
     void *const on_device[] = {c->freq,  c->pos,     c->head_rows, c->tokens, c->items,
-                               c->x_row, c->pair_of, c->partial,   c->turn};
+                               c->x_row, c->pair_of, c->partial,   c->turn,   c->split};
     for (size_t i = 0; i < MFI_ARRAY_LEN(on_device); i++)
         (void)cudaFree(on_device[i]);
     for (uint32_t i = 0; i < MFI_N_MEM_KINDS; i++)

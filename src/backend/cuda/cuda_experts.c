@@ -54,6 +54,7 @@ static mfi_cuda_mm product_of(const mfi_cuda *c, const mfi_expert_layout *l, uin
                       .n_tok = step->n_tok,
                       .items = c->items,
                       .n_items = n_items,
+                      .split = c->split,
                       .small_tiles = mfi_cuda_small_tiles(c, step->n_tok),
                       .mat = {mfi_cuda_mat_of(m->type, m->rows, m->cols)}};
     for (uint32_t p = 0; p < mfi_quant_n_planes(m->type); p++)
@@ -138,6 +139,7 @@ mf_status mfi_cuda_experts(mfi_cuda *c, const mfi_op *op, const mfi_op **combine
         return MF_OK;
     MFI_TRY(gate_up(c, op, l, step, n_items, err));
     mfi_cuda_mm mm = product_of(c, l, MFI_EXPERT_DOWN, step, n_items);
+    mm.n_x = step->n_tok * top_k;
     put(c, &mm, MFI_BUF_EG, op->dst[0]);
     if (combine && found && step->n_tok == 1 && !last->transposed &&
         mfi_cuda_down_fits(&mm, top_k)) {

@@ -35,6 +35,7 @@ typedef struct mfi_cuda {
     uint32_t *x_row, *pair_of;
     uint32_t *turn; /* zero between kernels: their blocks of threads count themselves */
     float *partial; /* of attention, for MFI_CUDA_ATTN_SPLIT_TOK tokens */
+    uint4 *split;   /* columns of a product's tokens in parts */
     uint32_t n_items_max, n_blocks_max;
     uint32_t *known_pos, *known_heads; /* host: what pos and head_rows have */
     uint32_t n_known_pos, n_known_heads;

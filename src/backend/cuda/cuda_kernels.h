@@ -47,8 +47,9 @@ typedef struct mfi_cuda_item {
 } mfi_cuda_item;
 
 #define MFI_CUDA_MM_MATS    4
-#define MFI_CUDA_TILE_SMALL 8  /* tokens of a tile of the kernels for few tokens */
-#define MFI_CUDA_TILE       64 /* and of those for many */
+#define MFI_CUDA_SPLIT_BYTES 196 /* of 32 columns in three parts of bf16, and their sum */
+#define MFI_CUDA_TILE_SMALL 8   /* tokens of a tile of the kernels for few tokens */
+#define MFI_CUDA_TILE       128 /* and of those for many */
 
 enum { MFI_CUDA_GLU_NONE, MFI_CUDA_GLU_SILU, MFI_CUDA_GLU_CLAMPED };
 
@@ -70,6 +71,9 @@ typedef struct mfi_cuda_mm {
     uint32_t n_items;
     bool small_tiles; /* items are of MFI_CUDA_TILE_SMALL pairs at most */
     const uint32_t *x_row;
+    uint32_t n_x; /* rows of x, or 0: n_tok */
+    /* Room for x split: MFI_CUDA_SPLIT_BYTES for 32 columns. */
+    uint4 *split;
     bool bias[MFI_CUDA_MM_MATS];
     mfi_cuda_type bias_type[MFI_CUDA_MM_MATS];
     uint64_t bias_offset[MFI_CUDA_MM_MATS];

@@ -86,6 +86,7 @@ static cudaError_t matmul_with(const job *j, const mfi_cuda_mm *with)
             continue;
         mfi_cuda_mm mm = i == 0 ? *with : (mfi_cuda_mm){0};
         mm.n_tok = j->n;
+        mm.split = j->c->split;
         if (!mm.x) {
             mm.x = row(j, op->src[0]);
             mm.ldx = width(j, op->src[0]);
@@ -317,6 +318,7 @@ static cudaError_t latent_absorb(const job *j)
                       .n_mats = 1,
                       .x = row(j, src),
                       .ldx = width(j, src),
+                      .split = j->c->split,
                       .y = {row(j, dst)},
                       .ldy = {width(j, dst)},
                       .n_tok = j->n,
@@ -363,6 +365,7 @@ static cudaError_t latent_expand(const job *j)
                       .n_mats = 1,
                       .x = row(j, op->src[0]),
                       .ldx = width(j, op->src[0]),
+                      .split = j->c->split,
                       .y = {row(j, op->dst[0])},
                       .ldy = {width(j, op->dst[0])},
                       .n_tok = j->n,

@@ -46,6 +46,17 @@ static __device__ __forceinline__ void begin_wait(void)
         asm volatile("exit;");
 }
 
+/* The same for a kernel that may set the word itself: whether the block has to end, as a whole. */
+static __device__ __forceinline__ bool begin_wait_block(void)
+{
+    const volatile unsigned *word = stop_at;
+    unsigned stop = word ? *word : 0;
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+    return __syncthreads_or(stop != 0);
+}
+
 static __device__ __forceinline__ void begin_next(void)
 {
 #if __CUDA_ARCH__ >= 900

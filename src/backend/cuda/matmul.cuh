@@ -22,7 +22,8 @@
 #define MM_BLOCK   32  /* columns decoded at a time */
 #define MM_SEG     128 /* columns summed from zero */
 #define MM_ROUND   32  /* segments whose sums wait in shared memory at a time */
-#define MM_NT      (MFI_CUDA_TILE / 8)
+#define MM_TILE    64 /* tokens of a tile of the kernel for many */
+#define MM_NT      (MM_TILE / 8)
 #define MM_X_STRIDE 36 /* floats; keeps 16-byte loads of a warp in different banks */
 
 struct mm_split {
@@ -347,11 +348,17 @@ MFI_DEV void mm_walk(const mfi_cuda_mat &m, const uint8_t *const p[3], const mm_
 template <class D, int NM>
 __global__ void __launch_bounds__(MM_WARPS * 32) mm_many(mfi_cuda_mm mm)
 {
-    __shared__ __align__(16) float xs[MFI_CUDA_TILE * MM_X_STRIDE];
+    __shared__ __align__(16) float xs[MM_TILE * MM_X_STRIDE];
     mm_place at;
     begin_wait();
-    if (!mm_find(mm, MM_ROWS * MM_WARPS, MFI_CUDA_TILE, &at, blockIdx.x))
+    if (!mm_find(mm, MM_ROWS * MM_WARPS, MM_TILE, &at, blockIdx.x))
         return;
+    /* Items may have more than a tile of pairs: further ones are other blocks'. */
+    uint32_t before = blockIdx.z * MM_TILE;
+    if (before >= at.n)
+        return;
+    at.first += before;
+    at.n = min(at.n - before, (uint32_t)MM_TILE);
     uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, mine = threadIdx.x / 4;
     const float *x = mine < at.n ? mm_x_row(mm, at, mine) : NULL;
     float tot[NM][MM_NT][4];
@@ -391,7 +398,7 @@ template <class D> static cudaError_t mm_start(const mfi_cuda_mm *mm, cudaStream
 {
     bool few = mm->items ? mm->small_tiles : mm->n_tok <= MFI_CUDA_TILE_SMALL * 2;
     uint32_t step = few ? MM_ROWS : MM_ROWS * MM_WARPS, tiles = 0;
-    uint32_t tok = few ? MFI_CUDA_TILE_SMALL : MFI_CUDA_TILE;
+    uint32_t tok = few ? MFI_CUDA_TILE_SMALL : MM_TILE;
     for (uint32_t m = 0; m < (mm->glu ? 1 : mm->n_mats); m++) {
         uint32_t head_rows = mm->head_rows ? mm->head_rows : mm->mat[m].rows;
         tiles += (head_rows + step - 1) / step * (mm->mat[m].rows / head_rows);
@@ -399,6 +406,8 @@ template <class D> static cudaError_t mm_start(const mfi_cuda_mm *mm, cudaStream
     dim3 grid(tiles, mm->items ? mm->n_items : (mm->n_tok + tok - 1) / tok);
     if (grid.x == 0 || grid.y == 0)
         return cudaSuccess;
+    if (!few && mm->items)
+        grid.z = MFI_CUDA_TILE / MM_TILE;
     if (few && mm->glu)
         mm_few<D, 2><<<grid, MM_WARPS * 32, 0, s>>>(*mm);
     else if (few)

@@ -20,7 +20,6 @@
 #define CODE_BLOCKS  (CODE_SEG / 32)
 #define CODE_ROUND   32 /* segments a round, for a single token, */
 #define CODE_ROUND_8 8  /* and for eight */
-#define CODE_STAGE   2  /* blocks a stage, for many */
 
 #define ROOM_FREE (48u << 10) /* shared memory that needn't be asked for */
 
@@ -264,10 +263,16 @@ MFI_DEV void code_load(const mfi_cuda_mat &m, const code_pair_of_rows &at, uint3
     C::load(m, at.b, seg, &rows->b);
 }
 
-/* Writes what the sums of an output come to. */
+/* What an output is added to. */
+MFI_DEV float *code_res(const mfi_cuda_mm &mm, const mm_place &at, uint32_t row, uint32_t token)
+{
+    return mm.res + (size_t)(at.first + token) * mm.ld_res + at.y_col + row;
+}
+
+/* Writes what the sums of an output come to; `old` is what it is added to, if it is. */
 template <int NM>
 MFI_DEV void code_finish(const mfi_cuda_mm &mm, const mm_place &at, uint32_t row, uint32_t token,
-                         float sum[NM])
+                         float sum[NM], float old)
 {
 #pragma unroll
     for (int k = 0; k < NM; k++)
@@ -277,7 +282,14 @@ MFI_DEV void code_finish(const mfi_cuda_mm &mm, const mm_place &at, uint32_t row
     size_t i = (size_t)(at.first + token) * mm.ldy[at.m] + at.y_col + row;
     mm.y[at.m][i] = y;
     if (mm.res)
-        mm.res[(size_t)(at.first + token) * mm.ld_res + at.y_col + row] += mm.res_factor * y;
+        *code_res(mm, at, row, token) = old + mm.res_factor * y;
+}
+
+template <int NM>
+MFI_DEV void code_finish(const mfi_cuda_mm &mm, const mm_place &at, uint32_t row, uint32_t token,
+                         float sum[NM])
+{
+    code_finish<NM>(mm, at, row, token, sum, mm.res ? *code_res(mm, at, row, token) : 0);
 }
 
 /* Shared memory: x of a round, then the sums of its segments, [matrix][segment][row][token]. */
@@ -383,159 +395,6 @@ __global__ void __launch_bounds__(CODE_THREADS, 2) code_few(const __grid_constan
     }
     if (row < MM_ROWS && at.row0 + row < at.row_end && token < at.n)
         code_finish<NM>(mm, at, row, token, sum);
-}
-
-/* ---- many tokens ---- */
-
-#define STAGE_PARTS (CODE_STAGE * 3 * MFI_CUDA_TILE * 4) /* of 16 bytes */
-#define STAGE_SUMS  (CODE_STAGE * MFI_CUDA_TILE)
-#define STAGE_BYTES (STAGE_PARTS * 16 + STAGE_SUMS * 4)
-#define STAGE_LOADS (MFI_CUDA_TILE * CODE_STAGE * 8 / CODE_THREADS) /* of 4 columns, a thread */
-
-struct code_stage {
-    float4 v[STAGE_LOADS];
-};
-
-/* Where a thread's i-th load of a stage is. */
-MFI_DEV uint32_t stage_token(int i)
-{
-    return (i * CODE_THREADS + threadIdx.x) / (CODE_STAGE * 8);
-}
-
-MFI_DEV void stage_fetch(const float *const *xs, uint32_t n, uint32_t cols, uint32_t col,
-                         code_stage *st)
-{
-    col += threadIdx.x % (CODE_STAGE * 8) * 4;
-#pragma unroll
-    for (int i = 0; i < STAGE_LOADS; i++)
-        st->v[i] = stage_token(i) < n && col < cols ? *(const float4 *)(xs[stage_token(i)] + col)
-                                                    : make_float4(0, 0, 0, 0);
-}
-
-template <class C> MFI_DEV void stage_store(const code_stage &st, const code_x &x)
-{
-    uint32_t quad = threadIdx.x % (CODE_STAGE * 8);
-#pragma unroll
-    for (int i = 0; i < STAGE_LOADS; i++)
-        code_split<C>(x, quad / 8, quad % 8, stage_token(i), st.v[i], true);
-}
-
-/* One block of columns of 16 rows by all tokens of the tile. */
-template <class C>
-MFI_DEV void stage_block(const code_rows<C> &rows, uint32_t seg, int b, const code_x &x,
-                         uint32_t block, uint32_t n, float sum[MM_NT][4])
-{
-    uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, a[4], c[4];
-    code_scales sa = C::scales(rows.a, seg, b), sb = C::scales(rows.b, seg, b);
-    C::codes(rows.a, b, a);
-    C::codes(rows.b, b, c);
-#pragma unroll
-    for (int i = 0; i < MM_NT; i++) {
-        if (i * 8 >= n)
-            break;
-        uint4 v[3];
-#pragma unroll
-        for (int part = 0; part < 3; part++)
-            v[part] = x.parts[((block * 3 + part) * MFI_CUDA_TILE + i * 8 + g) * 4 + t];
-        float2 s = make_float2(0, 0);
-        if (C::has_min)
-            s = *(const float2 *)(x.sums + block * MFI_CUDA_TILE + i * 8 + 2 * t);
-        code_block<C>(a, c, sa, sb, v, s.x, s.y, sum[i]);
-    }
-}
-
-/* Products of this warp's rows with the tokens of a tile: tot[token tile of 8][..]. */
-template <class C>
-MFI_DEV void code_walk(const mfi_cuda_mm &mm, const mm_place &at, uint32_t k,
-                       const float *const *xs, char *room, float tot[MM_NT][4])
-{
-    uint32_t g = threadIdx.x % 32 / 4, cols = mm.mat[0].cols;
-    uint32_t row = at.row0 + threadIdx.x / 32 * MM_ROWS + g,
-             n_seg = (cols + CODE_SEG - 1) / CODE_SEG;
-    code_pair_of_rows rows_at = code_find(mm.mat[at.m + k], at.data, min(row, at.row_end - 1),
-                                          min(row + 8, at.row_end - 1));
-    code_x x[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        x[i].parts = (uint4 *)(room + i * STAGE_BYTES);
-        x[i].sums = (float *)(x[i].parts + STAGE_PARTS);
-        x[i].n = MFI_CUDA_TILE;
-    }
-    code_rows<C> rows, coming;
-    code_stage st;
-#pragma unroll
-    for (int n = 0; n < MM_NT; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            tot[n][i] = 0;
-    code_load<C>(mm.mat[at.m], rows_at, 0, &coming);
-    stage_fetch(xs, at.n, cols, 0, &st);
-    __syncthreads();
-    stage_store<C>(st, x[0]);
-    __syncthreads();
-    for (uint32_t seg = 0; seg < n_seg; seg++) {
-        float sum[MM_NT][4];
-#pragma unroll
-        for (int n = 0; n < MM_NT; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                sum[n][i] = 0;
-        rows = coming;
-        if (seg + 1 < n_seg)
-            code_load<C>(mm.mat[at.m], rows_at, seg + 1, &coming);
-#pragma unroll
-        for (int h = 0; h < CODE_BLOCKS / CODE_STAGE; h++) { /* stages of a segment */
-            uint32_t col = seg * CODE_SEG + h * CODE_STAGE * 32;
-            stage_fetch(xs, at.n, cols, col + CODE_STAGE * 32, &st);
-#pragma unroll
-            for (int b = 0; b < CODE_STAGE; b++)
-                if (C::whole || col + b * 32 < cols)
-                    stage_block<C>(rows, seg, h * CODE_STAGE + b, x[h % 2], b, at.n, sum);
-            stage_store<C>(st, x[1 - h % 2]);
-            __syncthreads();
-        }
-#pragma unroll
-        for (int n = 0; n < MM_NT; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                tot[n][i] += sum[n][i];
-    }
-}
-
-template <class C, int NM>
-__global__ void __launch_bounds__(CODE_THREADS) code_many(const __grid_constant__ mfi_cuda_mm mm)
-{
-    extern __shared__ uint4 room[];
-    __shared__ const float *xs[MFI_CUDA_TILE];
-    mm_place at;
-    begin_wait();
-    if (!mm_find(mm, MM_ROWS * CODE_WARPS, MFI_CUDA_TILE, &at, blockIdx.x))
-        return;
-    uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    if (threadIdx.x < at.n)
-        xs[threadIdx.x] = mm_x_row(mm, at, threadIdx.x);
-    __syncthreads();
-    float tot[NM][MM_NT][4];
-#pragma unroll
-    for (int k = 0; k < NM; k++)
-        code_walk<C>(mm, at, k, xs, (char *)room, tot[k]);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        uint32_t in_tile = threadIdx.x / 32 * MM_ROWS + g + i / 2 * 8;
-        if (at.row0 + in_tile >= at.row_end)
-            continue;
-#pragma unroll
-        for (int n = 0; n < MM_NT; n++) {
-            uint32_t token = n * 8 + 2 * t + i % 2;
-            float sum[NM];
-            if (token >= at.n)
-                continue;
-#pragma unroll
-            for (int k = 0; k < NM; k++)
-                sum[k] = tot[k][n][i];
-            code_finish<NM>(mm, at, in_tile, token, sum);
-        }
-    }
 }
 
 #endif

@@ -6,7 +6,8 @@
 #define MFI_BACKEND_CUDA_MATMUL_ONE_CUH
 
 #include "backend/cuda/combine.cuh"
-#include "backend/cuda/matmul_codes.cuh"
+#include "backend/cuda/matmul_down.cuh"
+#include "backend/cuda/matmul_many.cuh"
 
 /* Splits columns of x; with a norm, its products, which one block of threads keeps. */
 template <class C>
@@ -207,6 +208,9 @@ __global__ void __launch_bounds__(DOWN_THREADS, 1)
 template <class C>
 static cudaError_t down_start(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, cudaStream_t s)
 {
+    if constexpr (code_stages<C>::value)
+        if (pieces_fit<C>(mm, c))
+            return pieces_start<C>(mm, c, s);
     uint32_t room = down_room_of(mm->mat[0].cols, c->top_k).bytes;
     cudaError_t e = code_allow(code_down<C>, room);
     if (e != cudaSuccess)
@@ -222,25 +226,24 @@ static cudaError_t down_start(const mfi_cuda_mm *mm, const mfi_cuda_combine *c, 
 template <class C, int NM>
 static cudaError_t code_start_one(const mfi_cuda_mm *mm, dim3 grid, cudaStream_t s)
 {
-    uint32_t room = code_room_of<true>(mm->mat[0].cols, NM).bytes, n_tiles = grid.x;
+    uint32_t n_tiles = grid.x;
+    if (!mm->items && !mm->head_rows && grid.x > ONE_BLOCKS)
+        grid.x = ONE_BLOCKS;
+    if constexpr (code_stages<C>::value)
+        if (staged_fits<C, NM>(mm, n_tiles > grid.x))
+            return staged_start<C, NM>(mm, grid, n_tiles, s);
+    uint32_t room = code_room_of<true>(mm->mat[0].cols, NM).bytes;
     cudaError_t e = code_allow(code_one<C, NM>, room);
     if (e != cudaSuccess)
         return e;
-    if (!mm->items && !mm->head_rows && grid.x > ONE_BLOCKS)
-        grid.x = ONE_BLOCKS;
     return start_early(code_one<C, NM>, grid, CODE_THREADS, room, s, *mm, n_tiles);
 }
 
 template <class C, int NM>
 static cudaError_t code_start_as(const mfi_cuda_mm *mm, bool few, dim3 grid, cudaStream_t s)
 {
-    if (!few) {
-        cudaError_t e = code_allow(code_many<C, NM>, 2 * STAGE_BYTES);
-        if (e != cudaSuccess)
-            return e;
-        code_many<C, NM><<<grid, CODE_THREADS, 2 * STAGE_BYTES, s>>>(*mm);
-        return cudaGetLastError();
-    }
+    if (!few)
+        return code_start_many<C, NM>(mm, grid, s);
     if (mm->n_tok == 1)
         return code_start_one<C, NM>(mm, grid, s);
     uint32_t room = code_room_of<false>(mm->mat[0].cols, NM).bytes;
@@ -254,7 +257,7 @@ static cudaError_t code_start_as(const mfi_cuda_mm *mm, bool few, dim3 grid, cud
 template <class C> static cudaError_t code_start(const mfi_cuda_mm *mm, cudaStream_t s)
 {
     bool few = mm->items ? mm->small_tiles : mm->n_tok <= MFI_CUDA_TILE_SMALL * 2;
-    uint32_t step = few ? MM_ROWS : MM_ROWS * CODE_WARPS;
+    uint32_t step = few ? MM_ROWS : MANY_STEP(mm->glu ? 2 : 1);
     uint32_t tok = few ? MFI_CUDA_TILE_SMALL : MFI_CUDA_TILE, tiles = 0;
     for (uint32_t m = 0; m < (mm->glu ? 1 : mm->n_mats); m++) {
         uint32_t head_rows = mm->head_rows ? mm->head_rows : mm->mat[m].rows;

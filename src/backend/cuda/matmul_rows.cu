@@ -26,7 +26,7 @@ static __global__ void __launch_bounds__(ROWS_THREADS) rows(const __grid_constan
 #pragma unroll
     for (int i = 0; i < R * T; i++)
         sum[i / T][i % T] = 0;
-#pragma unroll 4
+#pragma unroll(R *T > 16 ? 1 : 4)
     for (uint32_t col = threadIdx.x * 4; col < m.cols; col += ROWS_THREADS * 4) {
         float4 a[R];
 #pragma unroll
@@ -41,7 +41,15 @@ static __global__ void __launch_bounds__(ROWS_THREADS) rows(const __grid_constan
         }
     }
 #pragma unroll
-    for (int i = 0; i < R * T; i++) {
+    for (int base = 0; base + 32 <= R * T; base += 32) {
+        float v[32];
+#pragma unroll
+        for (int i = 0; i < 32; i++)
+            v[i] = sum[(base + i) / T][i % T];
+        room[base + threadIdx.x % 32][threadIdx.x / 32] = warp_sums(v);
+    }
+#pragma unroll
+    for (int i = R * T / 32 * 32; i < R * T; i++) {
         float s = warp_sum(sum[i / T][i % T]);
         if (threadIdx.x % 32 == 0)
             room[i][threadIdx.x / 32] = s;
@@ -59,6 +67,9 @@ cudaError_t mfi_cuda_matmul_rows(const mfi_cuda_mm *mm, cudaStream_t s)
         most = mm->mat[i].rows > most ? mm->mat[i].rows : most;
     if (mm->n_tok <= 4)
         return start_early(rows<1, 1>, dim3(most, mm->n_tok, mm->n_mats), ROWS_THREADS, 0, s, *mm);
+    if (mm->n_tok >= 64)
+        return start_early(rows<8, 8>, dim3((most + 7) / 8, (mm->n_tok + 7) / 8, mm->n_mats),
+                           ROWS_THREADS, 0, s, *mm);
     return start_early(rows<4, 4>, dim3((most + 3) / 4, (mm->n_tok + 3) / 4, mm->n_mats),
                        ROWS_THREADS, 0, s, *mm);
 }

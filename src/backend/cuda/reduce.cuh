@@ -20,6 +20,20 @@ static __device__ __forceinline__ float warp_max(float v)
     return v;
 }
 
+/* 32 sums at a time, each with the bits of warp_sum: lane i gets that of v[i]. */
+template <int D = 16> static __device__ __forceinline__ float warp_sums(float v[32])
+{
+    bool upper = threadIdx.x & D;
+#pragma unroll
+    for (int i = 0; i < D; i++) {
+        float mine = upper ? v[i + D] : v[i], other = upper ? v[i] : v[i + D];
+        v[i] = mine + __shfl_xor_sync(0xffffffff, other, D);
+    }
+    if constexpr (D > 1)
+        return warp_sums<D / 2>(v);
+    return v[0];
+}
+
 /* Over all threads, a multiple of 32 of them; `room` has 32 floats of shared memory. */
 static __device__ __forceinline__ float block_sum(float v, float *room)
 {

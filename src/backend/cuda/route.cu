@@ -245,18 +245,80 @@ cudaError_t mfi_cuda_route_run(const mfi_cuda_route *r, cudaStream_t s)
     return start_early(choose, dim3(r->n_tok), 32, 2 * r->n * sizeof(float), s, *r);
 }
 
-#define HELD 4 /* of a row's columns, in fours, that a thread fetches early */
+#define HELD 4 /* of a row's columns, in fours, that a thread has in registers */
 
-/* Four columns of the normed input, which the first block of threads keeps. */
-static __device__ float4 normed(const mfi_cuda_mm &mm, float factor, uint32_t col, uint32_t left)
+/* Four columns of the normed input. */
+static __device__ __forceinline__ float4 normed(float4 v, float4 w, float factor)
 {
-    float4 v = rows_x(mm.x + col, left), w = rows_x(mm.norm + col, left);
-    float out[4] = {v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z, v.w * factor * w.w};
+    return make_float4(v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z,
+                       v.w * factor * w.w);
+}
+
+/* The first block of threads keeps it. */
+static __device__ void keep_normed(const mfi_cuda_mm &mm, float4 v, uint32_t col, uint32_t left)
+{
+    const float out[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int k = 0; k < 4; k++)
         if (blockIdx.x == 0 && k < left)
             mm.norm_out[col + k] = out[k];
-    return make_float4(out[0], out[1], out[2], out[3]);
+}
+
+/* Weights of a thread's columns, and the norm's: they are older than the kernel in front. */
+static __device__ __forceinline__ void fetch_older(const mfi_cuda_mm &mm, const uint8_t *row,
+                                                   float4 weights[HELD], float4 norm[HELD])
+{
+    const mfi_cuda_mat &m = mm.mat[0];
+    bool mine = threadIdx.x < ROWS_THREADS;
+    const float4 none = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
+        bool there = mine && col < m.cols;
+        weights[i] = there ? rows_weights(m.type.kind, row, col, m.cols - col) : none;
+        norm[i] = there ? rows_x(mm.norm + col, m.cols - col) : none;
+    }
+}
+
+/* This block's logit, by the first threads of it. */
+static __device__ __forceinline__ float one_logit(const mfi_cuda_mm &mm, const uint8_t *row,
+                                                  const float4 weights[HELD],
+                                                  const float4 norm[HELD], float *sums)
+{
+    const mfi_cuda_mat &m = mm.mat[0];
+    bool mine = threadIdx.x < ROWS_THREADS;
+    float4 x[HELD];
+    const float4 none = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
+        x[i] = mine && col < m.cols ? rows_x(mm.x + col, m.cols - col) : none;
+    }
+    float factor = norm_factor(mm.x, m.cols, mm.norm_eps, sums), sum = 0;
+    __syncthreads();
+    if (mine) {
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
+            x[i] = normed(x[i], norm[i], factor);
+            if (col < m.cols) {
+                sum = rows_dot(weights[i], x[i], sum);
+                keep_normed(mm, x[i], col, m.cols - col);
+            }
+        }
+        for (uint32_t col = (threadIdx.x + HELD * ROWS_THREADS) * 4; col < m.cols;
+             col += ROWS_THREADS * 4) {
+            uint32_t left = m.cols - col;
+            float4 v = normed(rows_x(mm.x + col, left), rows_x(mm.norm + col, left), factor);
+            sum = rows_dot(rows_weights(m.type.kind, row, col, left), v, sum);
+            keep_normed(mm, v, col, left);
+        }
+        sum = warp_sum(sum);
+        if (threadIdx.x % 32 == 0)
+            sums[threadIdx.x / 32] = sum;
+    }
+    __syncthreads();
+    return rows_sum(sums);
 }
 
 /* A single token's norm, a logit a block of threads, and in the block that ends last the choice. */
@@ -267,38 +329,17 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     extern __shared__ float room[];
     __shared__ float sums[32];
     __shared__ bool last;
-    const mfi_cuda_mat &m = mm.mat[0];
-    const uint8_t *row = m.plane[0] + blockIdx.x * m.row_bytes[0];
-    bool mine = threadIdx.x < ROWS_THREADS;
-    float4 held[HELD];
-#pragma unroll
-    for (int i = 0; i < HELD; i++) {
-        uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
-        held[i] = mine && col < m.cols ? rows_weights(m.type.kind, row, col, m.cols - col)
-                                       : make_float4(0, 0, 0, 0);
-    }
+    for (uint32_t i = threadIdx.x * 16; r.slots && blockIdx.x == 0 && i < r.n;
+         i += 16 * NORM_THREADS)
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(r.slots + i)); /* a line each */
+    const uint8_t *row = mm.mat[0].plane[0] + blockIdx.x * mm.mat[0].row_bytes[0];
+    float4 weights[HELD], norm[HELD];
+    fetch_older(mm, row, weights, norm);
     begin_wait();
     begin_next_of(r);
-    float factor = norm_factor(mm.x, m.cols, mm.norm_eps, sums), sum = 0;
-    __syncthreads();
-    if (mine) {
-#pragma unroll
-        for (int i = 0; i < HELD; i++) {
-            uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
-            if (col < m.cols)
-                sum = rows_dot(held[i], normed(mm, factor, col, m.cols - col), sum);
-        }
-        for (uint32_t col = (threadIdx.x + HELD * ROWS_THREADS) * 4; col < m.cols;
-             col += ROWS_THREADS * 4)
-            sum = rows_dot(rows_weights(m.type.kind, row, col, m.cols - col),
-                           normed(mm, factor, col, m.cols - col), sum);
-        sum = warp_sum(sum);
-        if (threadIdx.x % 32 == 0)
-            sums[threadIdx.x / 32] = sum;
-    }
-    __syncthreads();
+    float logit = one_logit(mm, row, weights, norm, sums);
     if (threadIdx.x == 0) {
-        mm.y[0][blockIdx.x] = rows_sum(sums);
+        mm.y[0][blockIdx.x] = logit;
         __threadfence();
         last = atomicAdd(turn, 1) == gridDim.x - 1;
     }
@@ -322,64 +363,74 @@ cudaError_t mfi_cuda_route_rows(const mfi_cuda_mm *mm, const mfi_cuda_route *r, 
 
 #define GROUP_THREADS 1024
 
-/* One block. A thread has experts of its own: it counts their pairs, and writes them in order of
- * tokens; sums over experts are prefix sums in between. */
+/* A block an expert: it counts all pairs, places its own behind those of the experts before it, and
+ * writes them in order of tokens. */
 static __global__ void __launch_bounds__(GROUP_THREADS)
     group(const __grid_constant__ mfi_cuda_route r, uint32_t tile, mfi_cuda_item *items,
           uint32_t n_items)
 {
-    extern __shared__ uint32_t count[]; /* [n_experts], then [n_experts + 1] pairs, tiles before */
+    extern __shared__ uint32_t count[]; /* [n_experts] */
+    __shared__ uint32_t pairs, tiles, all_tiles, in_warp[GROUP_THREADS / 32];
     const uint16_t *ids = r.ids;
-    uint32_t n_experts = r.n, n = r.n_tok * r.top_k;
-    uint32_t *pairs = count + n_experts, *tiles = pairs + n_experts + 1;
-    begin_wait();
-    for (uint32_t e = threadIdx.x; e < n_experts; e += blockDim.x)
-        count[e] = 0;
+    uint32_t e = blockIdx.x, n_experts = r.n, n = r.n_tok * r.top_k;
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (begin_wait_block()) /* another block may have found nothing by now */
+        return;
+    begin_next_of(r);
+    for (uint32_t i = threadIdx.x; i < n_experts; i += GROUP_THREADS)
+        count[i] = 0;
+    if (threadIdx.x == 0)
+        pairs = tiles = all_tiles = 0;
     __syncthreads();
-    for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+    for (uint32_t i = threadIdx.x; i < n; i += GROUP_THREADS)
         atomicAdd(&count[ids[i]], 1);
-    for (uint32_t i = threadIdx.x; r.chosen && i < n; i += blockDim.x)
+    for (uint32_t i = threadIdx.x; r.chosen && i < n;
+         i += GROUP_THREADS) /* each: it may end here */
         r.chosen[i] = ids[i];
     __syncthreads();
-    if (threadIdx.x == 0) {
-        uint32_t p = 0, t = 0;
-        for (uint32_t e = 0; e < n_experts; e++) {
-            pairs[e] = p;
-            tiles[e] = t;
-            p += count[e];
-            t += (count[e] + tile - 1) / tile;
+    for (uint32_t i = threadIdx.x; i < n_experts; i += GROUP_THREADS) {
+        uint32_t t = (count[i] + tile - 1) / tile;
+        if (i < e && count[i]) {
+            atomicAdd(&pairs, count[i]);
+            atomicAdd(&tiles, t);
         }
-        pairs[n_experts] = p;
-        tiles[n_experts] = t;
+        atomicAdd(&all_tiles, t);
     }
     __syncthreads();
-    for (uint32_t i = tiles[n_experts] + threadIdx.x; i < n_items; i += blockDim.x)
+    uint32_t at = pairs, end = at + count[e];
+    for (uint32_t i = all_tiles + e * GROUP_THREADS + threadIdx.x; i < n_items;
+         i += n_experts * GROUP_THREADS)
         items[i].n = 0;
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    for (uint32_t e = warp; e < n_experts; e += blockDim.x / 32) {
-        uint32_t at = pairs[e];
-        for (uint32_t t = lane; t * tile < count[e]; t += 32) {
-            mfi_cuda_item item = {find(r, e), at + t * tile, min(count[e] - t * tile, tile)};
-            items[tiles[e] + t] = item;
+    for (uint32_t t = threadIdx.x; t * tile < count[e]; t += GROUP_THREADS) {
+        mfi_cuda_item item = {find(r, e), at + t * tile, min(count[e] - t * tile, tile)};
+        items[tiles + t] = item;
+    }
+    for (uint32_t base = 0; base < n && at < end; base += GROUP_THREADS) {
+        uint32_t i = base + threadIdx.x;
+        bool mine = i < n && ids[i] == e;
+        uint32_t mask = __ballot_sync(0xffffffff, mine);
+        if (lane == 0)
+            in_warp[warp] = __popc(mask);
+        __syncthreads();
+        uint32_t there = in_warp[lane], before = lane < warp ? there : 0;
+#pragma unroll
+        for (int d = 16; d > 0; d /= 2) {
+            there += __shfl_xor_sync(0xffffffff, there, d);
+            before += __shfl_xor_sync(0xffffffff, before, d);
         }
-        for (uint32_t base = 0; base < n && at < pairs[e + 1]; base += 32) {
-            uint32_t i = base + lane;
-            bool mine = i < n && ids[i] == e;
-            uint32_t mask = __ballot_sync(0xffffffff, mine);
-            if (mine) {
-                uint32_t p = at + __popc(mask & ((1u << lane) - 1));
-                r.x_row[p] = i / r.top_k;
-                r.pair_of[i] = p;
-            }
-            at += __popc(mask);
+        if (mine) {
+            uint32_t p = at + before + __popc(mask & ((1u << lane) - 1));
+            r.x_row[p] = i / r.top_k;
+            r.pair_of[i] = p;
         }
+        at += there;
+        __syncthreads();
     }
 }
 
 cudaError_t mfi_cuda_group(const mfi_cuda_route *r, uint32_t tile, mfi_cuda_item *items,
                            uint32_t n_items, cudaStream_t s)
 {
-    size_t room = (3 * (size_t)r->n + 2) * sizeof(uint32_t);
-    group<<<1, GROUP_THREADS, room, s>>>(*r, tile, items, n_items);
-    return cudaGetLastError();
+    return start_early(group, dim3(r->n), GROUP_THREADS, r->n * sizeof(uint32_t), s, *r, tile,
+                       items, n_items);
 }
