@@ -89,9 +89,6 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
-    if (o->prefix_dir && e->backend && !e->facts.unified)
-        return mfi_fail(err, MF_ERR_ARGUMENT,
-                        "timelines in a device's own memory can't be kept in a folder");
     if (o->collect_imatrix && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
     if (o->streaming && strcmp(o->streaming, "off") == 0 && o->trace_path && e->backend)
@@ -604,8 +601,7 @@ const mfi_engine_watch *mfi_engine_watch_of(const mf_engine *e)
 mf_status mfi_engine_identity(mf_engine *e, const mfi_identity **id, mf_error *err)
 {
     if (!e->identified)
-        MFI_TRY(
-            mfi_identity_make(&e->identity, e->catalog, &e->plan, e->backend->name, e->dense, err));
+        MFI_TRY(mfi_identity_make(&e->identity, e->catalog, &e->plan, e->backend, e->dense, err));
     e->identified = true;
     *id = &e->identity;
     return MF_OK;

@@ -80,6 +80,19 @@ static mf_status add_in_place(mfi_checksum *sum, const mfi_catalog *catalog, con
     return MF_OK;
 }
 
+/* Those that lie in a device's own memory, from there. */
+static mf_status add_moved(mfi_checksum *sum, const mfi_plan *plan, mfi_backend *b, mf_error *err)
+{
+    unsigned char piece[16 * SAMPLE_BYTES];
+    const char *dense = b->device->address(b, MFI_MEM_DENSE);
+    for (uint64_t at = 0, n; at < plan->program.dense_bytes; at += n) {
+        n = MFI_MIN(plan->program.dense_bytes - at, sizeof piece);
+        MFI_TRY(b->device->move(b, piece, dense + at, n, err));
+        mfi_checksum_add(sum, piece, (size_t)n);
+    }
+    return MF_OK;
+}
+
 /* Which device, and the system, whose compiler makes its kernels. */
 static void add_device(mfi_checksum *sum, const mfi_plan *plan)
 {
@@ -151,20 +164,23 @@ static uint64_t numerics(mfi_checksum *sum, const mfi_plan *plan, const char *te
 }
 
 mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const mfi_plan *plan,
-                            const char *backend, const void *dense, mf_error *err)
+                            mfi_backend *backend, const void *dense, mf_error *err)
 {
     mfi_checksum *sum = mfi_checksum_open();
     if (!sum)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a checksum");
     *id = (mfi_identity){0};
-    snprintf(id->text, sizeof id->text, "%s %s %s %s/%s %u-%04x", backend, mfi_isa_name(plan->isa),
-             mfi_plan_activations(plan), mfi_plan_cache_type(plan, 0), mfi_plan_cache_type(plan, 1),
-             NUMERICS_VERSION, (unsigned)(mfi_checksum_of(COMPILER, sizeof COMPILER) & 0xffff));
+    snprintf(id->text, sizeof id->text, "%s %s %s %s/%s %u-%04x", backend->name,
+             mfi_isa_name(plan->isa), mfi_plan_activations(plan), mfi_plan_cache_type(plan, 0),
+             mfi_plan_cache_type(plan, 1), NUMERICS_VERSION,
+             (unsigned)(mfi_checksum_of(COMPILER, sizeof COMPILER) & 0xffff));
     add_tensors(sum, catalog);
     id->model[0] = mfi_checksum_value(sum);
     if (dense)
         mfi_checksum_add(sum, dense, (size_t)plan->program.dense_bytes);
     mf_status status = add_in_place(sum, catalog, plan, err);
+    if (status == MF_OK && backend->device && backend->device->move)
+        status = add_moved(sum, plan, backend, err);
     if (status == MF_OK)
         status = add_samples(sum, catalog, err);
     id->model[1] = mfi_checksum_value(sum);

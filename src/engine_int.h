@@ -73,7 +73,7 @@ void mfi_mirror_files_close(mfi_file **copies, uint32_t n);
 
 /* dense: the resident weights in host memory, NULL where they are not. */
 mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const mfi_plan *plan,
-                            const char *backend, const void *dense, mf_error *err);
+                            mfi_backend *backend, const void *dense, mf_error *err);
 
 /* ---- engine_stats.c: a line of statistics for each evaluation ---- */
 

@@ -136,6 +136,19 @@ def check_c(path, text, say, measure):
                 measure("function %s:%s" % (path, name), n)
 
 
+def check_kernels(path, text, say):
+    """Each CUDA kernel ends behind a router that stopped (src/backend/cuda/launch.cuh)."""
+    code = blank(text)
+    for m in re.finditer(r"\b__global__\b", code):
+        at = code.find("{", m.end())
+        depth = at + 1
+        for depth in range(at, len(code)):
+            if code[at:depth + 1].count("{") == code[at:depth + 1].count("}"):
+                break
+        if "begin_wait();" not in code[at:depth]:
+            say(path, "line %d: a kernel without begin_wait()" % (code.count("\n", 0, m.start()) + 1))
+
+
 def check_file(path, say, measure):
     with open(os.path.join(TOP, path), encoding="utf-8", newline="") as f:
         text = f.read()
@@ -158,6 +171,8 @@ def check_file(path, say, measure):
             measure("wide %s" % path, wide)
     if path.endswith((".c", ".h")):
         check_c(path, text, say, measure)
+    if path.endswith((".cu", ".cuh")):
+        check_kernels(path, text, say)
 
 
 def read_exempt():
@@ -189,7 +204,7 @@ def main():
     for path in tracked():
         if path.startswith("tests/data/") or path.startswith("tests/fuzz/seeds/"):
             continue
-        if path.endswith((".c", ".h", ".py", ".sh", ".cmake")) or os.path.basename(path) == "CMakeLists.txt":
+        if path.endswith((".c", ".h", ".cu", ".cuh", ".py", ".sh", ".cmake")) or os.path.basename(path) == "CMakeLists.txt":
             check_file(path, say, measure)
     if "--update" in sys.argv[1:]:
         with open(EXEMPT, "w", encoding="utf-8") as f:

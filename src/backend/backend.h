@@ -48,6 +48,7 @@ typedef struct mfi_lookup_ops {
     /* [n_tok][top_k] What a router that looked up has chosen; after `stopped`, up to the next run.
      */
     const uint16_t *(*chosen)(mfi_backend *b, uint32_t layer);
+    bool cautious; /* a span that looks up costs more than a stop: only where few layers miss */
 } mfi_lookup_ops;
 
 /* What a backend that isn't the CPU has in addition. */
@@ -58,6 +59,9 @@ typedef struct mfi_device_ops {
     mf_status (*state_alloc)(mfi_backend *b, uint64_t bytes, void **mem, mf_error *err);
     mf_status (*state_clear)(mfi_backend *b, void *mem, uint64_t bytes, mf_error *err);
     void (*state_free)(mfi_backend *b, void *mem);
+    /* Copies between memory of a sequence or of a kind and the host's, or within either, behind all
+     * ops submitted so far; waits. NULL: the host reads and writes it. */
+    mf_status (*move)(mfi_backend *b, void *dst, const void *src, uint64_t bytes, mf_error *err);
     /* Starts a copy out of MFI_MEM_TIER, behind all ops submitted so far, since they may read what
      * it overwrites. Copies end in order; *ticket counts them from 1. */
     mf_status (*copy)(void *b, void *dst, const void *src, uint64_t len, uint64_t *ticket,

@@ -55,6 +55,7 @@ struct mfi_forward {
     mfi_watch *watch;             /* may be NULL */
     const mfi_lookup_ops *lookup; /* NULL: spans end at routers */
     uint32_t span;                /* layers that the next one looks up, and one more router */
+    float missing;                /* the part of layers that lacked something of late */
 };
 
 /* forward.c. Runs ops [first, first + n), timed. */

@@ -18,6 +18,7 @@ void mfi_forward_look_open(mfi_forward *f)
 {
     f->lookup = f->backend->device ? f->backend->device->lookup : NULL;
     f->span = 1;
+    f->missing = 1;
     if (f->lookup)
         mfi_store_on_move(f->store, moved, f);
 }
@@ -35,11 +36,26 @@ bool mfi_forward_looks(const mfi_forward *f, const mfi_step *step)
     return f->lookup && !f->settled && !f->tap && !f->times && step->n_tok <= MFI_MAX_LOOKUP_TOK;
 }
 
+#define LATE        32    /* layers that `missing` looks back over */
+#define MISSING_MAX 0.35f /* up to which a cautious device looks up */
+
+/* As many layers as meet everything on average; docs/cuda.md has the sum. */
+static void adapt_to(mfi_forward *f, bool met)
+{
+    uint32_t most = 2 * (f->p->shape.n_layers + 1);
+    if (!f->lookup->cautious)
+        return;
+    f->missing += ((met ? 0 : 1) - f->missing) / LATE;
+    f->span = f->missing > MISSING_MAX ? 1 : (uint32_t)MFI_MIN(1 / f->missing, (float)most);
+}
+
 /* Twice as many layers after a span that met all its experts, half as many after another. What is
  * behind a miss in its span is launched for nothing: docs/metal.md has the sum. */
 static void adapt(mfi_forward *f, bool met)
 {
     uint32_t most = 2 * (f->p->shape.n_layers + 1);
+    if (f->lookup->cautious)
+        return;
     f->span = met ? MFI_MIN(2 * f->span, most) : MFI_MAX(f->span / 2, 1);
 }
 
@@ -98,6 +114,7 @@ static mf_status run_one(mfi_forward *f, uint32_t *at, mfi_step *step, bool with
         if (i + 1 == end || layer == stopped)
             break;
         MFI_TRY(count_layer(f, layer, step, err));
+        adapt_to(f, true);
     }
     *at = end;
     if (i < end) {
@@ -106,6 +123,7 @@ static mf_status run_one(mfi_forward *f, uint32_t *at, mfi_step *step, bool with
                             layer == stopped ? f->lookup->chosen(f->backend, layer)
                                              : f->backend->view(f->backend, MFI_BUF_IDS));
         adapt(f, f->cached);
+        adapt_to(f, f->cached);
         MFI_TRY(mfi_forward_experts(f, i + 1, experts, step, err));
         *at = experts + 1;
     } else {

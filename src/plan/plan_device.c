@@ -45,13 +45,20 @@ static uint64_t staging_bytes(const mfi_program *p)
     return mirrors + largest + (uint64_t)p->chunk * p->shape.top_k * 32;
 }
 
+/* In the host's memory. */
+static uint64_t checkpoints_bytes(const mfi_plan *plan)
+{
+    return (uint64_t)plan->n_sessions * plan->n_checkpoints * plan->checkpoint_bytes;
+}
+
 static uint64_t host_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
                            uint32_t n_slots)
 {
     /* Two stores keep books. */
     return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + plan->other_bytes +
            mfi_plan_table_bytes(p, plan->ctx, n_slots + plan->n_slots, plan->n_sessions) +
-           (uint64_t)p->shape.n_layers * p->shape.n_experts * 40 + staging_bytes(p);
+           (uint64_t)p->shape.n_layers * p->shape.n_experts * 48 + staging_bytes(p) +
+           checkpoints_bytes(plan);
 }
 
 mf_status mfi_plan_choose_vram(mfi_plan *plan, const mfi_plan_options *o, mf_error *err)
@@ -106,7 +113,8 @@ static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_
     return MF_OK;
 }
 
-static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machine *m)
+static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
+                         const mfi_plan_options *o)
 {
     uint32_t total = plan->n_experts_total;
     mfi_plan_sizes z;
@@ -118,15 +126,17 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_machi
     plan->vram_floor_bytes = mfi_align_up(fixed + model->shape.top_k * plan->slot_stride, MFI_MIB);
     bool all = plan->n_slots == total;
     uint32_t most = all ? MFI_MIN(LOADING_SLOTS, total) : total;
+    uint64_t floor =
+        host_bytes(plan, m, &plan->program, HOST_SLOTS_MIN) + HOST_SLOTS_MIN * plan->slot_stride;
     uint64_t least = host_bytes(plan, m, &plan->program, 0);
     room = plan->budget_bytes > least ? plan->budget_bytes - least : 0;
+    mfi_plan_choose_checkpoints(plan, o, room);
+    room -= checkpoints_bytes(plan);
     plan->n_host_slots = (uint32_t)MFI_MIN(room / plan->slot_stride, most);
     while (plan->n_host_slots > 0 && host_bytes(plan, m, &plan->program, plan->n_host_slots) +
                                              plan->n_host_slots * plan->slot_stride >
                                          plan->budget_bytes)
         plan->n_host_slots--;
-    uint64_t floor =
-        host_bytes(plan, m, &plan->program, HOST_SLOTS_MIN) + HOST_SLOTS_MIN * plan->slot_stride;
     plan->floor_bytes = mfi_align_up(MFI_MAX(floor, m->open_peak_bytes), MFI_MIB);
     plan->least_bytes = plan->floor_bytes;
     plan->vram[MFI_PLAN_PROCESS] = kernels;
@@ -150,14 +160,20 @@ static void fill_items(mfi_plan *plan, const mfi_machine *m)
     b[MFI_PLAN_CACHE] = plan->page_cache_bytes;
     b[MFI_PLAN_SCRATCH] = staging_bytes(&plan->program);
     b[MFI_PLAN_TABLES] = host_bytes(plan, m, &plan->program, plan->n_host_slots) -
-                         b[MFI_PLAN_PROCESS] - b[MFI_PLAN_CACHE] - b[MFI_PLAN_SCRATCH];
+                         b[MFI_PLAN_PROCESS] - b[MFI_PLAN_CACHE] - b[MFI_PLAN_SCRATCH] -
+                         checkpoints_bytes(plan);
     b[MFI_PLAN_SLOTS] = slots;
+    b[MFI_PLAN_STATE] = checkpoints_bytes(plan);
     snprintf(r[MFI_PLAN_PROCESS], sizeof *r,
              "resident now %.1f MiB (code, the driver, tokenizer, catalog) and room for stacks",
              (double)m->rss_bytes / (double)MFI_MIB);
     snprintf(r[MFI_PLAN_CACHE], sizeof *r, "what our own reads hold while they last");
     for (uint32_t i = MFI_PLAN_DENSE; i <= MFI_PLAN_STATE; i++)
         snprintf(r[i], sizeof *r, "on the device");
+    if (plan->n_checkpoints)
+        snprintf(r[MFI_PLAN_STATE], sizeof *r,
+                 "on the device; %u checkpoint%s to go back to without evaluating all again",
+                 plan->n_checkpoints, plan->n_checkpoints > 1 ? "s" : "");
     snprintf(r[MFI_PLAN_SCRATCH], sizeof *r,
              "pinned: what the host looks at; and one weight while it is loaded");
     snprintf(r[MFI_PLAN_TABLES], sizeof *r,
@@ -176,7 +192,7 @@ mf_status mfi_plan_for_device(mfi_plan *plan, const mfi_model *model, const mfi_
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason,
              o->ctx ? "as asked" : "the model was made for %u; -c sets it", model->ctx_model);
     MFI_TRY(choose_chunk(plan, model, machine, o, n_logit_rows, err));
-    choose_slots(plan, model, machine);
+    choose_slots(plan, model, machine, o);
     fill_items(plan, machine);
     uint32_t least = MFI_MIN(HOST_SLOTS_MIN, plan->n_experts_total);
     plan->fits = plan->n_slots >= model->shape.top_k && plan->n_host_slots >= least;

@@ -335,10 +335,7 @@ mf_status mf_session_restore(mf_session *s, const int32_t *tokens, size_t n_toke
     if (n_tokens > s->plan->ctx)
         return mfi_fail(err, MF_ERR_CONTEXT, "%zu tokens don't fit into a context of %u", n_tokens,
                         s->plan->ctx);
-    const mfi_device_ops *device = s->host->backend->device;
-    if (device && !device->unified) /* only what this session has itself */
-        return mf_session_sync(s, tokens, n_tokens, n_kept, err);
-    MFI_TRY(mfi_state_on_host(s, err)); /* a device that is lost says nothing about files */
+    MFI_TRY(mfi_state_wait(s, err)); /* a device that is lost says nothing about files */
     do {
         look_in_memory(s, tokens, n_tokens, &best);
         MFI_TRY(look_on_disk(s, tokens, n_tokens, &best, err));

@@ -63,9 +63,13 @@ uint32_t mfi_state_prefix(const mf_session *session, const int32_t *tokens, size
 void mfi_state_rewind(mf_session *session, uint32_t n, const mfi_checkpoint *c);
 /* Keeps the state as it is now for later, if the plan has room for checkpoints. */
 void mfi_state_checkpoint(mf_session *session);
-/* Waits until the state can be read and written here: a device that computes in the host's memory
- * may be at it. MF_ERR_UNSUPPORTED: it is in a device's own memory. */
-mf_status mfi_state_on_host(const mf_session *session, mf_error *err);
+/* Waits until the state can be read and written: a device may be at it. Pieces that lie in a
+ * device's own memory are none for the host to look at: mfi_state_move. */
+mf_status mfi_state_wait(const mf_session *session, mf_error *err);
+bool mfi_state_on_host(const mf_session *session);
+/* Copies bytes of pieces, wherever they lie. */
+mf_status mfi_state_move(const mf_session *session, void *dst, const void *src, uint64_t bytes,
+                         mf_error *err);
 mf_status mfi_state_copy(mf_session *dst, const mf_session *src, uint32_t n,
                          const mfi_checkpoint *c, mf_error *err);
 /* Around writing a state of n tokens into a session, which is broken in between. */

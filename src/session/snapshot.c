@@ -144,6 +144,8 @@ uint64_t mfi_snapshot_bytes(mf_session *s, uint32_t n, bool has_logits)
 }
 
 struct mfi_snapshot_writer {
+    const mf_session *session;
+    char *stage; /* PIECE_BYTES of what lies in a device's memory; NULL: nothing does */
     mfi_out out; /* open from the first step on */
     char *path;
     mfi_snapshot head;
@@ -159,16 +161,18 @@ mf_status mfi_snapshot_writer_open(mfi_snapshot_writer **writer, mf_session *s, 
                                    const mfi_checkpoint *c, const char *path, mf_error *err)
 {
     const mfi_identity *id;
-    MFI_TRY(mfi_state_on_host(s, err));
+    MFI_TRY(mfi_state_wait(s, err));
     MFI_TRY(mfi_engine_identity(s->host->engine, &id, err));
     size_t n_pieces = 1 + MFI_LAYER_PIECES * (size_t)s->plan->program.shape.n_layers + 1;
     mfi_snapshot_writer *w = calloc(1, sizeof *w);
     if (w)
-        *w = (mfi_snapshot_writer){.out = {.fd = -1},
+        *w = (mfi_snapshot_writer){.session = s,
+                                   .stage = mfi_state_on_host(s) ? NULL : malloc(PIECE_BYTES),
+                                   .out = {.fd = -1},
                                    .path = strdup(path),
                                    .sum = mfi_checksum_open(),
                                    .pieces = calloc(n_pieces, sizeof *w->pieces)};
-    if (!w || !w->path || !w->sum || !w->pieces) {
+    if (!w || !w->path || !w->sum || !w->pieces || (!w->stage && !mfi_state_on_host(s))) {
         mfi_snapshot_writer_close(&w);
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: no memory to write a snapshot", path);
     }
@@ -194,6 +198,7 @@ void mfi_snapshot_writer_close(mfi_snapshot_writer **writer)
         return;
     mfi_out_discard(&w->out);
     mfi_checksum_close(&w->sum);
+    free(w->stage);
     free(w->path);
     free(w->pieces);
     free(w);
@@ -206,6 +211,11 @@ static mf_status put_some(mfi_snapshot_writer *w, uint64_t most, mf_error *err)
     const mfi_piece *p = &w->pieces[w->piece];
     const char *from = (const char *)p->at + w->done;
     uint64_t n = MFI_MIN(MFI_MIN(p->bytes - w->done, most), w->settle_bytes);
+    if (w->stage) {
+        n = MFI_MIN(n, PIECE_BYTES);
+        MFI_TRY(mfi_state_move(w->session, w->stage, from, n, err));
+        from = w->stage;
+    }
     mfi_checksum_add(w->sum, from, (size_t)n);
     MFI_TRY(mfi_out_write(&w->out, from, (size_t)n, w->at, err));
     w->at += n;
@@ -298,13 +308,47 @@ static mf_status verify(const mfi_file *file, const mfi_snapshot *head, mfi_chec
     return status;
 }
 
+/* A piece from the file, through `stage` where it lies in a device's memory. */
+static mf_status take_piece(mf_session *s, const mfi_file *file, const mfi_piece *piece,
+                            uint64_t at, char *stage, mfi_checksum *sum, mf_error *err)
+{
+    if (!stage) {
+        MFI_TRY(mfi_file_read(file, piece->at, (size_t)piece->bytes, at, err));
+        mfi_checksum_add(sum, piece->at, (size_t)piece->bytes);
+        return MF_OK;
+    }
+    for (uint64_t done = 0, n; done < piece->bytes; done += n) {
+        n = MFI_MIN(piece->bytes - done, PIECE_BYTES);
+        MFI_TRY(mfi_file_read(file, stage, (size_t)n, at + done, err));
+        mfi_checksum_add(sum, stage, (size_t)n);
+        MFI_TRY(mfi_state_move(s, (char *)piece->at + done, stage, n, err));
+    }
+    return MF_OK;
+}
+
+static mf_status take_state(mf_session *s, const mfi_file *file, const mfi_snapshot *head,
+                            uint64_t at, mfi_checksum *sum, mf_error *err)
+{
+    const mfi_state_parts parts = {.kv = true, .logits = head->has_logits};
+    uint32_t n_pieces = mfi_state_list(s, NULL, head->n_tokens, parts, s->pieces);
+    char *stage = mfi_state_on_host(s) ? NULL : malloc(PIECE_BYTES);
+    if (!stage && !mfi_state_on_host(s))
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to read a snapshot");
+    mf_status status = MF_OK;
+    for (uint32_t i = 0; status == MF_OK && i < n_pieces; i++) {
+        status = take_piece(s, file, &s->pieces[i], at, stage, sum, err);
+        at += s->pieces[i].bytes;
+    }
+    free(stage);
+    return status;
+}
+
 static mf_status take(mf_session *s, const mfi_file *file, const mfi_snapshot *head,
                       mfi_checksum *sum, mf_error *err)
 {
     uint32_t n = head->n_tokens, n_vocab = s->plan->program.shape.n_vocab;
-    const mfi_state_parts parts = {.kv = true, .logits = head->has_logits};
     uint64_t at = MFI_SNAPSHOT_HEAD_BYTES;
-    MFI_TRY(mfi_state_on_host(s, err));
+    MFI_TRY(mfi_state_wait(s, err));
     MFI_TRY(mfi_state_begin(s, n, err));
     MFI_TRY(mfi_file_read(file, s->tokens, n * sizeof *s->tokens, at, err));
     if (mfi_checksum_of(s->tokens, n * sizeof *s->tokens) != head->tokens_sum)
@@ -313,13 +357,7 @@ static mf_status take(mf_session *s, const mfi_file *file, const mfi_snapshot *h
         if (s->tokens[i] < 0 || (uint32_t)s->tokens[i] >= n_vocab)
             return damaged(file, err);
     at += n * sizeof *s->tokens;
-    uint32_t n_pieces = mfi_state_list(s, NULL, n, parts, s->pieces);
-    for (uint32_t i = 0; i < n_pieces; i++) {
-        const mfi_piece *piece = &s->pieces[i];
-        MFI_TRY(mfi_file_read(file, piece->at, (size_t)piece->bytes, at, err));
-        mfi_checksum_add(sum, piece->at, (size_t)piece->bytes);
-        at += piece->bytes;
-    }
+    MFI_TRY(take_state(s, file, head, at, sum, err));
     if (mfi_checksum_value(sum) != head->state_sum)
         return damaged(file, err);
     mfi_state_end(s, n, head->has_logits);
@@ -352,7 +390,7 @@ mf_status mfi_snapshot_read(mf_session *s, const mfi_file *file, const mfi_snaps
 
 mf_status mf_session_save(mf_session *s, const char *path, mf_error *err)
 {
-    MFI_TRY(mfi_state_on_host(s, err));
+    MFI_TRY(mfi_state_wait(s, err));
     if (s->broken || s->length == 0)
         return mfi_fail(err, MF_ERR_STATE, "%s: the session has nothing to save", path);
     return mfi_snapshot_write(s, s->length, NULL, path, err);
@@ -362,7 +400,7 @@ mf_status mf_session_load(mf_session *s, const char *path, mf_error *err)
 {
     mfi_file file;
     mfi_snapshot head;
-    MFI_TRY(mfi_state_on_host(s, err));
+    MFI_TRY(mfi_state_wait(s, err));
     if (s->generating)
         return mfi_fail(err, MF_ERR_STATE, "%s: the session has an answer under way", path);
     MFI_TRY(mfi_snapshot_open(&file, &head, path, err));

@@ -43,8 +43,25 @@ uint32_t mfi_state_list(const mf_session *s, const mfi_checkpoint *c, uint32_t n
     return n_out;
 }
 
+bool mfi_state_on_host(const mf_session *s)
+{
+    const mfi_device_ops *device = s->host->backend->device;
+    return !device || !device->move;
+}
+
+mf_status mfi_state_move(const mf_session *s, void *dst, const void *src, uint64_t bytes,
+                         mf_error *err)
+{
+    mfi_backend *b = s->host->backend;
+    if (!mfi_state_on_host(s))
+        return b->device->move(b, dst, src, bytes, err);
+    memcpy(dst, src, (size_t)bytes);
+    return MF_OK;
+}
+
 /* The bytes of one list into another, however they are cut. */
-static void copy_pieces(const mfi_piece *dst, uint32_t n_dst, const mfi_piece *src, uint32_t n_src)
+static mf_status copy_pieces(const mf_session *s, const mfi_piece *dst, uint32_t n_dst,
+                             const mfi_piece *src, uint32_t n_src, mf_error *err)
 {
     uint64_t done = 0; /* of dst[0] */
     for (uint32_t i = 0; i < n_src; i++) {
@@ -57,12 +74,13 @@ static void copy_pieces(const mfi_piece *dst, uint32_t n_dst, const mfi_piece *s
             }
             MFI_ASSERT(n_dst > 0);
             uint64_t n = MFI_MIN(left, dst->bytes - done);
-            memcpy((char *)dst->at + done, from, (size_t)n);
+            MFI_TRY(mfi_state_move(s, (char *)dst->at + done, from, n, err));
             from += n;
             left -= n;
             done += n;
         }
     }
+    return MF_OK;
 }
 
 /* ---- what is at hand ---- */
@@ -166,15 +184,17 @@ void mfi_state_rewind(mf_session *s, uint32_t n, const mfi_checkpoint *c)
         mf_session_reset(s);
         return;
     }
-    if (c && mfi_state_on_host(s, NULL) != MF_OK) {
-        mf_session_reset(s);
-        return;
-    }
     if (c) {
         const mfi_state_parts rest = {.logits = true};
+        mf_status status = mfi_state_wait(s, NULL);
         uint32_t n_src = mfi_state_list(s, c, n, rest, s->pieces);
         uint32_t n_dst = mfi_state_list(s, NULL, n, rest, s->pieces + n_src);
-        copy_pieces(s->pieces + n_src, n_dst, s->pieces, n_src);
+        if (status == MF_OK)
+            status = copy_pieces(s, s->pieces + n_src, n_dst, s->pieces, n_src, NULL);
+        if (status != MF_OK) {
+            mf_session_reset(s);
+            return;
+        }
         s->oldest = oldest_at(s, n);
     }
     set_length(s, n, has_logits);
@@ -227,7 +247,7 @@ void mfi_state_checkpoint(mf_session *s)
     const mfi_state_parts rest = {.logits = true};
     if (s->plan->n_checkpoints == 0 || s->length == 0 || s->broken)
         return;
-    if (mfi_state_on_host(s, &err) != MF_OK)
+    if (mfi_state_wait(s, &err) != MF_OK)
         return;
     mfi_checkpoint *c = NULL;
     for (uint32_t i = 0; i < s->plan->n_checkpoints && !c; i++)
@@ -242,22 +262,18 @@ void mfi_state_checkpoint(mf_session *s)
         return; /* it is there to save work, no more */
     uint32_t n_src = mfi_state_list(s, NULL, s->length, rest, s->pieces);
     uint32_t n_dst = mfi_state_list(s, c, s->length, rest, s->pieces + n_src);
-    copy_pieces(s->pieces + n_src, n_dst, s->pieces, n_src);
+    if (copy_pieces(s, s->pieces + n_src, n_dst, s->pieces, n_src, &err) != MF_OK)
+        return;
     c->n = s->length;
     c->has_logits = s->has_logits;
 }
 
 /* ---- copies ---- */
 
-mf_status mfi_state_on_host(const mf_session *s, mf_error *err)
+mf_status mfi_state_wait(const mf_session *s, mf_error *err)
 {
     mfi_backend *b = s->host->backend;
-    if (!b->device)
-        return MF_OK;
-    if (!b->device->unified)
-        return mfi_fail(err, MF_ERR_UNSUPPORTED,
-                        "a timeline in a device's own memory can't be copied or kept");
-    return b->sync(b, err);
+    return b->device ? b->sync(b, err) : MF_OK;
 }
 
 mf_status mfi_state_begin(mf_session *s, uint32_t n, mf_error *err)
@@ -278,11 +294,11 @@ mf_status mfi_state_copy(mf_session *dst, const mf_session *src, uint32_t n,
                          const mfi_checkpoint *c, mf_error *err)
 {
     const mfi_state_parts all = {.kv = true, .logits = true};
-    MFI_TRY(mfi_state_on_host(dst, err));
+    MFI_TRY(mfi_state_wait(dst, err));
     MFI_TRY(mfi_state_begin(dst, n, err));
     uint32_t n_src = mfi_state_list(src, c, n, all, dst->pieces);
     uint32_t n_dst = mfi_state_list(dst, NULL, n, all, dst->pieces + n_src);
-    copy_pieces(dst->pieces + n_src, n_dst, dst->pieces, n_src);
+    MFI_TRY(copy_pieces(dst, dst->pieces + n_src, n_dst, dst->pieces, n_src, err));
     memcpy(dst->tokens, src->tokens, n * sizeof *dst->tokens);
     mfi_state_end(dst, n, mfi_state_has_logits(src, c, n));
     return MF_OK;

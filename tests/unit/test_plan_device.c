@@ -121,6 +121,34 @@ static void host_floor(void **state)
     close_model(&p);
 }
 
+/* States to go back to lie in the host's memory: they count there, and not on the device. The least
+ * budget is the same. */
+static void checkpoints(void **state)
+{
+    (void)state;
+    mf_error err;
+    planned p;
+    mfi_plan plan, with;
+    open_model(&p);
+    p.options.n_sessions = 2;
+    mft_ok(make(&p, &plan, &err), &err);
+    p.options.n_checkpoints = 3;
+    mft_ok(make(&p, &with, &err), &err);
+    assert_int_equal(plan.n_checkpoints, 0);
+    assert_int_equal(with.n_checkpoints, 3);
+    assert_true(with.checkpoint_bytes > 0);
+    assert_int_equal(plan.bytes[MFI_PLAN_STATE], 0);
+    assert_int_equal(with.bytes[MFI_PLAN_STATE], 2 * 3 * with.checkpoint_bytes);
+    assert_int_equal(with.vram[MFI_PLAN_STATE], plan.vram[MFI_PLAN_STATE]);
+    assert_int_equal(with.floor_bytes, plan.floor_bytes);
+    p.options.memory_bytes = with.floor_bytes;
+    mfi_plan_free(&plan);
+    mft_ok(make(&p, &plan, &err), &err);
+    mfi_plan_free(&plan);
+    mfi_plan_free(&with);
+    close_model(&p);
+}
+
 static void refused(void **state)
 {
     (void)state;
@@ -142,6 +170,7 @@ static void refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(all_fit), cmocka_unit_test(budgets),
-                                       cmocka_unit_test(host_floor), cmocka_unit_test(refused)};
+                                       cmocka_unit_test(host_floor), cmocka_unit_test(checkpoints),
+                                       cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -86,6 +86,7 @@ static __global__ void latent_tail(const float *q, uint32_t ldq, uint32_t head_d
                                    uint32_t n_rot, uint32_t latent, uint32_t n_head, float *y,
                                    uint32_t ldy)
 {
+    begin_wait();
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x, h = i / n_rot, k = i % n_rot;
     if (h < n_head)
         y[(size_t)blockIdx.y * ldy + (size_t)h * (latent + n_rot) + latent + k] =

@@ -1,6 +1,5 @@
-/* The CUDA backend: the device, the loop over ops, graphs of single tokens' spans, and what the
- * host sees of buffers. The module's only entry is here. Called by forward and the engine, on one
- * thread. Allocates at open, prepare and when a graph is recorded, not in other runs. */
+/* The CUDA backend: the device, runs, and what the host sees of buffers. The module's only entry is
+ * here. Called by forward and the engine, on one thread. Allocates at open and prepare only. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,13 +145,15 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
     MFI_TRY(check_limits(p, err));
     c->p = p;
     c->mats = calloc(p->n_weights, sizeof *c->mats);
-    c->graphs = calloc(p->n_ops, sizeof *c->graphs);
-    c->layers = calloc(p->shape.n_layers, sizeof *c->layers);
+    c->graphs = calloc(MFI_CUDA_GRAPHS, sizeof *c->graphs);
+    c->graph_of = calloc(p->n_ops, sizeof *c->graph_of);
+    c->layers = calloc(MFI_CUDA_SEQS * (size_t)p->shape.n_layers, sizeof *c->layers);
     c->known_pos = calloc(2 * (size_t)p->chunk, sizeof *c->known_pos);
     c->known_heads = calloc(p->n_logit_rows, sizeof *c->known_heads);
     double *freq = calloc(p->shape.n_rot / 2 + 1, sizeof *freq);
     mf_status status = MF_OK;
-    if (!c->mats || !c->graphs || !c->layers || !c->known_pos || !c->known_heads || !freq)
+    if (!c->mats || !c->graphs || !c->graph_of || !c->layers || !c->known_pos || !c->known_heads ||
+        !freq)
         status =
             mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for %u weight descriptors", p->n_weights);
     for (uint32_t i = 0; status == MF_OK && i < p->n_weights; i++) {
@@ -179,6 +180,7 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
     MFI_TRY(alloc_lists(c, err));
     MFI_TRY(device_array((void **)&c->split, mfi_program_input_columns(p) / 32 + 1,
                          MFI_CUDA_SPLIT_BYTES, err));
+    MFI_TRY(mfi_cuda_lookup_open(c, err));
     return alloc_partial(c, err);
 }
 
@@ -211,46 +213,6 @@ static mf_status send_step(mfi_cuda *c, uint32_t first, const mfi_step *step, mf
                 err);
 }
 
-static mf_status run_ops(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
-                         mf_error *err)
-{
-    for (uint32_t i = first; i < first + n;) {
-        const mfi_op *op = &c->p->ops[i], *combine = NULL;
-        cudaError_t e;
-        uint32_t taken = mfi_cuda_fuse(c, op, first + n - i, step, &e);
-        if (e != cudaSuccess)
-            return mfi_cuda_op_failed(err, e, op);
-        if (op->code == MFI_OP_EXPERTS && i + 1 < first + n && op[1].code == MFI_OP_COMBINE) {
-            combine = op + 1;
-            MFI_TRY(mfi_cuda_experts(c, op, &combine, step, err));
-            taken = combine ? 1 : 2;
-        }
-        if (taken == 0)
-            MFI_TRY(mfi_cuda_op(c, op, step, err));
-        i += MFI_MAX(taken, 1);
-    }
-    return MF_OK;
-}
-
-static mf_status record(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
-                        mfi_cuda_graph *g, mf_error *err)
-{
-    cudaGraph_t graph = NULL;
-    if (g->exec)
-        (void)cudaGraphExecDestroy(g->exec);
-    *g = (mfi_cuda_graph){.n = n, .n_blocks = c->n_blocks, .generation = c->generation};
-    MFI_CUDA_TRY(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal));
-    mf_status status = run_ops(c, first, n, step, err);
-    cudaError_t e = cudaStreamEndCapture(c->stream, &graph);
-    if (status == MF_OK && e == cudaSuccess)
-        e = cudaGraphInstantiate(&g->exec, graph, 0);
-    if (graph)
-        (void)cudaGraphDestroy(graph);
-    MFI_TRY(status);
-    MFI_CUDA_TRY(e);
-    return MF_OK;
-}
-
 /* Blocks of positions that a step's tokens may see, in few sizes so that graphs last. */
 static uint32_t blocks_of(const mfi_cuda *c, const mfi_step *step)
 {
@@ -263,43 +225,33 @@ static uint32_t blocks_of(const mfi_cuda *c, const mfi_step *step)
     return MFI_MIN(n, c->n_blocks_max);
 }
 
-/* Single tokens run as graphs, except where the step brings lists. */
-static bool as_graph(const mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step)
+/* Graphs have a sequence's memory in them. */
+static uint64_t generation_of(mfi_cuda *c, const mfi_layer_mem *mem)
 {
-    if (step->n_tok != 1 || step->n_head > 1 || n < 2)
-        return false;
-    for (uint32_t i = first; !c->slots && i < first + n; i++)
-        if (c->p->ops[i].code == MFI_OP_EXPERTS)
-            return false;
-    return true;
+    size_t n = c->p->shape.n_layers;
+    for (uint32_t i = 0; i < MFI_CUDA_SEQS; i++)
+        if (c->generations[i] && memcmp(c->layers + i * n, mem, n * sizeof *mem) == 0)
+            return c->generations[i];
+    uint32_t at = c->n_generations++ % MFI_CUDA_SEQS;
+    memcpy(c->layers + at * n, mem, n * sizeof *mem);
+    return c->generations[at] = c->n_generations;
 }
 
-static mf_status run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step *step,
-                     mf_error *err)
+mf_status mfi_cuda_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step *step,
+                       mf_error *err)
 {
     mfi_cuda *c = (mfi_cuda *)b;
     const mfi_program *p = c->p;
     MFI_ASSERT(first + n <= p->n_ops && step->n_tok > 0 && step->n_tok <= p->chunk);
-    size_t mem_bytes = p->shape.n_layers * sizeof *c->layers;
-    if (memcmp(c->layers, step->seqs[0].mem, mem_bytes) != 0) { /* another sequence */
-        memcpy(c->layers, step->seqs[0].mem, mem_bytes);
-        c->generation++;
-    }
+    c->generation = generation_of(c, step->seqs[0].mem);
     c->n_blocks = blocks_of(c, step);
     c->n_runs++;
     c->last_rows = step->n_tok;
     c->last_head = step->n_head;
     MFI_TRY(send_step(c, first, step, err));
-    if (n == 0)
+    if (n == 0 || c->halted)
         return MF_OK;
-    mfi_cuda_graph *g = &c->graphs[first];
-    if (!as_graph(c, first, n, step)) {
-        MFI_TRY(run_ops(c, first, n, step, err));
-    } else {
-        if (!g->exec || g->n != n || g->n_blocks != c->n_blocks || g->generation != c->generation)
-            MFI_TRY(record(c, first, n, step, g, err));
-        MFI_CUDA_TRY(cudaGraphLaunch(g->exec, c->stream));
-    }
+    MFI_TRY(mfi_cuda_queue(c, first, n, step, err));
     /* What forward looks at next is on its way before it asks. */
     if (p->ops[first + n - 1].code == MFI_OP_ROUTE)
         return reflect(c, MFI_BUF_IDS, err);
@@ -312,9 +264,9 @@ static void close_backend(mfi_backend *b)
 {
     mfi_cuda *c = (mfi_cuda *)b;
     (void)cudaDeviceSynchronize();
-    for (uint32_t i = 0; c->graphs && i < c->p->n_ops; i++)
-        if (c->graphs[i].exec)
-            (void)cudaGraphExecDestroy(c->graphs[i].exec);
+    mfi_cuda_graphs_drop(c);
+    mfi_cuda_lookup_close(c);
+    mfi_cuda_leave();
     for (size_t i = 0; i < MFI_ARRAY_LEN(c->events); i++)
         if (c->events[i])
             (void)cudaEventDestroy(c->events[i]);
@@ -323,7 +275,7 @@ static void close_backend(mfi_backend *b)
     if (c->lists)
         (void)cudaEventDestroy(c->lists);
     void *const on_device[] = {c->freq,  c->pos,     c->head_rows, c->tokens, c->items,
-                               c->x_row, c->pair_of, c->partial,   c->slots,  c->turn, c->split};
+                               c->x_row, c->pair_of, c->partial,   c->turn,   c->split};
     for (size_t i = 0; i < MFI_ARRAY_LEN(on_device); i++)
         (void)cudaFree(on_device[i]);
     for (uint32_t i = 0; i < MFI_N_MEM_KINDS; i++)
@@ -337,6 +289,7 @@ static void close_backend(mfi_backend *b)
         (void)cudaStreamDestroy(c->copy_stream);
     free(c->mats);
     free(c->graphs);
+    free(c->graph_of);
     free(c->layers);
     free(c->known_pos);
     free(c->known_heads);
@@ -398,6 +351,7 @@ static mf_status open_device(mfi_cuda *c, mf_error *err)
         MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->events[i], cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->submitted, cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->lists, cudaEventDisableTiming));
+    MFI_CUDA_TRY(cudaDeviceSynchronize()); /* nobody's word stops kernels from now on */
     MFI_CUDA_TRY(mfi_cuda_set_tables(mfi_iq2_xxs_grid, mfi_iq2_xs_grid, mfi_iq2_s_grid,
                                      mfi_iq1_grid, mfi_iq3_xxs_grid, mfi_iq3_s_grid));
     return MF_OK;
@@ -418,9 +372,10 @@ static mf_status open_backend(mfi_backend **backend, uint32_t index, mfi_device_
                             .read = read_rows,
                             .view = view,
                             .prepare = prepare,
-                            .run = run,
+                            .run = mfi_cuda_run,
                             .sync = sync_stream,
                             .close = close_backend};
+    mfi_cuda_enter();
     mf_status status = open_device(c, err);
     if (status != MF_OK) {
         close_backend(&c->base);

@@ -130,7 +130,8 @@ mf_status mfi_cuda_experts(mfi_cuda *c, const mfi_op *op, const mfi_op **combine
     const mfi_expert_layout *l = &c->p->experts[op->layer];
     const mfi_expert_mat *last = &l->proj[MFI_EXPERT_DOWN];
     uint32_t n_items = mfi_cuda_n_items(c, step->n_tok), top_k = c->p->shape.top_k;
-    if (!c->slots)
+    bool found = mfi_cuda_looks(c, op);
+    if (!found)
         MFI_TRY(mfi_cuda_take_work(c, step, &n_items, err));
     else if (step->n_tok == 1)
         n_items = top_k;
@@ -140,7 +141,7 @@ mf_status mfi_cuda_experts(mfi_cuda *c, const mfi_op *op, const mfi_op **combine
     mfi_cuda_mm mm = product_of(c, l, MFI_EXPERT_DOWN, step, n_items);
     mm.n_x = step->n_tok * top_k;
     put(c, &mm, MFI_BUF_EG, op->dst[0]);
-    if (combine && c->slots && step->n_tok == 1 && !last->transposed &&
+    if (combine && found && step->n_tok == 1 && !last->transposed &&
         mfi_cuda_down_fits(&mm, top_k)) {
         mfi_cuda_combine sum = mfi_cuda_combine_of(c, *combine, 1);
         *combine = NULL;

@@ -6,12 +6,16 @@
 #include "backend/cuda/cuda_kernels.h"
 
 #define MFI_CUDA_EVENTS 512 /* copies under way at one time */
+#define MFI_CUDA_GRAPHS 512
+#define MFI_CUDA_SEQS   16 /* whose graphs are kept */
 
 /* A span of ops recorded for single tokens. */
 typedef struct mfi_cuda_graph {
     cudaGraphExec_t exec;
-    uint32_t n, n_blocks; /* ops; blocks of positions that attention covers */
-    uint64_t generation;  /* of the sequence's memory that it was recorded for */
+    uint32_t first, n;   /* ops */
+    uint32_t n_blocks;   /* of positions that attention covers */
+    uint32_t next;       /* 1 + that of the same first op, or 0 */
+    uint64_t generation; /* of the sequence's memory that it was recorded for */
 } mfi_cuda_graph;
 
 typedef struct mfi_cuda {
@@ -29,10 +33,9 @@ typedef struct mfi_cuda {
     int32_t *tokens;     /* [chunk] */
     mfi_cuda_item *items;
     uint32_t *x_row, *pair_of;
-    uint32_t *turn;  /* zero between kernels: their blocks of threads count themselves */
-    float *partial;  /* of attention, for MFI_CUDA_ATTN_SPLIT_TOK tokens */
-    uint4 *split;    /* columns of a product's tokens in parts */
-    uint64_t *slots; /* [n_layers][n_experts], or NULL: work comes with the step */
+    uint32_t *turn; /* zero between kernels: their blocks of threads count themselves */
+    float *partial; /* of attention, for MFI_CUDA_ATTN_SPLIT_TOK tokens */
+    uint4 *split;   /* columns of a product's tokens in parts */
     uint32_t n_items_max, n_blocks_max;
     uint32_t *known_pos, *known_heads; /* host: what pos and head_rows have */
     uint32_t n_known_pos, n_known_heads;
@@ -40,12 +43,25 @@ typedef struct mfi_cuda {
     char *mirror;                   /* of the buffers that can be looked at */
     uint64_t mirror_at[MFI_N_BUFS]; /* 1 + offset, or 0 */
     mfi_cuda_item *host_items;
-    uint32_t *host_rows;           /* [chunk * top_k] of x_row, then pair_of */
-    mfi_cuda_graph *graphs;        /* [n_ops] by first op */
-    mfi_layer_mem *layers;         /* [n_layers] of the last run, */
-    uint64_t generation;           /* counted up when they change */
-    uint32_t n_blocks;             /* of this run's attention */
-    uint32_t last_rows, last_head; /* rows of the last run */
+    uint32_t *host_rows;            /* [chunk * top_k] of x_row, then pair_of */
+    mfi_cuda_graph *graphs;         /* [MFI_CUDA_GRAPHS] */
+    uint32_t *graph_of;             /* [n_ops] 1 + the first that begins there, or 0 */
+    uint32_t n_graphs, n_graph_ops; /* ops of all graphs */
+    mfi_layer_mem *layers; /* [MFI_CUDA_SEQS][n_layers] of sequences that single runs were of, */
+    uint64_t generations[MFI_CUDA_SEQS]; /* numbered from 1; 0: none */
+    uint64_t generation, n_generations;  /* of this run's first sequence; given so far */
+    uint32_t n_blocks;                   /* of this run's attention */
+    uint32_t last_rows, last_head;       /* rows of the last run */
+    /* looking up */
+    bool halted;                  /* where another backend is open: stopped at a router */
+    bool told;                    /* kernels know the word that stops them */
+    bool settled;                 /* every expert has its slot for good */
+    uint32_t look_end;            /* of ops, of this run, whose routers look up; 0: none */
+    uint32_t look_first, n_looks; /* layers from the first that looked to the last; n 0: none did */
+    uint32_t look_tok;            /* tokens of them */
+    uint64_t *slots, *host_slots; /* [n_layers][n_experts] addresses or 0; device, host (pinned) */
+    uint32_t moved_first, n_moved;  /* layers whose slots the device doesn't know yet */
+    uint16_t *chosen, *host_chosen; /* [n_layers][look_tok][top_k]; the same */
     /* copies */
     cudaEvent_t events[MFI_CUDA_EVENTS], submitted;
     cudaEvent_t lists; /* host_items and host_rows have been copied */
@@ -65,6 +81,27 @@ static inline float *mfi_cuda_row(const mfi_cuda *c, uint32_t buf)
 {
     return (float *)(c->mem[MFI_MEM_SCRATCH] + c->p->bufs[buf].offset);
 }
+
+/* cuda_backend.c: the backend's run. */
+mf_status mfi_cuda_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step *step,
+                       mf_error *err);
+
+/* cuda_graphs.c: queues ops [first, first + n), one by one or as graphs. */
+mf_status mfi_cuda_queue(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
+                         mf_error *err);
+void mfi_cuda_graphs_drop(mfi_cuda *c);
+
+/* cuda_lookup.c: where experts are. Whether a ROUTE looks up, and EXPERTS finds its lists there. */
+bool mfi_cuda_looks(const mfi_cuda *c, const mfi_op *op);
+void mfi_cuda_look_as(const mfi_cuda *c, const mfi_op *op, mfi_cuda_route *r);
+mf_status mfi_cuda_lookup_open(mfi_cuda *c, mf_error *err);
+void mfi_cuda_lookup_close(mfi_cuda *c);
+/* Counts open backends: one looks up only while it is alone, since a word stops all kernels of the
+ * process. */
+void mfi_cuda_enter(void);
+void mfi_cuda_leave(void);
+mf_status mfi_cuda_bind_experts(mfi_backend *b, const uint64_t *slots, mf_error *err);
+extern const mfi_lookup_ops mfi_cuda_lookup_ops;
 
 /* cuda_ops.c: queues one op. */
 mf_status mfi_cuda_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_error *err);

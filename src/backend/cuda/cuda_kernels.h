@@ -134,20 +134,28 @@ typedef struct mfi_cuda_route {
     uint16_t *ids;
     float *weights;
     uint32_t ldw;
-    /* Where all experts are in device memory: their slots, and what EXPERTS works on. */
-    const uint64_t *slots; /* [n], or NULL */
+    /* Where the router looks its experts up: addresses of their slots, and what EXPERTS works on.
+     */
+    const uint64_t *slots; /* [n] 0: in no slot; or NULL */
     mfi_cuda_item *items;  /* n_tok == 1 only */
     uint32_t *x_row, *pair_of;
+    /* Where some may be in no slot: the choice is kept, and such a one stops all kernels behind,
+     * those of this layer's experts with some other address. */
+    uint16_t *chosen; /* [n_tok][top_k], or NULL */
+    const uint8_t *anywhere;
 } mfi_cuda_route;
+/* Tells every file of kernels where the word is that stops them, which is one a device and process;
+ * back to 0. */
+cudaError_t mfi_cuda_tell_files(cudaStream_t s);
+cudaError_t mfi_cuda_go_on(cudaStream_t s);
 cudaError_t mfi_cuda_route_run(const mfi_cuda_route *r, cudaStream_t s);
 /* A single token's router and choice: matmul_rows, then route_run; `turn` counts blocks of threads,
  * from zero to zero. */
 cudaError_t mfi_cuda_route_rows(const mfi_cuda_mm *mm, const mfi_cuda_route *r, uint32_t *turn,
                                 cudaStream_t s);
-/* Groups n_tok * top_k choices by expert, in order of tokens, into tiles. */
-cudaError_t mfi_cuda_group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, uint32_t n_experts,
-                           uint32_t tile, const uint64_t *slots, mfi_cuda_item *items,
-                           uint32_t n_items, uint32_t *x_row, uint32_t *pair_of, cudaStream_t s);
+/* Groups n_tok * top_k choices by expert, in order of tokens, into tiles, and looks up as above. */
+cudaError_t mfi_cuda_group(const mfi_cuda_route *r, uint32_t tile, mfi_cuda_item *items,
+                           uint32_t n_items, cudaStream_t s);
 
 typedef struct mfi_cuda_combine {
     float *res, *sum;     /* sum: the shared expert's output; overwritten */

@@ -67,6 +67,14 @@ static void state_free(mfi_backend *b, void *mem)
     (void)cudaFree(mem);
 }
 
+static mf_status move(mfi_backend *b, void *dst, const void *src, uint64_t bytes, mf_error *err)
+{
+    mfi_cuda *c = (mfi_cuda *)b;
+    MFI_CUDA_TRY(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, c->stream));
+    MFI_CUDA_TRY(cudaStreamSynchronize(c->stream));
+    return MF_OK;
+}
+
 static mf_status copied(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *err)
 {
     mfi_cuda *c = b;
@@ -101,20 +109,12 @@ static mf_status copy(void *b, void *dst, const void *src, uint64_t len, uint64_
     return MF_OK;
 }
 
-static mf_status bind_experts(mfi_backend *b, const uint64_t *slots, mf_error *err)
-{
-    mfi_cuda *c = (mfi_cuda *)b;
-    uint64_t bytes = (uint64_t)c->p->shape.n_layers * c->p->shape.n_experts * sizeof *slots;
-    MFI_ASSERT(!c->slots);
-    MFI_CUDA_TRY(cudaMalloc((void **)&c->slots, bytes));
-    MFI_CUDA_TRY(cudaMemcpy(c->slots, slots, bytes, cudaMemcpyHostToDevice));
-    return MF_OK;
-}
-
 const mfi_device_ops mfi_cuda_device_ops = {.address = address,
                                             .state_alloc = state_alloc,
                                             .state_clear = state_clear,
                                             .state_free = state_free,
+                                            .move = move,
                                             .copy = copy,
                                             .copied = copied,
-                                            .bind_experts = bind_experts};
+                                            .bind_experts = mfi_cuda_bind_experts,
+                                            .lookup = &mfi_cuda_lookup_ops};

@@ -381,40 +381,39 @@ mfi_cuda_route mfi_cuda_route_of(const mfi_cuda *c, const mfi_op *op, uint32_t n
 {
     const mfi_shape *s = &c->p->shape;
     uint32_t logits = op->src[0], ids = op->dst[0], weights = op->dst[1];
-    return (mfi_cuda_route){.score = s->routing.score,
-                            .n_groups = s->routing.n_groups,
-                            .n_groups_used = s->routing.n_groups_used,
-                            .group_best = s->routing.group_best,
-                            .normalize = s->routing.normalize,
-                            .scale = s->routing.scale,
-                            .logits = mfi_cuda_row(c, logits),
-                            .correction = op->w[0] == MFI_WEIGHT_NONE
-                                              ? NULL
-                                              : (const float *)c->mats[op->w[0]].plane[0],
-                            .ld = c->p->bufs[logits].width,
-                            .n = s->n_experts,
-                            .top_k = s->top_k,
-                            .n_tok = n,
-                            .ids = (uint16_t *)(void *)mfi_cuda_row(c, ids),
-                            .weights = mfi_cuda_row(c, weights),
-                            .ldw = c->p->bufs[weights].width,
-                            .slots = c->slots ? c->slots + (size_t)op->layer * s->n_experts : NULL,
-                            .items = n == 1 ? c->items : NULL,
-                            .x_row = c->x_row,
-                            .pair_of = c->pair_of};
+    mfi_cuda_route r = {.score = s->routing.score,
+                        .n_groups = s->routing.n_groups,
+                        .n_groups_used = s->routing.n_groups_used,
+                        .group_best = s->routing.group_best,
+                        .normalize = s->routing.normalize,
+                        .scale = s->routing.scale,
+                        .logits = mfi_cuda_row(c, logits),
+                        .correction = op->w[0] == MFI_WEIGHT_NONE
+                                          ? NULL
+                                          : (const float *)c->mats[op->w[0]].plane[0],
+                        .ld = c->p->bufs[logits].width,
+                        .n = s->n_experts,
+                        .top_k = s->top_k,
+                        .n_tok = n,
+                        .ids = (uint16_t *)(void *)mfi_cuda_row(c, ids),
+                        .weights = mfi_cuda_row(c, weights),
+                        .ldw = c->p->bufs[weights].width,
+                        .items = n == 1 ? c->items : NULL,
+                        .x_row = c->x_row,
+                        .pair_of = c->pair_of};
+    mfi_cuda_look_as(c, op, &r);
+    return r;
 }
 
 static cudaError_t route(const job *j)
 {
-    const mfi_shape *s = j->s;
     mfi_cuda *c = j->c;
     mfi_cuda_route r = mfi_cuda_route_of(c, j->op, j->n);
     cudaError_t e = mfi_cuda_route_run(&r, c->stream);
     if (e != cudaSuccess || !r.slots || j->n == 1)
         return e;
     uint32_t tile = mfi_cuda_small_tiles(c, j->n) ? MFI_CUDA_TILE_SMALL : MFI_CUDA_TILE;
-    return mfi_cuda_group(r.ids, j->n, s->top_k, s->n_experts, tile, r.slots, c->items,
-                          mfi_cuda_n_items(c, j->n), c->x_row, c->pair_of, c->stream);
+    return mfi_cuda_group(&r, tile, c->items, mfi_cuda_n_items(c, j->n), c->stream);
 }
 
 mfi_cuda_combine mfi_cuda_combine_of(const mfi_cuda *c, const mfi_op *op, uint32_t n)

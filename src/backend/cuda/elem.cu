@@ -73,6 +73,7 @@ cudaError_t mfi_cuda_bias(float *y, uint32_t ldy, const float *bias, uint32_t n,
 
 static __global__ void scale_all(float *y, uint64_t n, float factor)
 {
+    begin_wait();
     uint64_t i = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n)
         y[i] *= factor;

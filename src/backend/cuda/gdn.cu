@@ -1,6 +1,7 @@
 /* Gated DeltaNet on the device, in its recurrent form: tokens in order, so that chunks change no
  * bit. Called by the backend's thread; only queues work. */
 #include "backend/cuda/cuda_kernels.h"
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/reduce.cuh"
 
 static __device__ float silu(float x)
@@ -12,6 +13,7 @@ static __device__ float silu(float x)
 static __global__ void conv(float *state, const float *w, float *x, uint32_t ldx, uint32_t n_ch,
                             uint32_t kernel, uint32_t n_tok)
 {
+    begin_wait();
     uint32_t c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= n_ch)
         return;
@@ -72,6 +74,7 @@ static __global__ void __launch_bounds__(DK ? 256 : 1024) heads(mfi_cuda_gdn g)
 {
     extern __shared__ float room[]; /* q, k [k_dim] */
     __shared__ float sums[32];
+    begin_wait();
     uint32_t h = blockIdx.x, j = threadIdx.x, dk = g.k_dim, dv = g.v_dim;
     uint32_t k_head = g.tiled ? h % g.k_heads : h / (g.v_heads / g.k_heads);
     float *q = room, *k = room + dk, *state = g.state + (size_t)h * dk * dv + j;

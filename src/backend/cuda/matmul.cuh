@@ -15,6 +15,7 @@
 #define MFI_BACKEND_CUDA_MATMUL_CUH
 
 #include "backend/cuda/decode.cuh"
+#include "backend/cuda/launch.cuh"
 
 #define MM_ROWS    16
 #define MM_WARPS   8
@@ -222,6 +223,7 @@ template <class D, int NM> __global__ void __launch_bounds__(MM_WARPS * 32) mm_f
 {
     __shared__ float part[MM_ROUND][MM_ROWS * 8];
     mm_place at;
+    begin_wait();
     if (!mm_find(mm, MM_ROWS, MFI_CUDA_TILE_SMALL, &at, blockIdx.x))
         return;
     uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -348,6 +350,7 @@ __global__ void __launch_bounds__(MM_WARPS * 32) mm_many(mfi_cuda_mm mm)
 {
     __shared__ __align__(16) float xs[MM_TILE * MM_X_STRIDE];
     mm_place at;
+    begin_wait();
     if (!mm_find(mm, MM_ROWS * MM_WARPS, MM_TILE, &at, blockIdx.x))
         return;
     /* Items may have more than a tile of pairs: further ones are other blocks'. */

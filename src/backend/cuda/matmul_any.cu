@@ -154,6 +154,7 @@ cudaError_t mfi_cuda_embed(const mfi_cuda_mat *w, const int32_t *tokens, uint32_
 /* A thread has 8 columns of a head, for a few tokens; rows come in order. */
 static __global__ void times_rows(mfi_cuda_mm mm)
 {
+    begin_wait();
     const mfi_cuda_mat &m = mm.mat[0];
     uint32_t col = (blockIdx.x * blockDim.x + threadIdx.x) * 8, head = blockIdx.y;
     uint32_t first = blockIdx.z * T_TOK;
@@ -196,6 +197,7 @@ cudaError_t mfi_cuda_matmul_t(const mfi_cuda_mm *mm, uint32_t n_head, cudaStream
 /* A thread has one output of a few pairs of an expert. */
 static __global__ void times_cols(mfi_cuda_mm mm)
 {
+    begin_wait();
     const mfi_cuda_mat &m = mm.mat[0];
     mfi_cuda_item item = mm.items[blockIdx.y];
     uint32_t c = blockIdx.x * blockDim.x + threadIdx.x;

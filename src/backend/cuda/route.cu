@@ -1,4 +1,5 @@
-/* Routing on the device: a warp a token chooses, a block groups the choices by expert. Called by
+/* Routing on the device: a warp a token chooses, a block groups the choices by expert, slots are
+ * looked up, and a word stops what is behind a router that found an expert nowhere. Called by
  * the backend's thread; only queues work. */
 #include <math_constants.h>
 
@@ -82,16 +83,73 @@ static __device__ void softmax(float *v, uint32_t n)
     __syncwarp();
 }
 
+/* ---- looking up ---- */
+
+static __device__ unsigned stop_word;
+
+#define FILES_MAX 64
+
+static cudaError_t (*tell_files[FILES_MAX])(unsigned *word,
+                                            cudaStream_t s); /* filled while the module loads */
+static unsigned n_files;
+
+void mfi_cuda_tell(cudaError_t (*tell)(unsigned *word, cudaStream_t s))
+{
+    if (n_files < FILES_MAX)
+        tell_files[n_files] = tell;
+    n_files++;
+}
+
+cudaError_t mfi_cuda_tell_files(cudaStream_t s)
+{
+    void *word;
+    cudaError_t e =
+        n_files > FILES_MAX ? cudaErrorInvalidValue : cudaGetSymbolAddress(&word, stop_word);
+    for (unsigned i = 0; e == cudaSuccess && i < n_files; i++)
+        e = tell_files[i]((unsigned *)word, s);
+    return e;
+}
+
+/* An expert's slot. Where it has none, kernels behind are stopped; what is already under way finds
+ * memory of a slot's size. */
+static __device__ __forceinline__ const uint8_t *find(const mfi_cuda_route &r, uint32_t expert)
+{
+    const uint8_t *slot = (const uint8_t *)r.slots[expert];
+    if (slot || !r.chosen)
+        return slot;
+    *(volatile unsigned *)&stop_word = 1;
+    __threadfence();
+    return r.anywhere;
+}
+
+cudaError_t mfi_cuda_go_on(cudaStream_t s)
+{
+    void *word;
+    cudaError_t e = cudaGetSymbolAddress(&word, stop_word);
+    return e == cudaSuccess ? cudaMemsetAsync(word, 0, sizeof stop_word, s) : e;
+}
+
 /* What EXPERTS works on for a single token: a pair a rank, in order. */
 static __device__ void list_items(const mfi_cuda_route &r, const uint16_t *ids)
 {
     for (uint32_t k = threadIdx.x; k < r.top_k; k += 32) {
-        mfi_cuda_item item = {(const uint8_t *)r.slots[ids[k]], k, 1};
+        mfi_cuda_item item = {find(r, ids[k]), k, 1};
         r.items[k] = item;
         r.x_row[k] = 0;
         r.pair_of[k] = k;
+        if (r.chosen)
+            r.chosen[k] = ids[k];
     }
 }
+
+/* A router that may stop what is behind it has that begin when it has ended. */
+static __device__ __forceinline__ void begin_next_of(const mfi_cuda_route &r)
+{
+    if (!r.chosen)
+        begin_next();
+}
+
+/* ---- choosing ---- */
 
 #define LANE_EXPERTS 8 /* that a lane keeps in registers */
 
@@ -178,7 +236,7 @@ static __global__ void __launch_bounds__(32) choose(mfi_cuda_route r)
 {
     extern __shared__ float room[];
     begin_wait();
-    begin_next();
+    begin_next_of(r);
     choose_for(r, blockIdx.x, room);
 }
 
@@ -206,13 +264,12 @@ static __device__ void keep_normed(const mfi_cuda_mm &mm, float4 v, uint32_t col
             mm.norm_out[col + k] = out[k];
 }
 
-/* This block's logit, by the first threads of it; `row` and the norm's weights are older than the
- * kernel in front. */
-static __device__ float one_logit(const mfi_cuda_mm &mm, const uint8_t *row, float *sums)
+/* Weights of a thread's columns, and the norm's: they are older than the kernel in front. */
+static __device__ __forceinline__ void fetch_older(const mfi_cuda_mm &mm, const uint8_t *row,
+                                                   float4 weights[HELD], float4 norm[HELD])
 {
     const mfi_cuda_mat &m = mm.mat[0];
     bool mine = threadIdx.x < ROWS_THREADS;
-    float4 weights[HELD], norm[HELD], x[HELD];
     const float4 none = make_float4(0, 0, 0, 0);
 #pragma unroll
     for (int i = 0; i < HELD; i++) {
@@ -221,8 +278,17 @@ static __device__ float one_logit(const mfi_cuda_mm &mm, const uint8_t *row, flo
         weights[i] = there ? rows_weights(m.type.kind, row, col, m.cols - col) : none;
         norm[i] = there ? rows_x(mm.norm + col, m.cols - col) : none;
     }
-    begin_wait();
-    begin_next();
+}
+
+/* This block's logit, by the first threads of it. */
+static __device__ __forceinline__ float one_logit(const mfi_cuda_mm &mm, const uint8_t *row,
+                                                  const float4 weights[HELD],
+                                                  const float4 norm[HELD], float *sums)
+{
+    const mfi_cuda_mat &m = mm.mat[0];
+    bool mine = threadIdx.x < ROWS_THREADS;
+    float4 x[HELD];
+    const float4 none = make_float4(0, 0, 0, 0);
 #pragma unroll
     for (int i = 0; i < HELD; i++) {
         uint32_t col = (threadIdx.x + i * ROWS_THREADS) * 4;
@@ -266,7 +332,12 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     for (uint32_t i = threadIdx.x * 16; r.slots && blockIdx.x == 0 && i < r.n;
          i += 16 * NORM_THREADS)
         asm volatile("prefetch.global.L2 [%0];" ::"l"(r.slots + i)); /* a line each */
-    float logit = one_logit(mm, mm.mat[0].plane[0] + blockIdx.x * mm.mat[0].row_bytes[0], sums);
+    const uint8_t *row = mm.mat[0].plane[0] + blockIdx.x * mm.mat[0].row_bytes[0];
+    float4 weights[HELD], norm[HELD];
+    fetch_older(mm, row, weights, norm);
+    begin_wait();
+    begin_next_of(r);
+    float logit = one_logit(mm, row, weights, norm, sums);
     if (threadIdx.x == 0) {
         mm.y[0][blockIdx.x] = logit;
         __threadfence();
@@ -295,15 +366,16 @@ cudaError_t mfi_cuda_route_rows(const mfi_cuda_mm *mm, const mfi_cuda_route *r, 
 /* A block an expert: it counts all pairs, places its own behind those of the experts before it, and
  * writes them in order of tokens. */
 static __global__ void __launch_bounds__(GROUP_THREADS)
-    group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, uint32_t n_experts, uint32_t tile,
-          const uint64_t *slots, mfi_cuda_item *items, uint32_t n_items, uint32_t *x_row,
-          uint32_t *pair_of)
+    group(const __grid_constant__ mfi_cuda_route r, uint32_t tile, mfi_cuda_item *items,
+          uint32_t n_items)
 {
     extern __shared__ uint32_t count[]; /* [n_experts] */
     __shared__ uint32_t pairs, tiles, all_tiles, in_warp[GROUP_THREADS / 32];
-    uint32_t e = blockIdx.x, n = n_tok * top_k, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const uint16_t *ids = r.ids;
+    uint32_t e = blockIdx.x, n = r.n_tok * r.top_k, n_experts = r.n;
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     begin_wait();
-    begin_next();
+    begin_next_of(r);
     for (uint32_t i = threadIdx.x; i < n_experts; i += GROUP_THREADS)
         count[i] = 0;
     if (threadIdx.x == 0)
@@ -311,6 +383,8 @@ static __global__ void __launch_bounds__(GROUP_THREADS)
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < n; i += GROUP_THREADS)
         atomicAdd(&count[ids[i]], 1);
+    for (uint32_t i = threadIdx.x; e == 0 && r.chosen && i < n; i += GROUP_THREADS)
+        r.chosen[i] = ids[i];
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < n_experts; i += GROUP_THREADS) {
         uint32_t t = (count[i] + tile - 1) / tile;
@@ -326,8 +400,7 @@ static __global__ void __launch_bounds__(GROUP_THREADS)
          i += n_experts * GROUP_THREADS)
         items[i].n = 0;
     for (uint32_t t = threadIdx.x; t * tile < count[e]; t += GROUP_THREADS) {
-        mfi_cuda_item item = {(const uint8_t *)slots[e], at + t * tile,
-                              min(count[e] - t * tile, tile)};
+        mfi_cuda_item item = {find(r, e), at + t * tile, min(count[e] - t * tile, tile)};
         items[tiles + t] = item;
     }
     for (uint32_t base = 0; base < n && at < end; base += GROUP_THREADS) {
@@ -345,18 +418,17 @@ static __global__ void __launch_bounds__(GROUP_THREADS)
         }
         if (mine) {
             uint32_t p = at + before + __popc(mask & ((1u << lane) - 1));
-            x_row[p] = i / top_k;
-            pair_of[i] = p;
+            r.x_row[p] = i / r.top_k;
+            r.pair_of[i] = p;
         }
         at += there;
         __syncthreads();
     }
 }
 
-cudaError_t mfi_cuda_group(const uint16_t *ids, uint32_t n_tok, uint32_t top_k, uint32_t n_experts,
-                           uint32_t tile, const uint64_t *slots, mfi_cuda_item *items,
-                           uint32_t n_items, uint32_t *x_row, uint32_t *pair_of, cudaStream_t s)
+cudaError_t mfi_cuda_group(const mfi_cuda_route *r, uint32_t tile, mfi_cuda_item *items,
+                           uint32_t n_items, cudaStream_t s)
 {
-    return start_early(group, dim3(n_experts), GROUP_THREADS, n_experts * sizeof(uint32_t), s, ids,
-                       n_tok, top_k, n_experts, tile, slots, items, n_items, x_row, pair_of);
+    return start_early(group, dim3(r->n), GROUP_THREADS, r->n * sizeof(uint32_t), s, *r, tile,
+                       items, n_items);
 }
