@@ -374,7 +374,7 @@ static __global__ void __launch_bounds__(GROUP_THREADS)
     const uint16_t *ids = r.ids;
     uint32_t e = blockIdx.x, n_experts = r.n, n = r.n_tok * r.top_k;
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (begin_wait_block()) /* another block may have found nothing by now */
+    if (begin_wait_block()) /* another block has found an expert nowhere by now */
         return;
     begin_next_of(r);
     for (uint32_t i = threadIdx.x; i < n_experts; i += GROUP_THREADS)
@@ -384,8 +384,8 @@ static __global__ void __launch_bounds__(GROUP_THREADS)
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < n; i += GROUP_THREADS)
         atomicAdd(&count[ids[i]], 1);
-    for (uint32_t i = threadIdx.x; r.chosen && i < n;
-         i += GROUP_THREADS) /* each: it may end here */
+    /* Every block: those that begin late may have ended. */
+    for (uint32_t i = threadIdx.x; r.chosen && i < n; i += GROUP_THREADS)
         r.chosen[i] = ids[i];
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < n_experts; i += GROUP_THREADS) {
