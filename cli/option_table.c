@@ -494,6 +494,18 @@ const cli_option cli_options[] = {
      .help = "bound for what is taken of the device's memory: bytes, K/M/G/T or KiB/MiB/GiB/TiB "
              "(binary), or % of the machine's memory",
      .fallback = "what is free, less a margin"},
+    {{"--host-tier"},
+     CLI_CHOICE,
+     ENGINE & ~IMATRIX,
+     .env = true,
+     AT(host_tier),
+     .choices = "auto|slots|mapped",
+     .arg = "HOW",
+     .help =
+         "what a device with memory of its own copies experts from: pinned slots, or the files' "
+         "mapping, pinned as a whole, which --memory has to hold; the answer doesn't depend on "
+         "it",
+     .fallback = "auto: slots"},
     {{"-t", "--threads"},
      CLI_INT,
      ENGINE,

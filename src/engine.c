@@ -89,6 +89,10 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
+    if (asked(o->host_tier) && (!e->backend || e->facts.unified))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "a tier of the host's is chosen, and no device with memory of its own "
+                        "computes");
     if (o->prefix_dir && e->backend && !e->facts.unified)
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "timelines in a device's own memory can't be kept in a folder");
@@ -117,12 +121,18 @@ static mf_status check_choices(const mf_engine_options *o, mf_error *err)
                         "unknown cache policy '%s' (known: auto, lru, lfu, odds)", o->policy);
     if (!known_choice(o->streaming, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "streaming can be on or off, not '%s'", o->streaming);
+    if (!known_choice(o->host_tier, "slots", "mapped"))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "the tier of the host's can be auto, slots or mapped, not '%s'",
+                        o->host_tier);
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     return MF_OK;
 }
 
-static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
+/* refused: the device's word for why it maps nothing, or NULL. */
+static mf_status make_plan(mf_engine *e, const mf_engine_options *o, const char *refused,
+                           mf_error *err)
 {
     mfi_plan_options po = {.memory_bytes = o->memory_bytes,
                            .ctx = o->ctx,
@@ -135,14 +145,43 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_checkpoints = o->n_checkpoints,
                            .activations = o->activations,
                            .cache_type = {o->cache_type_k, o->cache_type_v},
-                           .policy = asked(o->policy)};
+                           .policy = asked(o->policy),
+                           .host_tier = asked(o->host_tier),
+                           .mapping_refused = refused};
     if (o->mirror_path && !o->n_io_threads)
         po.n_io_threads = MIRROR_READERS;
+    if (!mfi_isa_parse(o->isa, &po.isa))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
+                        o->isa);
+    mfi_plan_device device = {.name = e->facts.name,
+                              .total_bytes = e->facts.total_bytes,
+                              .free_bytes = e->facts.free_bytes,
+                              .unified = e->facts.unified,
+                              .weight_align = e->facts.weight_align,
+                              .page_bytes = e->facts.page_bytes,
+                              .max_buf_bytes = e->facts.max_buf_bytes,
+                              .own_bytes = e->facts.own_bytes};
+    po.device = e->backend ? &device : NULL;
+    po.vram_bytes = o->vram_bytes;
+    po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
+    if (e->trie)
+        po.other_bytes += MFI_MAX(o->n_sessions, 1) * mfi_matcher_bytes(e->model->shape.n_vocab);
+    if (o->watched)
+        po.other_bytes += mfi_engine_watch_bytes(&e->model->shape);
+    if (e->planned)
+        mfi_plan_free(&e->plan);
+    e->planned = true;
+    return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
+}
+
+static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
+{
+    mfi_isa isa;
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
     if (!o->model_path)
         return mfi_fail(err, MF_ERR_ARGUMENT, "no model given");
-    if (!mfi_isa_parse(o->isa, &po.isa))
+    if (!mfi_isa_parse(o->isa, &isa))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
                         o->isa);
     if (o->cache_type_k > MF_CACHE_Q8_0 || o->cache_type_v > MF_CACHE_Q8_0)
@@ -157,29 +196,13 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
         MFI_TRY(mfi_engine_trie_open(&e->trie, e->tokenizer, e->model->shape.n_vocab, e->gen.eos,
                                      e->gen.n_eos, err));
     MFI_TRY(open_device(e, o, err));
-    mfi_plan_device device = {.name = e->facts.name,
-                              .total_bytes = e->facts.total_bytes,
-                              .free_bytes = e->facts.free_bytes,
-                              .unified = e->facts.unified,
-                              .weight_align = e->facts.weight_align,
-                              .page_bytes = e->facts.page_bytes,
-                              .max_buf_bytes = e->facts.max_buf_bytes,
-                              .own_bytes = e->facts.own_bytes};
-    po.device = e->backend ? &device : NULL;
-    po.vram_bytes = o->vram_bytes;
     mfi_vmem_trim_heap();
     mfi_machine_read(&e->machine);
     /* Reading headers and the tokenizer takes memory that is free again by now, but the budget
      * bounds that, too. What the application did before is its own affair. */
     uint64_t peak = mfi_process_rss_peak();
     e->machine.open_peak_bytes = peak > peak_before ? peak : 0;
-    po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
-    if (e->trie)
-        po.other_bytes += MFI_MAX(o->n_sessions, 1) * mfi_matcher_bytes(e->model->shape.n_vocab);
-    if (o->watched)
-        po.other_bytes += mfi_engine_watch_bytes(&e->model->shape);
-    e->planned = true;
-    return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
+    return make_plan(e, o, NULL, err);
 }
 
 static mf_status open_io(mf_engine *e, const mf_engine_options *o, mf_error *err)
@@ -218,23 +241,44 @@ static mf_status open_memory(mfi_engine_memory *m, mf_engine *e, const mf_engine
     e->dense = dense;
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, &m->slots, err));
-    if (b->device && !b->device->unified) {
+    if (b->device && !b->device->unified)
         m->slots = b->device->address(b, MFI_MEM_SLOTS);
+    if (e->plan.n_host_slots)
         MFI_TRY(
             b->alloc(b, MFI_MEM_TIER, e->plan.n_host_slots * e->plan.slot_stride, &m->tier, err));
-    }
     MFI_TRY(
         mfi_load_dense(p, e->catalog, e->reader.io, dense, b, o->progress, o->progress_user, err));
     MFI_TRY(b->prepare(b, p, err));
-    if (e->plan.n_ranges)
-        return mfi_engine_mapped_open(&e->mapped, &e->plan, e->catalog, b, err);
-    return MF_OK;
+    return e->mapped ? mfi_engine_mapped_place(e->mapped, &e->plan, e->catalog, b, err) : MF_OK;
+}
+
+/* What the plan has a device use in the files' mapping. A device with memory of its own can do
+ * without: where the driver refuses, the plan is made anew, and says so. */
+static mf_status open_mapped(mf_engine *e, const mf_engine_options *o, mf_error *err)
+{
+    mf_error why = {0};
+    if (e->plan.n_ranges == 0)
+        return MF_OK;
+    mf_status status = mfi_engine_mapped_open(&e->mapped, &e->plan, e->catalog, e->backend,
+                                              o->progress, o->progress_user, &why);
+    if (status == MF_ERR_DEVICE && !e->facts.unified)
+        return make_plan(e, o, why.message, err);
+    return status == MF_OK ? MF_OK : mfi_fail(err, status, "%s", why.message);
 }
 
 /* Where a store tells who watches. */
 static mfi_places *places(mf_engine *e, bool device)
 {
     return e->watch ? mfi_watch_places(mfi_engine_watch_experts(e->watch), device) : NULL;
+}
+
+/* The files' mapping below the device's slots. */
+static mf_status open_mapped_tier(mf_engine *e, mf_error *err)
+{
+    const mfi_device_ops *device = e->backend->device;
+    mfi_mover mover = {e->backend, device->copy, device->copied};
+    return mfi_tier_mapped_open(&e->tier, mfi_engine_mapped_ranges(e->mapped), e->plan.n_ranges,
+                                &mover, err);
 }
 
 /* The host's slots below the device's. */
@@ -260,6 +304,8 @@ static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *
 {
     if (m->tier)
         MFI_TRY(open_tier(e, m->tier, err));
+    else if (e->plan.in_place.experts)
+        MFI_TRY(open_mapped_tier(e, err));
     mfi_store_config config = {.table = e->table,
                                .slots = m->slots,
                                .slot_stride = e->plan.slot_stride,
@@ -369,6 +415,7 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
     const mfi_shape *s;
     mfi_engine_memory memory = {0};
     MFI_TRY(open_to_plan(e, o, err));
+    MFI_TRY(open_mapped(e, o, err));
     s = &e->plan.program.shape;
     if (!e->backend)
         MFI_TRY(mfi_backend_cpu_open(&e->backend, e->plan.isa, e->plan.n_threads, err));
@@ -500,6 +547,7 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     info->slot_bytes = e->plan.slot_stride;
     info->n_slots = e->plan.n_slots;
     info->n_host_slots = e->plan.n_host_slots;
+    snprintf(info->tier_reason, sizeof info->tier_reason, "%s", e->plan.tier_reason);
     info->drive_bytes_per_second = e->reader.bytes_per_second;
     info->isa_verified = e->backend->device || mfi_isa_verified(e->plan.isa);
     snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));

@@ -2,6 +2,7 @@
 #ifndef MFI_ENGINE_INT_H
 #define MFI_ENGINE_INT_H
 
+#include "experts/tier_mapped.h"
 #include "experts/watch.h"
 #include "format/format.h"
 #include "session/session.h"
@@ -18,10 +19,16 @@ mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog,
 
 typedef struct mfi_engine_mapped mfi_engine_mapped;
 
-/* Maps the files that the plan's ranges are in, binds those and tells the backend where each plane
- * of the weights in place lies. The catalog and the backend must outlive it. */
+/* Maps the files that the plan's ranges are in and binds those. The catalog and the backend must
+ * outlive it. */
 mf_status mfi_engine_mapped_open(mfi_engine_mapped **mapped, const mfi_plan *plan,
-                                 const mfi_catalog *catalog, mfi_backend *backend, mf_error *err);
+                                 const mfi_catalog *catalog, mfi_backend *backend,
+                                 mf_progress_fn progress, void *user, mf_error *err);
+/* Tells the backend, which is prepared, where each plane of the weights in place lies. */
+mf_status mfi_engine_mapped_place(const mfi_engine_mapped *mapped, const mfi_plan *plan,
+                                  const mfi_catalog *catalog, mfi_backend *backend, mf_error *err);
+/* The plan's ranges by address; as long as they are open. */
+const mfi_mapped_range *mfi_engine_mapped_ranges(const mfi_engine_mapped *mapped);
 void mfi_engine_mapped_close(mfi_engine_mapped **mapped);
 
 /* ---- engine_device.c: where it computes ---- */

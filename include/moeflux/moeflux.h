@@ -130,6 +130,9 @@ typedef struct mf_engine_options {
     const char *device;  /* "cpu", "cuda", "cuda:N", "metal"; "auto": a CUDA device if there is one;
                           * NULL: cpu */
     uint64_t vram_bytes; /* bound for what is taken of the device's memory; 0: what is free */
+    const char *host_tier;   /* what a device with memory of its own copies experts from: "slots",
+                              * pinned, or "mapped", the files' mapping, pinned as a whole; NULL or
+                              * "auto": the plan's choice */
     bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
     bool grammars;           /* sessions may generate under a grammar: the plan has room for it */
     bool watched;            /* mf_engine_experts and its like answer: the plan has room for it */
@@ -173,7 +176,8 @@ typedef struct mf_model_info {
     bool isa_verified;     /* whoever wrote those kernels has seen them run on such a processor */
     uint64_t slot_bytes;   /* of one cached expert */
     uint32_t n_slots;      /* of the memory that computes: a device's, or the host's */
-    uint32_t n_host_slots; /* with a device: those that it copies from */
+    uint32_t n_host_slots; /* with a device: those that it copies from; 0: from the mapping */
+    char tier_reason[200]; /* with a device that has memory of its own: how experts lie below it */
     double drive_bytes_per_second; /* measured ceiling of reads; 0: nothing was measured */
 } mf_model_info;
 

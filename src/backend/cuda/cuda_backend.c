@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend/cuda/cuda_int.h"
 #include "backend/cuda/cuda_module.h"
@@ -20,6 +21,7 @@ _Static_assert(sizeof(mfi_cuda_type) == sizeof(mfi_qtype), "and lay them out so"
 #define CC_MAJOR_MIN     8    /* matrix units that take 19-bit floats */
 #define EXPERTS_MAX      2048 /* a router's scores in shared memory */
 #define GRAPH_BLOCKS_MIN 4
+#define WEIGHT_ALIGN     16 /* so that the same kernels take them as in the device's memory */
 
 mf_status mfi_cuda_fail(mf_error *err, cudaError_t error, const char *what)
 {
@@ -385,6 +387,8 @@ static mf_status read_facts(uint32_t index, mfi_device_facts *facts, mf_error *e
     MFI_CUDA_TRY(cudaMemGetInfo(&free_bytes, &total_bytes));
     facts->total_bytes = total_bytes;
     facts->free_bytes = free_bytes;
+    facts->weight_align = WEIGHT_ALIGN;
+    facts->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
     return MF_OK;
 }
 

@@ -2,6 +2,7 @@
  * of their own. Called on the engine's thread. Copies start behind the ops that were submitted
  * before them; who asked learns by tickets that they ended, and submits ops on them after that. */
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "backend/cuda/cuda_int.h"
 
@@ -111,10 +112,66 @@ static mf_status bind_experts(mfi_backend *b, const uint64_t *slots, mf_error *e
     return MF_OK;
 }
 
+/* ---- weights in the mapping of their files ---- */
+
+typedef struct mapped {
+    void *host;
+    const uint8_t *device;
+    uint64_t len;
+} mapped;
+
+/* Pins the range's pages, and reads those that aren't in memory: a page at a time, so that who
+ * wants it fast has them read before. Only for reading: the files' mapping is no other. */
+static mf_status bind(void *b, const void *address, uint64_t len, void **handle, mf_error *err)
+{
+    void *device;
+    mapped *m = calloc(1, sizeof *m);
+    if (!m)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a range of weights");
+    *m = (mapped){.host = (void *)(uintptr_t)address, .len = len};
+    cudaError_t e =
+        cudaHostRegister(m->host, len, cudaHostRegisterReadOnly | cudaHostRegisterMapped);
+    if (e == cudaSuccess) {
+        e = cudaHostGetDevicePointer(&device, m->host, 0);
+        m->device = device;
+        if (e != cudaSuccess)
+            (void)cudaHostUnregister(m->host);
+    }
+    if (e != cudaSuccess) {
+        free(m);
+        (void)cudaGetLastError();
+        return mfi_fail(err, MF_ERR_DEVICE, "CUDA device %d: %s", ((mfi_cuda *)b)->device,
+                        cudaGetErrorString(e));
+    }
+    *handle = m;
+    return MF_OK;
+}
+
+static void unbind(void *b, void *handle)
+{
+    mapped *m = handle;
+    (void)cudaStreamSynchronize(((mfi_cuda *)b)->copy_stream);
+    (void)cudaHostUnregister(m->host);
+    free(m);
+}
+
+static void place(mfi_backend *b, uint32_t weight, uint32_t plane, void *handle, uint64_t offset)
+{
+    mfi_cuda *c = (mfi_cuda *)b;
+    const mapped *m = handle;
+    const mfi_program_weight *w = &c->p->weights[weight];
+    uint64_t len = mfi_quant_plane_bytes(w->type, plane, w->rows, w->cols);
+    MFI_ASSERT(w->in_place && offset <= m->len && len <= m->len - offset);
+    c->mats[weight].plane[plane] = m->device + offset;
+}
+
+static const mfi_binding_ops binding_ops = {.bind = bind, .unbind = unbind, .place = place};
+
 const mfi_device_ops mfi_cuda_device_ops = {.address = address,
                                             .state_alloc = state_alloc,
                                             .state_clear = state_clear,
                                             .state_free = state_free,
                                             .copy = copy,
                                             .copied = copied,
-                                            .bind_experts = bind_experts};
+                                            .bind_experts = bind_experts,
+                                            .binding = &binding_ops};
