@@ -506,6 +506,16 @@ const cli_option cli_options[] = {
          "mapping, pinned as a whole, which --memory has to hold; the answer doesn't depend on "
          "it",
      .fallback = "auto: slots"},
+    {{"--tiers"},
+     CLI_CHOICE,
+     ENGINE & ~IMATRIX,
+     .env = true,
+     AT(tiers),
+     .choices = "auto|inclusive|exclusive",
+     .arg = "HOW",
+     .help = "experts of such a device and of the host's slots: an expert may be in both, or is in "
+             "one, so that the two hold more; the answer doesn't depend on it",
+     .fallback = "auto: exclusive where the host has no slot for every expert"},
     {{"-t", "--threads"},
      CLI_INT,
      ENGINE,

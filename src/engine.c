@@ -44,6 +44,7 @@ struct mf_engine {
     mfi_device_facts facts;
     mfi_store *host_store;
     mfi_io *tier;
+    uint64_t fetched_before; /* bytes of it that were counted before the last reset */
     mfi_expert_part *tier_parts;
     mfi_engine_mapped *mapped; /* weights that a device uses in place, or NULL */
     mfi_forward *forward;
@@ -89,9 +90,9 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
-    if (asked(o->host_tier) && (!e->backend || e->facts.unified))
+    if ((asked(o->host_tier) || asked(o->tiers)) && (!e->backend || e->facts.unified))
         return mfi_fail(err, MF_ERR_ARGUMENT,
-                        "a tier of the host's is chosen, and no device with memory of its own "
+                        "tiers of experts are for devices with memory of their own, and none "
                         "computes");
     if (o->prefix_dir && e->backend && !e->facts.unified)
         return mfi_fail(err, MF_ERR_ARGUMENT,
@@ -125,6 +126,9 @@ static mf_status check_choices(const mf_engine_options *o, mf_error *err)
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "the tier of the host's can be auto, slots or mapped, not '%s'",
                         o->host_tier);
+    if (!known_choice(o->tiers, "inclusive", "exclusive"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "tiers can be auto, inclusive or exclusive, not '%s'",
+                        o->tiers);
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     return MF_OK;
@@ -147,6 +151,7 @@ static mf_status make_plan(mf_engine *e, const mf_engine_options *o, const char 
                            .cache_type = {o->cache_type_k, o->cache_type_v},
                            .policy = asked(o->policy),
                            .host_tier = asked(o->host_tier),
+                           .tiers = asked(o->tiers),
                            .mapping_refused = refused};
     if (o->mirror_path && !o->n_io_threads)
         po.n_io_threads = MIRROR_READERS;
@@ -276,34 +281,37 @@ static mfi_places *places(mf_engine *e, bool device)
 static mf_status open_mapped_tier(mf_engine *e, mf_error *err)
 {
     const mfi_device_ops *device = e->backend->device;
-    mfi_mover mover = {e->backend, device->copy, device->copied};
+    mfi_mover mover = {e->backend, device->copy, device->copied, NULL, NULL};
     return mfi_tier_mapped_open(&e->tier, mfi_engine_mapped_ranges(e->mapped), e->plan.n_ranges,
                                 &mover, err);
 }
 
 /* The host's slots below the device's. */
-static mf_status open_tier(mf_engine *e, void *slots, mf_error *err)
+static mf_status open_tier(mf_engine *e, const mfi_engine_memory *m, mf_error *err)
 {
     const mfi_device_ops *device = e->backend->device;
-    mfi_mover mover = {e->backend, device->copy, device->copied};
-    uint32_t n_held = MFI_MIN(e->plan.n_host_slots, MFI_MAX_HELD);
+    const mfi_plan *plan = &e->plan;
+    mfi_mover mover = {e->backend, device->copy, device->copied, device->fetch, device->fetched};
+    mfi_tier_slots above = {m->slots, plan->slot_stride, plan->n_slots};
+    uint32_t n_held = mfi_plan_host_held_max(plan), n_refs = plan->exclusive ? 2 * n_held : n_held;
     mfi_store_config config = {.table = e->table,
-                               .slots = slots,
-                               .slot_stride = e->plan.slot_stride,
-                               .n_slots = e->plan.n_host_slots,
-                               .policy = mfi_policy_named(e->plan.policy),
+                               .slots = m->tier,
+                               .slot_stride = plan->slot_stride,
+                               .n_slots = plan->n_host_slots,
+                               .policy = mfi_policy_named(plan->policy),
                                .io = e->reader.io,
                                .places = places(e, false),
-                               .n_refs_max = n_held};
+                               .n_refs_max = n_refs};
     MFI_TRY(mfi_store_open(&e->host_store, &config, err));
-    MFI_TRY(mfi_tier_open(&e->tier, e->host_store, &mover, n_held, err));
+    MFI_TRY(mfi_tier_open(&e->tier, e->host_store, &mover, n_held, plan->exclusive ? &above : NULL,
+                          err));
     return mfi_tier_table(&config.table, &e->table, &e->tier_parts, err);
 }
 
 static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *err)
 {
     if (m->tier)
-        MFI_TRY(open_tier(e, m->tier, err));
+        MFI_TRY(open_tier(e, m, err));
     else if (e->plan.in_place.experts)
         MFI_TRY(open_mapped_tier(e, err));
     mfi_store_config config = {.table = e->table,
@@ -574,6 +582,15 @@ void mf_engine_sampling(const mf_engine *e, mf_sampling *sampling)
     *sampling = e->gen.sampling;
 }
 
+/* Since the last reset. */
+static uint64_t fetched_bytes(const mf_engine *e)
+{
+    mfi_tier_stats tier = {0};
+    if (e->host_store)
+        mfi_tier_stats_get(e->tier, &tier);
+    return tier.fetched_bytes - e->fetched_before;
+}
+
 void mf_engine_stats(const mf_engine *e, mf_stats *stats)
 {
     mfi_store_stats s, below = {0};
@@ -588,6 +605,7 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
                         .expert_evictions = s.evictions,
                         .expert_bytes_read = e->tier ? below.bytes_read : s.bytes_read,
                         .expert_bytes_copied = e->tier ? s.bytes_read : 0,
+                        .expert_bytes_fetched = fetched_bytes(e),
                         .stall_ns = s.stall_ns,
                         .budget_bytes = e->plan.budget_bytes,
                         .peak_bytes = mfi_process_rss_peak(),
@@ -607,6 +625,7 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
 
 void mf_engine_stats_reset(mf_engine *e)
 {
+    e->fetched_before += fetched_bytes(e);
     mfi_store_stats_reset(e->store);
     if (e->host_store)
         mfi_store_stats_reset(e->host_store);

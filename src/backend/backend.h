@@ -68,6 +68,11 @@ typedef struct mfi_device_ops {
                       mf_error *err);
     /* How many copies have ended; waits until `ticket` has. 0: waits for none. */
     mf_status (*copied)(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *err);
+    /* The same from MFI_MEM_SLOTS to MFI_MEM_TIER, with tickets of their own. A copy that starts
+     * later, to where this one reads, waits for it. NULL: none are needed. */
+    mf_status (*fetch)(void *b, void *dst, const void *src, uint64_t len, uint64_t *ticket,
+                       mf_error *err);
+    mf_status (*fetched)(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *err);
     /* Where every expert is, [n_layers][n_experts], once and for good: spans may then run over
      * routers without a stop, with no pairs and no work in the step. */
     mf_status (*bind_experts)(mfi_backend *b, const uint64_t *slots, mf_error *err);

@@ -51,6 +51,7 @@ typedef struct mfi_plan_options {
     const mfi_plan_device *device; /* NULL: the host computes */
     uint64_t vram_bytes;           /* of the device; 0: chosen here */
     const char *host_tier;         /* "slots", "mapped"; NULL: chosen here */
+    const char *tiers;             /* "inclusive", "exclusive"; NULL: chosen here */
     const char *mapping_refused;   /* the device's word when ranges were bound; NULL: not tried */
 } mfi_plan_options;
 
@@ -103,6 +104,7 @@ typedef struct mfi_plan {
     uint64_t vram_budget_bytes, vram_floor_bytes, vram[MFI_PLAN_N_ITEMS];
     char vram_reason[MFI_PLAN_REASON_BYTES], vram_slots_reason[MFI_PLAN_REASON_BYTES];
     uint32_t n_host_slots;                   /* 0: experts are copied from the files' mapping */
+    bool exclusive;        /* an expert is on the device or in a slot of the host's, not in both */
     char tier_reason[MFI_PLAN_REASON_BYTES]; /* how they lie below the device */
     mfi_in_place in_place;
     mfi_weight_range *ranges; /* [n_ranges], by file and offset: what a device reads in place */
@@ -120,6 +122,8 @@ void mfi_plan_free(mfi_plan *plan);
 
 /* Experts that the forward pass holds or waits for at one time: the store's n_refs_max. */
 uint32_t mfi_plan_held_max(const mfi_plan *plan);
+/* Experts of the host's slots that are read or copied at one time: references of a tier. */
+uint32_t mfi_plan_host_held_max(const mfi_plan *plan);
 /* Experts that are read ahead at one time, at most: the store's n_hints_max. */
 uint32_t mfi_plan_hints_max(const mfi_plan *plan);
 

@@ -57,7 +57,7 @@ static uint64_t host_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi
     return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + plan->other_bytes +
            plan->mapped_bytes +
            mfi_plan_table_bytes(p, plan->ctx, n_slots + plan->n_slots, plan->n_sessions) +
-           (uint64_t)p->shape.n_layers * p->shape.n_experts * 40 + staging_bytes(p);
+           (uint64_t)p->shape.n_layers * p->shape.n_experts * 48 + staging_bytes(p);
 }
 
 mf_status mfi_plan_choose_vram(mfi_plan *plan, const mfi_plan_options *o, mf_error *err)
@@ -168,7 +168,7 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_plan_
 }
 
 /* Pinned slots of the host's, as many as are of use. */
-static void choose_host_slots(mfi_plan *plan, const mfi_machine *m)
+static void choose_host_slots(mfi_plan *plan, const mfi_machine *m, const mfi_plan_options *o)
 {
     uint32_t total = plan->n_experts_total;
     bool all = plan->n_slots == total;
@@ -184,10 +184,23 @@ static void choose_host_slots(mfi_plan *plan, const mfi_machine *m)
         host_bytes(plan, m, &plan->program, HOST_SLOTS_MIN) + HOST_SLOTS_MIN * plan->slot_stride;
     plan->floor_bytes = mfi_align_up(MFI_MAX(floor, m->open_peak_bytes), MFI_MIB);
     plan->least_bytes = plan->floor_bytes;
+    /* With a slot for each there is nothing to save. */
+    bool short_of = !all && plan->n_host_slots < total;
+    plan->exclusive = o->tiers ? !all && strcmp(o->tiers, "exclusive") == 0 : short_of;
+    uint64_t either = (uint64_t)plan->n_host_slots + (plan->exclusive ? plan->n_slots : 0);
     snprintf(plan->tier_reason, MFI_PLAN_REASON_BYTES,
              all ? "pinned: %u experts that the device copies from; enough to load them all"
+             : plan->exclusive
+                 ? "pinned: %u experts that the device copies from, and others than it has: %u of "
+                   "%u are in memory"
                  : "pinned: %u experts that the device copies from",
-             plan->n_host_slots);
+             plan->n_host_slots, (uint32_t)MFI_MIN(either, total), total);
+}
+
+uint32_t mfi_plan_host_held_max(const mfi_plan *plan)
+{
+    uint32_t n = plan->exclusive ? plan->n_host_slots / 2 : plan->n_host_slots;
+    return MFI_MIN(n, MFI_MAX_HELD);
 }
 
 /* The experts stay in the files' mapping, which is pinned; MF_ERR_BUDGET where it doesn't fit. */
@@ -218,7 +231,7 @@ static mf_status choose_tier(mfi_plan *plan, const mfi_model *model, const mfi_m
 {
     bool all = plan->n_slots == plan->n_experts_total;
     if (!o->host_tier || strcmp(o->host_tier, "mapped") != 0) {
-        choose_host_slots(plan, m);
+        choose_host_slots(plan, m, o);
         return MF_OK;
     }
     if (all)

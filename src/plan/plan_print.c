@@ -173,6 +173,11 @@ static void print_json(const mfi_plan *plan, const mfi_model *model, const mfi_m
         put_u64(out, "vram_floor_bytes", plan->vram_floor_bytes);
         put_u64(out, "vram_total_bytes", total_vram(plan));
         put_u64(out, "host_slots", plan->n_host_slots);
+        put_str(out, "host_tier", plan->in_place.experts ? "mapped" : "slots");
+        put_str(out, "tier_reason", plan->tier_reason);
+        put_u64(out, "mapped_bytes", plan->mapped_bytes);
+        put_u64(out, "weights_in_place", plan->n_in_place);
+        mfi_buf_fmt(out, ",\"exclusive\":%s", plan->exclusive ? "true" : "false");
     }
     put_u64(out, "slots", plan->n_slots);
     put_u64(out, "slot_bytes", plan->slot_stride);

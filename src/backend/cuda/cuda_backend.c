@@ -315,9 +315,8 @@ static void close_backend(mfi_backend *b)
     for (uint32_t i = 0; c->graphs && i < c->p->n_ops; i++)
         if (c->graphs[i].exec)
             (void)cudaGraphExecDestroy(c->graphs[i].exec);
-    for (size_t i = 0; i < MFI_ARRAY_LEN(c->events); i++)
-        if (c->events[i])
-            (void)cudaEventDestroy(c->events[i]);
+    mfi_cuda_queue_close(&c->copies);
+    mfi_cuda_queue_close(&c->fetches);
     if (c->submitted)
         (void)cudaEventDestroy(c->submitted);
     if (c->lists)
@@ -333,8 +332,6 @@ static void close_backend(mfi_backend *b)
         (void)cudaFreeHost(on_host[i]);
     if (c->stream)
         (void)cudaStreamDestroy(c->stream);
-    if (c->copy_stream)
-        (void)cudaStreamDestroy(c->copy_stream);
     free(c->mats);
     free(c->graphs);
     free(c->layers);
@@ -395,9 +392,8 @@ static mf_status read_facts(uint32_t index, mfi_device_facts *facts, mf_error *e
 static mf_status open_device(mfi_cuda *c, mf_error *err)
 {
     MFI_CUDA_TRY(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
-    MFI_CUDA_TRY(cudaStreamCreateWithFlags(&c->copy_stream, cudaStreamNonBlocking));
-    for (size_t i = 0; i < MFI_ARRAY_LEN(c->events); i++)
-        MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->events[i], cudaEventDisableTiming));
+    MFI_TRY(mfi_cuda_queue_open(&c->copies, err));
+    MFI_TRY(mfi_cuda_queue_open(&c->fetches, err));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->submitted, cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->lists, cudaEventDisableTiming));
     MFI_CUDA_TRY(mfi_cuda_set_tables(mfi_iq2_xxs_grid, mfi_iq2_xs_grid, mfi_iq2_s_grid,

@@ -68,38 +68,86 @@ static void state_free(mfi_backend *b, void *mem)
     (void)cudaFree(mem);
 }
 
-static mf_status copied(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *err)
+/* ---- copies of experts ---- */
+
+mf_status mfi_cuda_queue_open(mfi_cuda_queue *q, mf_error *err)
 {
-    mfi_cuda *c = b;
-    MFI_ASSERT(ticket <= c->n_started);
-    while (c->n_ended < c->n_started) {
-        cudaEvent_t event = c->events[c->n_ended % MFI_CUDA_EVENTS];
-        cudaError_t e = c->n_ended < ticket ? cudaEventSynchronize(event) : cudaEventQuery(event);
+    MFI_CUDA_TRY(cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking));
+    for (size_t i = 0; i < MFI_ARRAY_LEN(q->events); i++)
+        MFI_CUDA_TRY(cudaEventCreateWithFlags(&q->events[i], cudaEventDisableTiming));
+    return MF_OK;
+}
+
+void mfi_cuda_queue_close(mfi_cuda_queue *q)
+{
+    for (size_t i = 0; i < MFI_ARRAY_LEN(q->events); i++)
+        if (q->events[i])
+            (void)cudaEventDestroy(q->events[i]);
+    if (q->stream)
+        (void)cudaStreamDestroy(q->stream);
+}
+
+static mf_status ended(mfi_cuda_queue *q, uint64_t ticket, uint64_t *n_ended, mf_error *err)
+{
+    MFI_ASSERT(ticket <= q->n_started);
+    while (q->n_ended < q->n_started) {
+        cudaEvent_t event = q->events[q->n_ended % MFI_CUDA_EVENTS];
+        cudaError_t e = q->n_ended < ticket ? cudaEventSynchronize(event) : cudaEventQuery(event);
         if (e == cudaErrorNotReady)
             break;
         MFI_CUDA_TRY(e);
-        c->n_ended++;
+        q->n_ended++;
     }
-    *n_ended = c->n_ended;
+    *n_ended = q->n_ended;
     return MF_OK;
+}
+
+static mf_status start(mfi_cuda_queue *q, void *dst, const void *src, uint64_t len,
+                       enum cudaMemcpyKind kind, uint64_t *ticket, mf_error *err)
+{
+    uint64_t n_ended;
+    if (q->n_started - q->n_ended == MFI_CUDA_EVENTS)
+        MFI_TRY(ended(q, q->n_ended + 1, &n_ended, err));
+    MFI_CUDA_TRY(cudaMemcpyAsync(dst, src, len, kind, q->stream));
+    MFI_CUDA_TRY(cudaEventRecord(q->events[q->n_started % MFI_CUDA_EVENTS], q->stream));
+    *ticket = ++q->n_started;
+    return MF_OK;
+}
+
+static mf_status copied(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *err)
+{
+    return ended(&((mfi_cuda *)b)->copies, ticket, n_ended, err);
+}
+
+static mf_status fetched(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *err)
+{
+    return ended(&((mfi_cuda *)b)->fetches, ticket, n_ended, err);
 }
 
 static mf_status copy(void *b, void *dst, const void *src, uint64_t len, uint64_t *ticket,
                       mf_error *err)
 {
     mfi_cuda *c = b;
-    uint64_t n_ended;
-    if (c->n_started - c->n_ended == MFI_CUDA_EVENTS)
-        MFI_TRY(copied(b, c->n_ended + 1, &n_ended, err));
     if (c->n_runs_seen != c->n_runs) {
         MFI_CUDA_TRY(cudaEventRecord(c->submitted, c->stream));
-        MFI_CUDA_TRY(cudaStreamWaitEvent(c->copy_stream, c->submitted, 0));
+        MFI_CUDA_TRY(cudaStreamWaitEvent(c->copies.stream, c->submitted, 0));
         c->n_runs_seen = c->n_runs;
     }
-    MFI_CUDA_TRY(cudaMemcpyAsync(dst, src, len, cudaMemcpyHostToDevice, c->copy_stream));
-    MFI_CUDA_TRY(cudaEventRecord(c->events[c->n_started % MFI_CUDA_EVENTS], c->copy_stream));
-    *ticket = ++c->n_started;
-    return MF_OK;
+    if (c->fetch_ahead) {
+        cudaEvent_t last = c->fetches.events[(c->fetches.n_started - 1) % MFI_CUDA_EVENTS];
+        MFI_CUDA_TRY(cudaStreamWaitEvent(c->copies.stream, last, 0));
+        c->fetch_ahead = false;
+    }
+    return start(&c->copies, dst, src, len, cudaMemcpyHostToDevice, ticket, err);
+}
+
+/* What it reads came by a copy that has ended, and ops don't write there. */
+static mf_status fetch(void *b, void *dst, const void *src, uint64_t len, uint64_t *ticket,
+                       mf_error *err)
+{
+    mfi_cuda *c = b;
+    c->fetch_ahead = true;
+    return start(&c->fetches, dst, src, len, cudaMemcpyDeviceToHost, ticket, err);
 }
 
 static mf_status bind_experts(mfi_backend *b, const uint64_t *slots, mf_error *err)
@@ -150,7 +198,7 @@ static mf_status bind(void *b, const void *address, uint64_t len, void **handle,
 static void unbind(void *b, void *handle)
 {
     mapped *m = handle;
-    (void)cudaStreamSynchronize(((mfi_cuda *)b)->copy_stream);
+    (void)cudaStreamSynchronize(((mfi_cuda *)b)->copies.stream);
     (void)cudaHostUnregister(m->host);
     free(m);
 }
@@ -173,5 +221,7 @@ const mfi_device_ops mfi_cuda_device_ops = {.address = address,
                                             .state_free = state_free,
                                             .copy = copy,
                                             .copied = copied,
+                                            .fetch = fetch,
+                                            .fetched = fetched,
                                             .bind_experts = bind_experts,
                                             .binding = &binding_ops};
