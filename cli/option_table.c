@@ -506,6 +506,17 @@ const cli_option cli_options[] = {
          "mapping, pinned as a whole, which --memory has to hold; the answer doesn't depend on "
          "it",
      .fallback = "auto: slots"},
+    {{"--miss"},
+     CLI_CHOICE,
+     ENGINE & ~IMATRIX,
+     .env = true,
+     AT(miss),
+     .choices = "copy|cpu",
+     .arg = "HOW",
+     .help = "an expert that such a device lacks: copy: it waits for it; cpu: of up to 4 tokens at "
+             "a time the CPU computes it where it lies (the answer's last digits then depend on "
+             "what is cached)",
+     .fallback = "copy"},
     {{"--tiers"},
      CLI_CHOICE,
      ENGINE & ~IMATRIX,

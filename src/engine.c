@@ -44,6 +44,7 @@ struct mf_engine {
     mfi_device_facts facts;
     mfi_store *host_store;
     mfi_io *tier;
+    mfi_backend *helper;     /* the CPU, which computes what a device misses; or NULL */
     uint64_t fetched_before; /* bytes of it that were counted before the last reset */
     mfi_expert_part *tier_parts;
     mfi_engine_mapped *mapped; /* weights that a device uses in place, or NULL */
@@ -74,6 +75,11 @@ static const char *asked(const char *choice)
     return choice && strcmp(choice, "auto") != 0 ? choice : NULL;
 }
 
+static bool miss_cpu(const mf_engine_options *o)
+{
+    return o->miss && strcmp(o->miss, "cpu") == 0;
+}
+
 static bool known_choice(const char *choice, const char *a, const char *b)
 {
     return !asked(choice) || strcmp(choice, a) == 0 || strcmp(choice, b) == 0;
@@ -90,6 +96,10 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
+    if (miss_cpu(o) && (!e->backend || e->facts.unified))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "misses are computed by the CPU for devices with memory of their own, and "
+                        "none computes");
     if ((asked(o->host_tier) || asked(o->tiers)) && (!e->backend || e->facts.unified))
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "tiers of experts are for devices with memory of their own, and none "
@@ -129,6 +139,8 @@ static mf_status check_choices(const mf_engine_options *o, mf_error *err)
     if (!known_choice(o->tiers, "inclusive", "exclusive"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "tiers can be auto, inclusive or exclusive, not '%s'",
                         o->tiers);
+    if (!known_choice(o->miss, "copy", "cpu"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "a miss can be copy or cpu, not '%s'", o->miss);
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     return MF_OK;
@@ -152,6 +164,7 @@ static mf_status make_plan(mf_engine *e, const mf_engine_options *o, const char 
                            .policy = asked(o->policy),
                            .host_tier = asked(o->host_tier),
                            .tiers = asked(o->tiers),
+                           .miss_cpu = miss_cpu(o),
                            .mapping_refused = refused};
     if (o->mirror_path && !o->n_io_threads)
         po.n_io_threads = MIRROR_READERS;
@@ -293,7 +306,10 @@ static mf_status open_tier(mf_engine *e, const mfi_engine_memory *m, mf_error *e
     const mfi_plan *plan = &e->plan;
     mfi_mover mover = {e->backend, device->copy, device->copied, device->fetch, device->fetched};
     mfi_tier_slots above = {m->slots, plan->slot_stride, plan->n_slots};
-    uint32_t n_held = mfi_plan_host_held_max(plan), n_refs = plan->exclusive ? 2 * n_held : n_held;
+    uint32_t n_held = mfi_plan_host_held_max(plan);
+    uint32_t n_refs = plan->exclusive ? 2 * n_held : n_held;
+    if (plan->helper)
+        n_refs += MFI_MAX_MISS_HELD;
     mfi_store_config config = {.table = e->table,
                                .slots = m->tier,
                                .slot_stride = plan->slot_stride,
@@ -306,6 +322,19 @@ static mf_status open_tier(mf_engine *e, const mfi_engine_memory *m, mf_error *e
     MFI_TRY(mfi_tier_open(&e->tier, e->host_store, &mover, n_held, plan->exclusive ? &above : NULL,
                           err));
     return mfi_tier_table(&config.table, &e->table, &e->tier_parts, err);
+}
+
+/* The CPU's own buffers, for the few tokens whose misses it computes. */
+static mf_status open_helper(mf_engine *e, mf_error *err)
+{
+    const mfi_program *p = e->plan.helper;
+    void *memory;
+    MFI_TRY(mfi_backend_cpu_open(&e->helper, e->plan.isa, e->plan.n_threads, err));
+    MFI_TRY(e->helper->alloc(e->helper, MFI_MEM_DENSE, 1, &memory, err)); /* it has no weights */
+    MFI_TRY(e->helper->alloc(e->helper, MFI_MEM_SCRATCH, p->scratch_bytes, &memory, err));
+    MFI_TRY(e->helper->prepare(e->helper, p, err));
+    mfi_forward_miss_on(e->forward, e->helper, e->host_store);
+    return MF_OK;
 }
 
 static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *err)
@@ -439,13 +468,16 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
         MFI_TRY(mfi_engine_watch_open(&e->watch, &e->plan, err));
     MFI_TRY(open_store(e, &memory, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
+    if (e->plan.helper)
+        MFI_TRY(open_helper(e, err));
     MFI_TRY(settle(e, o, err));
     if (e->watch) { /* what was read until now is no evaluation's */
-        mfi_engine_watch_begin(e->watch, e->store, e->host_store);
+        mfi_engine_watch_begin(e->watch, e->store, e->tier != NULL, e->host_store);
         mfi_forward_watch(e->forward, mfi_engine_watch_experts(e->watch));
     }
     if (o->stats_path) {
-        mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
+        mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader,
+                                    e->store,      e->tier,  e->host_store};
         MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
     }
     open_hints(e, o);
@@ -513,6 +545,8 @@ void mf_engine_close(mf_engine **engine)
     if (e->mapped) /* nothing is under way when the mapping goes */
         (void)e->backend->sync(e->backend, NULL);
     mfi_engine_mapped_close(&e->mapped);
+    if (e->helper)
+        e->helper->close(e->helper);
     if (e->backend)
         e->backend->close(e->backend);
     if (e->planned)
@@ -606,6 +640,7 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
                         .expert_bytes_read = e->tier ? below.bytes_read : s.bytes_read,
                         .expert_bytes_copied = e->tier ? s.bytes_read : 0,
                         .expert_bytes_fetched = fetched_bytes(e),
+                        .experts_on_cpu = mfi_forward_n_on_cpu(e->forward),
                         .stall_ns = s.stall_ns,
                         .budget_bytes = e->plan.budget_bytes,
                         .peak_bytes = mfi_process_rss_peak(),

@@ -91,6 +91,8 @@ typedef struct mfi_stats_log_options { /* all but the path must outlive the log 
     const mfi_plan *plan;
     const mfi_engine_io *io;
     const mfi_store *store;
+    const mfi_io *tier;          /* what a device's store reads from; NULL: the drive */
+    const mfi_store *host_store; /* below it; NULL: the files' mapping */
 } mfi_stats_log_options;
 
 mf_status mfi_stats_log_open(mfi_stats_log **log, const mfi_stats_log_options *options,
@@ -107,8 +109,9 @@ uint64_t mfi_engine_watch_bytes(const mfi_shape *shape);
 mf_status mfi_engine_watch_open(mfi_engine_watch **watch, const mfi_plan *plan, mf_error *err);
 void mfi_engine_watch_close(mfi_engine_watch **watch);
 mfi_watch *mfi_engine_watch_experts(mfi_engine_watch *watch);
-/* The stores are open; host_store: below a device's, or NULL. Evaluations count from here. */
-void mfi_engine_watch_begin(mfi_engine_watch *watch, const mfi_store *store,
+/* The stores are open; copies: the store's reads are copies to a device; host_store: what they come
+ * from, or NULL (the files' mapping). Evaluations count from here. */
+void mfi_engine_watch_begin(mfi_engine_watch *watch, const mfi_store *store, bool copies,
                             const mfi_store *host_store);
 void mfi_engine_watch_run(mfi_engine_watch *watch, const mfi_run_facts *run);
 

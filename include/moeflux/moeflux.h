@@ -133,9 +133,13 @@ typedef struct mf_engine_options {
     const char *host_tier; /* what a device with memory of its own copies experts from: "slots",
                             * pinned, or "mapped", the files' mapping, pinned as a whole; NULL or
                             * "auto": the plan's choice */
-    const char *tiers;    /* of such a device's experts and the host's slots: "inclusive", an expert
+    const char
+        *tiers;           /* of such a device's experts and the host's slots: "inclusive", an expert
                            * may    be in both; "exclusive", it is in one, and goes back and forth; NULL
                            * or    "auto": exclusive where the host has no slot for every expert */
+    const char *miss;     /* an expert that such a device lacks: "copy" (and NULL): it waits for it;
+                           * "cpu": of a few tokens, the CPU computes it in the host's memory. Answers
+                           * depend on what is cached then, as sums round differently */
     bool collect_imatrix; /* evaluations sum up what mf_imatrix_write writes */
     bool grammars;        /* sessions may generate under a grammar: the plan has room for it */
     bool watched;         /* mf_engine_experts and its like answer: the plan has room for it */
@@ -196,6 +200,7 @@ typedef struct mf_stats {
     uint64_t expert_bytes_read;        /* asked of the operating system for experts */
     uint64_t expert_bytes_copied;      /* to the device's memory */
     uint64_t expert_bytes_fetched;     /* back from it (options.tiers) */
+    uint64_t experts_on_cpu;           /* misses of a device that the CPU computed (options.miss) */
     uint64_t stall_ns;                 /* time that compute waited for experts */
     uint64_t budget_bytes, peak_bytes; /* peak: highest resident set of this process */
     uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */

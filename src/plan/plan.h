@@ -52,6 +52,7 @@ typedef struct mfi_plan_options {
     uint64_t vram_bytes;           /* of the device; 0: chosen here */
     const char *host_tier;         /* "slots", "mapped"; NULL: chosen here */
     const char *tiers;             /* "inclusive", "exclusive"; NULL: chosen here */
+    bool miss_cpu;                 /* the host computes what a device lacks */
     const char *mapping_refused;   /* the device's word when ranges were bound; NULL: not tried */
 } mfi_plan_options;
 
@@ -103,7 +104,9 @@ typedef struct mfi_plan {
     char device[96]; /* "": none */
     uint64_t vram_budget_bytes, vram_floor_bytes, vram[MFI_PLAN_N_ITEMS];
     char vram_reason[MFI_PLAN_REASON_BYTES], vram_slots_reason[MFI_PLAN_REASON_BYTES];
-    uint32_t n_host_slots;                   /* 0: experts are copied from the files' mapping */
+    uint32_t n_host_slots; /* 0: experts are copied from the files' mapping */
+    mfi_program *helper;   /* the same ops for few tokens, of a CPU that computes what the device
+                              lacks; NULL: it waits for copies */
     bool exclusive;        /* an expert is on the device or in a slot of the host's, not in both */
     char tier_reason[MFI_PLAN_REASON_BYTES]; /* how they lie below the device */
     mfi_in_place in_place;

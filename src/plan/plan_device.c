@@ -11,6 +11,7 @@
  * where the device's memory has no room for them, as each token reads them over the bus. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "plan/plan_int.h"
@@ -23,6 +24,7 @@
 #define CTX_AUTO_MAX   8192
 #define LOADING_SLOTS  32u /* reads under way while all experts are loaded */
 #define HOST_SLOTS_MIN 4u
+#define PIN_BYTES      (2 * MFI_MIB) /* by which pinned memory ends at large pages */
 
 /* The device's memory but for slots. */
 static uint64_t device_bytes(const mfi_plan *plan, const mfi_program *p, const mfi_plan_sizes *z,
@@ -47,7 +49,7 @@ static uint64_t staging_bytes(const mfi_program *p)
     for (uint32_t i = 0; i < p->n_weights; i++)
         if (!p->weights[i].in_place)
             largest = MFI_MAX(largest, mfi_program_weight_span(&p->weights[i]));
-    return mirrors + largest + (uint64_t)p->chunk * p->shape.top_k * 32;
+    return mirrors + largest + (uint64_t)p->chunk * p->shape.top_k * 32 + PIN_BYTES;
 }
 
 static uint64_t host_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi_program *p,
@@ -55,7 +57,7 @@ static uint64_t host_bytes(const mfi_plan *plan, const mfi_machine *m, const mfi
 {
     /* Two stores keep books. */
     return mfi_plan_process_bytes(plan, m) + plan->page_cache_bytes + plan->other_bytes +
-           plan->mapped_bytes +
+           plan->mapped_bytes + (plan->helper ? plan->helper->scratch_bytes : 0) +
            mfi_plan_table_bytes(p, plan->ctx, n_slots + plan->n_slots, plan->n_sessions) +
            (uint64_t)p->shape.n_layers * p->shape.n_experts * 48 + staging_bytes(p);
 }
@@ -167,6 +169,11 @@ static void choose_slots(mfi_plan *plan, const mfi_model *model, const mfi_plan_
              all ? total : plan->n_slots, total);
 }
 
+static uint32_t host_slots_min(const mfi_plan *plan)
+{
+    return HOST_SLOTS_MIN + (plan->helper ? MFI_MAX_MISS_HELD : 0);
+}
+
 /* Pinned slots of the host's, as many as are of use. */
 static void choose_host_slots(mfi_plan *plan, const mfi_machine *m, const mfi_plan_options *o)
 {
@@ -180,12 +187,12 @@ static void choose_host_slots(mfi_plan *plan, const mfi_machine *m, const mfi_pl
                                              plan->n_host_slots * plan->slot_stride >
                                          plan->budget_bytes)
         plan->n_host_slots--;
-    uint64_t floor =
-        host_bytes(plan, m, &plan->program, HOST_SLOTS_MIN) + HOST_SLOTS_MIN * plan->slot_stride;
+    uint32_t fewest = host_slots_min(plan);
+    uint64_t floor = host_bytes(plan, m, &plan->program, fewest) + fewest * plan->slot_stride;
     plan->floor_bytes = mfi_align_up(MFI_MAX(floor, m->open_peak_bytes), MFI_MIB);
     plan->least_bytes = plan->floor_bytes;
     /* With a slot for each there is nothing to save. */
-    bool short_of = !all && plan->n_host_slots < total;
+    bool short_of = !all && plan->n_host_slots < total && !plan->helper;
     plan->exclusive = o->tiers ? !all && strcmp(o->tiers, "exclusive") == 0 : short_of;
     uint64_t either = (uint64_t)plan->n_host_slots + (plan->exclusive ? plan->n_slots : 0);
     snprintf(plan->tier_reason, MFI_PLAN_REASON_BYTES,
@@ -195,11 +202,18 @@ static void choose_host_slots(mfi_plan *plan, const mfi_machine *m, const mfi_pl
                    "%u are in memory"
                  : "pinned: %u experts that the device copies from",
              plan->n_host_slots, (uint32_t)MFI_MIN(either, total), total);
+    if (plan->helper)
+        snprintf(plan->tier_reason, MFI_PLAN_REASON_BYTES,
+                 "pinned: %u experts that the device copies from; of up to %u tokens at a time the "
+                 "CPU computes what the device lacks",
+                 plan->n_host_slots, MFI_MAX_MISS_TOK);
 }
 
 uint32_t mfi_plan_host_held_max(const mfi_plan *plan)
 {
     uint32_t n = plan->exclusive ? plan->n_host_slots / 2 : plan->n_host_slots;
+    if (plan->helper)
+        n -= MFI_MIN(n, MFI_MAX_MISS_HELD);
     return MFI_MIN(n, MFI_MAX_HELD);
 }
 
@@ -224,24 +238,55 @@ static mf_status choose_mapped(mfi_plan *plan, const mfi_model *model, const mfi
     return MF_OK;
 }
 
+/* What of the options has no meaning here. */
+static mf_status check_tiers(const mfi_plan *plan, const mfi_plan_options *o, mf_error *err)
+{
+    bool all = plan->n_slots == plan->n_experts_total;
+    bool mapped = o->host_tier && strcmp(o->host_tier, "mapped") == 0;
+    bool exclusive = o->tiers && strcmp(o->tiers, "exclusive") == 0;
+    if (all && o->miss_cpu)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "every expert is on the device: there are no misses for the CPU");
+    if (o->miss_cpu && (mapped || exclusive))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "the CPU computes misses in slots that it shares: not in the files' "
+                        "mapping, nor where tiers are exclusive");
+    if (mapped && exclusive)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "tiers are not exclusive where the host's is the files' mapping");
+    if (mapped && all)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "every expert is on the device: there is no tier of the host's to choose");
+    if (mapped && !o->device->weight_align)
+        return mfi_fail(err, MF_ERR_ARGUMENT, "%s has no way to copy from the files' mapping",
+                        o->device->name);
+    return mapped && o->mapping_refused ? mfi_fail(err, MF_ERR_DEVICE, "%s", o->mapping_refused)
+                                        : MF_OK;
+}
+
+static mf_status choose_helper(mfi_plan *plan, const mfi_model *model, const mfi_plan_options *o,
+                               mf_error *err)
+{
+    if (!o->miss_cpu)
+        return MF_OK;
+    plan->helper = calloc(1, sizeof *plan->helper);
+    if (!plan->helper)
+        return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a program");
+    return mfi_plan_emit(plan->helper, model, MFI_MAX_MISS_TOK, 1, plan->activations,
+                         plan->cache_type, err);
+}
+
 /* What the device copies experts from. Slots are copied whole; in the mapping an expert lies in
  * pieces (docs/cuda.md has what they cost), and those that the device has are pinned as well. */
 static mf_status choose_tier(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                              const mfi_plan_options *o, mf_error *err)
 {
-    bool all = plan->n_slots == plan->n_experts_total;
+    MFI_TRY(check_tiers(plan, o, err));
+    MFI_TRY(choose_helper(plan, model, o, err));
     if (!o->host_tier || strcmp(o->host_tier, "mapped") != 0) {
         choose_host_slots(plan, m, o);
         return MF_OK;
     }
-    if (all)
-        return mfi_fail(err, MF_ERR_ARGUMENT,
-                        "every expert is on the device: there is no tier of the host's to choose");
-    if (!o->device->weight_align)
-        return mfi_fail(err, MF_ERR_ARGUMENT, "%s has no way to copy from the files' mapping",
-                        o->device->name);
-    if (o->mapping_refused)
-        return mfi_fail(err, MF_ERR_DEVICE, "%s", o->mapping_refused);
     return choose_mapped(plan, model, m, o, err);
 }
 
@@ -291,7 +336,8 @@ mf_status mfi_plan_for_device(mfi_plan *plan, const mfi_model *model, const mfi_
     choose_slots(plan, model, o);
     mf_status tier = choose_tier(plan, model, machine, o, err);
     fill_items(plan, machine);
-    uint32_t least = plan->in_place.experts ? 0 : MFI_MIN(HOST_SLOTS_MIN, plan->n_experts_total);
+    uint32_t least =
+        plan->in_place.experts ? 0 : MFI_MIN(host_slots_min(plan), plan->n_experts_total);
     plan->fits =
         tier == MF_OK && plan->n_slots >= model->shape.top_k && plan->n_host_slots >= least;
     if (plan->n_slots < model->shape.top_k)

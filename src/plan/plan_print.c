@@ -177,6 +177,7 @@ static void print_json(const mfi_plan *plan, const mfi_model *model, const mfi_m
         put_str(out, "tier_reason", plan->tier_reason);
         put_u64(out, "mapped_bytes", plan->mapped_bytes);
         put_u64(out, "weights_in_place", plan->n_in_place);
+        put_str(out, "miss", plan->helper ? "cpu" : "copy");
         mfi_buf_fmt(out, ",\"exclusive\":%s", plan->exclusive ? "true" : "false");
     }
     put_u64(out, "slots", plan->n_slots);

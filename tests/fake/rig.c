@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine_int.h"
+#include "experts/tier.h"
 #include "fake/support.h"
 
 struct mft_rig {
@@ -18,7 +19,13 @@ struct mft_rig {
     mfi_io *io;
     mfi_expert_part *parts;
     uint32_t *layers;
-    mfi_store *store;
+    mfi_store *store, *host_store;
+    mfi_io *tier;
+    mfi_expert_part *tier_parts;
+    char *host_slots;
+    uint64_t n_copies, n_fetches;
+    mfi_program helper_program;
+    mfi_backend *helper;
     mfi_forward *forward;
     mfi_layer_mem *mem;
 };
@@ -53,6 +60,74 @@ static void open_io(mft_rig *r, const mft_rig_options *o)
     config.n_files = n;
     config.n_reqs_max = 1 << 16;
     mft_ok(mft_io_fake_open(&r->io, &config, &err), &err);
+}
+
+/* Copies that end at once. */
+static mf_status copy(void *ctx, void *dst, const void *src, uint64_t len, uint64_t *ticket,
+                      mf_error *err)
+{
+    (void)err;
+    memcpy(dst, src, len);
+    *ticket = ++((mft_rig *)ctx)->n_copies;
+    return MF_OK;
+}
+
+static mf_status copied(void *ctx, uint64_t ticket, uint64_t *n_ended, mf_error *err)
+{
+    (void)ticket, (void)err;
+    *n_ended = ((mft_rig *)ctx)->n_copies;
+    return MF_OK;
+}
+
+static mf_status fetch(void *ctx, void *dst, const void *src, uint64_t len, uint64_t *ticket,
+                       mf_error *err)
+{
+    (void)err;
+    memcpy(dst, src, len);
+    *ticket = ++((mft_rig *)ctx)->n_fetches;
+    return MF_OK;
+}
+
+static mf_status fetched(void *ctx, uint64_t ticket, uint64_t *n_ended, mf_error *err)
+{
+    (void)ticket, (void)err;
+    *n_ended = ((mft_rig *)ctx)->n_fetches;
+    return MF_OK;
+}
+
+/* Puts a tier of the host's below the store that `config` is for. */
+static void open_tier(mft_rig *r, const mft_rig_options *o, mfi_store_config *config)
+{
+    mf_error err;
+    mfi_mover mover = {r, copy, copied, fetch, fetched};
+    mfi_tier_slots above = {config->slots, config->slot_stride, config->n_slots};
+    mfi_store_config below = *config;
+    uint32_t most = o->n_host_slots - (o->miss_cpu ? MFI_MAX_MISS_HELD : 0);
+    r->host_slots = malloc(o->n_host_slots * r->plan.slot_stride);
+    below.slots = r->host_slots;
+    below.n_slots = below.n_refs_max = o->n_host_slots;
+    below.n_hints_max = 0;
+    mft_ok(mfi_store_open(&r->host_store, &below, &err), &err);
+    mft_ok(mfi_tier_open(&r->tier, r->host_store, &mover, o->exclusive ? most / 2 : most,
+                         o->exclusive ? &above : NULL, &err),
+           &err);
+    mft_ok(mfi_tier_table(&below.table, &config->table, &r->tier_parts, &err), &err);
+    config->io = r->tier;
+}
+
+static void open_helper(mft_rig *r)
+{
+    mf_error err;
+    void *memory;
+    mft_ok(mfi_plan_emit(&r->helper_program, r->model, MFI_MAX_MISS_TOK, 1, r->plan.activations,
+                         r->plan.cache_type, &err),
+           &err);
+    mft_ok(mfi_backend_cpu_open(&r->helper, r->plan.isa, r->plan.n_threads, &err), &err);
+    mfi_backend *b = r->helper;
+    mft_ok(b->alloc(b, MFI_MEM_DENSE, 1, &memory, &err), &err);
+    mft_ok(b->alloc(b, MFI_MEM_SCRATCH, r->helper_program.scratch_bytes, &memory, &err), &err);
+    mft_ok(b->prepare(b, &r->helper_program, &err), &err);
+    mfi_forward_miss_on(r->forward, r->helper, r->host_store);
 }
 
 mft_rig *mft_rig_open(const mft_rig_options *o)
@@ -95,9 +170,13 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
                                .n_refs_max = mfi_plan_held_max(&r->plan),
                                .n_hints_max = o->n_hints};
     mft_ok(mfi_load_expert_table(r->model, p, &config.table, &r->parts, &r->layers, &err), &err);
+    if (o->n_host_slots)
+        open_tier(r, o, &config);
     mft_ok(mfi_store_open(&r->store, &config, &err), &err);
     mfi_store_hints_set(r->store, o->n_hints);
     mft_ok(mfi_forward_open(&r->forward, &r->plan, b, r->store, &err), &err);
+    if (o->miss_cpu)
+        open_helper(r);
     r->mem = calloc(p->shape.n_layers, sizeof *r->mem);
     for (uint32_t i = 0; i < p->shape.n_layers; i++) {
         r->mem[i].kv =
@@ -116,6 +195,14 @@ void mft_rig_close(mft_rig *r)
     free(r->mem);
     mfi_forward_close(&r->forward);
     mfi_store_close(&r->store);
+    if (r->tier)
+        r->tier->close(r->tier);
+    mfi_store_close(&r->host_store);
+    if (r->helper)
+        r->helper->close(r->helper);
+    mfi_program_free(&r->helper_program);
+    free(r->tier_parts);
+    free(r->host_slots);
     r->io->close(r->io);
     r->backend->close(r->backend);
     mfi_plan_free(&r->plan);

@@ -326,7 +326,8 @@ static void close_backend(mfi_backend *b)
     for (size_t i = 0; i < MFI_ARRAY_LEN(on_device); i++)
         (void)cudaFree(on_device[i]);
     for (uint32_t i = 0; i < MFI_N_MEM_KINDS; i++)
-        (void)(i == MFI_MEM_TIER ? cudaFreeHost(c->mem[i]) : cudaFree(c->mem[i]));
+        (void)(i == MFI_MEM_TIER ? cudaSuccess : cudaFree(c->mem[i]));
+    mfi_cuda_unpin(c);
     void *const on_host[] = {c->mirror, c->host_items, c->host_rows};
     for (size_t i = 0; i < MFI_ARRAY_LEN(on_host); i++)
         (void)cudaFreeHost(on_host[i]);

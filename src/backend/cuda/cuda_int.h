@@ -27,6 +27,8 @@ typedef struct mfi_cuda {
     cudaStream_t stream;
     char *mem[MFI_N_MEM_KINDS];
     uint64_t mem_bytes[MFI_N_MEM_KINDS];
+    void *tier_map; /* what MFI_MEM_TIER is a part of */
+    uint64_t tier_map_len;
     const mfi_program *p;
     mfi_cuda_mat *mats; /* [n_weights] */
     double *freq;       /* device, [n_rot / 2] */
@@ -101,6 +103,7 @@ uint32_t mfi_cuda_fuse(mfi_cuda *c, const mfi_op *op, uint32_t n, const mfi_step
 /* cuda_memory.c: memory and copies. */
 mf_status mfi_cuda_queue_open(mfi_cuda_queue *q, mf_error *err);
 void mfi_cuda_queue_close(mfi_cuda_queue *q);
+void mfi_cuda_unpin(mfi_cuda *c); /* MFI_MEM_TIER */
 extern const mfi_device_ops mfi_cuda_device_ops;
 mf_status mfi_cuda_alloc(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void **host,
                          mf_error *err);

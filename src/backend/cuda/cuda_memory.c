@@ -3,8 +3,40 @@
  * before them; who asked learns by tickets that they ended, and submits ops on them after that. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "backend/cuda/cuda_int.h"
+
+#define HUGE_PAGE (2 * MFI_MIB)
+
+/* Pinned memory of large pages where the system has them: the driver's own allocation took 0.7 s a
+ * GiB on an H100's host. */
+static cudaError_t pin(mfi_cuda *c, uint64_t bytes)
+{
+    uint64_t len = mfi_align_up(bytes, HUGE_PAGE) + HUGE_PAGE;
+    void *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return cudaErrorMemoryAllocation;
+    char *at = (char *)mfi_align_up((uintptr_t)map, HUGE_PAGE);
+    (void)madvise(at, len - HUGE_PAGE, MADV_HUGEPAGE); /* without them it only takes longer */
+    cudaError_t e = cudaHostRegister(at, len - HUGE_PAGE, cudaHostRegisterDefault);
+    if (e != cudaSuccess) {
+        (void)munmap(map, len);
+        return e;
+    }
+    c->mem[MFI_MEM_TIER] = at;
+    c->tier_map = map;
+    c->tier_map_len = len;
+    return cudaSuccess;
+}
+
+void mfi_cuda_unpin(mfi_cuda *c)
+{
+    if (!c->tier_map)
+        return;
+    (void)cudaHostUnregister(c->mem[MFI_MEM_TIER]);
+    (void)munmap(c->tier_map, c->tier_map_len);
+}
 
 mf_status mfi_cuda_alloc(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void **host,
                          mf_error *err)
@@ -13,8 +45,8 @@ mf_status mfi_cuda_alloc(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void
     MFI_ASSERT(!c->mem[kind]);
     bytes = MFI_MAX(bytes, 1);
     *host = NULL;
-    cudaError_t e = kind == MFI_MEM_TIER ? cudaHostAlloc((void **)&c->mem[kind], bytes, 0)
-                                         : cudaMalloc((void **)&c->mem[kind], bytes);
+    cudaError_t e =
+        kind == MFI_MEM_TIER ? pin(c, bytes) : cudaMalloc((void **)&c->mem[kind], bytes);
     if (e != cudaSuccess) {
         c->mem[kind] = NULL;
         (void)cudaGetLastError();
