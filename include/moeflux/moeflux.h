@@ -130,19 +130,12 @@ typedef struct mf_engine_options {
     const char *device;  /* "cpu", "cuda", "cuda:N", "metal"; "auto": a CUDA device if there is one;
                           * NULL: cpu */
     uint64_t vram_bytes; /* bound for what is taken of the device's memory; 0: what is free */
-    const char *host_tier; /* what a device with memory of its own copies experts from: "slots",
-                            * pinned, or "mapped", the files' mapping, pinned as a whole; NULL or
-                            * "auto": the plan's choice */
-    const char
-        *tiers;           /* of such a device's experts and the host's slots: "inclusive", an expert
-                           * may    be in both; "exclusive", it is in one, and goes back and forth; NULL
-                           * or    "auto": exclusive where the host has no slot for every expert */
-    const char *miss;     /* an expert that such a device lacks: "copy" (and NULL): it waits for it;
-                           * "cpu": of a few tokens, the CPU computes it in the host's memory. Answers
-                           * depend on what is cached then, as sums round differently */
-    bool collect_imatrix; /* evaluations sum up what mf_imatrix_write writes */
-    bool grammars;        /* sessions may generate under a grammar: the plan has room for it */
-    bool watched;         /* mf_engine_experts and its like answer: the plan has room for it */
+    const char *host_tier; /* what a device copies experts from: "slots", "mapped"; NULL: chosen */
+    const char *tiers;     /* of both: "inclusive", "exclusive"; NULL: chosen (docs/cuda.md) */
+    const char *miss;      /* what a device lacks is "copy" (or NULL), or computed by the "cpu" */
+    bool collect_imatrix;  /* evaluations sum up what mf_imatrix_write writes */
+    bool grammars;         /* sessions may generate under a grammar: the plan has room for it */
+    bool watched;          /* mf_engine_experts and its like answer: the plan has room for it */
     mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_engine_options;
