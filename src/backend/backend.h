@@ -86,7 +86,7 @@ struct mfi_backend {              /* first member of every implementation */
     const mfi_device_ops *device; /* NULL: computes in the host's memory */
 
     /* Memory of a kind, once each. What the host may write to (CPU: all of it) is returned in
-     * *host, else NULL and `write` copies. */
+     * *host, else NULL and `write` copies, behind the ops submitted so far. */
     mf_status (*alloc)(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void **host,
                        mf_error *err);
     mf_status (*write)(mfi_backend *b, mfi_mem_kind kind, uint64_t offset, const void *src,

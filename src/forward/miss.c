@@ -104,8 +104,12 @@ mf_status mfi_forward_missing(mfi_forward *f, uint32_t after_route, uint32_t op,
     mf_status status = mfi_forward_acquire(f, layer, err);
     if (status == MF_OK)
         status = mfi_forward_ops(f, after_route, op - after_route, step, err);
-    if (status == MF_OK)
+    if (status == MF_OK && n_here > 0) {
         status = mfi_forward_run_experts(f, op, step, err);
+    } else if (status == MF_OK) { /* COMBINE takes the order of rows from an EXPERTS before it */
+        step->n_work = 0;
+        status = mfi_forward_ops(f, op, 1, step, err);
+    }
     f->n_wanted = n_wanted;
     MFI_TRY(status);
     MFI_TRY(promote(f, layer, n_here, err));

@@ -8,6 +8,14 @@
 #include "experts/tier.h"
 #include "fake/support.h"
 
+/* A CPU that is as forgetful as a device: the order of rows is what the last EXPERTS brought. */
+typedef struct remote {
+    mfi_backend base;
+    mfi_backend *cpu;
+    const mfi_program *p;
+    uint32_t *pair_of;
+} remote;
+
 struct mft_rig {
     mfi_catalog *catalog;
     mfi_model *model;
@@ -60,6 +68,71 @@ static void open_io(mft_rig *r, const mft_rig_options *o)
     config.n_files = n;
     config.n_reqs_max = 1 << 16;
     mft_ok(mft_io_fake_open(&r->io, &config, &err), &err);
+}
+
+static mf_status remote_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step *step,
+                            mf_error *err)
+{
+    remote *r = (remote *)b;
+    size_t bytes = (size_t)step->n_tok * r->p->shape.top_k * sizeof *r->pair_of;
+    mfi_step mine = *step;
+    mine.pair_of = r->pair_of;
+    for (uint32_t i = first; i < first + n; i++) {
+        if (r->p->ops[i].code == MFI_OP_EXPERTS)
+            memcpy(r->pair_of, step->pair_of, bytes);
+        MFI_TRY(r->cpu->run(r->cpu, i, 1, &mine, err));
+    }
+    return MF_OK;
+}
+
+static mf_status remote_read(mfi_backend *b, mfi_buf_id buf, uint32_t row, uint32_t n_rows,
+                             void *dst, mf_error *err)
+{
+    mfi_backend *cpu = ((remote *)b)->cpu;
+    return cpu->read(cpu, buf, row, n_rows, dst, err);
+}
+
+static mf_status remote_write(mfi_backend *b, mfi_mem_kind kind, uint64_t offset, const void *src,
+                              uint64_t len, mf_error *err)
+{
+    mfi_backend *cpu = ((remote *)b)->cpu;
+    return cpu->write(cpu, kind, offset, src, len, err);
+}
+
+static const void *remote_view(mfi_backend *b, mfi_buf_id buf)
+{
+    mfi_backend *cpu = ((remote *)b)->cpu;
+    return cpu->view(cpu, buf);
+}
+
+static mf_status remote_sync(mfi_backend *b, mf_error *err)
+{
+    mfi_backend *cpu = ((remote *)b)->cpu;
+    return cpu->sync(cpu, err);
+}
+
+static void remote_close(mfi_backend *b)
+{
+    remote *r = (remote *)b;
+    r->cpu->close(r->cpu);
+    free(r->pair_of);
+    free(r);
+}
+
+static mfi_backend *remote_of(mfi_backend *cpu, const mfi_program *p)
+{
+    remote *r = calloc(1, sizeof *r);
+    *r = (remote){.base = {.name = "remote",
+                           .read = remote_read,
+                           .write = remote_write,
+                           .view = remote_view,
+                           .run = remote_run,
+                           .sync = remote_sync,
+                           .close = remote_close},
+                  .cpu = cpu,
+                  .p = p,
+                  .pair_of = calloc((size_t)p->chunk * p->shape.top_k, sizeof *r->pair_of)};
+    return &r->base;
 }
 
 /* Copies that end at once. */
@@ -162,6 +235,8 @@ mft_rig *mft_rig_open(const mft_rig_options *o)
     mft_ok(mfi_load_dense(p, r->catalog, loading, dense, NULL, NULL, NULL, &err), &err);
     loading->close(loading);
     mft_ok(b->prepare(b, p, &err), &err);
+    if (o->n_host_slots)
+        b = r->backend = remote_of(b, p);
     mfi_store_config config = {.slots = slots,
                                .slot_stride = r->plan.slot_stride,
                                .n_slots = r->plan.n_slots,

@@ -65,7 +65,9 @@ mf_status mfi_cuda_write(mfi_backend *b, mfi_mem_kind kind, uint64_t offset, con
 {
     mfi_cuda *c = (mfi_cuda *)b;
     MFI_ASSERT(offset <= c->mem_bytes[kind] && len <= c->mem_bytes[kind] - offset);
-    MFI_CUDA_TRY(cudaMemcpy(c->mem[kind] + offset, src, len, cudaMemcpyHostToDevice));
+    /* In the ops' order. From pageable memory: taken when the call returns. */
+    MFI_CUDA_TRY(
+        cudaMemcpyAsync(c->mem[kind] + offset, src, len, cudaMemcpyHostToDevice, c->stream));
     return MF_OK;
 }
 
