@@ -207,6 +207,11 @@ static void choose_host_slots(mfi_plan *plan, const mfi_machine *m, const mfi_pl
                  "pinned: %u experts that the device copies from; of up to %u tokens at a time the "
                  "CPU computes what the device lacks",
                  plan->n_host_slots, MFI_MAX_MISS_TOK);
+    size_t len = strlen(plan->tier_reason);
+    if (o->mapping_refused)
+        snprintf(plan->tier_reason + len, MFI_PLAN_REASON_BYTES - len,
+                 "; nothing in the files' mapping, which the driver refuses: %s",
+                 o->mapping_refused);
 }
 
 uint32_t mfi_plan_host_held_max(const mfi_plan *plan)

@@ -140,6 +140,52 @@ static void refused(void **state)
     close_model(&p);
 }
 
+/* Weights in the files' mapping: embeddings as soon as experts compete for the device's memory,
+ * others where it has no room for them; what is pinned counts on the host. */
+static void in_place(void **state)
+{
+    (void)state;
+    mf_error err;
+    planned p;
+    mfi_plan plan;
+    open_model(&p);
+    p.options.chunk = 8;
+    mft_ok(make(&p, &plan, &err), &err);
+    uint64_t stride = plan.slot_stride, whole = sum(plan.vram), dense = plan.program.dense_bytes;
+    uint64_t no_slots = whole - plan.n_slots * stride;
+    uint32_t top_k = plan.program.shape.top_k;
+    mfi_plan_free(&plan);
+    p.device.weight_align = 1; /* the files of tests are not aligned */
+    p.device.page_bytes = 4096;
+    mft_ok(make(&p, &plan, &err), &err);
+    assert_int_equal(plan.n_in_place, 0);
+    mfi_plan_free(&plan);
+    p.options.vram_bytes = whole - 2 * stride;
+    mft_ok(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), &err);
+    assert_int_equal(plan.n_in_place, 1);
+    assert_true(plan.program.dense_bytes < dense && plan.n_ranges == 1);
+    assert_int_equal(plan.bytes[MFI_PLAN_DENSE], plan.mapped_dense_bytes);
+    assert_true(plan.mapped_dense_bytes >= dense - plan.program.dense_bytes);
+    assert_true(sum(plan.bytes) <= plan.budget_bytes);
+    mfi_plan_free(&plan);
+    /* No room for the dense weights beside the experts of a token. */
+    p.options.vram_bytes = no_slots + top_k * stride - dense / 2;
+    mft_ok(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), &err);
+    assert_true(plan.fits && plan.n_in_place > 1 && sum(plan.vram) <= p.options.vram_bytes);
+    assert_true(plan.n_slots >= top_k);
+    mfi_plan_free(&plan);
+    /* Refused by the driver: as if it had no way to. */
+    p.options.mapping_refused = "no";
+    assert_int_equal(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), MF_ERR_BUDGET);
+    mfi_plan_free(&plan);
+    p.options.vram_bytes = whole - 2 * stride;
+    mft_ok(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), &err);
+    assert_int_equal(plan.n_in_place, 0);
+    assert_non_null(strstr(plan.tier_reason, "refuses: no"));
+    mfi_plan_free(&plan);
+    close_model(&p);
+}
+
 /* The tier below the device: slots, the mapping as a whole, exclusive where slots are short. */
 static void tiers(void **state)
 {
@@ -240,8 +286,9 @@ static void refused_tiers(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_fit), cmocka_unit_test(budgets), cmocka_unit_test(host_floor),
-        cmocka_unit_test(refused), cmocka_unit_test(tiers),   cmocka_unit_test(refused_tiers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(all_fit),      cmocka_unit_test(budgets),
+                                       cmocka_unit_test(host_floor),   cmocka_unit_test(refused),
+                                       cmocka_unit_test(in_place),     cmocka_unit_test(tiers),
+                                       cmocka_unit_test(refused_tiers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
