@@ -12,7 +12,7 @@ import argparse
 
 import benchlib
 
-TYPES = ("q4_k", "mlx4", "q8_0", "mxfp4")
+TYPES = ("q4_k", "mlx4", "q8_0:16", "mxfp4") # :16: activations of 16 bits, which q8_0 has unless told otherwise
 SHAPES = ((768, 2048), (2048, 768), (4096, 2048), (2048, 4096)) # gate and up, down, q, o
 
 

@@ -10,8 +10,8 @@ each time. Of each decoded token --stats tells the times and --trace the misses 
 held against
     bound   the sum over layers of: dense part + max(missing bytes / bandwidth, expert arithmetic)
     floor   max(all bytes read / bandwidth, all arithmetic)
-with the bandwidth measured before and after the run, by direct reads of the size that experts' parts
-have, 16 at a time, and the arithmetic that the run itself took, shared evenly by the layers. --full is a
+with the bandwidth measured while the run is stopped every few tokens (those tokens don't count), and before and after
+it, by direct reads of the size that experts' parts have, 16 at a time, into huge pages as slots have them, and the arithmetic that the run itself took, shared evenly by the layers. --full is a
 budget that holds all experts; then waiting and the rest are what streaming costs. With --text repeat
 answers are made of eight words, so that tokens choose again what was chosen lately ("repeated": the share
 of choices that the token before made as well). --add keeps the runs that the result already has, so that
@@ -22,15 +22,18 @@ repacking, in a group of --peer-budget; it may need minutes a token.
 """
 import argparse
 import concurrent.futures
+import ctypes
 import json
 import mmap
 import os
 import random
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import benchlib
@@ -38,6 +41,7 @@ import benchlib
 WORDS = ("the a lighthouse boat harbour winter harvest miller compass river lake anchor stood went saw near over "
          "under with small old bright quiet and then before every morning evening").split()
 QUEUE = 16
+HUGE = 2 << 20
 
 
 # ---- the machine ----
@@ -119,25 +123,63 @@ def drop_caches(path):
 
 
 def bandwidth(path, size, seconds):
-    """Bytes a second of direct reads of `size` at random places, QUEUE under way."""
+    """Bytes a second of direct reads of `size` at random places, QUEUE under way, into huge pages as slots have them: a
+    read into small pages is split where the drive takes few pieces of memory a request, and takes more than twice as long."""
     size = max(size // 4096, 1) * 4096
     fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
     n = os.fstat(fd).st_size // 4096 - size // 4096
     rng = random.Random(time.monotonic_ns())
-    end = time.monotonic() + seconds
+    ready = threading.Barrier(QUEUE)
+    buffers = mmap.mmap(-1, -(-size * QUEUE // HUGE) * HUGE + HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    buffers.madvise(mmap.MADV_HUGEPAGE)
+    first = -ctypes.addressof(ctypes.c_char.from_buffer(buffers)) % HUGE
 
-    def reader(_):
-        buffer, done = mmap.mmap(-1, size), 0
+    def reader(number):
+        memory, done = memoryview(buffers)[first + number * size:][:size], 0
+        memory[:] = bytes(size)
+        ready.wait()
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
-            done += os.preadv(fd, [buffer], rng.randrange(n) * 4096)
-        return done
+            done += os.preadv(fd, [memory], rng.randrange(n) * 4096)
+        return done / (time.monotonic() - end + seconds)
 
-    begin = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(QUEUE) as pool:
-        total = sum(pool.map(reader, range(QUEUE)))
-    rate = total / (time.monotonic() - begin)
+        rate = sum(pool.map(reader, range(QUEUE)))
     os.close(fd)
     return rate
+
+
+class Pauses:
+    """Stops a process now and then to measure the drive: virtual drives are faster and slower by the second. The
+    evaluation that was stopped is of no use; `stopped` has the positions of those that began before a pause ended."""
+
+    def __init__(self, args, process, stats, every):
+        self.args, self.process, self.stats, self.every = args, process, stats, every
+        self.rates, self.stopped = [], set()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def decoded(self):
+        """Positions of the tokens decoded so far."""
+        try:
+            with open(self.stats, encoding="utf-8") as f:
+                return [x["pos"] for x in map(json.loads, list(f)[1:]) if x["tokens"] == 1]
+        except (OSError, json.JSONDecodeError):
+            return []
+
+    def watch(self):
+        due = 2
+        while self.process.poll() is None:
+            time.sleep(0.02)
+            if len(self.decoded()) < due:
+                continue
+            self.process.send_signal(signal.SIGSTOP)
+            time.sleep(0.02) # what it has under way
+            last = self.decoded()[-1]
+            self.stopped.add(last + 1)
+            self.rates.append(bandwidth(self.args.model, self.args.read, 0.4))
+            self.process.send_signal(signal.SIGCONT)
+            due += self.every
 
 
 def bytes_of(text):
@@ -212,14 +254,19 @@ def run_moeflux(args, budget, seed, options):
                    "--no-progress", "--stats", stats, "--trace", trace, "-t", str(args.threads), *options]
         before = bandwidth(args.model, args.read, args.drive_seconds)
         others = Others()
-        done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=group.enter)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              preexec_fn=group.enter) as process:
+            pauses = Pauses(args, process, stats, args.pause)
+            stdout, stderr = process.communicate()
+            pauses.thread.join()
         others = others.share()
         peak = group.peak()
         group.remove()
-        if done.returncode:
-            raise SystemExit(f"{budget}: exit {done.returncode}: {done.stderr.strip()}")
-        rate = (before + bandwidth(args.model, args.read, args.drive_seconds)) / 2
-        out = json.loads(done.stdout)
+        if process.returncode:
+            raise SystemExit(f"{budget}: exit {process.returncode}: {stderr.strip()}")
+        rates = [before, *pauses.rates, bandwidth(args.model, args.read, args.drive_seconds)]
+        rate = statistics.fmean(pauses.rates)
+        out = json.loads(stdout)
         with open(stats, encoding="utf-8") as f:
             header, *lines = [json.loads(line) for line in f]
         expert_bytes = out["experts"]["total_bytes"] / out["experts"]["total"]
@@ -230,12 +277,17 @@ def run_moeflux(args, budget, seed, options):
                         **{key[:-3] + "_s": round(sum(x[key] for x in chunks) / 1e9, 2)
                            for key in ("wall_ns", "arithmetic_ns", "stall_ns", "other_ns")}}
         misses, repeated = read_trace(trace, out["prompt_tokens"])
+        for pos in pauses.stopped:
+            misses.pop(pos, None)
         decode = judge(lines, misses, expert_bytes, header["layers"], rate)
         return {"budget": budget, "text": args.text, "repeated": repeated, "others": others,
                 "group_limit": bool(group.path), "group_peak_mib": peak and peak >> 20,
                 "peak_mib": out["memory"]["peak_bytes"] >> 20, "slots": header["slots"], "reader": header["reader"],
                 "direct": header["direct"], "policy": header["policy"], "chunk": out["model"]["chunk"],
-                "drive_gb_s": round(rate / 1e9, 3), "decode_tokens_s": round(1e3 / decode["ms"]["wall_ns"], 3),
+                "drive_gb_s": round(rate / 1e9, 3),
+                "drive_all_gb_s": [round(x / 1e9, 3) for x in rates],
+                "drive_ceiling_gb_s": header["drive_bytes_per_second"] and round(header["drive_bytes_per_second"] / 1e9, 3),
+                "hint_mb": round(sum(x["hint_bytes"] for x in lines if x["tokens"] == 1) / 1e6, 1), "decode_tokens_s": round(1e3 / decode["ms"]["wall_ns"], 3),
                 "prompt": prompt_facts, "decode": decode}
 
 
@@ -296,6 +348,7 @@ def main():
     ap.add_argument("--prompt", type=int, default=256)
     ap.add_argument("--tokens", type=int, default=64)
     ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    ap.add_argument("--pause", type=int, default=5, help="tokens between two measurements of the drive")
     ap.add_argument("--drive-seconds", type=float, default=2)
     ap.add_argument("--read", type=int, help="bytes of a read; default: a third of an expert")
     ap.add_argument("--peer", help="a Python that has xllamacpp")

@@ -392,12 +392,16 @@ static void judge_hints(mf_engine *e, const mfi_run_facts *run)
     mfi_store_stats_get(e->store, &now);
     mfi_hint_facts facts = {.wall_ns = run->wall_ns,
                             .stall_ns = now.stall_ns - was.stall_ns,
+                            .reading_ns = now.reading_ns - was.reading_ns,
                             .bytes_read = now.bytes_read - was.bytes_read,
+                            .hint_bytes = now.hint_bytes - was.hint_bytes,
                             .hints_useful = now.hints_useful - was.hints_useful,
                             .hints_late = now.hints_late - was.hints_late,
                             .hints_wasted = now.hints_wasted - was.hints_wasted};
     e->judged = now;
-    bool on = mfi_hint_judge_run(&e->judge, &facts);
+    bool on = e->judge.on;
+    if (run->n_tok == run->n_seqs) /* a prompt's chunk would outweigh all tokens of a window */
+        on = mfi_hint_judge_run(&e->judge, &facts);
     mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
 }
 

@@ -3,12 +3,12 @@
  *   decodebench calls TYPE ROWS COLS POOL_MIB ROUNDS THREADS
  *   decodebench tokens MODEL TOKENS ROUNDS [THREADS]
  *
- * `calls`: matrices of one type in a pool of huge pages, in random order, each cut into the
- * threads' ranges as the backend does it, all threads starting together: by loads alone, by loads
- * behind fetches as far ahead as the kernels' (to the second-level cache, a panel of 16 rows), by
- * the kernels, and by the kernels on one matrix that stays in the caches. Of every call the slowest
- * thread's time counts, and quartiles of calls are printed: a call takes some ten microseconds, so
- * that what preempts it spoils only a few.
+ * `calls`: matrices of one type (TYPE:16 for activations of 16 bits) in a pool of huge pages, in
+ * random order, each cut into the threads' ranges as the backend does it, all threads starting
+ * together: by loads alone, by loads behind fetches as far ahead as the kernels' (to the
+ * second-level cache, a panel of 16 rows), by the kernels, and by the kernels on one matrix that
+ * stays in the caches. Of every call the slowest thread's time counts, and quartiles of calls are
+ * printed: a call takes some ten microseconds, so that what preempts it spoils only a few.
  *
  * `tokens`: one token after another by the kernels, and by kernels that only read: the same rows of
  * the same weights, op after op, with the same threads and barriers, and loads and nothing else
@@ -179,6 +179,7 @@ typedef enum way { LOADS, FETCHED, KERNELS, CACHED, N_WAYS } way;
 typedef struct calls {
     mfi_qtype type;
     uint32_t rows, cols, n_threads, n_rounds, n_mats;
+    bool fine;      /* activations of 16 bits */
     uint64_t bytes; /* of a matrix */
     const mfi_kernels *k;
     mfi_vmem pool;
@@ -297,6 +298,12 @@ static void quantize_input(calls *c)
                     .d = take(c->cols / MFI_Q8_BLOCK * sizeof(float)),
                     .s = take(c->cols / MFI_Q8_BLOCK * sizeof(float)),
                     .h = take(c->cols / MFI_Q8_HALF * sizeof(int16_t))};
+    if (c->fine) { /* 16 bits */
+        c->x.lo = take(c->cols);
+        c->x.d_fine = take(c->cols / MFI_Q8_BLOCK * sizeof(float));
+        c->x.s_fine = take(c->cols / MFI_Q8_BLOCK * sizeof(float));
+        c->x.h_lo = take(c->cols / MFI_Q8_HALF * sizeof(int16_t));
+    }
     c->k->quantize_q8(x, c->cols, &c->x);
     free(x);
 }
@@ -311,7 +318,8 @@ static bool type_named(const char *name, mfi_qtype *type)
                  {"mxfp4", {.kind = MFI_Q_GGML, .bits = 39}},
                  {"mlx4", {MFI_Q_MLX, 4, MFI_Q_BF16, 64}}};
     for (size_t i = 0; i < MFI_ARRAY_LEN(types); i++)
-        if (strcmp(name, types[i].name) == 0) {
+        if (strcspn(name, ":") == strlen(types[i].name) &&
+            strncmp(name, types[i].name, strlen(types[i].name)) == 0) {
             *type = types[i].type;
             return true;
         }
@@ -328,6 +336,7 @@ static int run_calls(char **argv)
     c.cols = (uint32_t)strtoul(argv[4], NULL, 10);
     c.n_rounds = (uint32_t)strtoul(argv[6], NULL, 10);
     c.n_threads = (uint32_t)strtoul(argv[7], NULL, 10);
+    c.fine = strchr(argv[2], ':') != NULL;
     if (!type_named(argv[2], &c.type) || c.rows == 0 || c.cols == 0 || c.cols % 256 ||
         !c.n_rounds || !c.n_threads || c.n_threads > THREADS_MAX)
         return 2;

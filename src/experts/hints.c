@@ -2,8 +2,7 @@
 #include "experts/hints.h"
 
 #define STALL_SHARE_MIN 0.05 /* of the time: less isn't worth reading ahead for */
-#define DRIVE_SHARE_ON  0.7  /* of what the drive can do: below it has slack */
-#define DRIVE_SHARE_OFF 0.85 /* with hints: above they are in the way */
+#define IDLE_SHARE_MIN  0.1  /* of the time, without a read under way: the drive has slack */
 #define USEFUL_MIN      0.5  /* of the hints that were read */
 #define IDLE_WINDOWS    64   /* after guesses that were mostly wrong */
 
@@ -11,29 +10,42 @@ static void add(mfi_hint_facts *sum, const mfi_hint_facts *f)
 {
     sum->wall_ns += f->wall_ns;
     sum->stall_ns += f->stall_ns;
+    sum->reading_ns += f->reading_ns;
     sum->bytes_read += f->bytes_read;
+    sum->hint_bytes += f->hint_bytes;
     sum->hints_useful += f->hints_useful;
     sum->hints_late += f->hints_late;
     sum->hints_wasted += f->hints_wasted;
+}
+
+/* Wrong guesses cost the drive the part that they are of all bytes; right ones can spare no more
+ * than the part of the time in which it had nothing to do without them. */
+static bool pays(const mfi_hint_judge *j)
+{
+    const mfi_hint_facts *s = &j->sum;
+    double right = (double)(s->hints_useful + s->hints_late), wrong = (double)s->hints_wasted;
+    if (right + wrong == 0 || s->bytes_read == 0)
+        return true;
+    double wrong_share = wrong / (right + wrong);
+    return wrong_share <= 1 - USEFUL_MIN &&
+           wrong_share * (double)s->hint_bytes <= j->idle_share * (double)s->bytes_read;
 }
 
 static bool judge_window(mfi_hint_judge *j)
 {
     const mfi_hint_facts *s = &j->sum;
     double wall_ns = (double)s->wall_ns;
-    double drive = (double)s->bytes_read * 1e9 / wall_ns / j->drive_rate;
-    double right = (double)(s->hints_useful + s->hints_late);
     if (j->n_idle > 0) {
         j->n_idle--;
         return false;
     }
-    if (j->on && right < USEFUL_MIN * (right + (double)s->hints_wasted)) {
-        j->n_idle = IDLE_WINDOWS;
-        return false;
+    if (j->on) {
+        if (!pays(j))
+            j->n_idle = IDLE_WINDOWS;
+        return j->n_idle == 0;
     }
-    if (j->on)
-        return drive < DRIVE_SHARE_OFF;
-    return drive < DRIVE_SHARE_ON && (double)s->stall_ns > STALL_SHARE_MIN * wall_ns;
+    j->idle_share = 1 - (double)s->reading_ns / wall_ns;
+    return j->idle_share > IDLE_SHARE_MIN && (double)s->stall_ns > STALL_SHARE_MIN * wall_ns;
 }
 
 bool mfi_hint_judge_run(mfi_hint_judge *j, const mfi_hint_facts *facts)

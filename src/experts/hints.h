@@ -10,13 +10,15 @@
 
 typedef struct mfi_hint_facts { /* of one evaluation */
     uint64_t wall_ns, stall_ns;
-    uint64_t bytes_read; /* all, hints included */
+    uint64_t reading_ns;             /* with reads under way */
+    uint64_t bytes_read, hint_bytes; /* all, hints included; of them the hints' */
     uint64_t hints_useful, hints_late, hints_wasted;
 } mfi_hint_facts;
 
 typedef struct mfi_hint_judge {
     double drive_rate; /* bytes a second, measured; 0: not known, and hints stay off */
     bool on;
+    double idle_share;  /* of the time, that the drive had nothing to do before they were on */
     uint32_t n;         /* evaluations in `sum` */
     uint32_t n_idle;    /* windows that hints stay off yet */
     mfi_hint_facts sum; /* of this window */

@@ -13,7 +13,7 @@
  *                                    where each token's activations stand
  * Where codes of some types are better multiplied in the order of rows than in that of columns, it
  * defines
- *   PANEL_DOT_ROWS(type, lo)         what unpacks and multiplies for one token, or NULL; dot
+ *   PANEL_DOT_ROWS(type, cols, lo)   what unpacks and multiplies for one token, or NULL; dot
  * products are those of codes less the type's offset
  *
  * Every shape of tile does the same to each output, in the order told in int_form.h. */
@@ -269,7 +269,7 @@ static int_fn *tiles_of(mfi_int_form f, bool fine)
     return fine ? tiles_offset_fine : tiles_offset;
 }
 
-/* The rows that come after a panel's, in every plane. */
+/* Rows that come after a panel's, in every plane. */
 typedef struct ahead {
     const uint8_t *p[3];
     size_t bytes[3];
@@ -278,11 +278,12 @@ typedef struct ahead {
 static ahead rows_ahead(const mfi_mat *w, uint32_t row, uint32_t row1)
 {
     ahead next = {0};
-    if (row + PANEL_ROWS < row1) {
-        row += PANEL_ROWS;
-    } else {
-        row = w->next_row;
+    row += w->cols <= SHORT_COLS ? 2 * PANEL_ROWS : PANEL_ROWS;
+    if (row >= row1) {
+        row = w->next_row + (row - row1) / PANEL_ROWS * PANEL_ROWS;
         w = w->next;
+        if (w && row >= w->rows)
+            w = NULL;
     }
     for (uint32_t p = 0; w && p < mfi_quant_n_planes(w->type); p++) {
         const size_t row_bytes = mfi_quant_row_bytes(w->type, p, w->cols);
@@ -337,7 +338,7 @@ static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y
     panel_fn *dot_rows = NULL;
     int_fn *tiles = tiles_of(form, x->lo), *one = tiles;
 #ifdef PANEL_DOT_ROWS
-    dot_rows = n_tok == 1 ? PANEL_DOT_ROWS(w->type, x->lo) : NULL;
+    dot_rows = n_tok == 1 ? PANEL_DOT_ROWS(w->type, w->cols, x->lo) : NULL;
     if (dot_rows)
         one = one_of(form);
 #endif

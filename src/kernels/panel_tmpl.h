@@ -22,6 +22,7 @@
 #include "quant/ggml_decode.h"
 
 #define PANEL_STEP 256 /* columns */
+#define SHORT_COLS 768 /* of rows so short that a panel is little: fetches go two ahead */
 
 typedef struct panel {
     panel_u codes[PANEL_STEP / 4];
@@ -415,16 +416,19 @@ PANEL_INLINE panel_f mlx_float(uint32_t kind, panel_u pair, uint32_t i)
 }
 
 /* Scales or biases of the groups, one of each block. Those of two bytes come eight groups at a time
- * where a row has as many; they are kept in `words` for the next steps. */
+ * where a row has as many, the last with those before them; they are kept in `words` for the next
+ * steps. */
 PANEL_INLINE void mlx_floats(const panel_part *part, panel_plane at, panel_u words[4],
                              panel_f out[8])
 {
     const uint32_t group = part->type.group, per = group / 32, kind = part->type.scale;
     const uint32_t stretch = 8 * group, start = part->c / stretch * stretch;
-    const bool by_eight = kind != MFI_Q_F32 && start + stretch <= part->whole_cols;
-    uint32_t g = (part->c - start) / group;
+    const bool by_eight = kind != MFI_Q_F32 && stretch <= part->whole_cols;
+    const bool last = by_eight && start + stretch > part->whole_cols;
+    const uint32_t before = last ? 8 - (part->whole_cols - start) / group : 0;
+    uint32_t g = (part->c - start) / group + before;
     if (by_eight && part->c == start)
-        panel_slab(at.p, at.stride, words);
+        panel_slab(at.p - 2 * before, at.stride, words);
     for (uint32_t b = 0; b < part->n_blocks; b += per, g++) {
         panel_f f;
         if (by_eight)

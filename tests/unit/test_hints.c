@@ -312,21 +312,32 @@ static void on_only_with_slack(void **state)
 {
     (void)state;
     mfi_hint_judge j = {.drive_rate = 1e9};
-    /* A token of 10 ms: half of it waiting, a fifth of what the drive can do. */
-    mfi_hint_facts slack = {.wall_ns = 10000000, .stall_ns = 5000000, .bytes_read = 2000000};
-    mfi_hint_facts busy = {.wall_ns = 10000000, .stall_ns = 5000000, .bytes_read = 9000000};
-    mfi_hint_facts calm = {.wall_ns = 10000000, .stall_ns = 100000, .bytes_read = 2000000};
+    /* A token of 10 ms: half of it waiting, a quarter of it nothing is read. */
+    mfi_hint_facts slack = {
+        .wall_ns = 10000000, .stall_ns = 5000000, .reading_ns = 7500000, .bytes_read = 8000000};
+    mfi_hint_facts busy = slack, calm = slack, guessed = slack;
+    busy.reading_ns = 9500000;
+    calm.stall_ns = 100000;
     assert_false(after(&j, MFI_HINT_WINDOW - 1, slack)); /* nothing is known yet */
     assert_true(after(&j, 1, slack));
-    assert_false(after(&j, MFI_HINT_WINDOW, busy));
+    /* A fifth of what is read is guessed wrong, and a quarter of the time was idle; then more. */
+    guessed.hint_bytes = 6000000;
+    guessed.hints_useful = 8;
+    guessed.hints_wasted = 3;
+    assert_true(after(&j, 4 * MFI_HINT_WINDOW, guessed));
+    guessed.hints_wasted = 5;
+    assert_false(after(&j, MFI_HINT_WINDOW, guessed));
+    assert_false(after(&j, 4 * MFI_HINT_WINDOW, slack)); /* given up for long */
     j = (mfi_hint_judge){.drive_rate = 1e9};
+    assert_false(after(&j, 4 * MFI_HINT_WINDOW, busy)); /* the drive has no time for it */
     assert_false(after(&j, 4 * MFI_HINT_WINDOW, calm)); /* nobody waits */
     j = (mfi_hint_judge){0};
     assert_false(after(&j, 4 * MFI_HINT_WINDOW, slack)); /* a drive that wasn't measured */
-    /* Guesses that are mostly wrong are given up for long. */
+    /* Guesses that are mostly wrong are given up whatever they cost. */
     j = (mfi_hint_judge){.drive_rate = 1e9};
     assert_true(after(&j, MFI_HINT_WINDOW, slack));
     mfi_hint_facts wrong = slack;
+    wrong.hint_bytes = 1000;
     wrong.hints_useful = 1;
     wrong.hints_wasted = 4;
     assert_false(after(&j, MFI_HINT_WINDOW, wrong));

@@ -42,6 +42,6 @@ static panel_fn *rows_of(mfi_qtype type, bool fine)
     return type.kind == MFI_Q_MLX && type.bits == 4 && !fine ? rows_mlx4 : NULL;
 }
 
-#define PANEL_DOT_ROWS(type, lo) rows_of(type, (lo) != NULL)
+#define PANEL_DOT_ROWS(type, cols, lo) rows_of(type, (lo) != NULL)
 
 #endif
