@@ -133,6 +133,9 @@ void cli_engine_options(const cli_args *args, uint32_t ctx, cli_progress *progre
     options->isa = args->isa;
     options->device = args->device;
     options->vram_bytes = args->vram;
+    options->host_tier = args->host_tier;
+    options->tiers = args->tiers;
+    options->miss = args->miss;
     options->io = args->io;
     options->direct = args->direct;
     options->io_cache_path = drives_path;

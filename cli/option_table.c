@@ -494,6 +494,39 @@ const cli_option cli_options[] = {
      .help = "bound for what is taken of the device's memory: bytes, K/M/G/T or KiB/MiB/GiB/TiB "
              "(binary), or % of the machine's memory",
      .fallback = "what is free, less a margin"},
+    {{"--host-tier"},
+     CLI_CHOICE,
+     ENGINE & ~IMATRIX,
+     .env = true,
+     AT(host_tier),
+     .choices = "auto|slots|mapped",
+     .arg = "HOW",
+     .help =
+         "what a device with memory of its own copies experts from: pinned slots, or the files' "
+         "mapping, pinned as a whole, which --memory has to hold; the answer doesn't depend on "
+         "it",
+     .fallback = "auto: slots"},
+    {{"--miss"},
+     CLI_CHOICE,
+     ENGINE & ~IMATRIX,
+     .env = true,
+     AT(miss),
+     .choices = "copy|cpu",
+     .arg = "HOW",
+     .help = "an expert that such a device lacks: copy: it waits for it; cpu: of up to 4 tokens at "
+             "a time the CPU computes it where it lies (the answer's last digits then depend on "
+             "what is cached)",
+     .fallback = "copy"},
+    {{"--tiers"},
+     CLI_CHOICE,
+     ENGINE & ~IMATRIX,
+     .env = true,
+     AT(tiers),
+     .choices = "auto|inclusive|exclusive",
+     .arg = "HOW",
+     .help = "experts of such a device and of the host's slots: an expert may be in both, or is in "
+             "one, so that the two hold more; the answer doesn't depend on it",
+     .fallback = "auto: exclusive where the host has no slot for every expert"},
     {{"-t", "--threads"},
      CLI_INT,
      ENGINE,

@@ -102,8 +102,8 @@ typedef struct cli_args {
     bool kl_divergence, ops, verify;
     const char *model, *prompt, *file, *system, *ids, *output, *hidden, *trace, *stats, *tensor,
         *f32;
-    const char *activations, *isa, *io, *direct, *hints, *streaming, *mirror, *quant, *group_size,
-        *dense_bits, *imatrix;
+    const char *activations, *isa, *io, *direct, *hints, *host_tier, *tiers, *miss, *streaming,
+        *mirror, *quant, *group_size, *dense_bits, *imatrix;
     const char *cache_type_k, *cache_type_v;
     const char *policy, *cache, *svg, *device;
     const char *kl, *kl_base;

@@ -94,6 +94,14 @@ void cli_summary_print(const cli_run_facts *facts)
                 " of experts, stalled %.1f ms; a generated token: ", (double)s->stall_ns / 1e6);
     cli_put_size(&out, bytes_per_token(facts));
     mfi_buf_fmt(&out, ", %.2f ms\n", stall_ns_per_token(facts) / 1e6);
+    if (facts->info.tier_reason[0]) {
+        mfi_buf_str(&out, "copied      ");
+        cli_put_size(&out, (double)s->expert_bytes_copied);
+        mfi_buf_str(&out, " to the device, ");
+        cli_put_size(&out, (double)s->expert_bytes_fetched);
+        mfi_buf_fmt(&out, " back; %llu experts computed by the CPU (%s)\n",
+                    (unsigned long long)s->experts_on_cpu, facts->info.tier_reason);
+    }
     mfi_buf_fmt(&out, "reader      %s, %s (%s)\n", facts->info.reader,
                 facts->info.direct ? "past the page cache" : "through the page cache",
                 facts->info.reader_reason);
@@ -135,6 +143,9 @@ static void put_json_experts(const cli_run_facts *facts, mfi_buf *out)
         {"misses", s->expert_misses},
         {"evictions", s->expert_evictions},
         {"bytes_read", s->expert_bytes_read},
+        {"bytes_copied", s->expert_bytes_copied},
+        {"bytes_fetched", s->expert_bytes_fetched},
+        {"on_cpu", s->experts_on_cpu},
         {"stall_ns", s->stall_ns},
         {"slots", s->n_slots},
         {"total", s->n_experts_total},

@@ -44,6 +44,8 @@ struct mf_engine {
     mfi_device_facts facts;
     mfi_store *host_store;
     mfi_io *tier;
+    mfi_backend *helper;     /* the CPU, which computes what a device misses; or NULL */
+    uint64_t fetched_before; /* bytes of it that were counted before the last reset */
     mfi_expert_part *tier_parts;
     mfi_engine_mapped *mapped; /* weights that a device uses in place, or NULL */
     mfi_forward *forward;
@@ -73,6 +75,11 @@ static const char *asked(const char *choice)
     return choice && strcmp(choice, "auto") != 0 ? choice : NULL;
 }
 
+static bool miss_cpu(const mf_engine_options *o)
+{
+    return o->miss && strcmp(o->miss, "cpu") == 0;
+}
+
 static bool known_choice(const char *choice, const char *a, const char *b)
 {
     return !asked(choice) || strcmp(choice, a) == 0 || strcmp(choice, b) == 0;
@@ -89,6 +96,14 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
+    if (miss_cpu(o) && (!e->backend || e->facts.unified))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "misses are computed by the CPU for devices with memory of their own, and "
+                        "none computes");
+    if ((asked(o->host_tier) || asked(o->tiers)) && (!e->backend || e->facts.unified))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "tiers of experts are for devices with memory of their own, and none "
+                        "computes");
     if (o->collect_imatrix && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
     if (o->streaming && strcmp(o->streaming, "off") == 0 && o->trace_path && e->backend)
@@ -114,12 +129,23 @@ static mf_status check_choices(const mf_engine_options *o, mf_error *err)
                         "unknown cache policy '%s' (known: auto, lru, lfu, odds)", o->policy);
     if (!known_choice(o->streaming, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "streaming can be on or off, not '%s'", o->streaming);
+    if (!known_choice(o->host_tier, "slots", "mapped"))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "the tier of the host's can be auto, slots or mapped, not '%s'",
+                        o->host_tier);
+    if (!known_choice(o->tiers, "inclusive", "exclusive"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "tiers can be auto, inclusive or exclusive, not '%s'",
+                        o->tiers);
+    if (!known_choice(o->miss, "copy", "cpu"))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "a miss can be copy or cpu, not '%s'", o->miss);
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     return MF_OK;
 }
 
-static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
+/* refused: the device's word for why it maps nothing, or NULL. */
+static mf_status make_plan(mf_engine *e, const mf_engine_options *o, const char *refused,
+                           mf_error *err)
 {
     mfi_plan_options po = {.memory_bytes = o->memory_bytes,
                            .ctx = o->ctx,
@@ -132,14 +158,45 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
                            .n_checkpoints = o->n_checkpoints,
                            .activations = o->activations,
                            .cache_type = {o->cache_type_k, o->cache_type_v},
-                           .policy = asked(o->policy)};
+                           .policy = asked(o->policy),
+                           .host_tier = asked(o->host_tier),
+                           .tiers = asked(o->tiers),
+                           .miss_cpu = miss_cpu(o),
+                           .mapping_refused = refused};
     if (o->mirror_path && !o->n_io_threads)
         po.n_io_threads = MIRROR_READERS;
+    if (!mfi_isa_parse(o->isa, &po.isa))
+        return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
+                        o->isa);
+    mfi_plan_device device = {.name = e->facts.name,
+                              .total_bytes = e->facts.total_bytes,
+                              .free_bytes = e->facts.free_bytes,
+                              .unified = e->facts.unified,
+                              .weight_align = e->facts.weight_align,
+                              .page_bytes = e->facts.page_bytes,
+                              .max_buf_bytes = e->facts.max_buf_bytes,
+                              .own_bytes = e->facts.own_bytes};
+    po.device = e->backend ? &device : NULL;
+    po.vram_bytes = o->vram_bytes;
+    po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
+    if (e->trie)
+        po.other_bytes += MFI_MAX(o->n_sessions, 1) * mfi_matcher_bytes(e->model->shape.n_vocab);
+    if (o->watched)
+        po.other_bytes += mfi_engine_watch_bytes(&e->model->shape);
+    if (e->planned)
+        mfi_plan_free(&e->plan);
+    e->planned = true;
+    return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
+}
+
+static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
+{
+    mfi_isa isa;
     if (o->struct_size != sizeof *o)
         return mfi_fail(err, MF_ERR_ARGUMENT, "engine options of another version of the header");
     if (!o->model_path)
         return mfi_fail(err, MF_ERR_ARGUMENT, "no model given");
-    if (!mfi_isa_parse(o->isa, &po.isa))
+    if (!mfi_isa_parse(o->isa, &isa))
         return mfi_fail(err, MF_ERR_ARGUMENT, "unknown instruction set '%s' (known: auto, c, avx2)",
                         o->isa);
     if (o->cache_type_k > MF_CACHE_Q8_0 || o->cache_type_v > MF_CACHE_Q8_0)
@@ -154,29 +211,13 @@ static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error
         MFI_TRY(mfi_engine_trie_open(&e->trie, e->tokenizer, e->model->shape.n_vocab, e->gen.eos,
                                      e->gen.n_eos, err));
     MFI_TRY(open_device(e, o, err));
-    mfi_plan_device device = {.name = e->facts.name,
-                              .total_bytes = e->facts.total_bytes,
-                              .free_bytes = e->facts.free_bytes,
-                              .unified = e->facts.unified,
-                              .weight_align = e->facts.weight_align,
-                              .page_bytes = e->facts.page_bytes,
-                              .max_buf_bytes = e->facts.max_buf_bytes,
-                              .own_bytes = e->facts.own_bytes};
-    po.device = e->backend ? &device : NULL;
-    po.vram_bytes = o->vram_bytes;
     mfi_vmem_trim_heap();
     mfi_machine_read(&e->machine);
     /* Reading headers and the tokenizer takes memory that is free again by now, but the budget
      * bounds that, too. What the application did before is its own affair. */
     uint64_t peak = mfi_process_rss_peak();
     e->machine.open_peak_bytes = peak > peak_before ? peak : 0;
-    po.other_bytes = o->collect_imatrix ? mfi_imatrix_bytes(e->model) : 0;
-    if (e->trie)
-        po.other_bytes += MFI_MAX(o->n_sessions, 1) * mfi_matcher_bytes(e->model->shape.n_vocab);
-    if (o->watched)
-        po.other_bytes += mfi_engine_watch_bytes(&e->model->shape);
-    e->planned = true;
-    return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
+    return make_plan(e, o, NULL, err);
 }
 
 static mf_status open_io(mf_engine *e, const mf_engine_options *o, mf_error *err)
@@ -215,17 +256,29 @@ static mf_status open_memory(mfi_engine_memory *m, mf_engine *e, const mf_engine
     e->dense = dense;
     MFI_TRY(b->alloc(b, MFI_MEM_SCRATCH, p->scratch_bytes, &scratch, err));
     MFI_TRY(b->alloc(b, MFI_MEM_SLOTS, e->plan.n_slots * e->plan.slot_stride, &m->slots, err));
-    if (b->device && !b->device->unified) {
+    if (b->device && !b->device->unified)
         m->slots = b->device->address(b, MFI_MEM_SLOTS);
+    if (e->plan.n_host_slots)
         MFI_TRY(
             b->alloc(b, MFI_MEM_TIER, e->plan.n_host_slots * e->plan.slot_stride, &m->tier, err));
-    }
     MFI_TRY(
         mfi_load_dense(p, e->catalog, e->reader.io, dense, b, o->progress, o->progress_user, err));
     MFI_TRY(b->prepare(b, p, err));
-    if (e->plan.n_ranges)
-        return mfi_engine_mapped_open(&e->mapped, &e->plan, e->catalog, b, err);
-    return MF_OK;
+    return e->mapped ? mfi_engine_mapped_place(e->mapped, &e->plan, e->catalog, b, err) : MF_OK;
+}
+
+/* What the plan has a device use in the files' mapping. A device with memory of its own can do
+ * without: where the driver refuses, the plan is made anew, and says so. */
+static mf_status open_mapped(mf_engine *e, const mf_engine_options *o, mf_error *err)
+{
+    mf_error why = {0};
+    if (e->plan.n_ranges == 0)
+        return MF_OK;
+    mf_status status = mfi_engine_mapped_open(&e->mapped, &e->plan, e->catalog, e->backend,
+                                              o->progress, o->progress_user, &why);
+    if (status == MF_ERR_DEVICE && !e->facts.unified)
+        return make_plan(e, o, why.message, err);
+    return status == MF_OK ? MF_OK : mfi_fail(err, status, "%s", why.message);
 }
 
 /* Where a store tells who watches. */
@@ -234,29 +287,59 @@ static mfi_places *places(mf_engine *e, bool device)
     return e->watch ? mfi_watch_places(mfi_engine_watch_experts(e->watch), device) : NULL;
 }
 
-/* The host's slots below the device's. */
-static mf_status open_tier(mf_engine *e, void *slots, mf_error *err)
+/* The files' mapping below the device's slots. */
+static mf_status open_mapped_tier(mf_engine *e, mf_error *err)
 {
     const mfi_device_ops *device = e->backend->device;
-    mfi_mover mover = {e->backend, device->copy, device->copied};
-    uint32_t n_held = MFI_MIN(e->plan.n_host_slots, MFI_MAX_HELD);
+    mfi_mover mover = {e->backend, device->copy, device->copied, NULL, NULL};
+    return mfi_tier_mapped_open(&e->tier, mfi_engine_mapped_ranges(e->mapped), e->plan.n_ranges,
+                                &mover, err);
+}
+
+/* The host's slots below the device's. */
+static mf_status open_tier(mf_engine *e, const mfi_engine_memory *m, mf_error *err)
+{
+    const mfi_device_ops *device = e->backend->device;
+    const mfi_plan *plan = &e->plan;
+    mfi_mover mover = {e->backend, device->copy, device->copied, device->fetch, device->fetched};
+    mfi_tier_slots above = {m->slots, plan->slot_stride, plan->n_slots};
+    uint32_t n_held = mfi_plan_host_held_max(plan);
+    uint32_t n_refs = plan->exclusive ? 2 * n_held : n_held;
+    if (plan->helper)
+        n_refs += MFI_MAX_MISS_HELD;
     mfi_store_config config = {.table = e->table,
-                               .slots = slots,
-                               .slot_stride = e->plan.slot_stride,
-                               .n_slots = e->plan.n_host_slots,
-                               .policy = mfi_policy_named(e->plan.policy),
+                               .slots = m->tier,
+                               .slot_stride = plan->slot_stride,
+                               .n_slots = plan->n_host_slots,
+                               .policy = mfi_policy_named(plan->policy),
                                .io = e->reader.io,
                                .places = places(e, false),
-                               .n_refs_max = n_held};
+                               .n_refs_max = n_refs};
     MFI_TRY(mfi_store_open(&e->host_store, &config, err));
-    MFI_TRY(mfi_tier_open(&e->tier, e->host_store, &mover, n_held, err));
+    MFI_TRY(mfi_tier_open(&e->tier, e->host_store, &mover, n_held, plan->exclusive ? &above : NULL,
+                          err));
     return mfi_tier_table(&config.table, &e->table, &e->tier_parts, err);
+}
+
+/* The CPU's own buffers, for the few tokens whose misses it computes. */
+static mf_status open_helper(mf_engine *e, mf_error *err)
+{
+    const mfi_program *p = e->plan.helper;
+    void *memory;
+    MFI_TRY(mfi_backend_cpu_open(&e->helper, e->plan.isa, e->plan.n_threads, err));
+    MFI_TRY(e->helper->alloc(e->helper, MFI_MEM_DENSE, 1, &memory, err)); /* it has no weights */
+    MFI_TRY(e->helper->alloc(e->helper, MFI_MEM_SCRATCH, p->scratch_bytes, &memory, err));
+    MFI_TRY(e->helper->prepare(e->helper, p, err));
+    mfi_forward_miss_on(e->forward, e->helper, e->host_store);
+    return MF_OK;
 }
 
 static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *err)
 {
     if (m->tier)
-        MFI_TRY(open_tier(e, m->tier, err));
+        MFI_TRY(open_tier(e, m, err));
+    else if (e->plan.in_place.experts)
+        MFI_TRY(open_mapped_tier(e, err));
     mfi_store_config config = {.table = e->table,
                                .slots = m->slots,
                                .slot_stride = e->plan.slot_stride,
@@ -370,6 +453,7 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
     const mfi_shape *s;
     mfi_engine_memory memory = {0};
     MFI_TRY(open_to_plan(e, o, err));
+    MFI_TRY(open_mapped(e, o, err));
     s = &e->plan.program.shape;
     if (!e->backend)
         MFI_TRY(mfi_backend_cpu_open(&e->backend, e->plan.isa, e->plan.n_threads, err));
@@ -385,13 +469,16 @@ static mf_status open_engine(mf_engine *e, const mf_engine_options *o, mf_error 
         MFI_TRY(mfi_engine_watch_open(&e->watch, &e->plan, err));
     MFI_TRY(open_store(e, &memory, err));
     MFI_TRY(mfi_forward_open(&e->forward, &e->plan, e->backend, e->store, err));
+    if (e->plan.helper)
+        MFI_TRY(open_helper(e, err));
     MFI_TRY(settle(e, o, err));
     if (e->watch) { /* what was read until now is no evaluation's */
-        mfi_engine_watch_begin(e->watch, e->store, e->host_store);
+        mfi_engine_watch_begin(e->watch, e->store, e->tier != NULL, e->host_store);
         mfi_forward_watch(e->forward, mfi_engine_watch_experts(e->watch));
     }
     if (o->stats_path) {
-        mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader, e->store};
+        mfi_stats_log_options so = {o->stats_path, &e->plan, &e->reader,
+                                    e->store,      e->tier,  e->host_store};
         MFI_TRY(mfi_stats_log_open(&e->stats, &so, err));
     }
     open_hints(e, o);
@@ -459,6 +546,8 @@ void mf_engine_close(mf_engine **engine)
     if (e->mapped) /* nothing is under way when the mapping goes */
         (void)e->backend->sync(e->backend, NULL);
     mfi_engine_mapped_close(&e->mapped);
+    if (e->helper)
+        e->helper->close(e->helper);
     if (e->backend)
         e->backend->close(e->backend);
     if (e->planned)
@@ -501,6 +590,7 @@ void mf_engine_info(const mf_engine *e, mf_model_info *info)
     info->slot_bytes = e->plan.slot_stride;
     info->n_slots = e->plan.n_slots;
     info->n_host_slots = e->plan.n_host_slots;
+    snprintf(info->tier_reason, sizeof info->tier_reason, "%s", e->plan.tier_reason);
     info->drive_bytes_per_second = e->reader.bytes_per_second;
     info->isa_verified = e->backend->device || mfi_isa_verified(e->plan.isa);
     snprintf(info->activations, sizeof info->activations, "%s", mfi_plan_activations(&e->plan));
@@ -527,6 +617,15 @@ void mf_engine_sampling(const mf_engine *e, mf_sampling *sampling)
     *sampling = e->gen.sampling;
 }
 
+/* Since the last reset. */
+static uint64_t fetched_bytes(const mf_engine *e)
+{
+    mfi_tier_stats tier = {0};
+    if (e->host_store)
+        mfi_tier_stats_get(e->tier, &tier);
+    return tier.fetched_bytes - e->fetched_before;
+}
+
 void mf_engine_stats(const mf_engine *e, mf_stats *stats)
 {
     mfi_store_stats s, below = {0};
@@ -541,6 +640,8 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
                         .expert_evictions = s.evictions,
                         .expert_bytes_read = e->tier ? below.bytes_read : s.bytes_read,
                         .expert_bytes_copied = e->tier ? s.bytes_read : 0,
+                        .expert_bytes_fetched = fetched_bytes(e),
+                        .experts_on_cpu = mfi_forward_n_on_cpu(e->forward),
                         .stall_ns = s.stall_ns,
                         .budget_bytes = e->plan.budget_bytes,
                         .peak_bytes = mfi_process_rss_peak(),
@@ -560,6 +661,7 @@ void mf_engine_stats(const mf_engine *e, mf_stats *stats)
 
 void mf_engine_stats_reset(mf_engine *e)
 {
+    e->fetched_before += fetched_bytes(e);
     mfi_store_stats_reset(e->store);
     if (e->host_store)
         mfi_store_stats_reset(e->host_store);

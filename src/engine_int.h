@@ -2,6 +2,7 @@
 #ifndef MFI_ENGINE_INT_H
 #define MFI_ENGINE_INT_H
 
+#include "experts/tier_mapped.h"
 #include "experts/watch.h"
 #include "format/format.h"
 #include "session/session.h"
@@ -18,10 +19,16 @@ mf_status mfi_load_dense(const mfi_program *program, const mfi_catalog *catalog,
 
 typedef struct mfi_engine_mapped mfi_engine_mapped;
 
-/* Maps the files that the plan's ranges are in, binds those and tells the backend where each plane
- * of the weights in place lies. The catalog and the backend must outlive it. */
+/* Maps the files that the plan's ranges are in and binds those. The catalog and the backend must
+ * outlive it. */
 mf_status mfi_engine_mapped_open(mfi_engine_mapped **mapped, const mfi_plan *plan,
-                                 const mfi_catalog *catalog, mfi_backend *backend, mf_error *err);
+                                 const mfi_catalog *catalog, mfi_backend *backend,
+                                 mf_progress_fn progress, void *user, mf_error *err);
+/* Tells the backend, which is prepared, where each plane of the weights in place lies. */
+mf_status mfi_engine_mapped_place(const mfi_engine_mapped *mapped, const mfi_plan *plan,
+                                  const mfi_catalog *catalog, mfi_backend *backend, mf_error *err);
+/* The plan's ranges by address; as long as they are open. */
+const mfi_mapped_range *mfi_engine_mapped_ranges(const mfi_engine_mapped *mapped);
 void mfi_engine_mapped_close(mfi_engine_mapped **mapped);
 
 /* ---- engine_device.c: where it computes ---- */
@@ -84,6 +91,8 @@ typedef struct mfi_stats_log_options { /* all but the path must outlive the log 
     const mfi_plan *plan;
     const mfi_engine_io *io;
     const mfi_store *store;
+    const mfi_io *tier;          /* what a device's store reads from; NULL: the drive */
+    const mfi_store *host_store; /* below it; NULL: the files' mapping */
 } mfi_stats_log_options;
 
 mf_status mfi_stats_log_open(mfi_stats_log **log, const mfi_stats_log_options *options,
@@ -100,8 +109,9 @@ uint64_t mfi_engine_watch_bytes(const mfi_shape *shape);
 mf_status mfi_engine_watch_open(mfi_engine_watch **watch, const mfi_plan *plan, mf_error *err);
 void mfi_engine_watch_close(mfi_engine_watch **watch);
 mfi_watch *mfi_engine_watch_experts(mfi_engine_watch *watch);
-/* The stores are open; host_store: below a device's, or NULL. Evaluations count from here. */
-void mfi_engine_watch_begin(mfi_engine_watch *watch, const mfi_store *store,
+/* The stores are open; copies: the store's reads are copies to a device; host_store: what they come
+ * from, or NULL (the files' mapping). Evaluations count from here. */
+void mfi_engine_watch_begin(mfi_engine_watch *watch, const mfi_store *store, bool copies,
                             const mfi_store *host_store);
 void mfi_engine_watch_run(mfi_engine_watch *watch, const mfi_run_facts *run);
 

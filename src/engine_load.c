@@ -217,14 +217,17 @@ static mf_status load_through(loader *l, const mfi_program *p, mfi_backend *devi
 {
     uint64_t largest = 0;
     for (uint32_t i = 0; i < p->n_weights; i++)
-        largest = MFI_MAX(largest, mfi_program_weight_span(&p->weights[i]));
-    char *room = malloc((size_t)largest);
+        if (!p->weights[i].in_place)
+            largest = MFI_MAX(largest, mfi_program_weight_span(&p->weights[i]));
+    char *room = malloc((size_t)MFI_MAX(largest, 1));
     if (!room)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory to load a weight of %" PRIu64 " bytes",
                         largest);
     mf_status status = MF_OK;
     for (uint32_t i = 0; status == MF_OK && i < p->n_weights; i++) {
         mfi_program_weight w = p->weights[i];
+        if (w.in_place)
+            continue;
         for (uint32_t k = 0; k < MFI_MAX_PLANES; k++)
             w.offset[k] -= p->weights[i].offset[0];
         status = load_weight(l, &w, room, err);

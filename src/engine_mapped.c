@@ -1,6 +1,7 @@
-/* Weights that a device uses in the mapping of their files: maps those files, binds the ranges that
- * the plan names, and tells the backend where each plane lies. Called at open and close, on the
- * engine's thread. It reads no mapped byte. */
+/* Weights that a device uses in the mapping of their files, or copies from there: maps those files,
+ * binds the ranges that the plan names, and tells the backend where each plane lies and a tier
+ * where the ranges do. Called at open and close, on the engine's thread. It reads no mapped byte.
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -9,8 +10,9 @@
 
 struct mfi_engine_mapped {
     mfi_weight_device device;
-    mf_weight_map **maps; /* [n_files]; NULL where nothing is used */
-    mf_weight_buf **bufs; /* [n_ranges] */
+    mf_weight_map **maps;     /* [n_files]; NULL where nothing is used */
+    mf_weight_buf **bufs;     /* [n_ranges] */
+    mfi_mapped_range *ranges; /* [n_ranges] the same, for a tier */
     uint32_t n_files, n_ranges;
 };
 
@@ -23,6 +25,7 @@ void mfi_engine_mapped_close(mfi_engine_mapped **mapped)
         mf_weight_buf_close(&m->bufs[i]);
     for (uint32_t i = 0; m->maps && i < m->n_files; i++)
         (void)mf_weight_map_close(&m->maps[i], NULL);
+    free(m->ranges);
     free(m->bufs);
     free(m->maps);
     free(m);
@@ -57,32 +60,36 @@ static mf_status place(const mfi_engine_mapped *m, const mfi_plan *plan, const m
         uint64_t at, len;
         MFI_TRY(mf_weight_buf_offset(buf, name, k, &at, &len, err));
         mfi_extent x = mfi_tensor_extent(t, k, row, w->rows);
-        backend->device->unified->place(backend, weight, k, mf_weight_buf_handle(buf),
+        backend->device->binding->place(backend, weight, k, mf_weight_buf_handle(buf),
                                         at + (x.offset - t->offset[k]));
     }
     return MF_OK;
 }
 
 static mf_status open_mapped(mfi_engine_mapped *m, const mfi_plan *plan, const mfi_catalog *catalog,
-                             mfi_backend *backend, mf_error *err)
+                             mf_progress_fn progress, void *user, mf_error *err)
 {
+    uint64_t done = 0;
     for (uint32_t i = 0; i < plan->n_ranges; i++) {
         const mfi_weight_range *r = &plan->ranges[i];
         if (!m->maps[r->file])
             MFI_TRY(mf_weight_map_open(&m->maps[r->file], catalog, r->file, err));
         MFI_TRY(
             mf_weight_buf_open(&m->bufs[i], m->maps[r->file], &m->device, r->offset, r->len, err));
+        const char *base = mf_weight_map_base(m->maps[r->file]);
+        m->ranges[i] = (mfi_mapped_range){r->file, r->offset, r->len, base + r->offset};
+        done += mf_weight_buf_len(m->bufs[i]);
+        if (progress && !progress(user, "mapping", "bytes", done, plan->mapped_bytes))
+            return mfi_fail(err, MF_ERR_CANCELLED, "cancelled while weights were mapped");
     }
-    for (uint32_t i = 0; i < plan->program.n_weights; i++)
-        if (plan->program.weights[i].in_place)
-            MFI_TRY(place(m, plan, catalog, i, backend, err));
     return MF_OK;
 }
 
 mf_status mfi_engine_mapped_open(mfi_engine_mapped **mapped, const mfi_plan *plan,
-                                 const mfi_catalog *catalog, mfi_backend *backend, mf_error *err)
+                                 const mfi_catalog *catalog, mfi_backend *backend,
+                                 mf_progress_fn progress, void *user, mf_error *err)
 {
-    const mfi_unified_ops *ops = backend->device->unified;
+    const mfi_binding_ops *ops = backend->device->binding;
     mfi_engine_mapped *m = calloc(1, sizeof *m);
     if (!m)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for weights in place");
@@ -95,11 +102,26 @@ mf_status mfi_engine_mapped_open(mfi_engine_mapped **mapped, const mfi_plan *pla
     m->n_ranges = plan->n_ranges;
     m->maps = calloc(m->n_files, sizeof *m->maps);
     m->bufs = calloc(m->n_ranges, sizeof *m->bufs);
-    mf_status status = m->maps && m->bufs
-                           ? open_mapped(m, plan, catalog, backend, err)
+    m->ranges = calloc(m->n_ranges, sizeof *m->ranges);
+    mf_status status = m->maps && m->bufs && m->ranges
+                           ? open_mapped(m, plan, catalog, progress, user, err)
                            : mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for weights in place");
     if (status != MF_OK)
         mfi_engine_mapped_close(&m);
     *mapped = m;
     return status;
+}
+
+mf_status mfi_engine_mapped_place(const mfi_engine_mapped *m, const mfi_plan *plan,
+                                  const mfi_catalog *catalog, mfi_backend *backend, mf_error *err)
+{
+    for (uint32_t i = 0; i < plan->program.n_weights; i++)
+        if (plan->program.weights[i].in_place)
+            MFI_TRY(place(m, plan, catalog, i, backend, err));
+    return MF_OK;
+}
+
+const mfi_mapped_range *mfi_engine_mapped_ranges(const mfi_engine_mapped *m)
+{
+    return m->ranges;
 }

@@ -15,7 +15,7 @@
 
 #include "engine_int.h"
 
-/* All a line can need: 30 numbers of at most 20 digits with their names. */
+/* All a line can need: 40 numbers of at most 20 digits with their names. */
 #define LINE_BYTES ((size_t)2048)
 
 struct mfi_stats_log {
@@ -24,9 +24,12 @@ struct mfi_stats_log {
     char *path;
     const mfi_store *store;
     mfi_io *io;
-    uint64_t mirror_bytes; /* read from it before */
-    double drive_rate;     /* bytes a second; 0: not known */
-    mfi_store_stats before;
+    uint64_t mirror_bytes;       /* read from it before */
+    double drive_rate;           /* bytes a second; 0: not known */
+    const mfi_io *tier;          /* may be NULL, as the next */
+    const mfi_store *host_store; /* below a device's */
+    mfi_store_stats before, host_before;
+    uint64_t fetched_before;
     uint64_t end_ns; /* of the evaluation before; 0: there was none */
     size_t len;
     char line[LINE_BYTES];
@@ -71,16 +74,38 @@ static uint64_t since(uint64_t now, uint64_t before)
     return now >= before ? now - before : now;
 }
 
+/* Of the links below and to a device. */
+static void put_tiers(mfi_stats_log *log, uint64_t copied, const mfi_store_stats *now,
+                      const mfi_store_stats *host)
+{
+    mfi_tier_stats tier = {0};
+    if (log->host_store)
+        mfi_tier_stats_get(log->tier, &tier);
+    put(log,
+        ",\"host_hits\":%" PRIu64 ",\"bytes_copied\":%" PRIu64 ",\"copying_ns\":%" PRIu64
+        ",\"bytes_fetched\":%" PRIu64,
+        since(host->hits, log->host_before.hits), copied,
+        since(now->reading_ns, log->before.reading_ns), tier.fetched_bytes - log->fetched_before);
+    log->fetched_before = tier.fetched_bytes;
+}
+
 void mfi_stats_log_run(void *user, const mfi_run_facts *run)
 {
     mfi_stats_log *log = user;
-    mfi_store_stats now;
+    mfi_store_stats now, host = {0};
     mfi_io_stats io;
     const mfi_store_stats *was = &log->before;
     mfi_store_stats_get(log->store, &now);
+    if (log->host_store)
+        mfi_store_stats_get(log->host_store, &host);
     log->io->stats(log->io, &io);
     uint64_t stall_ns = since(now.stall_ns, was->stall_ns);
-    uint64_t bytes = since(now.bytes_read, was->bytes_read);
+    uint64_t bytes = since(now.bytes_read, was->bytes_read), copied = bytes;
+    uint64_t reading_ns = since(now.reading_ns, was->reading_ns);
+    if (log->tier) { /* the store's reads are copies to the device */
+        bytes = since(host.bytes_read, log->host_before.bytes_read);
+        reading_ns = since(host.reading_ns, log->host_before.reading_ns);
+    }
     uint64_t known_ns = run->arith_ns + stall_ns;
     put(log,
         "{\"pos\":%" PRIu32 ",\"tokens\":%" PRIu32 ",\"sequences\":%" PRIu32
@@ -95,7 +120,9 @@ void mfi_stats_log_run(void *user, const mfi_run_facts *run)
         ",\"hits\":%" PRIu64 ",\"misses\":%" PRIu64 ",\"evictions\":%" PRIu64
         ",\"bytes_read\":%" PRIu64 ",\"reading_ns\":%" PRIu64,
         since(now.hits, was->hits), since(now.misses, was->misses),
-        since(now.evictions, was->evictions), bytes, since(now.reading_ns, was->reading_ns));
+        since(now.evictions, was->evictions), bytes, reading_ns);
+    if (log->tier)
+        put_tiers(log, copied, &now, &host);
     put_rate(log, "drive", (double)bytes * 1e9 / (double)run->wall_ns / log->drive_rate,
              log->drive_rate > 0 && run->wall_ns > 0);
     put(log,
@@ -107,6 +134,7 @@ void mfi_stats_log_run(void *user, const mfi_run_facts *run)
         since(now.hints_dropped, was->hints_dropped), io.mirror_bytes - log->mirror_bytes);
     write_line(log);
     log->before = now;
+    log->host_before = host;
     log->mirror_bytes = io.mirror_bytes;
     log->end_ns = run->begin_ns + run->wall_ns;
 }
@@ -146,6 +174,14 @@ mf_status mfi_stats_log_open(mfi_stats_log **out, const mfi_stats_log_options *o
         return status;
     }
     log->store = o->store;
+    log->tier = o->tier;
+    log->host_store = o->host_store;
+    if (log->host_store) {
+        mfi_tier_stats tier;
+        mfi_tier_stats_get(log->tier, &tier);
+        mfi_store_stats_get(log->host_store, &log->host_before);
+        log->fetched_before = tier.fetched_bytes;
+    }
     log->drive_rate = o->io->bytes_per_second;
     log->io = o->io->io;
     mfi_io_stats io;

@@ -15,6 +15,7 @@ struct mfi_engine_watch {
     mfi_watch *experts;
     const mfi_plan *plan;
     const mfi_store *store, *host_store; /* host_store: NULL without a device */
+    bool copies;                         /* its reads are copies to a device */
     mfi_store_stats before, host_before;
     uint64_t end_ns; /* of the evaluation before; 0: there was none */
     _Atomic uint64_t n_stored;
@@ -61,10 +62,11 @@ mfi_watch *mfi_engine_watch_experts(mfi_engine_watch *w)
     return w->experts;
 }
 
-void mfi_engine_watch_begin(mfi_engine_watch *w, const mfi_store *store,
+void mfi_engine_watch_begin(mfi_engine_watch *w, const mfi_store *store, bool copies,
                             const mfi_store *host_store)
 {
     w->store = store;
+    w->copies = copies;
     w->host_store = host_store;
     mfi_store_stats_get(store, &w->before);
     if (host_store)
@@ -98,30 +100,30 @@ void mfi_engine_watch_run(mfi_engine_watch *w, const mfi_run_facts *run)
         mfi_store_stats_get(w->host_store, &host);
     uint64_t stall_ns = since(now.stall_ns, was->stall_ns), known_ns = run->arith_ns + stall_ns;
     uint64_t bytes = since(now.bytes_read, was->bytes_read);
-    mf_evaluation e = {
-        .number = atomic_load_explicit(&w->n_stored, memory_order_relaxed),
-        .pos = run->pos,
-        .n_tokens = run->n_tok,
-        .n_sequences = run->n_seqs,
-        .begin_ns = run->begin_ns,
-        .between_ns = w->end_ns ? run->begin_ns - w->end_ns : 0,
-        .wall_ns = run->wall_ns,
-        .arithmetic_ns = run->arith_ns,
-        .experts_ns = run->experts_ns,
-        .stall_ns = stall_ns,
-        .other_ns = run->wall_ns > known_ns ? run->wall_ns - known_ns : 0,
-        .hits = since(now.hits, was->hits),
-        .misses = since(now.misses, was->misses),
-        .evictions = since(now.evictions, was->evictions),
-        .bytes_read = w->host_store ? since(host.bytes_read, w->host_before.bytes_read) : bytes,
-        .bytes_copied = w->host_store ? bytes : 0,
-        .reading_ns = w->host_store ? since(host.reading_ns, w->host_before.reading_ns)
-                                    : since(now.reading_ns, was->reading_ns),
-        .hint_bytes = since(now.hint_bytes, was->hint_bytes),
-        .hints_useful = since(now.hints_useful, was->hints_useful),
-        .hints_late = since(now.hints_late, was->hints_late),
-        .hints_wasted = since(now.hints_wasted, was->hints_wasted),
-        .hints_dropped = since(now.hints_dropped, was->hints_dropped)};
+    mf_evaluation e = {.number = atomic_load_explicit(&w->n_stored, memory_order_relaxed),
+                       .pos = run->pos,
+                       .n_tokens = run->n_tok,
+                       .n_sequences = run->n_seqs,
+                       .begin_ns = run->begin_ns,
+                       .between_ns = w->end_ns ? run->begin_ns - w->end_ns : 0,
+                       .wall_ns = run->wall_ns,
+                       .arithmetic_ns = run->arith_ns,
+                       .experts_ns = run->experts_ns,
+                       .stall_ns = stall_ns,
+                       .other_ns = run->wall_ns > known_ns ? run->wall_ns - known_ns : 0,
+                       .hits = since(now.hits, was->hits),
+                       .misses = since(now.misses, was->misses),
+                       .evictions = since(now.evictions, was->evictions),
+                       .bytes_read =
+                           w->copies ? since(host.bytes_read, w->host_before.bytes_read) : bytes,
+                       .bytes_copied = w->copies ? bytes : 0,
+                       .reading_ns = w->copies ? since(host.reading_ns, w->host_before.reading_ns)
+                                               : since(now.reading_ns, was->reading_ns),
+                       .hint_bytes = since(now.hint_bytes, was->hint_bytes),
+                       .hints_useful = since(now.hints_useful, was->hints_useful),
+                       .hints_late = since(now.hints_late, was->hints_late),
+                       .hints_wasted = since(now.hints_wasted, was->hints_wasted),
+                       .hints_dropped = since(now.hints_dropped, was->hints_dropped)};
     store_evaluation(w, &e);
     w->before = now;
     w->host_before = host;

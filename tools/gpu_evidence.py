@@ -75,6 +75,13 @@ def identity(run, model, ids, whole):
         tried.append((f"{more} slots above the least", [*args, "--chunk", "16", "--vram", str(vram)]))
     tried.append(("least memory", [*args, "--chunk", "9", "--vram", str(floor), "--memory",
                                    str(plan["floor_bytes"] + (8 << 20))]))
+    if run.device == "cuda": # tiers below the device; where the host has a slot for each nothing is exclusive
+        few = str(floor + 3 * plan["slot_bytes"])
+        tried.append(("experts in the files' mapping", [*args, "--chunk", "16", "--vram", few, "--host-tier", "mapped"]))
+        for tiers in ("inclusive", "exclusive"):
+            least = run.plan(model, *args, "--chunk", "9", "--vram", few)["floor_bytes"]
+            tried.append((f"{tiers} tiers", [*args, "--chunk", "9", "--vram", few, "--tiers", tiers, "--memory",
+                                             str(least + (8 << 20))]))
     differ = []
     for name, extra in tried:
         got, _ = run.logits(model, ids, False, "--device", run.device, *extra)

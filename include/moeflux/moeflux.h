@@ -130,9 +130,12 @@ typedef struct mf_engine_options {
     const char *device;  /* "cpu", "cuda", "cuda:N", "metal"; "auto": a CUDA device if there is one;
                           * NULL: cpu */
     uint64_t vram_bytes; /* bound for what is taken of the device's memory; 0: what is free */
-    bool collect_imatrix;    /* evaluations sum up what mf_imatrix_write writes */
-    bool grammars;           /* sessions may generate under a grammar: the plan has room for it */
-    bool watched;            /* mf_engine_experts and its like answer: the plan has room for it */
+    const char *host_tier; /* what a device copies experts from: "slots", "mapped"; NULL: chosen */
+    const char *tiers;     /* of both: "inclusive", "exclusive"; NULL: chosen (docs/cuda.md) */
+    const char *miss;      /* what a device lacks is "copy" (or NULL), or computed by the "cpu" */
+    bool collect_imatrix;  /* evaluations sum up what mf_imatrix_write writes */
+    bool grammars;         /* sessions may generate under a grammar: the plan has room for it */
+    bool watched;          /* mf_engine_experts and its like answer: the plan has room for it */
     mf_progress_fn progress; /* may be NULL */
     void *progress_user;
 } mf_engine_options;
@@ -173,7 +176,8 @@ typedef struct mf_model_info {
     bool isa_verified;     /* whoever wrote those kernels has seen them run on such a processor */
     uint64_t slot_bytes;   /* of one cached expert */
     uint32_t n_slots;      /* of the memory that computes: a device's, or the host's */
-    uint32_t n_host_slots; /* with a device: those that it copies from */
+    uint32_t n_host_slots; /* with a device: those that it copies from; 0: from the mapping */
+    char tier_reason[200]; /* with a device that has memory of its own: how experts lie below it */
     double drive_bytes_per_second; /* measured ceiling of reads; 0: nothing was measured */
 } mf_model_info;
 
@@ -188,6 +192,8 @@ typedef struct mf_stats {
     uint64_t expert_hits, expert_misses, expert_evictions;
     uint64_t expert_bytes_read;        /* asked of the operating system for experts */
     uint64_t expert_bytes_copied;      /* to the device's memory */
+    uint64_t expert_bytes_fetched;     /* back from it (options.tiers) */
+    uint64_t experts_on_cpu;           /* misses of a device that the CPU computed (options.miss) */
     uint64_t stall_ns;                 /* time that compute waited for experts */
     uint64_t budget_bytes, peak_bytes; /* peak: highest resident set of this process */
     uint64_t dense_bytes, slot_bytes;  /* slot_bytes: all expert slots together */

@@ -16,15 +16,19 @@ typedef enum mfi_mem_kind {
 
 typedef struct mfi_backend mfi_backend;
 
-/* What a device that computes in the host's memory has: weights stay in the mapping of their files,
- * and experts are read into its slots without a copy. */
-typedef struct mfi_unified_ops {
+/* What a device has that reads weights in the mapping of their files. */
+typedef struct mfi_binding_ops {
     /* Wraps a page-aligned range of a mapping, which must outlive the handle (mfi_weight_device's
-     * bind and unbind). */
+     * bind and unbind). With memory of its own: copies may begin in that range, too. */
     mf_status (*bind)(void *b, const void *address, uint64_t len, void **handle, mf_error *err);
     void (*unbind)(void *b, void *handle);
     /* After prepare: plane `plane` of a weight that is used in place lies there in a handle. */
     void (*place)(mfi_backend *b, uint32_t weight, uint32_t plane, void *handle, uint64_t offset);
+} mfi_binding_ops;
+
+/* What a device that computes in the host's memory has: experts are read into its slots without a
+ * copy. */
+typedef struct mfi_unified_ops {
     /* Sends what was run; *ticket counts such marks from 1. */
     mf_status (*mark)(mfi_backend *b, uint64_t *ticket, mf_error *err);
     /* How many marks have been passed; waits until `ticket` was. 0: waits for none. */
@@ -68,9 +72,15 @@ typedef struct mfi_device_ops {
                       mf_error *err);
     /* How many copies have ended; waits until `ticket` has. 0: waits for none. */
     mf_status (*copied)(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *err);
+    /* The same from MFI_MEM_SLOTS to MFI_MEM_TIER, with tickets of their own. A copy that starts
+     * later, to where this one reads, waits for it. NULL: none are needed. */
+    mf_status (*fetch)(void *b, void *dst, const void *src, uint64_t len, uint64_t *ticket,
+                       mf_error *err);
+    mf_status (*fetched)(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *err);
     /* Where every expert is, [n_layers][n_experts], once and for good: spans may then run over
      * routers without a stop, with no pairs and no work in the step. */
     mf_status (*bind_experts)(mfi_backend *b, const uint64_t *slots, mf_error *err);
+    const mfi_binding_ops *binding; /* NULL: no weights in place */
     const mfi_unified_ops *unified; /* NULL: memory of its own; else address and copies are NULL */
     const mfi_lookup_ops *lookup;   /* NULL: without bind_experts, spans end at routers */
 } mfi_device_ops;
@@ -80,7 +90,7 @@ struct mfi_backend {              /* first member of every implementation */
     const mfi_device_ops *device; /* NULL: computes in the host's memory */
 
     /* Memory of a kind, once each. What the host may write to (CPU: all of it) is returned in
-     * *host, else NULL and `write` copies. */
+     * *host, else NULL and `write` copies, behind the ops submitted so far. */
     mf_status (*alloc)(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void **host,
                        mf_error *err);
     mf_status (*write)(mfi_backend *b, mfi_mem_kind kind, uint64_t offset, const void *src,
@@ -114,9 +124,9 @@ typedef struct mfi_device_facts {
     uint32_t index, n_devices;
     uint32_t cc_major, cc_minor; /* CUDA's compute capability */
     uint64_t total_bytes, free_bytes;
-    /* Where it computes in the host's memory: what its buffers take at least and at most, and how
-     * weights that are used in place must lie. */
-    bool unified;
+    bool unified; /* it computes in the host's memory */
+    /* Weights in place: how they must lie (0: it has none), and what its buffers take at least and
+     * at most. */
     uint32_t weight_align;
     uint64_t page_bytes, max_buf_bytes;
     /* What its backend allocates for a program beside what the plan has it allocate. Pure; told by

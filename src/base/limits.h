@@ -71,6 +71,8 @@
 #define MFI_MAX_PARTS            12 /* of an expert: by MFI_MAX_PLANES, and a bias */
 #define MFI_MAX_TRACE_BYTES      ((uint64_t)4 << 30)
 #define MFI_MAX_HELD             128 /* experts that the forward pass holds or waits for at one time */
+#define MFI_MAX_MISS_HELD        16  /* of them, those that the CPU computes for a device */
+#define MFI_MAX_MISS_TOK         4   /* tokens of a step whose misses it computes */
 #define MFI_MAX_HINTS            32  /* experts that are read ahead at one time */
 #define MFI_WATCH_TOKENS         512 /* whose choices are kept for who watches, and at most: */
 #define MFI_WATCH_CHOICES        ((uint32_t)128 << 10)

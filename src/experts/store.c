@@ -7,59 +7,13 @@
  * back before their loads completed, so the queue is nearly always empty. It can't get stuck: there
  * are enough requests for all that n_refs_max references can wait for, and older reads always land.
  */
-#include "experts/store.h"
+#include "experts/store_int.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-
-#define NONE UINT32_MAX
-
-typedef enum slot_state {
-    SLOT_EMPTY,
-    SLOT_QUEUED,  /* LOADING for the outside: assigned, reads not submitted yet */
-    SLOT_LOADING, /* reads under way */
-    SLOT_READY,
-    SLOT_HINTED, /* assigned to a hint whose reads haven't begun */
-    SLOT_FAILED  /* holds no expert; waits for references to be given back */
-} slot_state;
-
-typedef struct expert_slot {
-    uint32_t key; /* layer * n_experts + expert; NONE if empty or failed */
-    uint32_t generation;
-    uint32_t n_pins;
-    uint32_t n_left;      /* reads of this load that haven't completed */
-    uint32_t n_under_way; /* reads into this memory of any load; never reset */
-    uint32_t failed_req;  /* the request that holds the message, or NONE */
-    uint32_t next_queued;
-    slot_state state;
-    bool touched; /* something was read into its memory */
-    bool hint;    /* nobody asked for it yet; not the policy's */
-} expert_slot;
-
-struct mfi_store {
-    mfi_store_config config;
-    mfi_policy *policy;
-    expert_slot *slots;             /* [n_slots] */
-    uint32_t *slot_of;              /* [n_layers * n_experts], NONE if not in a slot */
-    uint32_t *free_slots;           /* [n_slots], a stack */
-    mfi_io_req *reqs;               /* [n_reqs] */
-    uint32_t *free_reqs;            /* [n_reqs], a stack */
-    mfi_io_req **batch;             /* [n_reqs], to be submitted together */
-    uint32_t *hints;                /* [n_hints_max] slots of hints, the likeliest first */
-    uint32_t n_hints, n_hints_kept; /* there are; slots kept for them */
-    uint32_t n_hints_at_once;       /* of them, whose reads may be under way */
-    uint32_t n_free_slots, n_reqs, n_free_reqs, n_batch;
-    uint32_t queue_head, queue_tail;
-    uint32_t n_refs;    /* held */
-    uint32_t n_reading; /* requests under way */
-    uint64_t reading_from_ns, last_done_ns;
-    mfi_moved_fn moved; /* may be NULL */
-    void *moved_user;
-    mfi_store_stats stats;
-};
 
 /* ---- slots and their experts ---- */
 
@@ -129,27 +83,43 @@ static bool may_go_abandoned(void *ctx, uint32_t s)
     return ((mfi_store *)ctx)->slots[s].n_pins == 0;
 }
 
-/* A slot for a new expert, with those for hints left alone as long as any other can be had. Some
- * slot is not pinned: acquire asserts it. */
-static uint32_t take_slot(mfi_store *store)
+/* The slot given up last that still is, or NONE: what a tier above got last it keeps longest. */
+static uint32_t take_given(mfi_store *store)
 {
-    if (store->n_free_slots > 0 && store->n_free_slots + store->n_hints > store->n_hints_kept)
+    while (store->n_given > 0) {
+        uint32_t s = store->given[--store->n_given];
+        store->slots[s].listed = false;
+        if (store->slots[s].given && may_go_ready(store, s))
+            return s;
+    }
+    return NONE;
+}
+
+/* With slots for hints left alone as long as any other can be had. */
+uint32_t mfi_store_take_slot(mfi_store *store, bool quiet)
+{
+    if (store->n_free_slots > 0 && store->n_free_slots + store->n_hints > store->n_hints_kept &&
+        !(quiet && store->slots[store->free_slots[store->n_free_slots - 1]].n_under_way > 0))
         return store->free_slots[--store->n_free_slots];
     const mfi_policy_ops *ops = store->config.policy;
-    uint32_t s = ops->victim(store->policy, may_go_ready, store);
+    uint32_t s = take_given(store);
+    if (s == NONE)
+        s = ops->victim(store->policy, may_go_ready, store);
+    if (s == NONE && quiet)
+        return NONE;
     if (s == NONE)
         s = ops->victim(store->policy, may_go_abandoned, store);
     if (s == NONE) {
         if (store->n_free_slots == 0 && store->n_hints > 0)
             drop_hint(store, store->n_hints - 1);
-        MFI_ASSERT(store->n_free_slots > 0);
-        return store->free_slots[--store->n_free_slots];
+        return store->n_free_slots > 0 ? store->free_slots[--store->n_free_slots] : NONE;
     }
     MFI_ASSERT(s < store->config.n_slots);
     MFI_ASSERT(store->slots[s].n_pins == 0 && store->slots[s].key != NONE);
     forget_key(store, store->slots[s].key);
     if (store->slots[s].state == SLOT_READY)
         store->stats.n_ready--;
+    store->slots[s].given = false;
     store->stats.evictions++;
     return s;
 }
@@ -166,7 +136,7 @@ static void enqueue(mfi_store *store, uint32_t s)
     store->queue_tail = s;
 }
 
-static void set_key(mfi_store *store, uint32_t s, uint32_t key)
+void mfi_store_set_key(mfi_store *store, uint32_t s, uint32_t key)
 {
     expert_slot *slot = &store->slots[s];
     store->slot_of[key] = s;
@@ -178,7 +148,7 @@ static void set_key(mfi_store *store, uint32_t s, uint32_t key)
 
 static void assign(mfi_store *store, uint32_t s, uint32_t key)
 {
-    set_key(store, s, key);
+    mfi_store_set_key(store, s, key);
     if (store->slots[s].state != SLOT_QUEUED) /* a load that never started leaves its place */
         enqueue(store, s);
     store->config.policy->filled(store->policy, s, key);
@@ -353,6 +323,22 @@ static void fail_load(mfi_store *store, uint32_t s, mfi_io_req *req)
         free_failed(store, s);
 }
 
+void mfi_store_landed(mfi_store *store, uint32_t s)
+{
+    expert_slot *slot = &store->slots[s];
+    slot->state = SLOT_READY;
+    set_place(store, slot->key, MFI_PLACE_READY);
+    tell_move(store, slot->key, slot_memory(store, s));
+    store->stats.n_ready += !slot->hint;
+}
+
+/* Its expert is read after all. */
+void mfi_store_reload(mfi_store *store, uint32_t s)
+{
+    enqueue(store, s);
+    pump(store);
+}
+
 static void complete(mfi_store *store, mfi_io_req *req)
 {
     uint32_t s = (uint32_t)req->cookie, generation = (uint32_t)(req->cookie >> 32);
@@ -371,12 +357,8 @@ static void complete(mfi_store *store, mfi_io_req *req)
     }
     store->free_reqs[store->n_free_reqs++] = (uint32_t)(req - store->reqs);
     if (current) {
-        if (--slot->n_left == 0) {
-            slot->state = SLOT_READY;
-            set_place(store, slot->key, MFI_PLACE_READY);
-            tell_move(store, slot->key, slot_memory(store, s));
-            store->stats.n_ready += !slot->hint;
-        }
+        if (--slot->n_left == 0)
+            mfi_store_landed(store, s);
     } else if (slot->generation != generation) {
         store->stats.stale_completions++;
     }
@@ -460,7 +442,7 @@ void mfi_store_hint(mfi_store *store, uint32_t layer, const uint16_t *experts, u
         uint32_t s = take_hint_slot(store);
         if (s == NONE)
             break;
-        set_key(store, s, key);
+        mfi_store_set_key(store, s, key);
         store->slots[s].state = SLOT_HINTED;
         store->slots[s].hint = true;
         store->hints[store->n_hints++] = s;
@@ -529,6 +511,8 @@ mf_status mfi_store_acquire(mfi_store *store, uint32_t layer, const uint16_t *ex
         if (store->slots[s].hint) {
             take_over(store, s);
             n_hinted++;
+        } else if (store->slots[s].given) {
+            mfi_store_take_back(store, layer, experts[i]);
         } else {
             store->config.policy->touched(store->policy, s);
         }
@@ -542,7 +526,8 @@ mf_status mfi_store_acquire(mfi_store *store, uint32_t layer, const uint16_t *ex
             continue;
         uint32_t key = expert_key(store, layer, experts[i]);
         MFI_ASSERT(store->slot_of[key] == NONE); /* the experts of a call are distinct */
-        uint32_t s = take_slot(store);
+        uint32_t s = mfi_store_take_slot(store, false);
+        MFI_ASSERT(s != NONE); /* some slot is not pinned */
         assign(store, s, key);
         store->slots[s].n_pins = 1;
         refs[i].slot = s;
@@ -701,6 +686,7 @@ static void free_store(mfi_store *store)
     free(store->slot_of);
     free(store->free_slots);
     free(store->hints);
+    free(store->given);
     free(store->reqs);
     free(store->free_reqs);
     free(store->batch);
@@ -728,12 +714,13 @@ mf_status mfi_store_open(mfi_store **out, const mfi_store_config *config, mf_err
     store->slot_of = calloc(n_keys, sizeof *store->slot_of);
     store->free_slots = calloc(config->n_slots, sizeof *store->free_slots);
     store->hints = calloc(config->n_hints_max + 1u, sizeof *store->hints);
+    store->given = calloc(config->n_slots, sizeof *store->given);
     store->reqs = calloc(n_reqs, sizeof *store->reqs);
     store->free_reqs = calloc(n_reqs, sizeof *store->free_reqs);
     store->batch = calloc(n_reqs, sizeof *store->batch);
     mf_status status = MF_OK;
-    if (!store->slots || !store->slot_of || !store->free_slots || !store->hints || !store->reqs ||
-        !store->free_reqs || !store->batch)
+    if (!store->slots || !store->slot_of || !store->free_slots || !store->hints || !store->given ||
+        !store->reqs || !store->free_reqs || !store->batch)
         status =
             mfi_fail(err, MF_ERR_NO_MEMORY, "out of memory for %u expert slots", config->n_slots);
     else

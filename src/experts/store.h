@@ -115,6 +115,20 @@ bool mfi_store_cached(const mfi_store *store, uint32_t layer, uint16_t expert);
 void mfi_store_trace(const mfi_store *store, uint64_t pass, uint32_t layer, uint64_t pos,
                      const uint16_t *ids, uint32_t n);
 
+/* For a tier above that has a copy of its own (store_tiers.c). An expert in a slot that nobody
+ * holds is given up: it stays as long as its slot isn't needed, and is the first to go. Taken back,
+ * or used, it is as it was. Where it isn't in a slot nothing happens. */
+void mfi_store_give_up(mfi_store *store, uint32_t layer, uint32_t expert);
+void mfi_store_take_back(mfi_store *store, uint32_t layer, uint32_t expert);
+/* Takes an expert in that is nowhere here, as LOADING: the caller writes to `data` and says when it
+ * is done, and holds *ref, one of n_refs_max, until then. False: no slot can go now. */
+bool mfi_store_adopt(mfi_store *store, uint32_t layer, uint32_t expert, mfi_expert_ref *ref,
+                     void **data);
+/* Gives the reference back; !good: what was written is of no use, and it is read. */
+void mfi_store_adopted(mfi_store *store, mfi_expert_ref *ref, bool good);
+
+uint32_t mfi_store_n_experts(const mfi_store *store); /* of a layer */
+
 /* The slot's memory; the reference must be ready. */
 const void *mfi_store_data(const mfi_store *store, const mfi_expert_ref *ref);
 

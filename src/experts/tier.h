@@ -5,7 +5,12 @@
  * layer (its file) and an expert (its offset): the tier takes a reference in the store below, which
  * reads what is missing, and copies the whole slot to the request's memory when it is there. So
  * both tiers are the same store code, and what is in host memory costs a copy, the rest a read and
- * a copy. */
+ * a copy.
+ *
+ * Inclusive, an expert may be in both. Exclusive, the two hold as many as they have slots together:
+ * what the device got gives its slot in the store below up, and what a request's memory held
+ * before, which the device's store has dropped, is fetched back into a slot there, if it isn't
+ * there still. A request's memory must be one of the device's slots then. */
 #ifndef MFI_EXPERTS_TIER_H
 #define MFI_EXPERTS_TIER_H
 
@@ -19,16 +24,30 @@ typedef struct mfi_mover {
                       mf_error *err);
     /* How many have ended, at least `ticket`: waits for that one. */
     mf_status (*copied)(void *ctx, uint64_t ticket, uint64_t *n_ended, mf_error *err);
+    /* The same from the device's memory to the host's. A copy that starts later, to where this one
+     * reads, waits for it. */
+    mf_status (*fetch)(void *ctx, void *dst, const void *src, uint64_t len, uint64_t *ticket,
+                       mf_error *err);
+    mf_status (*fetched)(void *ctx, uint64_t ticket, uint64_t *n_ended, mf_error *err);
 } mfi_mover;
 
 typedef struct mfi_tier_stats {
     uint64_t n_copies, bytes;
+    uint64_t n_fetches, fetched_bytes; /* back from the device */
 } mfi_tier_stats;
 
+/* The device's slots, where the tiers are exclusive. */
+typedef struct mfi_tier_slots {
+    const void *slots;
+    uint64_t slot_stride;
+    uint32_t n_slots;
+} mfi_tier_slots;
+
 /* `below` and the mover are borrowed and must outlive the tier. At most n_held references in the
- * store below are held at one time; more requests wait. */
+ * store below are held at one time; more requests wait. exclusive: NULL, or the device's slots; as
+ * many references again may be held then. */
 mf_status mfi_tier_open(mfi_io **io, mfi_store *below, const mfi_mover *mover, uint32_t n_held,
-                        mf_error *err);
+                        const mfi_tier_slots *exclusive, mf_error *err);
 void mfi_tier_stats_get(const mfi_io *io, mfi_tier_stats *stats);
 
 /* The table that a store over a tier has: every expert is one piece, its slot. *parts is allocated

@@ -126,7 +126,7 @@ uint64_t mfi_forward_n_tokens(const mfi_forward *f)
 
 void mfi_forward_n_tokens_reset(mfi_forward *f)
 {
-    f->n_tokens = 0;
+    f->n_tokens = f->n_on_cpu = 0;
 }
 
 void mfi_forward_tap(mfi_forward *f, mfi_tap_fn tap, void *user)
@@ -358,7 +358,7 @@ static mf_status release_first(mfi_forward *f, uint32_t n, mf_error *err)
 }
 
 /* Computes all experts of the layer as they arrive; `op` is the EXPERTS op. */
-static mf_status run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_error *err)
+mf_status mfi_forward_run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_error *err)
 {
     uint32_t layer = f->p->ops[op].layer;
     while (f->n_held > 0 || f->next < f->n_wanted) {
@@ -427,11 +427,16 @@ mf_status mfi_forward_experts(mfi_forward *f, uint32_t after_route, uint32_t op,
         MFI_TRY(mfi_forward_ops(f, after_route, op - after_route, step, err));
         return run_found(f, op, step, err);
     }
-    mf_status status = mfi_forward_acquire(f, f->p->ops[op].layer, err);
-    if (status == MF_OK)
+    mf_status status = MF_OK;
+    bool missing = mfi_forward_misses(f, step);
+    if (missing)
+        status = mfi_forward_missing(f, after_route, op, step, err);
+    else
+        status = mfi_forward_acquire(f, f->p->ops[op].layer, err);
+    if (status == MF_OK && !missing)
         status = mfi_forward_ops(f, after_route, op - after_route, step, err);
-    if (status == MF_OK)
-        status = run_experts(f, op, step, err);
+    if (status == MF_OK && !missing)
+        status = mfi_forward_run_experts(f, op, step, err);
     if (status != MF_OK) {
         drop_deferred(f); /* waits: what is held is read by then, too */
         mfi_store_release(f->store, f->refs, f->n_held);

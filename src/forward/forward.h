@@ -79,6 +79,12 @@ typedef struct mfi_op_time {
  * then run one by one; the results are the same. NULL: none is timed. */
 void mfi_forward_time_ops(mfi_forward *forward, mfi_op_time *times);
 
+/* Of steps of few tokens, experts that aren't on the device are computed by `cpu` from now on, in
+ * the slots of `below`, and their rows brought to the device; one of a layer's is copied meanwhile,
+ * for later. cpu is prepared with the plan's helper. */
+void mfi_forward_miss_on(mfi_forward *forward, mfi_backend *cpu, mfi_store *below);
+uint64_t mfi_forward_n_on_cpu(const mfi_forward *forward); /* since open or the last reset */
+
 /* Tokens that runs were asked to evaluate, since open or the last reset. */
 uint64_t mfi_forward_n_tokens(const mfi_forward *forward);
 void mfi_forward_n_tokens_reset(mfi_forward *forward);

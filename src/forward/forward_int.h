@@ -53,6 +53,9 @@ struct mfi_forward {
     void *tap_user;
     mfi_op_time *times;           /* [n_ops]; may be NULL */
     mfi_watch *watch;             /* may be NULL */
+    mfi_backend *helper;          /* NULL: misses are copied */
+    mfi_store *below;             /* whose slots it computes in */
+    uint64_t n_on_cpu;            /* experts that it computed */
     const mfi_lookup_ops *lookup; /* NULL: spans end at routers */
     uint32_t span;                /* layers that the next one looks up, and one more router */
     float missing;                /* the part of layers that lacked something of late */
@@ -69,6 +72,13 @@ void mfi_forward_choices(mfi_forward *f, uint32_t layer, const mfi_step *step, c
 mf_status mfi_forward_acquire(mfi_forward *f, uint32_t layer, mf_error *err);
 /* From after ROUTE to after EXPERTS, op `op`, once choices are told. */
 mf_status mfi_forward_experts(mfi_forward *f, uint32_t after_route, uint32_t op, mfi_step *step,
+                              mf_error *err);
+/* Computes the experts that are wanted and held as they arrive; `op` is the EXPERTS op. */
+mf_status mfi_forward_run_experts(mfi_forward *f, uint32_t op, mfi_step *step, mf_error *err);
+/* miss.c. Whether some of the layer's experts are for the CPU to compute. */
+bool mfi_forward_misses(const mfi_forward *f, const mfi_step *step);
+/* In the place of mfi_forward_experts then. */
+mf_status mfi_forward_missing(mfi_forward *f, uint32_t after_route, uint32_t op, mfi_step *step,
                               mf_error *err);
 /* A layer is through: tells who wants to know, who may cancel. */
 mf_status mfi_forward_ticked(const mfi_forward *f, uint32_t layer, mf_error *err);

@@ -40,7 +40,8 @@ typedef struct mfi_step {
     const uint16_t *seq_of;    /* [n_tok] the sequence of each row */
     const uint32_t *head_rows; /* [n_head] rows that head ops work on */
     uint32_t n_head;
-    /* EXPERTS and COMBINE */
+    /* EXPERTS, which runs at least once, and COMBINE, for which a device has kept what EXPERTS saw
+     * last */
     const mfi_pair *pairs;   /* [n_tok * top_k], grouped by expert; outputs lie in this order */
     const uint32_t *pair_of; /* [n_tok][top_k] where in pairs a (token, rank) stands */
     const mfi_expert_work *work;

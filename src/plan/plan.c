@@ -533,6 +533,10 @@ mf_status mfi_plan_make(mfi_plan *plan, const mfi_model *model, const mfi_machin
 void mfi_plan_free(mfi_plan *plan)
 {
     mfi_program_free(&plan->program);
+    if (plan->helper)
+        mfi_program_free(plan->helper);
+    free(plan->helper);
+    plan->helper = NULL;
     free(plan->ranges);
     plan->ranges = NULL;
 }

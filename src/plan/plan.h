@@ -16,13 +16,20 @@
 typedef struct mfi_plan_device {
     const char *name;
     uint64_t total_bytes, free_bytes;
-    /* Unified: weights that lie at multiples of weight_align in their files are used there, by
-     * buffers of whole pages. */
     bool unified;
+    /* Weights that lie at multiples of weight_align in their files can be used there, by buffers of
+     * whole pages; 0: the device has no way to. */
     uint32_t weight_align;
     uint64_t page_bytes, max_buf_bytes;                        /* max 0: no bound */
     uint64_t (*own_bytes)(const mfi_program *p, uint32_t ctx); /* its own lists; NULL: none */
 } mfi_plan_device;
+
+/* What stays in the mapping of the files. */
+typedef struct mfi_in_place {
+    bool tables;          /* embeddings that nothing but EMBED reads: a row a token */
+    uint64_t least_bytes; /* of other resident weights; UINT64_MAX: none of them */
+    bool experts;         /* all of them: a device copies from there */
+} mfi_in_place;
 
 /* A range of a weight file that a device uses in place. */
 typedef struct mfi_weight_range {
@@ -43,6 +50,10 @@ typedef struct mfi_plan_options {
     const char *policy;            /* NULL: chosen here */
     const mfi_plan_device *device; /* NULL: the host computes */
     uint64_t vram_bytes;           /* of the device; 0: chosen here */
+    const char *host_tier;         /* "slots", "mapped"; NULL: chosen here */
+    const char *tiers;             /* "inclusive", "exclusive"; NULL: chosen here */
+    bool miss_cpu;                 /* the host computes what a device lacks */
+    const char *mapping_refused;   /* the device's word when ranges were bound; NULL: not tried */
 } mfi_plan_options;
 
 /* Lines of the budget, in the order they are printed. */
@@ -93,10 +104,16 @@ typedef struct mfi_plan {
     char device[96]; /* "": none */
     uint64_t vram_budget_bytes, vram_floor_bytes, vram[MFI_PLAN_N_ITEMS];
     char vram_reason[MFI_PLAN_REASON_BYTES], vram_slots_reason[MFI_PLAN_REASON_BYTES];
-    uint32_t n_host_slots;
-    mfi_weight_range *ranges;      /* [n_ranges], by file and offset; only of unified devices */
-    uint32_t n_ranges, n_in_place; /* n_in_place: weights */
-    uint64_t mapped_bytes;         /* of ranges, whole pages */
+    uint32_t n_host_slots; /* 0: experts are copied from the files' mapping */
+    mfi_program *helper;   /* the same ops for few tokens, of a CPU that computes what the device
+                              lacks; NULL: it waits for copies */
+    bool exclusive;        /* an expert is on the device or in a slot of the host's, not in both */
+    char tier_reason[MFI_PLAN_REASON_BYTES]; /* how they lie below the device */
+    mfi_in_place in_place;
+    mfi_weight_range *ranges; /* [n_ranges], by file and offset: what a device reads in place */
+    uint32_t n_ranges, n_in_place;      /* n_in_place: resident weights */
+    uint64_t mapped_bytes;              /* of ranges, whole pages; */
+    uint64_t mapped_dense_bytes;        /* of them, those of resident weights */
     uint64_t page_bytes, max_buf_bytes; /* as the device has them */
 } mfi_plan;
 
@@ -108,6 +125,8 @@ void mfi_plan_free(mfi_plan *plan);
 
 /* Experts that the forward pass holds or waits for at one time: the store's n_refs_max. */
 uint32_t mfi_plan_held_max(const mfi_plan *plan);
+/* Experts of the host's slots that are read or copied at one time: references of a tier. */
+uint32_t mfi_plan_host_held_max(const mfi_plan *plan);
 /* Experts that are read ahead at one time, at most: the store's n_hints_max. */
 uint32_t mfi_plan_hints_max(const mfi_plan *plan);
 

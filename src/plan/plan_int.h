@@ -62,8 +62,11 @@ mf_status mfi_plan_for_unified(mfi_plan *plan, const mfi_model *model, const mfi
 mf_status mfi_plan_choose_vram(mfi_plan *plan, const mfi_plan_options *options, mf_error *err);
 
 /* Marks the weights that a device can use where they lie in their files, lists the ranges of files
- * that hold them, and lays out the others anew (in_place.c). */
+ * that hold them and experts, and lays out the other weights anew (in_place.c). */
 mf_status mfi_plan_in_place(mfi_plan *plan, const mfi_model *model, const mfi_plan_device *device,
-                            mf_error *err);
+                            const mfi_in_place *which, mf_error *err);
+/* Bytes of the resident weights that could be used in place and aren't. */
+uint64_t mfi_plan_movable_bytes(const mfi_plan *plan, const mfi_model *model,
+                                const mfi_plan_device *device);
 
 #endif

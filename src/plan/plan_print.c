@@ -121,6 +121,21 @@ static void put_u64(mfi_buf *out, const char *key, uint64_t value)
     mfi_buf_fmt(out, ",\"%s\":%" PRIu64, key, value);
 }
 
+static void put_device(const mfi_plan *plan, mfi_buf *out)
+{
+    put_str(out, "device", plan->device);
+    put_u64(out, "vram_budget_bytes", plan->vram_budget_bytes);
+    put_u64(out, "vram_floor_bytes", plan->vram_floor_bytes);
+    put_u64(out, "vram_total_bytes", total_vram(plan));
+    put_u64(out, "host_slots", plan->n_host_slots);
+    put_str(out, "host_tier", plan->in_place.experts ? "mapped" : "slots");
+    put_str(out, "tier_reason", plan->tier_reason);
+    put_u64(out, "mapped_bytes", plan->mapped_bytes);
+    put_u64(out, "weights_in_place", plan->n_in_place);
+    put_str(out, "miss", plan->helper ? "cpu" : "copy");
+    mfi_buf_fmt(out, ",\"exclusive\":%s", plan->exclusive ? "true" : "false");
+}
+
 static void print_json(const mfi_plan *plan, const mfi_model *model, const mfi_machine *machine,
                        mfi_buf *out)
 {
@@ -167,13 +182,8 @@ static void print_json(const mfi_plan *plan, const mfi_model *model, const mfi_m
         mfi_buf_str(out, "}");
     }
     mfi_buf_str(out, "]");
-    if (plan->device[0]) {
-        put_str(out, "device", plan->device);
-        put_u64(out, "vram_budget_bytes", plan->vram_budget_bytes);
-        put_u64(out, "vram_floor_bytes", plan->vram_floor_bytes);
-        put_u64(out, "vram_total_bytes", total_vram(plan));
-        put_u64(out, "host_slots", plan->n_host_slots);
-    }
+    if (plan->device[0])
+        put_device(plan, out);
     put_u64(out, "slots", plan->n_slots);
     put_u64(out, "slot_bytes", plan->slot_stride);
     put_u64(out, "experts_total", plan->n_experts_total);

@@ -16,6 +16,8 @@
 #define CTX_AUTO_MAX   8192
 #define NOISE_BYTES    (512 * MFI_KIB) /* by which the process differs from run to run */
 
+static const mfi_in_place everything = {.tables = true};
+
 /* What the device keeps beside weights and slots. */
 typedef struct bounds {
     mfi_plan_sizes z;
@@ -60,7 +62,7 @@ static mf_status measure_new(mfi_plan *plan, const mfi_model *model, const mfi_m
 {
     (void)m;
     bounds b;
-    MFI_TRY(mfi_plan_in_place(plan, model, o->device, err));
+    MFI_TRY(mfi_plan_in_place(plan, model, o->device, &everything, err));
     measure(plan, model, o->device, &b);
     *bytes = b.fixed;
     return MF_OK;
@@ -145,7 +147,7 @@ mf_status mfi_plan_for_unified(mfi_plan *plan, const mfi_model *model, const mfi
     plan->ctx = o->ctx ? o->ctx : MFI_MIN(model->ctx_model, CTX_AUTO_MAX);
     snprintf(plan->ctx_reason, sizeof plan->ctx_reason,
              o->ctx ? "as asked" : "the model was made for %u; -c sets it", model->ctx_model);
-    MFI_TRY(mfi_plan_in_place(plan, model, o->device, err));
+    MFI_TRY(mfi_plan_in_place(plan, model, o->device, &everything, err));
     measure(plan, model, o->device, &b);
     find_floors(plan, machine, &b);
     /* Scratch may take an eighth of what the rest leaves. */

@@ -11,6 +11,10 @@ typedef struct mft_rig_options {
     const char *folder;
     uint32_t n_slots; /* 0: every expert */
     uint32_t n_hints; /* experts read ahead at one time */
+    /* Not 0: slots are a device's, as far as stores go, over so many of the host's. */
+    uint32_t n_host_slots;
+    bool exclusive; /* of such tiers */
+    bool miss_cpu;  /* what "the device" lacks is computed by a second CPU backend */
     uint32_t chunk, n_threads, ctx;
     mf_activations activations;
     mf_cache_type cache_type[2]; /* of keys, of values */

@@ -21,6 +21,7 @@ static void open_model(planned *p)
     mf_error err;
     mft_tiny spec;
     mft_tiny_default(&spec);
+    spec.tied = false;
     spec.n_experts = 32;
     *p = (planned){
         .device = {.name = "a device", .total_bytes = 80 * MFI_GIB, .free_bytes = 79 * MFI_GIB}};
@@ -167,10 +168,155 @@ static void refused(void **state)
     close_model(&p);
 }
 
+/* Weights in the files' mapping: embeddings as soon as experts compete for the device's memory,
+ * others where it has no room for them; what is pinned counts on the host. */
+static void in_place(void **state)
+{
+    (void)state;
+    mf_error err;
+    planned p;
+    mfi_plan plan;
+    open_model(&p);
+    p.options.chunk = 8;
+    mft_ok(make(&p, &plan, &err), &err);
+    uint64_t stride = plan.slot_stride, whole = sum(plan.vram), dense = plan.program.dense_bytes;
+    uint64_t no_slots = whole - plan.n_slots * stride;
+    uint32_t top_k = plan.program.shape.top_k;
+    mfi_plan_free(&plan);
+    p.device.weight_align = 1; /* the files of tests are not aligned */
+    p.device.page_bytes = 4096;
+    mft_ok(make(&p, &plan, &err), &err);
+    assert_int_equal(plan.n_in_place, 0);
+    mfi_plan_free(&plan);
+    p.options.vram_bytes = whole - 2 * stride;
+    mft_ok(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), &err);
+    assert_int_equal(plan.n_in_place, 1);
+    assert_true(plan.program.dense_bytes < dense && plan.n_ranges == 1);
+    assert_int_equal(plan.bytes[MFI_PLAN_DENSE], plan.mapped_dense_bytes);
+    assert_true(plan.mapped_dense_bytes >= dense - plan.program.dense_bytes);
+    assert_true(sum(plan.bytes) <= plan.budget_bytes);
+    mfi_plan_free(&plan);
+    /* No room for the dense weights beside the experts of a token. */
+    p.options.vram_bytes = no_slots + top_k * stride - dense / 2;
+    mft_ok(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), &err);
+    assert_true(plan.fits && plan.n_in_place > 1 && sum(plan.vram) <= p.options.vram_bytes);
+    assert_true(plan.n_slots >= top_k);
+    mfi_plan_free(&plan);
+    /* Refused by the driver: as if it had no way to. */
+    p.options.mapping_refused = "no";
+    assert_int_equal(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), MF_ERR_BUDGET);
+    mfi_plan_free(&plan);
+    p.options.vram_bytes = whole - 2 * stride;
+    mft_ok(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), &err);
+    assert_int_equal(plan.n_in_place, 0);
+    assert_non_null(strstr(plan.tier_reason, "refuses: no"));
+    mfi_plan_free(&plan);
+    close_model(&p);
+}
+
+/* The tier below the device: slots, the mapping as a whole, exclusive where slots are short. */
+static void tiers(void **state)
+{
+    (void)state;
+    mf_error err;
+    planned p;
+    mfi_plan plan;
+    open_model(&p);
+    mft_ok(make(&p, &plan, &err), &err);
+    uint64_t stride = plan.slot_stride, whole = sum(plan.vram);
+    uint32_t total = plan.n_experts_total;
+    assert_false(plan.exclusive);
+    mfi_plan_free(&plan);
+    p.options.vram_bytes = whole - total / 2 * stride;
+    mft_ok(make(&p, &plan, &err), &err);
+    assert_false(plan.exclusive); /* there is a slot for each */
+    uint64_t all_slots = sum(plan.bytes);
+    assert_int_equal(mfi_plan_host_held_max(&plan), MFI_MIN(total, MFI_MAX_HELD));
+    mfi_plan_free(&plan);
+    /* The least with a slot for each, and a little less. */
+    uint64_t low = MFI_MIB, high = all_slots;
+    while (high - low > 4096) {
+        p.options.memory_bytes = low + (high - low) / 2;
+        bool fits = make(&p, &plan, &err) == MF_OK && plan.n_host_slots == total;
+        *(fits ? &high : &low) = p.options.memory_bytes;
+        mfi_plan_free(&plan);
+    }
+    p.options.memory_bytes = high - total / 4 * stride;
+    mft_ok(make(&p, &plan, &err), &err);
+    assert_true(plan.exclusive && plan.n_host_slots < total);
+    assert_true(2 * mfi_plan_host_held_max(&plan) <= plan.n_host_slots);
+    assert_non_null(strstr(plan.tier_reason, "are in memory"));
+    mfi_plan_free(&plan);
+    p.options.tiers = "inclusive";
+    mft_ok(make(&p, &plan, &err), &err);
+    assert_false(plan.exclusive);
+    mfi_plan_free(&plan);
+    p.options.tiers = NULL;
+    p.options.miss_cpu = true;
+    mft_ok(make(&p, &plan, &err), &err);
+    assert_true(plan.helper && plan.helper->chunk == MFI_MAX_MISS_TOK && !plan.exclusive);
+    assert_int_equal(plan.helper->n_ops, plan.program.n_ops);
+    mfi_plan_free(&plan);
+    p.options.miss_cpu = false;
+    p.options.host_tier = "mapped";
+    assert_int_equal(make(&p, &plan, &err), MF_ERR_ARGUMENT); /* the device has no way to */
+    mfi_plan_free(&plan);
+    p.device.weight_align = 16;
+    p.device.page_bytes = 4096;
+    assert_int_equal(make(&p, &plan, &err), MF_ERR_BUDGET);
+    assert_non_null(strstr(err.message, "--memory"));
+    p.options.memory_bytes = plan.floor_bytes;
+    mfi_plan_free(&plan);
+    mft_ok(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), &err);
+    assert_true(plan.fits && plan.in_place.experts && plan.n_host_slots == 0);
+    assert_true(plan.mapped_bytes - plan.mapped_dense_bytes >= plan.expert_bytes_total);
+    assert_int_equal(plan.bytes[MFI_PLAN_SLOTS], plan.mapped_bytes - plan.mapped_dense_bytes);
+    assert_true(sum(plan.bytes) <= plan.budget_bytes);
+    mfi_plan_free(&plan);
+    close_model(&p);
+}
+
+/* What can't do anything is refused, with the reason. */
+static void refused_tiers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *host_tier, *tiers;
+        bool miss_cpu, all;
+        const char *says;
+    } cases[] = {{NULL, NULL, true, true, "no misses for the CPU"},
+                 {"mapped", NULL, true, false, "not in the files' mapping"},
+                 {NULL, "exclusive", true, false, "nor where tiers are exclusive"},
+                 {"mapped", "exclusive", false, false, "not exclusive where"},
+                 {"mapped", NULL, false, true, "no tier of the host's to choose"}};
+    mf_error err;
+    planned p;
+    mfi_plan plan;
+    open_model(&p);
+    p.device.weight_align = 16;
+    p.device.page_bytes = 4096;
+    mft_ok(make(&p, &plan, &err), &err);
+    uint64_t less = sum(plan.vram) - 8 * plan.slot_stride;
+    mfi_plan_free(&plan);
+    for (size_t i = 0; i < MFI_ARRAY_LEN(cases); i++) {
+        p.options.vram_bytes = cases[i].all ? 0 : less;
+        p.options.host_tier = cases[i].host_tier;
+        p.options.tiers = cases[i].tiers;
+        p.options.miss_cpu = cases[i].miss_cpu;
+        assert_int_equal(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err),
+                         MF_ERR_ARGUMENT);
+        if (!strstr(err.message, cases[i].says))
+            fail_msg("%s", err.message);
+        mfi_plan_free(&plan);
+    }
+    close_model(&p);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(all_fit), cmocka_unit_test(budgets),
-                                       cmocka_unit_test(host_floor), cmocka_unit_test(checkpoints),
-                                       cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_fit),     cmocka_unit_test(budgets),      cmocka_unit_test(host_floor),
+        cmocka_unit_test(checkpoints), cmocka_unit_test(refused),      cmocka_unit_test(in_place),
+        cmocka_unit_test(tiers),       cmocka_unit_test(refused_tiers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "experts/tier.h"
+#include "experts/tier_mapped.h"
 
 #define N_LAYERS  3
 #define N_EXPERTS 11
@@ -23,8 +23,14 @@ typedef struct late_mover {
         uint64_t len;
     } queue[64];
     uint64_t n_started, n_ended;
+    /* The other way; a copy brings all fetches that were started before to their end. */
+    struct {
+        void *dst;
+        char bytes[BYTES];
+    } back[64];
+    uint64_t n_fetches, n_fetched;
     mfi_rng rng;
-    bool fail;
+    bool fail, fail_fetch;
 } late_mover;
 
 static mf_status late_copy(void *ctx, void *dst, const void *src, uint64_t len, uint64_t *ticket,
@@ -47,12 +53,43 @@ static mf_status late_copied(void *ctx, uint64_t ticket, uint64_t *n_ended, mf_e
     late_mover *m = ctx;
     (void)err;
     assert_true(ticket <= m->n_started);
-    uint64_t until = MFI_MAX(ticket, m->n_ended + mfi_rng_below(&m->rng, 2));
+    uint64_t until = m->n_ended + mfi_rng_below(&m->rng, 2);
+    until = MFI_MAX(ticket, until);
     for (until = MFI_MIN(until, m->n_started); m->n_ended < until; m->n_ended++) {
         size_t at = m->n_ended % MFI_ARRAY_LEN(m->queue);
         memcpy(m->queue[at].dst, m->queue[at].src, m->queue[at].len);
     }
     *n_ended = m->n_ended;
+    return MF_OK;
+}
+
+/* What is read is what lies there now: a later copy to that place waits. */
+static mf_status late_fetch(void *ctx, void *dst, const void *src, uint64_t len, uint64_t *ticket,
+                            mf_error *err)
+{
+    late_mover *m = ctx;
+    if (m->fail_fetch)
+        return mfi_fail(err, MF_ERR_DEVICE, "the mover was told to fail");
+    assert_true(m->n_fetches - m->n_fetched < MFI_ARRAY_LEN(m->back) && len <= BYTES);
+    m->back[m->n_fetches % MFI_ARRAY_LEN(m->back)].dst = dst;
+    memcpy(m->back[m->n_fetches % MFI_ARRAY_LEN(m->back)].bytes, src, len);
+    memset(dst, 0xdd, len); /* nobody may look before the end */
+    *ticket = ++m->n_fetches;
+    return MF_OK;
+}
+
+static mf_status late_fetched(void *ctx, uint64_t ticket, uint64_t *n_ended, mf_error *err)
+{
+    late_mover *m = ctx;
+    (void)err;
+    assert_true(ticket <= m->n_fetches);
+    uint64_t until = m->n_fetched + mfi_rng_below(&m->rng, 2);
+    until = MFI_MAX(ticket, until);
+    for (until = MFI_MIN(until, m->n_fetches); m->n_fetched < until; m->n_fetched++) {
+        size_t at = m->n_fetched % MFI_ARRAY_LEN(m->back);
+        memcpy(m->back[at].dst, m->back[at].bytes, BYTES);
+    }
+    *n_ended = m->n_fetched;
     return MF_OK;
 }
 
@@ -72,7 +109,7 @@ static uint8_t byte_of(uint32_t key, uint32_t i)
     return (uint8_t)(key * 37 + i * 11 + i / 251);
 }
 
-static two_tiers *open_tiers(uint32_t n_host, uint32_t n_device, uint64_t seed)
+static two_tiers *open_two(uint32_t n_host, uint32_t n_device, uint64_t seed, bool exclusive)
 {
     mf_error err;
     two_tiers *t = calloc(1, sizeof *t);
@@ -92,7 +129,8 @@ static two_tiers *open_tiers(uint32_t n_host, uint32_t n_device, uint64_t seed)
     for (uint32_t i = 0; i < N_LAYERS; i++)
         t->layers[i] = i;
     t->mover.rng.state = seed;
-    mfi_mover mover = {&t->mover, late_copy, late_copied};
+    mfi_tier_slots slots = {t->device_slots, BYTES, n_device};
+    mfi_mover mover = {&t->mover, late_copy, late_copied, late_fetch, late_fetched};
     mfi_store_config below = {.table = {N_LAYERS, N_EXPERTS, 1, BYTES, t->parts, t->layers},
                               .slots = t->host_slots,
                               .slot_stride = BYTES,
@@ -101,7 +139,9 @@ static two_tiers *open_tiers(uint32_t n_host, uint32_t n_device, uint64_t seed)
                               .io = t->drive,
                               .n_refs_max = n_host};
     mft_ok(mfi_store_open(&t->host, &below, &err), &err);
-    mft_ok(mfi_tier_open(&t->tier, t->host, &mover, n_host, &err), &err);
+    mft_ok(mfi_tier_open(&t->tier, t->host, &mover, exclusive ? n_host / 2 : n_host,
+                         exclusive ? &slots : NULL, &err),
+           &err);
     mfi_store_config above = below;
     mft_ok(mfi_tier_table(&below.table, &above.table, &t->tier_parts, &err), &err);
     above.slots = t->device_slots;
@@ -110,6 +150,11 @@ static two_tiers *open_tiers(uint32_t n_host, uint32_t n_device, uint64_t seed)
     above.n_refs_max = n_device;
     mft_ok(mfi_store_open(&t->device, &above, &err), &err);
     return t;
+}
+
+static two_tiers *open_tiers(uint32_t n_host, uint32_t n_device, uint64_t seed)
+{
+    return open_two(n_host, n_device, seed, false);
 }
 
 static void close_tiers(two_tiers *t)
@@ -145,15 +190,14 @@ static void look(const two_tiers *t, const mfi_expert_ref *ref)
             fail_msg("layer %u, expert %u: byte %u is %u", ref->layer, ref->expert, i, data[i]);
 }
 
-static void any_sizes(void **state)
+static void sizes_of(bool exclusive)
 {
-    (void)state;
     for (uint64_t seed = 1; seed <= 40; seed++) {
         mf_error err;
         mfi_rng rng = {seed};
-        uint32_t n_host = 1 + (uint32_t)mfi_rng_below(&rng, 12);
+        uint32_t n_host = (exclusive ? 2 : 1) + (uint32_t)mfi_rng_below(&rng, 12);
         uint32_t n_device = 1 + (uint32_t)mfi_rng_below(&rng, 12);
-        two_tiers *t = open_tiers(n_host, n_device, seed);
+        two_tiers *t = open_two(n_host, n_device, seed, exclusive);
         for (int round = 0; round < 60; round++) {
             uint16_t experts[N_EXPERTS];
             mfi_expert_ref refs[N_EXPERTS];
@@ -176,8 +220,115 @@ static void any_sizes(void **state)
         assert_true(below.hits + below.misses <= above.misses);
         assert_true(moved.bytes == moved.n_copies * BYTES);
         assert_true(below.bytes_read == below.misses * BYTES);
+        assert_true(moved.fetched_bytes == moved.n_fetches * BYTES);
+        assert_true(exclusive || moved.n_fetches == 0);
         close_tiers(t);
     }
+}
+
+static void any_sizes(void **state)
+{
+    (void)state;
+    sizes_of(false);
+    sizes_of(true);
+}
+
+static void ask(two_tiers *t, uint32_t layer, uint16_t e)
+{
+    mf_error err;
+    mfi_expert_ref ref;
+    mft_ok(mfi_store_acquire(t->device, layer, &e, 1, &ref, &err), &err);
+    while (!ref.ready)
+        mft_ok(mfi_store_wait(t->device, &ref, 1, &err), &err);
+    look(t, &ref);
+    mfi_store_release(t->device, &ref, 1);
+}
+
+/* Two tiers that have room for all experts together read each of them once. */
+static void exclusive_holds_all(void **state)
+{
+    (void)state;
+    for (uint32_t exclusive = 0; exclusive < 2; exclusive++) {
+        enum { ALL = N_LAYERS * N_EXPERTS, ABOVE = 12, SPARE = 3 };
+        two_tiers *t = open_two(ALL - ABOVE + SPARE, ABOVE, 3, exclusive);
+        mfi_rng rng = {17};
+        mfi_store_stats below;
+        mfi_tier_stats moved;
+        for (int i = 0; i < ALL; i++)
+            ask(t, (uint32_t)i / N_EXPERTS, (uint16_t)(i % N_EXPERTS));
+        for (int i = 0; i < 500; i++)
+            ask(t, (uint32_t)mfi_rng_below(&rng, N_LAYERS),
+                (uint16_t)mfi_rng_below(&rng, N_EXPERTS));
+        mfi_store_stats_get(t->host, &below);
+        mfi_tier_stats_get(t->tier, &moved);
+        if (exclusive)
+            assert_int_equal(below.bytes_read, ALL * BYTES);
+        else
+            assert_true(below.bytes_read > 2 * ALL * BYTES);
+        assert_true((moved.n_fetches > 0) == (exclusive == 1));
+        close_tiers(t);
+    }
+}
+
+/* What can't be fetched is read. */
+static void failed_fetches(void **state)
+{
+    (void)state;
+    two_tiers *t = open_two(6, 4, 5, true);
+    mfi_rng rng = {5};
+    t->mover.fail_fetch = true;
+    for (int i = 0; i < 300; i++)
+        ask(t, (uint32_t)mfi_rng_below(&rng, N_LAYERS), (uint16_t)mfi_rng_below(&rng, N_EXPERTS));
+    mfi_tier_stats moved;
+    mfi_tier_stats_get(t->tier, &moved);
+    assert_int_equal(moved.n_fetches, 0);
+    close_tiers(t);
+}
+
+/* The files' mapping as the tier: parts are copied from where they lie, and nothing beside. */
+static void mapped(void **state)
+{
+    (void)state;
+    mf_error err;
+    two_tiers *t = open_tiers(1, 5, 21);
+    /* The first layer's file range, and another of all the rest; expert 4 of layer 1 in neither. */
+    const mfi_mapped_range ranges[] = {{0, 0, (N_EXPERTS + 4) * BYTES, (const char *)t->bytes},
+                                       {0, (N_EXPERTS + 5) * BYTES,
+                                        sizeof t->bytes - (N_EXPERTS + 5) * BYTES,
+                                        (const char *)t->bytes + (N_EXPERTS + 5) * BYTES}};
+    mfi_mover mover = {&t->mover, late_copy, late_copied, NULL, NULL};
+    mfi_io *io;
+    mft_ok(mfi_tier_mapped_open(&io, ranges, 2, &mover, &err), &err);
+    mfi_store_close(&t->device);
+    mfi_store_config above = {.table = {N_LAYERS, N_EXPERTS, 1, BYTES, t->parts, t->layers},
+                              .slots = t->device_slots,
+                              .slot_stride = BYTES,
+                              .n_slots = 5,
+                              .policy = &mfi_policy_lru,
+                              .io = io,
+                              .n_refs_max = 5};
+    mft_ok(mfi_store_open(&t->device, &above, &err), &err);
+    mfi_rng rng = {8};
+    for (int i = 0; i < 200; i++) {
+        uint32_t layer = (uint32_t)mfi_rng_below(&rng, N_LAYERS);
+        uint16_t e = (uint16_t)mfi_rng_below(&rng, N_EXPERTS);
+        if (layer != 1 || e != 4)
+            ask(t, layer, e);
+    }
+    mfi_expert_ref ref;
+    uint16_t outside = 4;
+    mft_ok(mfi_store_acquire(t->device, 1, &outside, 1, &ref, &err), &err);
+    assert_int_equal(mfi_store_wait(t->device, &ref, 1, &err), MF_ERR_TENSOR_BOUNDS);
+    assert_non_null(strstr(err.message, "layer 1, expert 4: file 0, offset 15000: 1000 bytes"));
+    mfi_store_release(t->device, &ref, 1);
+    ask(t, 0, 0);
+    mfi_store_stats stats;
+    mfi_io_stats copies;
+    mfi_store_stats_get(t->device, &stats);
+    io->stats(io, &copies);
+    assert_int_equal(stats.bytes_read, copies.bytes + BYTES); /* the one outside */
+    close_tiers(t);
+    io->close(io);
 }
 
 /* What the host has costs a copy and no read. */
@@ -252,8 +403,12 @@ static void failed_reads(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_sizes), cmocka_unit_test(host_hits_read_nothing),
-        cmocka_unit_test(failed_copies), cmocka_unit_test(failed_reads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(any_sizes),
+                                       cmocka_unit_test(host_hits_read_nothing),
+                                       cmocka_unit_test(failed_copies),
+                                       cmocka_unit_test(failed_reads),
+                                       cmocka_unit_test(exclusive_holds_all),
+                                       cmocka_unit_test(failed_fetches),
+                                       cmocka_unit_test(mapped)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

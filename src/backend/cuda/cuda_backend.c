@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend/cuda/cuda_int.h"
 #include "backend/cuda/cuda_module.h"
@@ -19,6 +20,7 @@ _Static_assert(sizeof(mfi_cuda_type) == sizeof(mfi_qtype), "and lay them out so"
 #define CC_MAJOR_MIN     8    /* matrix units that take 19-bit floats */
 #define EXPERTS_MAX      2048 /* a router's scores in shared memory */
 #define GRAPH_BLOCKS_MIN 4
+#define WEIGHT_ALIGN     16 /* so that the same kernels take them as in the device's memory */
 
 mf_status mfi_cuda_fail(mf_error *err, cudaError_t error, const char *what)
 {
@@ -267,9 +269,8 @@ static void close_backend(mfi_backend *b)
     mfi_cuda_graphs_drop(c);
     mfi_cuda_lookup_close(c);
     mfi_cuda_leave();
-    for (size_t i = 0; i < MFI_ARRAY_LEN(c->events); i++)
-        if (c->events[i])
-            (void)cudaEventDestroy(c->events[i]);
+    mfi_cuda_queue_close(&c->copies);
+    mfi_cuda_queue_close(&c->fetches);
     if (c->submitted)
         (void)cudaEventDestroy(c->submitted);
     if (c->lists)
@@ -279,14 +280,13 @@ static void close_backend(mfi_backend *b)
     for (size_t i = 0; i < MFI_ARRAY_LEN(on_device); i++)
         (void)cudaFree(on_device[i]);
     for (uint32_t i = 0; i < MFI_N_MEM_KINDS; i++)
-        (void)(i == MFI_MEM_TIER ? cudaFreeHost(c->mem[i]) : cudaFree(c->mem[i]));
+        (void)(i == MFI_MEM_TIER ? cudaSuccess : cudaFree(c->mem[i]));
+    mfi_cuda_unpin(c);
     void *const on_host[] = {c->mirror, c->host_items, c->host_rows};
     for (size_t i = 0; i < MFI_ARRAY_LEN(on_host); i++)
         (void)cudaFreeHost(on_host[i]);
     if (c->stream)
         (void)cudaStreamDestroy(c->stream);
-    if (c->copy_stream)
-        (void)cudaStreamDestroy(c->copy_stream);
     free(c->mats);
     free(c->graphs);
     free(c->graph_of);
@@ -340,15 +340,16 @@ static mf_status read_facts(uint32_t index, mfi_device_facts *facts, mf_error *e
     MFI_CUDA_TRY(cudaMemGetInfo(&free_bytes, &total_bytes));
     facts->total_bytes = total_bytes;
     facts->free_bytes = free_bytes;
+    facts->weight_align = WEIGHT_ALIGN;
+    facts->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
     return MF_OK;
 }
 
 static mf_status open_device(mfi_cuda *c, mf_error *err)
 {
     MFI_CUDA_TRY(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
-    MFI_CUDA_TRY(cudaStreamCreateWithFlags(&c->copy_stream, cudaStreamNonBlocking));
-    for (size_t i = 0; i < MFI_ARRAY_LEN(c->events); i++)
-        MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->events[i], cudaEventDisableTiming));
+    MFI_TRY(mfi_cuda_queue_open(&c->copies, err));
+    MFI_TRY(mfi_cuda_queue_open(&c->fetches, err));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->submitted, cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->lists, cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaDeviceSynchronize()); /* nobody's word stops kernels from now on */

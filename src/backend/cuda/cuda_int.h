@@ -18,12 +18,21 @@ typedef struct mfi_cuda_graph {
     uint64_t generation; /* of the sequence's memory that it was recorded for */
 } mfi_cuda_graph;
 
+/* Copies on a stream of their own, counted by events. */
+typedef struct mfi_cuda_queue {
+    cudaStream_t stream;
+    cudaEvent_t events[MFI_CUDA_EVENTS];
+    uint64_t n_started, n_ended;
+} mfi_cuda_queue;
+
 typedef struct mfi_cuda {
     mfi_backend base;
     int device;
-    cudaStream_t stream, copy_stream;
+    cudaStream_t stream;
     char *mem[MFI_N_MEM_KINDS];
     uint64_t mem_bytes[MFI_N_MEM_KINDS];
+    void *tier_map; /* what MFI_MEM_TIER is a part of */
+    uint64_t tier_map_len;
     const mfi_program *p;
     mfi_cuda_mat *mats; /* [n_weights] */
     double *freq;       /* device, [n_rot / 2] */
@@ -62,10 +71,12 @@ typedef struct mfi_cuda {
     uint64_t *slots, *host_slots; /* [n_layers][n_experts] addresses or 0; device, host (pinned) */
     uint32_t moved_first, n_moved;  /* layers whose slots the device doesn't know yet */
     uint16_t *chosen, *host_chosen; /* [n_layers][look_tok][top_k]; the same */
-    /* copies */
-    cudaEvent_t events[MFI_CUDA_EVENTS], submitted;
+    /* copies, and fetches from the device's slots */
+    mfi_cuda_queue copies, fetches;
+    cudaEvent_t submitted;
     cudaEvent_t lists; /* host_items and host_rows have been copied */
-    uint64_t n_started, n_ended, n_runs, n_runs_seen;
+    uint64_t n_runs, n_runs_seen;
+    bool fetch_ahead; /* one was started since the last copy */
 } mfi_cuda;
 
 #define MFI_CUDA_TRY(call)                                                                         \
@@ -128,6 +139,9 @@ uint32_t mfi_cuda_fuse(mfi_cuda *c, const mfi_op *op, uint32_t n, const mfi_step
                        cudaError_t *e);
 
 /* cuda_memory.c: memory and copies. */
+mf_status mfi_cuda_queue_open(mfi_cuda_queue *q, mf_error *err);
+void mfi_cuda_queue_close(mfi_cuda_queue *q);
+void mfi_cuda_unpin(mfi_cuda *c); /* MFI_MEM_TIER */
 extern const mfi_device_ops mfi_cuda_device_ops;
 mf_status mfi_cuda_alloc(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void **host,
                          mf_error *err);

@@ -173,12 +173,13 @@ static mf_status passed(mfi_backend *b, uint64_t ticket, uint64_t *n_passed, mf_
     return mfi_metal_wait(((mfi_metal *)b)->device, ticket, n_passed, err);
 }
 
-static const mfi_unified_ops unified_ops = {
-    .bind = bind, .unbind = unbind, .place = place, .mark = mark, .passed = passed};
+static const mfi_binding_ops binding_ops = {.bind = bind, .unbind = unbind, .place = place};
+static const mfi_unified_ops unified_ops = {.mark = mark, .passed = passed};
 
 const mfi_device_ops mfi_metal_device_ops = {.state_alloc = state_alloc,
                                              .state_clear = state_clear,
                                              .state_free = state_free,
                                              .bind_experts = mfi_metal_bind_experts,
+                                             .binding = &binding_ops,
                                              .unified = &unified_ops,
                                              .lookup = &mfi_metal_lookup_ops};
