@@ -253,7 +253,7 @@ mf_status mfi_cuda_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_ste
     MFI_TRY(send_step(c, first, step, err));
     if (n == 0 || c->halted)
         return MF_OK;
-    MFI_TRY(mfi_cuda_queue(c, first, n, step, err));
+    MFI_TRY(mfi_cuda_enqueue(c, first, n, step, err));
     /* What forward looks at next is on its way before it asks. */
     if (p->ops[first + n - 1].code == MFI_OP_ROUTE)
         return reflect(c, MFI_BUF_IDS, err);

@@ -114,8 +114,8 @@ static uint32_t piece_end(const mfi_program *p, uint32_t at, uint32_t end)
     return p->layer_end[layer + size - 1];
 }
 
-mf_status mfi_cuda_queue(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
-                         mf_error *err)
+mf_status mfi_cuda_enqueue(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
+                           mf_error *err)
 {
     uint32_t end = first + n;
     if (!as_graph(c, first, n, step))

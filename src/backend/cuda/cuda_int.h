@@ -98,8 +98,8 @@ mf_status mfi_cuda_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_ste
                        mf_error *err);
 
 /* cuda_graphs.c: queues ops [first, first + n), one by one or as graphs. */
-mf_status mfi_cuda_queue(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
-                         mf_error *err);
+mf_status mfi_cuda_enqueue(mfi_cuda *c, uint32_t first, uint32_t n, const mfi_step *step,
+                           mf_error *err);
 void mfi_cuda_graphs_drop(mfi_cuda *c);
 
 /* cuda_lookup.c: where experts are. Whether a ROUTE looks up, and EXPERTS finds its lists there. */
