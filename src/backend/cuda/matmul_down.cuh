@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(PIECE_THREADS)
 template <class C> static bool pieces_fit(const mfi_cuda_mm *mm, const mfi_cuda_combine *c)
 {
     return c->top_k <= PIECE_TOP_K &&
-           pieces_room_of<C>(mm->mat[0].cols, c->top_k).bytes <= STAGED_ROOM_MAX;
+           pieces_room_of<C>(mm->mat[0].cols, c->top_k).bytes <= staged_room_max();
 }
 
 template <class C>

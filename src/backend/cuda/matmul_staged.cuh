@@ -8,9 +8,8 @@
 #include "backend/cuda/matmul_codes.cuh"
 #include "backend/cuda/stage.cuh"
 
-#define STAGED_COLS     (CODE_ROUND * CODE_SEG)          /* of a round */
-#define STAGED_HELD     (STAGED_COLS / 4 / CODE_THREADS) /* fours of x that a thread has */
-#define STAGED_ROOM_MAX (200u << 10)
+#define STAGED_COLS (CODE_ROUND * CODE_SEG)          /* of a round */
+#define STAGED_HELD (STAGED_COLS / 4 / CODE_THREADS) /* fours of x that a thread has */
 
 static_assert(CODE_THREADS == NORM_THREADS, "a norm's sums have one order");
 
@@ -238,11 +237,20 @@ static inline uint32_t staged_stages(const mfi_cuda_mm *mm, bool walks)
     return walks || mm->mat[0].cols > STAGED_COLS ? 2 : 1;
 }
 
+/* What a block of this device may have of shared memory: 99 KB on sm_86 and sm_89. */
+static uint32_t staged_room_max(void)
+{
+    int device = 0, bytes = 0;
+    (void)cudaGetDevice(&device);
+    (void)cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return (uint32_t)bytes;
+}
+
 template <class C, int NM> static bool staged_fits(const mfi_cuda_mm *mm, bool walks)
 {
     uint32_t cols = mm->mat[0].cols;
     return (!mm->norm || cols <= STAGED_COLS) &&
-           staged_room_of<C>(cols, NM, staged_stages(mm, walks)).bytes <= STAGED_ROOM_MAX;
+           staged_room_of<C>(cols, NM, staged_stages(mm, walks)).bytes <= staged_room_max();
 }
 
 template <class C, int NM>
