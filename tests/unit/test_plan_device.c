@@ -143,8 +143,9 @@ static void vram_floor(void **state)
     open_tiny(&p, &spec);
     p.options.ctx = 256;
     p.device.page_bytes = 4096;
-    for (uint32_t align = 0; align < 2; align++) {
-        p.device.weight_align = align; /* 0: all weights lie on the device */
+    for (uint32_t i = 0; i < 3; i++) {
+        p.device.weight_align = i > 0; /* 0: all weights lie on the device */
+        p.device.unified = i == 2;
         p.options.vram_bytes = MFI_MIB;
         assert_int_equal(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err),
                          MF_ERR_BUDGET);
