@@ -349,7 +349,9 @@ static mf_status open_store(mf_engine *e, const mfi_engine_memory *m, mf_error *
                                .trace = e->trace,
                                .places = places(e, e->backend->device != NULL),
                                .n_refs_max = mfi_plan_held_max(&e->plan),
-                               .n_hints_max = mfi_plan_hints_max(&e->plan)};
+                               .n_hints_max = mfi_plan_hints_max(&e->plan),
+                               .spare = e->plan.exclusive ? mfi_tier_spare : NULL,
+                               .spare_user = e->tier};
     return mfi_store_open(&e->store, &config, err);
 }
 

@@ -15,6 +15,8 @@
 
 #include "base/clock.h"
 
+#define SPARED_MAX 15 /* victims in a row that are elsewhere as well */
+
 /* ---- slots and their experts ---- */
 
 static uint32_t expert_key(const mfi_store *store, uint32_t layer, uint32_t expert)
@@ -78,6 +80,25 @@ static bool may_go_ready(void *ctx, uint32_t s)
     return slot->n_pins == 0 && slot->state == SLOT_READY;
 }
 
+static bool may_go_spare(void *ctx, uint32_t s)
+{
+    const mfi_store_config *config = &((mfi_store *)ctx)->config;
+    uint32_t key = ((mfi_store *)ctx)->slots[s].key, n = config->table.n_experts;
+    return may_go_ready(ctx, s) && config->spare(config->spare_user, key / n, key % n);
+}
+
+/* What is elsewhere, too, goes first: nobody has to bring it there. Only that would keep what came
+ * first for ever, so now and then the policy may choose among all. */
+static uint32_t choose_victim(mfi_store *store)
+{
+    const mfi_policy_ops *ops = store->config.policy;
+    uint32_t s = NONE;
+    if (store->config.spare && store->n_spared < SPARED_MAX)
+        s = ops->victim(store->policy, may_go_spare, store);
+    store->n_spared = s == NONE ? 0 : store->n_spared + 1;
+    return s == NONE ? ops->victim(store->policy, may_go_ready, store) : s;
+}
+
 static bool may_go_abandoned(void *ctx, uint32_t s)
 {
     return ((mfi_store *)ctx)->slots[s].n_pins == 0;
@@ -104,7 +125,7 @@ uint32_t mfi_store_take_slot(mfi_store *store, bool quiet)
     const mfi_policy_ops *ops = store->config.policy;
     uint32_t s = take_given(store);
     if (s == NONE)
-        s = ops->victim(store->policy, may_go_ready, store);
+        s = choose_victim(store);
     if (s == NONE && quiet)
         return NONE;
     if (s == NONE)

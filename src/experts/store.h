@@ -62,6 +62,10 @@ typedef struct mfi_store_config {
     mfi_places *places;   /* [n_layers * n_experts] kept up to date; may be NULL; not owned */
     uint32_t n_refs_max;  /* references held at one time */
     uint32_t n_hints_max; /* hints at one time, and slots kept empty for them: below n_slots */
+    /* Whether an expert is at hand elsewhere as well, so that to lose it here costs nothing: such
+     * ones go first, but for every 16th victim, which is the policy's alone. NULL: none is. */
+    bool (*spare)(void *user, uint32_t layer, uint32_t expert);
+    void *spare_user;
 } mfi_store_config;
 
 mf_status mfi_store_open(mfi_store **store, const mfi_store_config *config, mf_error *err);

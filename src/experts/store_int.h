@@ -44,6 +44,7 @@ struct mfi_store {
     uint32_t n_hints_at_once;       /* of them, whose reads may be under way */
     uint32_t *given; /* [n_slots] a stack of slots given up; some were taken back meanwhile */
     uint32_t n_given;
+    uint32_t n_spared; /* spare victims since the last that the policy chose among all */
     uint32_t n_free_slots, n_reqs, n_free_reqs, n_batch;
     uint32_t queue_head, queue_tail;
     uint32_t n_refs;    /* held */

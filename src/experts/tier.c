@@ -266,6 +266,11 @@ void mfi_tier_stats_get(const mfi_io *io, mfi_tier_stats *stats)
     *stats = ((const tier *)io)->stats;
 }
 
+bool mfi_tier_spare(void *io, uint32_t layer, uint32_t expert)
+{
+    return mfi_store_cached(((const tier *)io)->below, layer, (uint16_t)expert);
+}
+
 static void tier_close(mfi_io *io)
 {
     tier *t = (tier *)io;

@@ -10,7 +10,9 @@
  * Inclusive, an expert may be in both. Exclusive, the two hold as many as they have slots together:
  * what the device got gives its slot in the store below up, and what a request's memory held
  * before, which the device's store has dropped, is fetched back into a slot there, if it isn't
- * there still. A request's memory must be one of the device's slots then. */
+ * there still. A request's memory must be one of the device's slots then. Slots to spare below keep
+ * copies of what the device has: where the device's store gives those up first (mfi_tier_spare),
+ * next to nothing is fetched. */
 #ifndef MFI_EXPERTS_TIER_H
 #define MFI_EXPERTS_TIER_H
 
@@ -49,6 +51,9 @@ typedef struct mfi_tier_slots {
 mf_status mfi_tier_open(mfi_io **io, mfi_store *below, const mfi_mover *mover, uint32_t n_held,
                         const mfi_tier_slots *exclusive, mf_error *err);
 void mfi_tier_stats_get(const mfi_io *io, mfi_tier_stats *stats);
+
+/* Whether the store below has the expert, as mfi_store_config.spare: `io` is a tier's. */
+bool mfi_tier_spare(void *io, uint32_t layer, uint32_t expert);
 
 /* The table that a store over a tier has: every expert is one piece, its slot. *parts is allocated
  * and the caller's. */

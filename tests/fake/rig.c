@@ -186,6 +186,8 @@ static void open_tier(mft_rig *r, const mft_rig_options *o, mfi_store_config *co
            &err);
     mft_ok(mfi_tier_table(&below.table, &config->table, &r->tier_parts, &err), &err);
     config->io = r->tier;
+    config->spare = o->exclusive ? mfi_tier_spare : NULL;
+    config->spare_user = r->tier;
 }
 
 static void open_helper(mft_rig *r)

@@ -148,6 +148,8 @@ static two_tiers *open_two(uint32_t n_host, uint32_t n_device, uint64_t seed, bo
     above.n_slots = n_device;
     above.io = t->tier;
     above.n_refs_max = n_device;
+    above.spare = exclusive ? mfi_tier_spare : NULL;
+    above.spare_user = t->tier;
     mft_ok(mfi_store_open(&t->device, &above, &err), &err);
     return t;
 }
@@ -268,7 +270,11 @@ static void exclusive_holds_all(void **state)
             assert_int_equal(below.bytes_read, ALL * BYTES);
         else
             assert_true(below.bytes_read > 2 * ALL * BYTES);
-        assert_true((moved.n_fetches > 0) == (exclusive == 1));
+        /* What has a copy below goes first, but now and then another does. */
+        if (exclusive)
+            assert_in_range(moved.n_fetches, moved.n_copies / 32, moved.n_copies / 8);
+        else
+            assert_int_equal(moved.n_fetches, 0);
         close_tiers(t);
     }
 }
