@@ -16,6 +16,9 @@
 
 #include "base/limits.h"
 
+#define LANES 16
+#define BLOCK 256 /* values that are looked at together */
+
 typedef struct candidate {
     float logit;
     int32_t id;
@@ -25,7 +28,7 @@ struct mfi_sampler {
     mf_sampling opt; /* opt.bias points at our copy */
     uint32_t n_vocab;
     mfi_rng rng;
-    float *logits;     /* [n_vocab]: after bias and penalties */
+    float *logits;     /* [n_vocab]: after bias and penalties, where there are any */
     candidate *heap;   /* [n_vocab] */
     uint32_t *counts;  /* [n_vocab]: occurrences in the window */
     int32_t *window;   /* ring of the last repeat_last_n tokens; NULL if that is -1 or 0 */
@@ -159,13 +162,45 @@ void mfi_sampler_accept(mfi_sampler *s, int32_t id)
     s->counts[id]++;
 }
 
+/* The largest of BLOCK values, in lanes that compilers keep in registers; a NaN is larger than
+ * none, -INFINITY if all are. */
+static float block_max(const float *v)
+{
+    float most[LANES];
+    for (uint32_t j = 0; j < LANES; j++)
+        most[j] = -INFINITY;
+    for (uint32_t i = 0; i < BLOCK; i += LANES)
+        for (uint32_t j = 0; j < LANES; j++)
+            most[j] = v[i + j] > most[j] ? v[i + j] : most[j];
+    for (uint32_t n = LANES / 2; n > 0; n /= 2)
+        for (uint32_t j = 0; j < n; j++)
+            most[j] = most[j + n] > most[j] ? most[j + n] : most[j];
+    return most[0];
+}
+
 uint32_t mfi_argmax(const float *v, uint32_t n)
 {
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < n; i++)
-        if (v[i] > v[best] || isnan(v[best]))
-            best = i;
-    return isnan(v[best]) ? 0 : best;
+    uint32_t at = 0, end = n - n % BLOCK;
+    float best = -INFINITY;
+    for (uint32_t i = 0; i < end; i += BLOCK) {
+        float most = block_max(v + i);
+        at = most > best ? i : at;
+        best = most > best ? most : best;
+    }
+    for (uint32_t i = end; i < n; i++) {
+        at = v[i] > best ? i : at;
+        best = v[i] > best ? v[i] : best;
+    }
+    while (at < n && !(v[at] == best))
+        at++;
+    return at < n ? at : 0;
+}
+
+/* Whether logits are drawn from as they come. */
+static bool unadjusted(const mfi_sampler *s)
+{
+    return s->opt.n_bias == 0 && s->opt.repeat_penalty == 1 && s->opt.presence_penalty == 0 &&
+           s->opt.frequency_penalty == 0;
 }
 
 static void adjust(mfi_sampler *s, const float *logits)
@@ -218,24 +253,36 @@ static void heapify(candidate *heap, uint32_t n, bool best)
         sift_down(heap, n, i, best);
 }
 
+/* Takes a candidate among the k best, of which the heap has n; returns how many it has then. Once
+ * they are k the last of them is on top. */
+static uint32_t offer(mfi_sampler *s, candidate c, uint32_t n, uint32_t k)
+{
+    if (!(c.logit > -INFINITY))
+        return n;
+    if (n < k) {
+        s->heap[n++] = c;
+        if (n == k && k < s->n_vocab)
+            heapify(s->heap, n, false);
+    } else if (c.logit > s->heap[0].logit) { /* equal loses: its id is higher */
+        s->heap[0] = c;
+        sift_down(s->heap, n, 0, false);
+    }
+    return n;
+}
+
 /* Fills the heap with the top_k candidates (all if 0), best on top; returns how many. Tokens that
  * can't be drawn (NaN, minus infinity) are none. */
-static uint32_t gather(mfi_sampler *s)
+static uint32_t gather(mfi_sampler *s, const float *logits)
 {
     uint32_t k = s->opt.top_k ? MFI_MIN((uint32_t)s->opt.top_k, s->n_vocab) : s->n_vocab;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        candidate c = {s->logits[i], (int32_t)i};
-        if (!(c.logit > -INFINITY))
+    for (uint32_t at = 0; at < s->n_vocab; at += BLOCK) {
+        uint32_t end = MFI_MIN(at + BLOCK, s->n_vocab);
+        /* Once there are k, nearly all blocks have none that comes in. */
+        if (n == k && end - at == BLOCK && !(block_max(logits + at) > s->heap[0].logit))
             continue;
-        if (n < k) {
-            s->heap[n++] = c;
-            if (n == k && k < s->n_vocab)
-                heapify(s->heap, n, false);
-        } else if (c.logit > s->heap[0].logit) { /* equal loses: its id is higher */
-            s->heap[0] = c;
-            sift_down(s->heap, n, 0, false);
-        }
+        for (uint32_t i = at; i < end; i++)
+            n = offer(s, (candidate){logits[i], (int32_t)i}, n, k);
     }
     heapify(s->heap, n, true);
     return n;
@@ -314,18 +361,20 @@ static int32_t draw(mfi_sampler *s, uint32_t n)
     return last.id;
 }
 
-static int32_t choose(mfi_sampler *s)
+static int32_t choose(mfi_sampler *s, const float *logits)
 {
-    uint32_t n = s->opt.temperature > 0 ? gather(s) : 0;
+    uint32_t n = s->opt.temperature > 0 ? gather(s, logits) : 0;
     if (n == 0) /* greedy, or nothing can be drawn */
-        return (int32_t)mfi_argmax(s->logits, s->n_vocab);
+        return (int32_t)mfi_argmax(logits, s->n_vocab);
     return draw(s, n);
 }
 
 int32_t mfi_sampler_next(mfi_sampler *s, const float *logits)
 {
+    if (unadjusted(s))
+        return choose(s, logits);
     adjust(s, logits);
-    return choose(s);
+    return choose(s, s->logits);
 }
 
 int32_t mfi_sampler_next_of(mfi_sampler *s, const float *logits, const uint32_t *mask)
@@ -334,6 +383,6 @@ int32_t mfi_sampler_next_of(mfi_sampler *s, const float *logits, const uint32_t 
     for (uint32_t i = 0; i < s->n_vocab; i++)
         if (!(mask[i >> 5] >> (i & 31) & 1))
             s->logits[i] = -INFINITY;
-    int32_t id = choose(s);
+    int32_t id = choose(s, s->logits);
     return s->logits[id] > -INFINITY ? id : -1;
 }

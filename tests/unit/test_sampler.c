@@ -9,7 +9,7 @@
 
 #include "sample/sampler.h"
 
-#define MAX_VOCAB 600
+#define MAX_VOCAB 1500
 
 static float random_logit(mfi_rng *rng)
 {
@@ -267,6 +267,29 @@ static int32_t next_of(const mf_sampling *o, const float *logits, uint32_t n)
     return id;
 }
 
+/* Of any number of values, with ties, NaN and infinities, the first of the largest. */
+static void argmax_is_the_first(void **state)
+{
+    (void)state;
+    mfi_rng rng = {41};
+    float v[MAX_VOCAB];
+    for (int round = 0; round < 400; round++) {
+        uint32_t n = 1 + (uint32_t)mfi_rng_below(&rng, MAX_VOCAB), best = UINT32_MAX;
+        uint32_t kind = (uint32_t)mfi_rng_below(&rng, 4);
+        for (uint32_t i = 0; i < n; i++)
+            v[i] = kind == 0                       ? NAN
+                   : kind == 1                     ? -INFINITY
+                   : mfi_rng_below(&rng, 300) == 0 ? 9
+                                                   : random_logit(&rng);
+        if (kind < 2 && mfi_rng_below(&rng, 2))
+            v[mfi_rng_below(&rng, n)] = kind == 0 ? -INFINITY : NAN;
+        for (uint32_t i = n; i-- > 0;)
+            if (!isnan(v[i]) && (best == UINT32_MAX || v[i] >= v[best]))
+                best = i;
+        assert_int_equal(mfi_argmax(v, n), best == UINT32_MAX ? 0 : best);
+    }
+}
+
 static void odd_logits(void **state)
 {
     (void)state;
@@ -400,6 +423,7 @@ int main(void)
         cmocka_unit_test(agrees_with_naive),
         cmocka_unit_test(draws_follow_the_distribution),
         cmocka_unit_test(same_seed_same_tokens),
+        cmocka_unit_test(argmax_is_the_first),
         cmocka_unit_test(odd_logits),
         cmocka_unit_test(forbidden_tokens),
         cmocka_unit_test(invalid_options_are_named),
