@@ -219,6 +219,7 @@ def part_oss(args):
 
 def part_cold(args):
     path = os.path.join(args.drive, "moeflux-cold.gguf")
+    start = time.monotonic()
     if not os.path.exists(path):
         begin = time.monotonic()
         if args.m30 and os.path.exists(args.m30):
@@ -233,6 +234,10 @@ def part_cold(args):
     part = made["slot_bytes"] // 3
     runs = []
     for options in (["--direct-io", "auto"], ["--direct-io", "on"], ["--direct-io", "on", "--host-tier", "slots", "--tiers", "inclusive"]):
+        begin = time.monotonic()
+        if runs and begin - start + runs[-1]["seconds"] > args.limit:
+            say(f"    {' '.join(options)}: not run, {args.limit} s are over")
+            continue
         streaming.drop_caches(path)
         before = streaming.bandwidth(path, part, 2)
         streaming.drop_caches(path)
@@ -240,7 +245,7 @@ def part_cold(args):
             got = decode(args, path, "--vram", "7G", "--memory", "4G", *options, n=min(args.n, 56))
         except (SystemExit, subprocess.TimeoutExpired) as e:
             say(f"    {e}")
-            runs.append({"failed": str(e)})
+            runs.append({"failed": str(e), "seconds": time.monotonic() - begin})
             continue
         streaming.drop_caches(path)
         drive = (before + streaming.bandwidth(path, part, 2)) / 2
@@ -250,6 +255,7 @@ def part_cold(args):
         hold_against(got, None, None, drive)
         say(f"    drive: reads under way {got['drive_reading_share']:.3f} of the time, {got['drive_busy']:.3f} of its measured "
             f"{drive / 1e9:.2f} GB/s")
+        got["seconds"] = round(time.monotonic() - begin, 1)
         runs.append(got)
     if not args.keep:
         os.unlink(path)
@@ -273,6 +279,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="cold leaves its file on the drive")
     parser.add_argument("--peer", help="llama.cpp's llama-bench, built with CUDA")
     parser.add_argument("--copies", help="bench/cuda_copies.cu, built; default: it is built here")
+    parser.add_argument("--limit", type=int, default=150, help="cold begins no run that may end later (s); default 150")
     parser.add_argument("--rounds", type=int, default=2, help="of resident; default 2")
     parser.add_argument("-n", type=int, default=160, help="tokens to decode; default 160")
     parser.add_argument("--skip", type=int, default=24, help="of them, the first that don't count; default 24")
