@@ -19,7 +19,9 @@ typedef struct mfi_policy_ops {
      * says it, a layer's first use after another layer's is one. */
     void (*visit)(mfi_policy *policy, uint32_t layer, const uint16_t *experts, uint32_t n);
     void (*filled)(mfi_policy *policy, uint32_t slot, uint32_t key); /* an expert was put there */
-    void (*touched)(mfi_policy *policy, uint32_t slot);              /* it was used again */
+    /* One was put there that isn't used: a tier above had it, and has lost it. NULL: as filled. */
+    void (*returned)(mfi_policy *policy, uint32_t slot, uint32_t key);
+    void (*touched)(mfi_policy *policy, uint32_t slot); /* it was used again */
     void (*emptied)(mfi_policy *policy, uint32_t slot); /* it was dropped (failed read) */
     /* The slot to give up among those with may_go(ctx, slot), or UINT32_MAX. */
     uint32_t (*victim)(mfi_policy *policy, bool (*may_go)(void *ctx, uint32_t slot), void *ctx);

@@ -256,6 +256,16 @@ static void odds_filled(mfi_policy *p, uint32_t slot, uint32_t key)
     put_in(p, slot);
 }
 
+/* Who wants nothing visits nothing. */
+static void odds_returned(mfi_policy *p, uint32_t slot, uint32_t key)
+{
+    MFI_ASSERT(slot < p->n_slots && key < p->n_layers * p->n_experts);
+    if (p->key[slot] != NONE)
+        take_out(p, slot);
+    p->key[slot] = key;
+    put_in(p, slot);
+}
+
 static void odds_touched(mfi_policy *p, uint32_t slot)
 {
     MFI_ASSERT(slot < p->n_slots && p->key[slot] != NONE);
@@ -301,6 +311,7 @@ const mfi_policy_ops mfi_policy_odds = {
     .close = odds_close,
     .visit = odds_visit,
     .filled = odds_filled,
+    .returned = odds_returned,
     .touched = odds_touched,
     .emptied = odds_emptied,
     .victim = odds_victim,

@@ -533,7 +533,8 @@ mf_status mfi_store_acquire(mfi_store *store, uint32_t layer, const uint16_t *ex
             take_over(store, s);
             n_hinted++;
         } else if (store->slots[s].given) {
-            mfi_store_take_back(store, layer, experts[i]);
+            store->slots[s].given = false;
+            store->config.policy->filled(store->policy, s, store->slots[s].key);
         } else {
             store->config.policy->touched(store->policy, s);
         }

@@ -10,6 +10,12 @@ static uint32_t slot_of(const mfi_store *store, uint32_t layer, uint32_t expert)
     return store->slot_of[layer * t->n_experts + expert];
 }
 
+static void list_returned(mfi_store *store, uint32_t s, uint32_t key)
+{
+    const mfi_policy_ops *ops = store->config.policy;
+    (ops->returned ? ops->returned : ops->filled)(store->policy, s, key);
+}
+
 uint32_t mfi_store_n_experts(const mfi_store *store)
 {
     return store->config.table.n_experts;
@@ -36,7 +42,7 @@ void mfi_store_take_back(mfi_store *store, uint32_t layer, uint32_t expert)
     if (s == NONE || !store->slots[s].given)
         return;
     store->slots[s].given = false;
-    store->config.policy->filled(store->policy, s, store->slots[s].key);
+    list_returned(store, s, store->slots[s].key);
 }
 
 bool mfi_store_adopt(mfi_store *store, uint32_t layer, uint32_t expert, mfi_expert_ref *ref,
@@ -56,7 +62,7 @@ bool mfi_store_adopt(mfi_store *store, uint32_t layer, uint32_t expert, mfi_expe
     slot->n_pins = 1;
     store->n_refs++;
     store->stats.adopted++;
-    store->config.policy->filled(store->policy, s, key);
+    list_returned(store, s, key);
     *ref = (mfi_expert_ref){s, slot->generation, (uint16_t)layer, (uint16_t)expert, false};
     *data = (char *)store->config.slots + (uint64_t)s * store->config.slot_stride;
     return true;

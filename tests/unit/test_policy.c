@@ -270,6 +270,42 @@ static void odds_learn_who_is_popular(void **state)
 }
 
 /* Any sequence of calls: who may not go never does, and somebody goes who may. */
+static bool any(void *ctx, uint32_t slot)
+{
+    (void)ctx, (void)slot;
+    return true;
+}
+
+/* What comes back from elsewhere is as likely as it was: that wants nothing, and is no visit. */
+static void odds_of_the_returned(void **state)
+{
+    (void)state;
+    mf_error err;
+    mfi_policy *p;
+    const mfi_policy_ops *ops = &mfi_policy_odds;
+    mft_ok(ops->open(&p, 3, 2, 8, &err), &err);
+    const uint16_t often[] = {1, 2}, once[] = {5};
+    ops->visit(p, 0, once, 1);
+    ops->filled(p, 0, 5);
+    ops->emptied(p, 0);
+    for (int i = 0; i < 40; i++) { /* 1 and 2 are wanted each time, 5 never again */
+        ops->visit(p, 0, often, 2);
+        for (uint32_t k = 0; k < 2; k++)
+            if (i == 0)
+                ops->filled(p, 1 + k, often[k]);
+            else
+                ops->touched(p, 1 + k);
+        ops->visit(p, 1, NULL, 0);
+    }
+    ops->returned(p, 0, 5);
+    assert_int_equal(ops->victim(p, any, NULL), 0);
+    ops->emptied(p, 0);
+    ops->filled(p, 0, 5); /* a use: the last that was wanted of its layer */
+    ops->returned(p, 1, 8 + 3);
+    assert_int_equal(ops->victim(p, any, NULL), 1);
+    ops->close(&p);
+}
+
 static void odds_keep_the_rules(void **state)
 {
     (void)state;
@@ -320,6 +356,7 @@ int main(void)
         cmocka_unit_test(a_victim_costs_the_same_for_any_size),
         cmocka_unit_test(odds_find_what_is_cached),
         cmocka_unit_test(odds_learn_who_is_popular),
+        cmocka_unit_test(odds_of_the_returned),
         cmocka_unit_test(odds_keep_the_rules),
     };
     return mft_run(tests);
