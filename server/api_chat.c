@@ -20,14 +20,7 @@ static void on_logprob(srv_choice *c, mf_token_logprob chosen, const mf_token_lo
     const srv_server *server = c->job->server;
     mfi_buf *out = &c->logprobs;
     mfi_buf_str(out, out->len > c->logprobs_sent ? "," : "");
-    srv_put_token_logprob(server, chosen, out);
-    mfi_buf_str(out, ",\"top_logprobs\":[");
-    for (size_t i = 0; i < n_top; i++) {
-        mfi_buf_str(out, i ? "," : "");
-        srv_put_token_logprob(server, top[i], out);
-        mfi_buf_str(out, "}");
-    }
-    mfi_buf_str(out, "]}");
+    srv_put_logprobs(server, chosen, top, n_top, out);
     c->out_of_memory |= out->failed;
 }
 

@@ -11,14 +11,6 @@
 
 /* ---- answers ---- */
 
-static size_t characters(const mfi_buf *text)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < text->len; i++)
-        n += ((unsigned char)text->data[i] & 0xc0) != 0x80;
-    return n;
-}
-
 static void comma(mfi_buf *out)
 {
     mfi_buf_str(out, out->len ? "," : "");
@@ -60,7 +52,7 @@ static void on_logprob(srv_choice *c, mf_token_logprob chosen, const mf_token_lo
     srv_put_text(&text, 0, &c->lp_tokens);
     comma(&c->lp_offsets);
     mfi_buf_fmt(&c->lp_offsets, "%zu", c->text_offset);
-    c->text_offset += characters(&text);
+    c->text_offset += srv_characters(text.data, text.len);
     mfi_buf_free(&text);
     comma(&c->lp_values);
     comma(&c->lp_tops);
@@ -187,7 +179,7 @@ static bool take_rest(srv_fields *f, srv_job *job)
     const char *suffix = srv_field_str(f, "suffix", NULL);
     int64_t n = 1, best_of = 1, top = 0;
     srv_field_bool(f, "stream", &job->stream);
-    mfi_json_bool(mfi_json_get(so, "include_usage"), &job->include_usage);
+    srv_member_bool(f, so, "include_usage", "stream_options", &job->include_usage);
     srv_field_bool(f, "ignore_eos", &job->ignore_eos);
     srv_field_bool(f, "echo", &job->echo);
     job->max_tokens = 16; /* the protocol's default */

@@ -22,11 +22,12 @@ static void put_model(const srv_server *server, mfi_buf *out)
     mfi_json_put_str(out, server->model, strlen(server->model));
     mfi_buf_fmt(out,
                 ",\"object\":\"model\",\"type\":\"model\",\"created\":%lld,\"owned_by\":"
-                "\"moeflux\",\"max_model_len\":%u,\"display_name\":",
-                (long long)server->created_s, info->ctx);
+                "\"moeflux\",\"max_model_len\":%u,\"max_input_tokens\":%u,\"display_name\":",
+                (long long)server->created_s, info->ctx, info->ctx - 1);
     mfi_json_put_str(out, server->model, strlen(server->model));
     mfi_buf_fmt(out,
-                ",\"created_at\":\"1970-01-01T00:00:00Z\",\"meta\":{\"n_vocab\":%u,\"n_ctx\":%u,"
+                ",\"created_at\":\"1970-01-01T00:00:00Z\",\"lifecycle\":\"active\",\"meta\":{\"n_"
+                "vocab\":%u,\"n_ctx\":%u,"
                 "\"n_ctx_train\":%u,\"n_embd\":%u,\"n_experts\":%u,\"top_k\":%u,\"size\":%llu,"
                 "\"family\":",
                 info->n_vocab, info->ctx, info->ctx_model, info->hidden, info->n_experts,

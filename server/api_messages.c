@@ -13,7 +13,8 @@ enum { BLOCK_NONE = -1, BLOCK_TEXT, BLOCK_THINKING, BLOCK_CALL };
 static const char *stop_reason(const srv_choice *c)
 {
     static const char *const names[] = {"end_turn", "stop_sequence", "max_tokens", "tool_use"};
-    return names[c->finish];
+    bool full = c->finish == SRV_FINISH_LENGTH && c->result.stop == MF_STOP_CONTEXT;
+    return full ? "model_context_window_exceeded" : names[c->finish];
 }
 
 static void put_stop(const srv_job *job, const srv_choice *c, mfi_buf *out)
@@ -27,8 +28,9 @@ static void put_usage(const srv_job *job, mfi_buf *out)
     size_t prompt = srv_prompt_tokens(job), cached = srv_cached_tokens(job);
     mfi_buf_fmt(out,
                 "\"usage\":{\"input_tokens\":%zu,\"cache_creation_input_tokens\":0,"
-                "\"cache_read_input_tokens\":%zu,\"output_tokens\":%zu}",
-                prompt - cached, cached, srv_answer_tokens(job));
+                "\"cache_read_input_tokens\":%zu,\"output_tokens\":%zu,"
+                "\"output_tokens_details\":{\"thinking_tokens\":%zu}}",
+                prompt - cached, cached, srv_answer_tokens(job), srv_reasoning_tokens(job));
 }
 
 static void put_message_head(const srv_job *job, mfi_buf *out)
@@ -139,7 +141,8 @@ static void delta(srv_job *job, srv_choice *c)
     send_calls(job, c, true); /* its end comes before what follows it */
     if (c->reasoning.len > c->reasoning_sent) {
         open_block(job, c, BLOCK_THINKING);
-        send_delta(job, c, "thinking_delta", "thinking", &c->reasoning, c->reasoning_sent);
+        if (!job->hide_thinking)
+            send_delta(job, c, "thinking_delta", "thinking", &c->reasoning, c->reasoning_sent);
         c->reasoning_sent = c->reasoning.len;
     }
     if (c->text.len > c->text_sent) {
@@ -187,7 +190,12 @@ static void end(srv_job *job)
     }
     put_message_head(job, &out);
     mfi_buf_str(&out, ",\"content\":[");
-    put_block(&out, &first, "thinking", "thinking", &c->reasoning, ",\"signature\":\"\"");
+    if (job->hide_thinking && c->reasoning.len) {
+        mfi_buf_str(&out, "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}");
+        first = false;
+    } else {
+        put_block(&out, &first, "thinking", "thinking", &c->reasoning, ",\"signature\":\"\"");
+    }
     put_block(&out, &first, "text", "text", &c->text, "");
     for (size_t i = 0; i < c->n_calls; i++) {
         const srv_call *call = &c->calls[i];
@@ -211,7 +219,7 @@ static void end(srv_job *job)
 static void stream_error(srv_job *job, const char *message)
 {
     mfi_buf out = {0};
-    srv_put_error(&out, SRV_ANTHROPIC, 500, NULL, NULL, message, job->x->id);
+    srv_put_error(&out, SRV_ANTHROPIC, &(srv_error){.status = 500, .message = message}, job->x->id);
     srv_send(job, "error", &out);
     srv_stream_end(job->x);
 }
@@ -234,9 +242,11 @@ static bool put_results(srv_fields *f, srv_chat *chat, const mfi_json *content)
         const char *id = mfi_json_str(mfi_json_get(block, "tool_use_id"), NULL);
         if (!is(block, "tool_result"))
             continue;
-        bool ok = id ? srv_chat_tool_result(f, chat, id, mfi_json_get(block, "content"), "messages")
-                     : srv_refuse(f, "messages", "messages: a tool_result has no tool_use_id");
-        if (!ok)
+        bool failed = false;
+        if (!id)
+            return srv_refuse(f, "messages", "messages: a tool_result has no tool_use_id");
+        if (!srv_member_bool(f, block, "is_error", "messages", &failed) ||
+            !srv_chat_tool_result(f, chat, id, failed, mfi_json_get(block, "content"), "messages"))
             return false;
     }
     return true;
@@ -263,7 +273,11 @@ static bool take_block(srv_fields *f, const mfi_json *block, parts *p)
         mfi_buf_str(&p->calls, p->calls.len ? "," : "");
         srv_put_call(&p->calls, id ? id : "", name, mfi_json_get(block, "input"));
     } else if (!is(block, "tool_result") && !is(block, "redacted_thinking")) {
-        return srv_refuse(f, "messages", "messages: a block is none that this model can read");
+        const char *type = mfi_json_str(mfi_json_get(block, "type"), NULL);
+        return srv_refuse(f, "messages",
+                          "messages: a block of type '%.40s' is none that this model can read, "
+                          "which is text only",
+                          type ? type : "");
     }
     return true;
 }
@@ -365,15 +379,32 @@ static bool take_tools(srv_fields *f, srv_chat *chat)
     return !f->refused;
 }
 
-/* thinking: {"type": "enabled" | "disabled" | "adaptive"}. */
-static bool take_thinking(srv_fields *f, srv_chat *chat)
+/* thinking: {"type": "enabled" | "disabled" | "adaptive" | "between_tools", "display": ...}; its
+ * budget_tokens is checked, not kept to: max_tokens ends an answer. */
+static bool take_thinking(srv_fields *f, srv_job *job, srv_chat *chat)
 {
     const mfi_json *thinking = srv_field(f, "thinking", MFI_JSON_OBJECT);
+    const mfi_json *budget = mfi_json_get(thinking, "budget_tokens");
+    const mfi_json *display = mfi_json_get(thinking, "display");
+    const char *how = mfi_json_str(display, NULL);
+    int64_t n;
+    if (!thinking)
+        return !f->refused;
     if (is(thinking, "enabled"))
         mfi_buf_str(&chat->vars, ",\"enable_thinking\":true");
     else if (is(thinking, "disabled"))
         mfi_buf_str(&chat->vars, ",\"enable_thinking\":false");
-    return !f->refused;
+    else if (!is(thinking, "adaptive") && !is(thinking, "between_tools"))
+        return srv_refuse(f, "thinking",
+                          "thinking: its type is none of enabled, disabled, adaptive and "
+                          "between_tools");
+    if (mfi_json_typeof(budget) != MFI_JSON_NULL && (!mfi_json_i64(budget, &n) || n < 1))
+        return srv_refuse(f, "thinking", "thinking: its budget_tokens is no number of tokens");
+    job->hide_thinking = how && strcmp(how, "omitted") == 0;
+    if (mfi_json_typeof(display) != MFI_JSON_NULL && !job->hide_thinking &&
+        (!how || strcmp(how, "summarized") != 0))
+        return srv_refuse(f, "thinking", "thinking: its display is neither summarized nor omitted");
+    return true;
 }
 
 static bool takes_effort(const mfi_json *effort)
@@ -409,8 +440,9 @@ static bool take_output_config(srv_fields *f, srv_job *job, srv_chat *chat)
 static bool take_chat(srv_fields *f, srv_server *server, srv_job *job)
 {
     srv_chat chat = {0};
-    bool ok = take_tools(f, &chat) && take_messages(f, &chat) && take_thinking(f, &chat) &&
-              take_output_config(f, job, &chat) && srv_chat_prompt(f, server, job, &chat);
+    bool ok = take_tools(f, &chat) && take_messages(f, &chat) && take_thinking(f, job, &chat) &&
+              take_output_config(f, job, &chat) && srv_take_grammar(f, job) &&
+              srv_chat_prompt(f, server, job, &chat);
     srv_chat_free(&chat);
     return ok;
 }
@@ -444,6 +476,7 @@ void srv_count_tokens(srv_server *server, srv_exchange *x, const mfi_json *body)
         srv_reply_error(x, 500, NULL, NULL, "out of memory");
         return;
     }
+    job->count_only = true;
     if (take_chat(&f, server, job)) {
         mfi_buf_fmt(&out, "{\"input_tokens\":%zu}", srv_prompt_tokens(job));
         srv_reply_buf(x, 200, SRV_JSON, &out);

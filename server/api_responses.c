@@ -1,8 +1,9 @@
-/* POST /v1/responses, OpenAI's newer protocol, without what needs a store: every request carries
- * its whole conversation. Reading a request is the desk's, writing answers the engine's thread's;
- * requests are read in responses_input.c. */
+/* POST /v1/responses, OpenAI's newer protocol. Reading a request is the desk's, writing answers the
+ * engine's thread's; requests are read in responses_input.c, what was stored is shown in
+ * api_stored.c. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "responses.h"
 #include "say.h"
@@ -88,14 +89,17 @@ static void put_usage(const srv_job *job, mfi_buf *out)
                 prompt, srv_cached_tokens(job), answer, srv_reasoning_tokens(job), prompt + answer);
 }
 
-static void put_response(const srv_job *job, const char *status, const mfi_buf *items,
-                         const char *error, mfi_buf *out)
+/* *output_at: where the items of the output begin. */
+static void put_response(const srv_job *job, const char *status, const char *error, mfi_buf *out,
+                         size_t *output_at)
 {
     const srv_server *server = job->server;
     const srv_responses *r = job->protocol_data;
     bool cut = strcmp(status, "incomplete") == 0, begun = strcmp(status, "in_progress") == 0;
     mfi_buf_fmt(out, "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\"",
                 job->id, (long long)job->created_s, status);
+    if (strcmp(status, "completed") == 0)
+        mfi_buf_fmt(out, ",\"completed_at\":%lld", (long long)time(NULL));
     mfi_buf_fmt(out, ",\"background\":false,\"error\":%s%s%s",
                 error ? "{\"code\":\"server_error\",\"message\":" : "null", error ? error : "",
                 error ? "}" : "");
@@ -107,11 +111,15 @@ static void put_response(const srv_job *job, const char *status, const mfi_buf *
         mfi_buf_str(out, "null");
     mfi_buf_str(out, ",\"model\":");
     mfi_json_put_str(out, server->model, strlen(server->model));
-    mfi_buf_fmt(out,
-                ",\"output\":[%s],\"previous_response_id\":null,\"store\":false,"
-                "\"truncation\":\"disabled\",%s\"top_logprobs\":%u,\"temperature\":",
-                items->data ? items->data : "", srv_text_of(&r->said), job->n_top);
-    out->failed |= r->said.failed;
+    mfi_buf_str(out, ",\"output\":[");
+    *output_at = out->len;
+    mfi_buf_append(out, srv_text_of(&r->items), r->items.len);
+    mfi_buf_str(out, "],\"previous_response_id\":");
+    mfi_buf_fmt(out, *r->previous ? "\"%s\"" : "null", r->previous);
+    mfi_buf_fmt(out, ",\"store\":%s,\"truncation\":\"disabled\",%s\"top_logprobs\":%u,",
+                r->store ? "true" : "false", srv_text_of(&r->said), job->n_top);
+    mfi_buf_str(out, "\"temperature\":");
+    out->failed |= r->said.failed || r->items.failed;
     mfi_json_put_f64(out, (double)job->sampling.temperature);
     mfi_buf_str(out, ",\"top_p\":");
     mfi_json_put_f64(out, (double)job->sampling.top_p);
@@ -124,6 +132,18 @@ static void put_response(const srv_job *job, const char *status, const mfi_buf *
         srv_put_timings(job, out);
         mfi_buf_str(out, "}");
     }
+}
+
+/* A whole answer; who gets it may ask for it at once. */
+static void put_end(const srv_job *job, const char *status, const char *error, mfi_buf *out)
+{
+    const srv_responses *r = job->protocol_data;
+    srv_server *server = job->server;
+    size_t at = 0;
+    put_response(job, status, error, out, &at);
+    const srv_answer answer = {job->id, out, at, r->items.len, &r->input};
+    if (r->store)
+        srv_store_add(&server->store, &answer);
 }
 
 /* ---- streams ---- */
@@ -143,11 +163,17 @@ static void event_end(srv_job *job, const char *name, mfi_buf *out)
 
 static void send_response(srv_job *job, const char *name, const char *status, const char *error)
 {
-    const srv_responses *r = job->protocol_data;
-    mfi_buf out = {0};
+    mfi_buf out = {0}, response = {0};
+    size_t at;
+    if (strcmp(status, "in_progress") == 0)
+        put_response(job, status, error, &response, &at);
+    else
+        put_end(job, status, error, &response);
     event_begin(job, name, &out);
     mfi_buf_str(&out, ",\"response\":");
-    put_response(job, status, &r->items, error, &out);
+    mfi_buf_append(&out, srv_text_of(&response), response.len);
+    out.failed |= response.failed;
+    mfi_buf_free(&response);
     event_end(job, name, &out);
 }
 
@@ -240,14 +266,7 @@ void srv_responses_logprob(srv_choice *c, mf_token_logprob chosen, const mf_toke
         out->len = r->logprobs_kept;
     r->was_in_reasoning = c->in_reasoning;
     mfi_buf_str(out, ",");
-    srv_put_token_logprob(server, chosen, out);
-    mfi_buf_str(out, ",\"top_logprobs\":[");
-    for (size_t i = 0; i < n_top; i++) {
-        mfi_buf_str(out, i ? "," : "");
-        srv_put_token_logprob(server, top[i], out);
-        mfi_buf_str(out, "}");
-    }
-    mfi_buf_str(out, "]}");
+    srv_put_logprobs(server, chosen, top, n_top, out);
     c->out_of_memory |= out->failed;
 }
 
@@ -308,13 +327,18 @@ static void send_calls(srv_job *job, srv_choice *c, bool begun)
     }
 }
 
+static void send_created(srv_job *job, srv_choice *c)
+{
+    if (c->begun_sent)
+        return;
+    c->begun_sent = true;
+    send_response(job, "response.created", "in_progress", NULL);
+    send_response(job, "response.in_progress", "in_progress", NULL);
+}
+
 static void delta(srv_job *job, srv_choice *c)
 {
-    if (!c->begun_sent) {
-        c->begun_sent = true;
-        send_response(job, "response.created", "in_progress", NULL);
-        send_response(job, "response.in_progress", "in_progress", NULL);
-    }
+    send_created(job, c);
     settle_logprobs(c);
     send_calls(job, c, true); /* its end comes before what follows it */
     send_more(job, c, REASONING, &c->reasoning, &c->reasoning_sent);
@@ -352,8 +376,7 @@ static void end(srv_job *job)
             mfi_buf_str(&r->items, n ? "," : "");
             put_item(job, c, CALL, n++, 0, &c->calls[i], false, &r->items);
         }
-        put_response(job, status, &r->items, NULL, &out);
-        out.failed |= r->items.failed;
+        put_end(job, status, NULL, &out);
         srv_reply_buf(job->x, 200, SRV_JSON, &out);
     }
 }
@@ -362,6 +385,7 @@ static void stream_error(srv_job *job, const char *message)
 {
     mfi_buf text = {0};
     mfi_json_put_str(&text, message, strlen(message));
+    send_created(job, &job->choices[0]);
     send_response(job, "response.failed", "failed", text.data ? text.data : "null");
     mfi_buf_free(&text);
     srv_stream_end(job->x);
@@ -374,10 +398,12 @@ static void free_data(void *data)
     srv_responses *r = data;
     mfi_buf_free(&r->items);
     mfi_buf_free(&r->said);
+    mfi_buf_free(&r->input);
     free(r);
 }
 
-void srv_responses_route(srv_server *server, srv_exchange *x, const mfi_json *body)
+/* A job that was read; NULL: refused. */
+static srv_job *read_job(srv_server *server, srv_exchange *x, const mfi_json *body, bool count_only)
 {
     srv_fields f = {.x = x, .body = body};
     srv_chat chat = {0};
@@ -386,16 +412,38 @@ void srv_responses_route(srv_server *server, srv_exchange *x, const mfi_json *bo
     if (!r) {
         srv_job_free(job);
         srv_reply_error(x, 500, NULL, NULL, "out of memory");
-        return;
+        return NULL;
     }
     job->protocol = &protocol;
     job->protocol_data = r;
     job->free_data = free_data;
+    job->count_only = count_only;
     bool ok =
         srv_responses_read(&f, server, job, &chat, r) && srv_chat_prompt(&f, server, job, &chat);
     srv_chat_free(&chat);
+    job->held_bytes = r->input.len;
     if (ok)
+        return job;
+    srv_job_free(job);
+    return NULL;
+}
+
+void srv_responses_route(srv_server *server, srv_exchange *x, const mfi_json *body)
+{
+    srv_job *job = read_job(server, x, body, false);
+    if (job)
         srv_submit(server, job);
-    else
-        srv_job_free(job);
+}
+
+/* POST /v1/responses/input_tokens: how long its prompt would be. */
+void srv_responses_count(srv_server *server, srv_exchange *x, const mfi_json *body)
+{
+    srv_job *job = read_job(server, x, body, true);
+    mfi_buf out = {0};
+    if (!job)
+        return;
+    mfi_buf_fmt(&out, "{\"object\":\"response.input_tokens\",\"input_tokens\":%zu}",
+                srv_prompt_tokens(job));
+    srv_reply_buf(x, 200, SRV_JSON, &out);
+    srv_job_free(job);
 }

@@ -142,10 +142,12 @@ static bool put_message(srv_fields *f, srv_chat *chat, const mfi_json *message)
     return ok;
 }
 
-bool srv_chat_tool_result(srv_fields *f, srv_chat *chat, const char *id, const mfi_json *content,
-                          const char *param)
+bool srv_chat_tool_result(srv_fields *f, srv_chat *chat, const char *id, bool failed,
+                          const mfi_json *content, const char *param)
 {
     mfi_buf text = {0};
+    if (failed)
+        mfi_buf_str(&text, "Error: ");
     bool ok = srv_content_text(f, content, param, &text);
     if (ok) {
         srv_chat_message(chat, "tool", srv_text_of(&text), text.len);
@@ -409,7 +411,7 @@ static bool encode(srv_fields *f, srv_server *server, srv_job *job, const srv_ch
     int32_t *ids = NULL;
     size_t n = 0;
     mf_error err = {0};
-    if (srv_too_long(server, r->len))
+    if (!job->count_only && srv_too_long(server, r->len))
         return srv_refuse_context(f, server, r->len / server->longest_token);
     put_tail(server, job, r, &tail);
     mf_text_span *spans = calloc(r->n_spans + 2, sizeof *spans);

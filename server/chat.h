@@ -45,9 +45,10 @@ void srv_chat_message_end(srv_chat *chat);
  * no text. */
 bool srv_content_text(srv_fields *f, const mfi_json *content, const char *param, mfi_buf *out);
 
-/* The result of the call with this id, a message of its own; content as in srv_content_text. */
-bool srv_chat_tool_result(srv_fields *f, srv_chat *chat, const char *id, const mfi_json *content,
-                          const char *param);
+/* The result of the call with this id, a message of its own; content as in srv_content_text.
+ * failed: the model is told so, in the text, as templates know no other way. */
+bool srv_chat_tool_result(srv_fields *f, srv_chat *chat, const char *id, bool failed,
+                          const mfi_json *content, const char *param);
 
 /* {"id":...,"type":"function","function":{...}}; arguments: JSON text or any value. */
 void srv_put_call(mfi_buf *out, const char *id, const char *name, const mfi_json *arguments);

@@ -151,6 +151,8 @@ static void put_head(srv_conn *c, const srv_exchange *x)
                 mf_version());
     put_date(out);
     mfi_buf_fmt(out, "X-Request-Id: %s\r\n", x->id);
+    if (x->dialect == SRV_ANTHROPIC)
+        mfi_buf_fmt(out, "Request-Id: %s\r\n", x->id);
     if (x->content_type)
         mfi_buf_fmt(out, "Content-Type: %s\r\n", x->content_type);
     mfi_buf_str(out, "X-Content-Type-Options: nosniff\r\n");
@@ -165,7 +167,7 @@ static void put_head(srv_conn *c, const srv_exchange *x)
     if (x->cors)
         mfi_buf_fmt(out, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n", x->cors);
     if (x->cors && x->status == 204)
-        mfi_buf_str(out, "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"
+        mfi_buf_str(out, "Access-Control-Allow-Methods: GET, POST, DELETE, OPTIONS\r\n"
                          "Access-Control-Allow-Headers: authorization, content-type, x-api-key, "
                          "anthropic-version, anthropic-beta\r\nAccess-Control-Max-Age: 600\r\n");
     if (x->stream && !x->request.http_1_0)
@@ -200,16 +202,25 @@ static void linger(srv_conn *c, uint64_t now_ns)
 
 static srv_dialect dialect_of(const srv_request *r)
 {
-    return r->path.data && strstr(r->path.data, "/messages") ? SRV_ANTHROPIC : SRV_OPENAI;
+    bool anthropic = srv_request_has(r, "anthropic-version") ||
+                     (r->path.data && strstr(r->path.data, "/messages"));
+    return anthropic ? SRV_ANTHROPIC : SRV_OPENAI;
 }
 
 /* Answers what can't be read on; nothing is read after it. */
 static void refuse(srv_conn *c, int status, const char *text, uint64_t now_ns)
 {
     mfi_buf body = {0};
-    srv_exchange empty = {
-        .status = status, .content_type = SRV_JSON, .id = "none", .retry_after_s = status == 503};
-    srv_put_error(&body, dialect_of(&c->parser.request), status, NULL, NULL, text, empty.id);
+    srv_dialect dialect = dialect_of(&c->parser.request);
+    int retry_after_s = status == 503;
+    if (dialect == SRV_ANTHROPIC && status == 503)
+        status = 529;
+    srv_exchange empty = {.status = status,
+                          .dialect = dialect,
+                          .content_type = SRV_JSON,
+                          .id = "none",
+                          .retry_after_s = retry_after_s};
+    srv_put_error(&body, dialect, &(srv_error){.status = status, .message = text}, empty.id);
     c->keep_alive = false;
     empty.out = body;
     put_head(c, &empty);

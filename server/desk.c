@@ -16,6 +16,7 @@ static const route routes[] = {
     {"/v1/chat/completions", srv_chat_completions, NULL},
     {"/v1/completions", srv_completions, NULL},
     {"/v1/responses", srv_responses_route, NULL},
+    {"/v1/responses/input_tokens", srv_responses_count, NULL},
     {"/v1/messages", srv_messages, NULL},
     {"/v1/messages/count_tokens", srv_count_tokens, NULL},
     {"/v1/tokenize", srv_tokenize, NULL},
@@ -79,6 +80,13 @@ static const route *find(const char *path)
     return NULL;
 }
 
+/* What is said of stored answers is read and made by the desk. */
+static const char *below_responses(const srv_exchange *x)
+{
+    const char *path = plain(x->request.path.data);
+    return strncmp(path, "/responses/", 11) == 0 && path[11] ? path + 11 : NULL;
+}
+
 /* Everything that has no body to read. */
 static void answer_now(srv_server *server, srv_exchange *x, const route *r)
 {
@@ -120,7 +128,8 @@ void srv_desk_handle(void *user, srv_exchange *x)
     srv_server *server = user;
     srv_desk *d = &server->desk;
     const route *r = find(x->request.path.data);
-    if (!r || !r->post || strcmp(x->request.method, "POST") != 0) {
+    bool asks = r && r->post && strcmp(x->request.method, "POST") == 0;
+    if (!asks && (r || !below_responses(x))) {
         answer_now(server, x, r);
         srv_exchange_release(x);
         return;
@@ -143,7 +152,7 @@ void srv_server_let_go(srv_server *server)
 }
 
 /* Values take much more room than their text, "0," most. Counts what may begin one. */
-static bool too_many_values(const mfi_buf *text)
+bool srv_too_many_values(const mfi_buf *text)
 {
     size_t n = 0;
     bool in_string = false;
@@ -159,13 +168,12 @@ static bool too_many_values(const mfi_buf *text)
     return n > MFI_MAX_REQUEST_VALUES;
 }
 
-static void work(srv_server *server, srv_exchange *x)
+static void read_body(srv_server *server, srv_exchange *x, const route *r)
 {
-    const route *r = find(x->request.path.data);
     mfi_json *body = NULL;
     mf_error err = {0};
     mfi_buf *text = &x->request.body;
-    if (too_many_values(text))
+    if (srv_too_many_values(text))
         srv_reply_error(x, 413, NULL, NULL, "the body holds more than %d values",
                         MFI_MAX_REQUEST_VALUES);
     else if (mfi_json_parse(text->data ? text->data : "", text->len, "body", &body, &err) != MF_OK)
@@ -175,6 +183,15 @@ static void work(srv_server *server, srv_exchange *x)
     else if (!atomic_load(&x->gone))
         r->post(server, x, body);
     mfi_json_free(&body);
+}
+
+static void work(srv_server *server, srv_exchange *x)
+{
+    const route *r = find(x->request.path.data);
+    if (!r)
+        srv_stored_route(server, x, below_responses(x));
+    else
+        read_body(server, x, r);
     srv_request_drop_body(&x->request, x->kept); /* nobody else looks at it */
     if (!x->submitted)
         srv_server_let_go(server);

@@ -239,13 +239,19 @@ bool srv_too_long(const srv_server *server, size_t text_bytes)
     return text_bytes / 3 / server->longest_token > server->info.ctx; /* as `run` has it */
 }
 
+/* Clients look for the words of either protocol's own server, to shorten the conversation. */
 bool srv_refuse_context(srv_fields *f, const srv_server *server, size_t n_tokens)
 {
-    if (!f->refused)
+    f->x->error_code = "context_length_exceeded";
+    if (!f->refused && f->x->dialect == SRV_ANTHROPIC)
+        srv_reply_error(f->x, 400, NULL, NULL,
+                        "prompt is too long: %zu tokens > %u maximum (a larger context: serve -c)",
+                        n_tokens, server->info.ctx - 1);
+    else if (!f->refused)
         srv_reply_error(f->x, 400, "exceed_context_size_error", NULL,
-                        "the prompt has %zu tokens and leaves no room for an answer in the "
-                        "context of %u (a larger one: serve -c)",
-                        n_tokens, server->info.ctx);
+                        "This model's maximum context length is %u tokens: the prompt has %zu and "
+                        "leaves no room for an answer (a larger context: serve -c)",
+                        server->info.ctx, n_tokens);
     f->refused = true;
     return false;
 }
@@ -255,7 +261,7 @@ bool srv_add_prompt_tokens(srv_fields *f, srv_server *server, srv_job *job, cons
 {
     if (n == 0)
         return srv_refuse(f, param, "the prompt is empty: there is nothing to continue");
-    if (n >= server->info.ctx + (job->max_tokens == 0))
+    if (!job->count_only && n >= server->info.ctx + (job->max_tokens == 0))
         return srv_refuse_context(f, server, n);
     size_t *grown = realloc(job->prompt_at, (job->n_prompts + 2) * sizeof *grown);
     if (!grown)
@@ -307,7 +313,7 @@ void srv_submit(srv_server *server, srv_job *job)
 {
     if (atomic_load(&server->stopping)) {
         srv_reply_error(job->x, 503, NULL, NULL, "the server is stopping");
-    } else if (!srv_request_charge(&job->x->request, job->prompts.len)) {
+    } else if (!srv_request_charge(&job->x->request, job->prompts.len + job->held_bytes)) {
         srv_reply_error(job->x, 503, NULL, NULL,
                         "the prompts that wait take all there is for them");
     } else if (!srv_job_make_choices(job)) {
@@ -316,7 +322,7 @@ void srv_submit(srv_server *server, srv_job *job)
         if (job->stream)
             srv_stream_begin(job->x);
         job->x->submitted = true;
-        job->x->kept = job->prompts.len;
+        job->x->kept = job->prompts.len + job->held_bytes;
         srv_worker_add(server, job);
         return;
     }

@@ -104,7 +104,10 @@ struct srv_job {
     const char **tools; /* names of those the model was told of, in tool_names */
     size_t n_tools;
     mfi_buf tool_names;
-    bool one_call; /* the answer ends with its first call */
+    bool one_call;      /* the answer ends with its first call */
+    bool count_only;    /* the prompt is counted, and may be longer than the context */
+    bool hide_thinking; /* Anthropic's: its text isn't sent */
+    size_t held_bytes;  /* what the protocol's data hold until the end */
     void *protocol_data;
     void (*free_data)(void *protocol_data);
     /* the answers */

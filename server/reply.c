@@ -154,24 +154,51 @@ static const char *anthropic_type(int status)
     }
 }
 
-void srv_put_error(mfi_buf *out, srv_dialect dialect, int status, const char *type,
-                   const char *param, const char *message, const char *request_id)
+/* What clients look at, where the status alone says too little. */
+static const char *openai_code(const srv_error *e)
+{
+    if (e->code)
+        return e->code;
+    switch (e->status) {
+    case 400:
+        return e->param ? "invalid_value" : NULL;
+    case 401:
+        return "invalid_api_key";
+    case 404:
+        return e->param && strcmp(e->param, "model") == 0 ? "model_not_found" : NULL;
+    case 429:
+        return "rate_limit_exceeded";
+    case 500:
+        return "server_error";
+    default:
+        return NULL;
+    }
+}
+
+static void put_or_null(mfi_buf *out, const char *text)
+{
+    if (text)
+        mfi_json_put_str(out, text, strlen(text));
+    else
+        mfi_buf_str(out, "null");
+}
+
+void srv_put_error(mfi_buf *out, srv_dialect dialect, const srv_error *e, const char *request_id)
 {
     if (dialect == SRV_ANTHROPIC) {
         mfi_buf_fmt(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":",
-                    anthropic_type(status));
-        mfi_json_put_str(out, message, strlen(message));
+                    anthropic_type(e->status));
+        mfi_json_put_str(out, e->message, strlen(e->message));
         mfi_buf_fmt(out, "},\"request_id\":\"%s\"}", request_id);
         return;
     }
     mfi_buf_str(out, "{\"error\":{\"message\":");
-    mfi_json_put_str(out, message, strlen(message));
-    mfi_buf_fmt(out, ",\"type\":\"%s\",\"param\":", type ? type : openai_type(status));
-    if (param)
-        mfi_json_put_str(out, param, strlen(param));
-    else
-        mfi_buf_str(out, "null");
-    mfi_buf_fmt(out, ",\"code\":%d}}", status);
+    mfi_json_put_str(out, e->message, strlen(e->message));
+    mfi_buf_fmt(out, ",\"type\":\"%s\",\"param\":", e->type ? e->type : openai_type(e->status));
+    put_or_null(out, e->param);
+    mfi_buf_str(out, ",\"code\":");
+    put_or_null(out, openai_code(e));
+    mfi_buf_str(out, "}}");
 }
 
 void srv_reply_error(srv_exchange *x, int status, const char *type, const char *param,
@@ -185,7 +212,8 @@ void srv_reply_error(srv_exchange *x, int status, const char *type, const char *
     va_end(args);
     if (x->dialect == SRV_ANTHROPIC && status == 503)
         status = 529;
-    srv_put_error(&body, x->dialect, status, type, param, message, x->id);
+    const srv_error error = {status, type, x->error_code, param, message};
+    srv_put_error(&body, x->dialect, &error, x->id);
     if (status == 429 || status == 503 || status == 529)
         x->retry_after_s = 1;
     if (body.failed)

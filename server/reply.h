@@ -29,7 +29,7 @@ typedef struct srv_exchange {
     char id[40]; /* x-request-id */
     uint64_t came_ns;
     bool submitted; /* the desk's: a job answers it */
-    uint64_t kept;  /* the desk's: bytes of the prompts of that job */
+    uint64_t kept;  /* the desk's: bytes of that job's prompts and of what it holds besides */
     srv_wake *wake;
     _Atomic bool gone;            /* nobody waits for the answer any more */
     _Atomic size_t waiting_bytes; /* of the answer, not sent yet */
@@ -38,6 +38,7 @@ typedef struct srv_exchange {
     const char *content_type; /* static storage */
     bool stream, begun, ended;
     int retry_after_s;
+    const char *error_code;   /* the answering side's: of OpenAI's errors; NULL: by status */
     const char *ping;         /* what a silent stream says; static storage */
     const char *cors;         /* Origin to allow; NULL: none */
     const char *more_headers; /* whole lines; NULL: none; must outlive the exchange */
@@ -66,8 +67,14 @@ void srv_stream_begin(srv_exchange *x);
 void srv_stream_write(srv_exchange *x, const char *bytes, size_t len);
 void srv_stream_end(srv_exchange *x);
 
+typedef struct srv_error {
+    int status;
+    const char *type, *code, *param; /* NULL: as the status has it; param: none */
+    const char *message;
+} srv_error;
+
 /* {"error":{...}} or {"type":"error",...} */
-void srv_put_error(mfi_buf *out, srv_dialect dialect, int status, const char *type,
-                   const char *param, const char *message, const char *request_id);
+void srv_put_error(mfi_buf *out, srv_dialect dialect, const srv_error *error,
+                   const char *request_id);
 
 #endif

@@ -11,6 +11,10 @@ typedef struct srv_responses {
     size_t text_seen, other_seen;        /* when that was looked at last */
     bool was_in_reasoning;               /* at the token before */
     mfi_buf said; /* members that repeat what the request said, each before a comma */
+    bool store;
+    char previous[48]; /* id of the answer that it goes on from, "": none */
+    mfi_buf input;     /* items, if they are to be stored: those of earlier turns, too */
+    size_t n_input;    /* of this request */
 } srv_responses;
 
 /* An srv_logprob_fn. */
@@ -20,5 +24,10 @@ void srv_responses_logprob(srv_choice *choice, mf_token_logprob chosen, const mf
 /* Reads a request into job and chat. */
 bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat,
                         srv_responses *r);
+
+/* An item of the request as it is stored: with an id, a type and a status. */
+void srv_responses_keep_item(srv_responses *r, const char *response_id, const mfi_json *item);
+void srv_responses_keep_text(srv_responses *r, const char *response_id, const char *text,
+                             size_t len);
 
 #endif

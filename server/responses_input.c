@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "responses.h"
+#include "say.h"
 
 /* An assistant's turn, which comes as several items. */
 typedef struct turn {
@@ -62,7 +63,7 @@ static bool put_result(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *i
 {
     const char *id = string(item, "call_id");
     close_turn(chat, t);
-    return id ? srv_chat_tool_result(f, chat, id, mfi_json_get(item, "output"), "input")
+    return id ? srv_chat_tool_result(f, chat, id, false, mfi_json_get(item, "output"), "input")
               : srv_refuse(f, "input", "input: a function_call_output has no call_id");
 }
 
@@ -96,34 +97,97 @@ static bool put_item(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *ite
         srv_put_call(&t->calls, id ? id : "", name, mfi_json_get(item, "arguments"));
         t->open = true;
     } else if (strcmp(type, "item_reference") == 0) {
-        return srv_refuse(f, "input", "input: nothing is stored that an item could refer to");
+        return srv_refuse(f, "input",
+                          "input: an item_reference can't be followed; send the item, or "
+                          "previous_response_id");
     }
     return true;
 }
 
-static bool take_input(srv_fields *f, srv_chat *chat)
+/* Items of the answer that this one goes on from, which stand before the request's. Its
+ * instructions don't count any more. */
+static bool take_history(srv_fields *f, srv_server *server, srv_chat *chat, srv_responses *r,
+                         turn *t)
+{
+    const char *id = srv_field_str(f, "previous_response_id", NULL);
+    mfi_buf text = {0};
+    mfi_json *items = NULL;
+    if (!id)
+        return !f->refused;
+    mfi_buf_str(&text, "[");
+    if (strlen(id) >= sizeof r->previous || !srv_store_history(&server->store, id, &text)) {
+        mfi_buf_free(&text);
+        f->x->error_code = "previous_response_not_found";
+        return srv_refuse(f, "previous_response_id", "Previous response with id '%.64s' not found.",
+                          id);
+    }
+    memcpy(r->previous, id, strlen(id) + 1);
+    if (r->store)
+        mfi_buf_append(&r->input, text.data + 1, text.len - 1);
+    mfi_buf_str(&text, "]");
+    bool ok = !srv_too_many_values(&text) &&
+              mfi_json_parse(srv_text_of(&text), text.len, "history", &items, NULL) == MF_OK;
+    if (!ok)
+        srv_refuse(f, "previous_response_id", "the conversation has grown too long to go on with");
+    mfi_buf_free(&text);
+    for (size_t i = 0; ok && i < mfi_json_len(items); i++)
+        ok = put_item(f, chat, t, mfi_json_at(items, i));
+    mfi_json_free(&items);
+    return ok;
+}
+
+static bool take_items(srv_fields *f, srv_job *job, srv_chat *chat, srv_responses *r, turn *t)
 {
     const mfi_json *input = mfi_json_get(f->body, "input");
     size_t len;
     const char *text = mfi_json_str(input, &len);
+    bool ok = true;
+    if (text) {
+        close_turn(chat, t);
+        srv_chat_message(chat, "user", text, len);
+        srv_chat_message_end(chat);
+        srv_responses_keep_text(r, job->id, text, len);
+        return true;
+    }
+    if (mfi_json_typeof(input) != MFI_JSON_ARRAY || (!mfi_json_len(input) && !*r->previous))
+        return srv_refuse(f, "input", "input: neither a text nor a list of items");
+    for (size_t i = 0; ok && i < mfi_json_len(input); i++) {
+        ok = put_item(f, chat, t, mfi_json_at(input, i));
+        srv_responses_keep_item(r, job->id, mfi_json_at(input, i));
+    }
+    return ok;
+}
+
+static bool take_input(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat,
+                       srv_responses *r)
+{
     const char *instructions = srv_field_str(f, "instructions", NULL);
     turn t = {.open = false};
-    bool ok = !f->refused;
     if (instructions && *instructions) {
         srv_chat_message(chat, "system", instructions, strlen(instructions));
         srv_chat_message_end(chat);
     }
-    if (text) {
-        srv_chat_message(chat, "user", text, len);
-        srv_chat_message_end(chat);
-        return ok;
-    }
-    if (!mfi_json_len(input))
-        return srv_refuse(f, "input", "input: neither a text nor a list of items");
-    for (size_t i = 0; ok && i < mfi_json_len(input); i++)
-        ok = put_item(f, chat, &t, mfi_json_at(input, i));
+    bool ok =
+        !f->refused && take_history(f, server, chat, r, &t) && take_items(f, job, chat, r, &t);
     close_turn(chat, &t);
     return ok;
+}
+
+/* At most 16 names with short strings, which the answer repeats whole. */
+static bool take_metadata(srv_fields *f)
+{
+    const mfi_json *object = srv_field(f, "metadata", MFI_JSON_OBJECT);
+    bool ok = mfi_json_len(object) <= MFI_MAX_METADATA;
+    for (size_t i = 0; ok && i < mfi_json_len(object); i++) {
+        const char *name = NULL;
+        size_t len;
+        const char *text = mfi_json_str(mfi_json_member(object, i, &name), &len);
+        ok = text && srv_characters(text, len) <= MFI_MAX_METADATA_BYTES &&
+             srv_characters(name, strlen(name)) <= MFI_MAX_METADATA_BYTES / 8;
+    }
+    return ok ? !f->refused
+              : srv_refuse(f, "metadata", "metadata: not at most %d strings of %d characters",
+                           MFI_MAX_METADATA, MFI_MAX_METADATA_BYTES);
 }
 
 /* What the answer repeats of the request; what is long isn't repeated. */
@@ -134,7 +198,9 @@ static void put_said(const srv_fields *f, srv_responses *r)
     } members[] = {{"instructions", "null"},
                    {"metadata", "{}"},
                    {"parallel_tool_calls", "true"},
+                   {"prompt_cache_key", "null"},
                    {"reasoning", "{\"effort\":null,\"summary\":null}"},
+                   {"safety_identifier", "null"},
                    {"text", "{\"format\":{\"type\":\"text\"}}"},
                    {"tool_choice", "\"auto\""},
                    {"tools", "[]"},
@@ -144,7 +210,8 @@ static void put_said(const srv_fields *f, srv_responses *r)
         mfi_buf text = {0};
         if (mfi_json_typeof(v) != MFI_JSON_NULL)
             mfi_json_put(&text, v);
-        bool repeat = text.len && text.len <= MFI_MAX_SERVED_SAID_BYTES;
+        bool limited = strcmp(members[i].name, "metadata") == 0; /* by its own limits */
+        bool repeat = text.len && (limited || text.len <= MFI_MAX_SERVED_SAID_BYTES);
         mfi_buf_fmt(&r->said, "\"%s\":%s,", members[i].name,
                     repeat ? text.data : members[i].otherwise);
         r->said.failed |= text.failed;
@@ -222,26 +289,34 @@ bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_cha
                         srv_responses *r)
 {
     const mfi_json *effort = mfi_json_get(srv_field(f, "reasoning", MFI_JSON_OBJECT), "effort");
-    static const char *const stored[] = {"previous_response_id", "conversation", "prompt"};
+    static const char *const stored[] = {"conversation", "prompt"};
     bool background = false;
     for (size_t i = 0; i < MFI_ARRAY_LEN(stored); i++)
         if (mfi_json_typeof(mfi_json_get(f->body, stored[i])) != MFI_JSON_NULL)
             return srv_refuse(f, stored[i],
-                              "%s: nothing is stored; send the whole conversation as input",
+                              "%s: none are stored; previous_response_id goes on from an answer",
                               stored[i]);
     if (srv_field_bool(f, "background", &background) && background)
-        return srv_refuse(f, "background", "nothing is stored: answers can't be fetched later");
+        return srv_refuse(f, "background",
+                          "background: answers are made only while they are "
+                          "waited for; ask with stream instead");
+    r->store = true;
+    srv_field_bool(f, "store", &r->store);
+    r->store = r->store && !job->count_only;
     srv_field_bool(f, "stream", &job->stream);
     srv_field_i64(f, "max_output_tokens", 1, INT64_MAX, &job->max_tokens);
     srv_chat_one_call(f, job, NULL);
-    srv_field(f, "metadata", MFI_JSON_OBJECT);
     srv_field_str(f, "instructions", NULL);
     srv_field_str(f, "user", NULL);
+    srv_field_str(f, "prompt_cache_key", NULL);
+    srv_field_str(f, "safety_identifier", NULL);
+    if (!take_metadata(f))
+        return false;
     if (mfi_json_typeof(effort) != MFI_JSON_NULL && !mfi_json_str(effort, NULL))
         return srv_refuse(f, "reasoning", "reasoning: its effort is not a string");
     put_said(f, r);
     return !f->refused && srv_take_sampling(f, server, job) && srv_take_stop(f, job, "stop") &&
            take_format(f, job) && srv_take_grammar(f, job) && take_logprobs(f, job) &&
-           take_truncation(f) && take_tools(f, chat) && take_input(f, chat) &&
+           take_truncation(f) && take_tools(f, chat) && take_input(f, server, job, chat, r) &&
            srv_chat_vars(f, chat, mfi_json_str(effort, NULL));
 }

@@ -83,6 +83,14 @@ void srv_put_valid(const char *text, size_t len, mfi_buf *out)
     }
 }
 
+size_t srv_characters(const char *text, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return n;
+}
+
 void srv_token_text(const srv_server *server, int32_t id, mfi_buf *out)
 {
     size_t len;
@@ -95,7 +103,8 @@ void srv_put_logprob(double logprob, mfi_buf *out)
     mfi_json_put_f64(out, isfinite(logprob) ? logprob : LEAST);
 }
 
-void srv_put_token_logprob(const srv_server *server, mf_token_logprob one, mfi_buf *out)
+/* Without the closing brace. */
+static void put_token_logprob(const srv_server *server, mf_token_logprob one, mfi_buf *out)
 {
     mfi_buf text = {0};
     size_t len;
@@ -111,6 +120,19 @@ void srv_put_token_logprob(const srv_server *server, mf_token_logprob one, mfi_b
     mfi_buf_str(out, "]");
     out->failed |= text.failed;
     mfi_buf_free(&text);
+}
+
+void srv_put_logprobs(const srv_server *server, mf_token_logprob chosen,
+                      const mf_token_logprob *top, size_t n_top, mfi_buf *out)
+{
+    put_token_logprob(server, chosen, out);
+    mfi_buf_str(out, ",\"top_logprobs\":[");
+    for (size_t i = 0; i < n_top; i++) {
+        mfi_buf_str(out, i ? "," : "");
+        put_token_logprob(server, top[i], out);
+        mfi_buf_str(out, "}");
+    }
+    mfi_buf_str(out, "]}");
 }
 
 void srv_put_text(const mfi_buf *text, size_t from, mfi_buf *out)
@@ -181,7 +203,7 @@ void srv_openai_end(srv_job *job, mfi_buf *out)
 void srv_openai_stream_error(srv_job *job, const char *message)
 {
     mfi_buf out = {0};
-    srv_put_error(&out, SRV_OPENAI, 500, NULL, NULL, message, job->x->id);
+    srv_put_error(&out, SRV_OPENAI, &(srv_error){.status = 500, .message = message}, job->x->id);
     srv_send(job, NULL, &out);
     srv_stream_end(job->x);
 }

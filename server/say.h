@@ -16,13 +16,16 @@ void srv_put_usage(const srv_job *job, mfi_buf *out);
  * engine's thread. */
 void srv_put_timings(const srv_job *job, mfi_buf *out);
 
-/* {"token":...,"logprob":...,"bytes":[...] without the closing brace. */
-void srv_put_token_logprob(const srv_server *server, mf_token_logprob one, mfi_buf *out);
+/* {"token":...,"logprob":...,"bytes":[...],"top_logprobs":[...]} */
+void srv_put_logprobs(const srv_server *server, mf_token_logprob chosen,
+                      const mf_token_logprob *top, size_t n_top, mfi_buf *out);
 /* The text of a token, U+FFFD for each byte of what is no whole character. */
 void srv_token_text(const srv_server *server, int32_t id, mfi_buf *out);
 
 /* The text with U+FFFD for each byte of what is no character. */
 void srv_put_valid(const char *text, size_t len, mfi_buf *out);
+
+size_t srv_characters(const char *text, size_t len);
 
 /* A value as JSON; -9999 for minus infinity. */
 void srv_put_logprob(double logprob, mfi_buf *out);

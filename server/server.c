@@ -230,6 +230,7 @@ mf_status srv_run(const srv_options *options, mf_error *err)
     srv_page_init(server);
     srv_metrics_init(&server->metrics);
     srv_curves_init(&server->curves);
+    srv_store_init(&server->store);
     bool status_ready = srv_status_init(&server->status, options->parallel);
     bool worker = srv_worker_init(server), desk = srv_desk_init(server);
     bool keeper = srv_keeper_init(server);
@@ -240,6 +241,7 @@ mf_status srv_run(const srv_options *options, mf_error *err)
     srv_keeper_free(server);
     srv_worker_free(server);
     srv_curves_free(&server->curves);
+    srv_store_free(&server->store);
     srv_status_free(&server->status);
     srv_metrics_free(&server->metrics);
     if (status == MF_OK) /* what it was to write beside may have failed */

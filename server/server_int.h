@@ -7,6 +7,7 @@
 #include "metrics.h"
 #include "server.h"
 #include "status.h"
+#include "store.h"
 
 /* Writes states of sessions to the drive, on a thread of its own, one at a time. */
 typedef struct srv_keeper {
@@ -66,6 +67,7 @@ typedef struct srv_server {
     srv_metrics metrics;
     srv_status status;
     srv_curves curves;
+    srv_store store;
     srv_loop loop;
 } srv_server;
 
@@ -127,6 +129,8 @@ void srv_desk_handle(void *user, srv_exchange *x);
 bool srv_desk_open_path(const char *path);
 void *srv_desk_run(void *server);
 void srv_desk_stop(srv_server *server);
+/* Whether JSON text may hold more than MFI_MAX_REQUEST_VALUES. */
+bool srv_too_many_values(const mfi_buf *text);
 
 /* ---- routes; each answers, or makes a job of the exchange ---- */
 
@@ -137,6 +141,9 @@ void srv_completions(srv_server *server, srv_exchange *x, const mfi_json *body);
 void srv_messages(srv_server *server, srv_exchange *x, const mfi_json *body);
 void srv_count_tokens(srv_server *server, srv_exchange *x, const mfi_json *body);
 void srv_responses_route(srv_server *server, srv_exchange *x, const mfi_json *body);
+void srv_responses_count(srv_server *server, srv_exchange *x, const mfi_json *body);
+/* What lies below /v1/responses/; rest: of the path. On the desk's thread. */
+void srv_stored_route(srv_server *server, srv_exchange *x, const char *rest);
 void srv_tokenize(srv_server *server, srv_exchange *x, const mfi_json *body);
 void srv_detokenize(srv_server *server, srv_exchange *x, const mfi_json *body);
 void srv_apply_template(srv_server *server, srv_exchange *x, const mfi_json *body);

@@ -111,11 +111,13 @@ static void job_failed(srv_job *job, mf_status status, const char *message)
     int http = status == MF_ERR_CONTEXT || status == MF_ERR_ARGUMENT ? 400 : 500;
     if (status == MF_ERR_CANCELLED || status == MF_ERR_NO_MEMORY)
         http = 503;
+    bool too_long = status == MF_ERR_CONTEXT;
+    job->x->error_code = too_long ? "context_length_exceeded" : NULL;
     if (job->stream)
         job->protocol->stream_error(job, message);
     else
-        srv_reply_error(job->x, http, status == MF_ERR_CONTEXT ? "exceed_context_size_error" : NULL,
-                        NULL, "%s", message);
+        srv_reply_error(job->x, http, too_long ? "exceed_context_size_error" : NULL, NULL, "%s",
+                        message);
 }
 
 static void choice_failed(srv_choice *c, mf_status status, const mf_error *err)

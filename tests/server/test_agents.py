@@ -91,8 +91,9 @@ class Agents(Case):
         reply = self.server.post("/v1/responses", dict(said, input="x", max_output_tokens=40))
         self.assertEqual({key: reply[key] for key in said}, said)
         text = {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}
-        reply = self.server.post("/v1/responses", {"input": "x", "text": text, "metadata": {"a": "b" * 5000}})
+        reply = self.server.post("/v1/responses", {"input": "x", "text": text, "user": "b" * 5000})
         self.assertEqual((reply["text"], reply["tools"], reply["instructions"], reply["metadata"]), (text, [], None, {}))
+        self.assertEqual(reply["user"], None)
         for stored in ({"conversation": "conv_1"}, {"prompt": {"id": "pmpt_1"}}, {"previous_response_id": "resp_1"}):
             error = self.server.post("/v1/responses", dict({"input": "x"}, **stored), 400)["error"]
             self.assertEqual(error["param"], list(stored)[0])

@@ -1,0 +1,230 @@
+"""What /v1/responses keeps, and errors as the protocols' own clients look at them.
+
+  test_stored.py [-v] [Stored]
+"""
+import http.client
+import json
+
+import serving
+from serving import Case, Server
+from test_tools import grammar, template
+
+FIRST, SECOND = "What is a lamp?", "And a ship?"
+LONG = [{"role": "user", "content": "sea " * 3000}]
+ASK = [{"role": "user", "content": FIRST}]
+
+
+class Stored(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--parallel", "2", "--temp", "0").wait_ready()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def ask(self, status=200, **more):
+        return self.server.post("/v1/responses", dict({"max_output_tokens": 12}, **more), status)
+
+    def get(self, path, status=200):
+        return json.loads(self.server.get("/v1/responses/" + path, status))
+
+    def delete(self, path, status=200):
+        got, _, data = self.server.request("DELETE", "/v1/responses/" + path)
+        self.assertEqual(got, status, data)
+        return json.loads(data)
+
+    def message(self, status=200, headers=None, **more):
+        return self.server.post("/v1/messages", dict({"max_tokens": 8, "messages": ASK}, **more), status, headers)
+
+    # ---- /v1/responses ----
+
+    def test_go_on(self):
+        """What goes on from an answer is what comes of the whole conversation sent at once, at each of three turns."""
+        items, id = [], None
+        for i, text in enumerate((FIRST, SECOND, "And a bird?")):
+            items.append({"role": "user", "content": text})
+            # instructions are each request's own
+            said = {"instructions": "Be brief." if i == 0 else "Speak of %d." % i}
+            whole = self.ask(input=items, store=False, **said)
+            short = self.ask(input=text if i else items, previous_response_id=id, **said)
+            self.assertEqual((short["previous_response_id"], short["store"], whole["store"]), (id, True, False))
+            self.assertEqual(short["output"][0]["content"], whole["output"][0]["content"])
+            self.assertEqual(short["usage"]["input_tokens"], whole["usage"]["input_tokens"])
+            count = self.server.post("/v1/responses/input_tokens", dict(said, input=text, previous_response_id=id))
+            self.assertEqual(count, {"object": "response.input_tokens", "input_tokens": whole["usage"]["input_tokens"]})
+            items += whole["output"]
+            id = short["id"]
+        self.assertEqual(len(self.get(id + "/input_items")["data"]), 5)
+
+    def test_call_and_back(self):
+        """A call's result alone goes on from the call."""
+        tool = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
+        call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+        with Server("--temp", "0", "--chat-template", template("<tool_call>")) as server:
+            ask = {"input": FIRST, "tools": [tool], "grammar": grammar(call)}
+            for first in (server.post("/v1/responses", ask), server.events("/v1/responses", ask)[-1][1]["response"]):
+                item = first["output"][-1]
+                self.assertEqual((item["type"], item["status"]), ("function_call", "completed"))
+                result = {"type": "function_call_output", "call_id": item["call_id"], "output": "A light."}
+                more = {"tools": [tool], "max_output_tokens": 4}
+                whole = server.post("/v1/responses", dict(more, input=[{"role": "user", "content": FIRST}, item, result]))
+                short = server.post("/v1/responses", dict(more, input=[result], previous_response_id=first["id"]))
+                self.assertEqual(short["usage"]["input_tokens"], whole["usage"]["input_tokens"])
+                kept = json.loads(server.get("/v1/responses/%s/input_items?order=asc" % short["id"]))["data"]
+                self.assertEqual([i["type"] for i in kept], ["message", "function_call", "function_call_output"])
+                self.assertEqual((kept[1], kept[2]["output"]), (item, "A light."))
+
+    def test_get_and_delete(self):
+        for made in (self.ask(input=FIRST), self.server.events("/v1/responses", {"input": FIRST, "max_output_tokens": 3})[-1][1]
+                     ["response"], self.ask(input=FIRST, max_output_tokens=100)):
+            self.assertEqual(self.get(made["id"]), made)
+            self.assertEqual(made["status"] == "completed", "completed_at" in made)
+            self.get(made["id"] + "?stream=true", 400)
+            self.assertIn("synchronous", self.server.post("/v1/responses/%s/cancel" % made["id"], "", 400)["error"]["message"])
+            self.assertEqual(self.delete(made["id"]), {"id": made["id"], "object": "response", "deleted": True})
+            self.assertEqual(self.delete(made["id"], 404)["error"]["type"], "invalid_request_error")
+            self.get(made["id"], 404)
+            self.get(made["id"] + "/input_items", 404)
+            self.server.post("/v1/responses/%s/cancel" % made["id"], "", 404)
+            error = self.ask(400, input="x", previous_response_id=made["id"])["error"]
+            self.assertEqual((error["code"], error["param"]), ("previous_response_not_found", "previous_response_id"))
+        self.get(self.ask(input=FIRST, store=False)["id"], 404)
+        for path, status in (("resp_1/what", 404), ("x" * 3000, 404), ("resp_1%00", 400), ("resp_1/cancel", 405)):
+            self.get(path, status)
+        self.assertEqual(self.server.request("PUT", "/v1/responses/resp_1")[0], 405)
+        self.assertEqual(self.server.request("GET", "/v1/responses")[0], 405)
+
+    def test_input_items(self):
+        items = [{"role": "user", "content": "a%d" % i} for i in range(25)]
+        items[3] = {"role": "assistant", "content": "said"}
+        id = self.ask(input=items, max_output_tokens=1)["id"]
+        page = self.get(id + "/input_items")
+        self.assertEqual((len(page["data"]), page["has_more"]), (20, True))
+        self.assertEqual([i["content"][0]["text"] for i in page["data"][:2]], ["a24", "a23"])
+        self.assertEqual((page["first_id"], page["last_id"]), (page["data"][0]["id"], page["data"][-1]["id"]))
+        rest = self.get("%s/input_items?after=%s" % (id, page["last_id"]))
+        self.assertEqual((len(rest["data"]), rest["has_more"], rest["data"][1]["content"][0]),
+                         (5, False, {"type": "output_text", "text": "said", "annotations": []}))
+        first = self.get(id + "/input_items?limit=2&order=asc")["data"]
+        self.assertEqual([i["content"] for i in first], [[{"type": "input_text", "text": t}] for t in ("a0", "a1")])
+        self.assertEqual(len({i["id"] for i in page["data"] + rest["data"]}), 25)
+        for wrong in ("limit=0", "limit=101", "limit=x", "order=up"):
+            self.assertEqual(self.get("%s/input_items?%s" % (id, wrong), 400)["error"]["param"], wrong.split("=")[0])
+
+    def test_bytes(self):
+        """32 MiB are kept at most, the newest; items that this server doesn't know are kept, too."""
+        def big(n):
+            return [{"role": "user", "content": "x"}, {"type": "custom_tool_call", "input": "x" * (n << 20)}]
+        ids = [self.ask(input=big(7), max_output_tokens=1)["id"] for _ in range(6)]
+        for i, id in enumerate(ids):
+            self.get(id, 200 if i >= 2 else 404)
+        grown = self.ask(input=big(7), previous_response_id=ids[-1], max_output_tokens=1)["id"]
+        self.assertEqual(len(self.get(grown + "/input_items")["data"]), 5)
+        self.get(ids[-2], 200)
+        self.get(ids[-3], 404)
+
+    def test_refused(self):
+        for more, param in (({"background": True}, "background"), ({"store": "yes"}, "store"), ({"input": []}, "input"),
+                            ({"previous_response_id": 5}, "previous_response_id"), ({"conversation": "c"}, "conversation"),
+                            ({"previous_response_id": "r" * 100}, "previous_response_id"), ({"metadata": {"a": 1}}, "metadata"),
+                            ({"metadata": {"a": "b" * 513}}, "metadata"), ({"metadata": {"a" * 65: "b"}}, "metadata"),
+                            ({"metadata": {str(i): "" for i in range(17)}}, "metadata"),
+                            ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input")):
+            self.assertEqual(self.ask(400, **dict({"input": "x"}, **more))["error"]["param"], param)
+        most = {"%02d" % i + "k" * 62: "ü" * 512 for i in range(16)}
+        self.assertEqual(self.ask(input="x", metadata=most)["metadata"], most)
+
+    def test_left(self):
+        """The answer of a client that left isn't kept, and nothing is held up by it."""
+        c = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=serving.TIMEOUT_S)
+        c.request("POST", "/v1/responses", json.dumps({"input": FIRST, "stream": True, "ignore_eos": True}))
+        line = b""
+        with c.getresponse() as r:
+            while not line.startswith(b"data: "):
+                line = r.readline()
+        c.close()
+        id = json.loads(line[6:])["response"]["id"]
+        self.server.until(lambda: self.server.metric("num_requests_running") == 0)
+        if self.server.metric("request_aborted_total"): # it was too late to leave otherwise
+            self.get(id, 404)
+        self.ask(input=FIRST)
+
+    # ---- errors ----
+
+    def test_codes(self):
+        """OpenAI's codes are words, and a context that is too small is said in words that clients look for."""
+        for path, body in (("chat/completions", {"messages": LONG}), ("responses", {"input": LONG}),
+                           ("completions", {"prompt": LONG[0]["content"]})):
+            error = self.server.post("/v1/" + path, body, 400)["error"]
+            self.assertEqual((error["code"], error["type"]), ("context_length_exceeded", "exceed_context_size_error"))
+            self.assertTrue(error["message"].startswith("This model's maximum context length is 1024 tokens"), error)
+        error = self.server.post("/v1/chat/completions", {"messages": ASK, "n": 0}, 400)["error"]
+        self.assertEqual((error["code"], error["param"]), ("invalid_value", "n"))
+        self.assertEqual(json.loads(self.server.get("/v1/models/x", 404))["error"]["code"], "model_not_found")
+        error = self.server.post("/v1/completions", {"prompt": "x", "stream_options": {"include_usage": 1}}, 400)["error"]
+        self.assertEqual(error["param"], "stream_options")
+
+    def test_anthropic_errors(self):
+        error = self.message(400, messages=LONG)
+        self.assertEqual((error["type"], error["error"]["type"]), ("error", "invalid_request_error"))
+        self.assertRegex(error["error"]["message"], r"^prompt is too long: \d+ tokens > 1023 maximum")
+        version = {"anthropic-version": "2023-06-01", "anthropic-beta": "a,b"}
+        got, headers, data = self.server.request("GET", "/v1/models/x", headers=version)
+        self.assertEqual((got, json.loads(data)["error"]["type"]), (404, "not_found_error"))
+        self.assertEqual(headers["request-id"], json.loads(data)["request_id"])
+        # what is too long for an answer can still be counted
+        count = self.server.post("/v1/messages/count_tokens", {"messages": LONG})["input_tokens"]
+        self.assertGreater(count, 3000)
+        for more in ({"thinking": {"type": "perhaps"}}, {"thinking": {"type": "enabled", "budget_tokens": "many"}},
+                     {"thinking": {"type": "adaptive", "display": "loud"}},
+                     {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
+                     {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "is_error": 1}]}]}):
+            self.assertEqual(self.message(400, **more)["error"]["type"], "invalid_request_error")
+        self.assertIn("'image'", self.message(400, messages=[{"role": "user", "content": [{"type": "image"}]}])["error"]["message"])
+
+    # ---- /v1/messages ----
+
+    def test_failed_tool(self):
+        """The model is told that a tool failed."""
+        def count(text, **more):
+            result = dict({"type": "tool_result", "tool_use_id": "t", "content": text}, **more)
+            return self.server.post("/v1/messages/count_tokens", {"messages": ASK + [
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]},
+                {"role": "user", "content": [result]}]})["input_tokens"]
+        self.assertEqual(count("none", is_error=True), count("Error: none"))
+        self.assertEqual(count("none", is_error=False), count("none"))
+        self.assertNotEqual(count("none", is_error=True), count("none"))
+
+    def test_full_context(self):
+        """An answer that the context ends is told from one that max_tokens ends."""
+        with Server("-c", "64", "--temp", "0") as server:
+            ask = {"messages": ASK, "max_tokens": 500, "grammar": 'root ::= "a"*'}
+            self.assertEqual(server.post("/v1/messages", ask)["stop_reason"], "model_context_window_exceeded")
+            self.assertEqual(server.events("/v1/messages", ask)[-2][1]["delta"]["stop_reason"],
+                             "model_context_window_exceeded")
+            self.assertEqual(server.post("/v1/messages", dict(ask, max_tokens=5))["stop_reason"], "max_tokens")
+
+    def test_hidden_thinking(self):
+        """display: omitted: that there was thinking is told, what it was isn't."""
+        with Server("--temp", "0", "--chat-template", template("<tool_call> <think></think>")) as server:
+            ask = {"messages": ASK, "max_tokens": 64, "grammar": grammar("<think>Hm, so.</think>Done."),
+                   "tools": [{"name": "f", "input_schema": {"type": "object"}}]}
+            for how, text in (("omitted", ""), ("summarized", "Hm, so.")):
+                body = dict(ask, thinking={"type": "adaptive", "display": how})
+                blocks = server.post("/v1/messages", body)["content"]
+                self.assertEqual([(b["type"], b.get("thinking", b.get("text"))) for b in blocks],
+                                 [("thinking", text), ("text", "Done.")])
+                events = [data for _, data in server.events("/v1/messages", body)]
+                kinds = [e["content_block"]["type"] for e in events if e["type"] == "content_block_start"]
+                self.assertEqual(kinds, ["thinking", "text"])
+                said = "".join(e["delta"].get("thinking", "") for e in events if e["type"] == "content_block_delta")
+                self.assertEqual(said, text)
+                self.assertIn("signature_delta", [e["delta"]["type"] for e in events if e["type"] == "content_block_delta"])
+            usage = events[-2]["usage"]
+            self.assertGreater(usage["output_tokens_details"]["thinking_tokens"], 0)
+            self.assertLess(usage["output_tokens_details"]["thinking_tokens"], usage["output_tokens"])
+
+
+if __name__ == "__main__":
+    serving.main()
