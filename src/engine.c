@@ -68,21 +68,20 @@ void mf_engine_options_default(mf_engine_options *options)
 
 /* ---- opening, step by step ---- */
 
-/* Everything up to the plan: reads headers and text files, allocates no planned memory. */
 /* NULL for what is left to us. */
 static const char *asked(const char *choice)
 {
     return choice && strcmp(choice, "auto") != 0 ? choice : NULL;
 }
 
-static bool miss_cpu(const mf_engine_options *o)
+static bool is(const char *choice, const char *what)
 {
-    return o->miss && strcmp(o->miss, "cpu") == 0;
+    return choice && strcmp(choice, what) == 0;
 }
 
 static bool known_choice(const char *choice, const char *a, const char *b)
 {
-    return !asked(choice) || strcmp(choice, a) == 0 || strcmp(choice, b) == 0;
+    return !asked(choice) || is(choice, a) || is(choice, b);
 }
 
 /* Memory that stores get. */
@@ -96,7 +95,7 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
-    if (miss_cpu(o) && (!e->backend || e->facts.unified))
+    if (is(o->miss, "cpu") && (!e->backend || e->facts.unified))
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "misses are computed by the CPU for devices with memory of their own, and "
                         "none computes");
@@ -106,11 +105,11 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
                         "computes");
     if (o->collect_imatrix && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "importance matrices are collected on the CPU");
-    if (o->streaming && strcmp(o->streaming, "off") == 0 && o->trace_path && e->backend)
+    if (is(o->streaming, "off") && o->trace_path && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "without streaming a device chooses experts by itself: nothing sees its "
                         "choices to trace them");
-    if (o->hints && strcmp(o->hints, "on") == 0 && e->backend)
+    if (is(o->hints, "on") && e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints are for the CPU: a device has none");
     return MF_OK;
 }
@@ -161,7 +160,7 @@ static mf_status make_plan(mf_engine *e, const mf_engine_options *o, const char 
                            .policy = asked(o->policy),
                            .host_tier = asked(o->host_tier),
                            .tiers = asked(o->tiers),
-                           .miss_cpu = miss_cpu(o),
+                           .miss_cpu = is(o->miss, "cpu"),
                            .mapping_refused = refused};
     if (o->mirror_path && !o->n_io_threads)
         po.n_io_threads = MIRROR_READERS;
@@ -189,6 +188,7 @@ static mf_status make_plan(mf_engine *e, const mf_engine_options *o, const char 
     return mfi_plan_make(&e->plan, e->model, &e->machine, &po, err);
 }
 
+/* Everything up to the plan: reads headers and text files, allocates no planned memory. */
 static mf_status open_to_plan(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
     mfi_isa isa;
@@ -373,7 +373,7 @@ static mf_status fail_without_streaming(const mf_engine *e, mf_error *err)
 static mf_status settle(mf_engine *e, const mf_engine_options *o, mf_error *err)
 {
     bool all = e->plan.n_slots == e->plan.n_experts_total;
-    bool off = o->streaming && strcmp(o->streaming, "off") == 0;
+    bool off = is(o->streaming, "off");
     if (off && !all)
         return fail_without_streaming(e, err);
     if (!all || (e->backend->device ? e->trace != NULL : !off))
@@ -437,14 +437,13 @@ static mf_status after_run(void *user, const mfi_run_facts *run, mf_error *err)
 
 static void open_hints(mf_engine *e, const mf_engine_options *o)
 {
-    bool on = o->hints && strcmp(o->hints, "on") == 0;
+    bool on = is(o->hints, "on");
     /* With all experts in slots there is soon nothing to read; devices' stores aren't hinted at. */
     e->hints_auto = !asked(o->hints) && !e->backend->device &&
                     e->plan.n_slots < e->plan.n_experts_total && e->reader.bytes_per_second > 0;
     e->judge.drive_rate = e->reader.bytes_per_second;
     mfi_store_hints_set(e->store, on ? mfi_plan_hints_max(&e->plan) : 0);
-    bool off = o->hints && strcmp(o->hints, "off") == 0;
-    if (!off && !e->backend->device && e->plan.n_slots < e->plan.n_experts_total)
+    if (!is(o->hints, "off") && !e->backend->device && e->plan.n_slots < e->plan.n_experts_total)
         mfi_forward_read_ahead(e->forward, mfi_plan_hints_max(&e->plan));
 }
 

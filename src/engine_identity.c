@@ -63,32 +63,40 @@ static mf_status add_samples(mfi_checksum *sum, const mfi_catalog *catalog, mf_e
     return MF_OK;
 }
 
-/* Resident weights that a device uses in the mapping of their files, as those files have them. */
-static mf_status add_in_place(mfi_checksum *sum, const mfi_catalog *catalog, const mfi_plan *plan,
-                              mf_error *err)
+/* A piece of a weight's plane, wherever it lies: `dense` is the host's, or NULL. */
+static mf_status read_piece(const mfi_catalog *catalog, const mfi_plan *plan, mfi_backend *b,
+                            const char *dense, uint32_t weight, uint32_t plane, uint64_t at,
+                            size_t n, char *piece, mf_error *err)
 {
-    unsigned char piece[16 * SAMPLE_BYTES];
-    for (uint32_t i = 0; i < plan->n_ranges; i++) {
-        const mfi_weight_range *r = &plan->ranges[i];
-        for (uint64_t at = 0, n; at < r->len; at += n) {
-            n = MFI_MIN(r->len - at, sizeof piece);
-            MFI_TRY(mfi_file_read(mfi_catalog_file(catalog, r->file), piece, (size_t)n,
-                                  r->offset + at, err));
-            mfi_checksum_add(sum, piece, (size_t)n);
-        }
+    const mfi_program_weight *w = &plan->program.weights[weight];
+    if (w->in_place) {
+        mfi_extent x = mfi_mapped_extent(plan, catalog, weight, plane);
+        return mfi_file_read(mfi_catalog_file(catalog, x.file), piece, n, x.offset + at, err);
     }
+    if (!dense) {
+        const char *moved = b->device->address(b, MFI_MEM_DENSE);
+        return b->device->move(b, piece, moved + w->offset[plane] + at, n, err);
+    }
+    memcpy(piece, dense + w->offset[plane] + at, n);
     return MF_OK;
 }
 
-/* Those that lie in a device's own memory, from there. */
-static mf_status add_moved(mfi_checksum *sum, const mfi_plan *plan, mfi_backend *b, mf_error *err)
+/* Resident weights one by one: which of them a device has copied and which it uses in the files'
+ * mapping depends on budgets, and a snapshot doesn't. */
+static mf_status add_weights(mfi_checksum *sum, const mfi_catalog *catalog, const mfi_plan *plan,
+                             mfi_backend *b, const char *dense, mf_error *err)
 {
-    unsigned char piece[16 * SAMPLE_BYTES];
-    const char *dense = b->device->address(b, MFI_MEM_DENSE);
-    for (uint64_t at = 0, n; at < plan->program.dense_bytes; at += n) {
-        n = MFI_MIN(plan->program.dense_bytes - at, sizeof piece);
-        MFI_TRY(b->device->move(b, piece, dense + at, n, err));
-        mfi_checksum_add(sum, piece, (size_t)n);
+    char piece[16 * SAMPLE_BYTES];
+    for (uint32_t i = 0; i < plan->program.n_weights; i++) {
+        const mfi_program_weight *w = &plan->program.weights[i];
+        for (uint32_t k = 0; k < mfi_quant_n_planes(w->type); k++) {
+            uint64_t len = mfi_quant_plane_bytes(w->type, k, w->rows, w->cols);
+            for (uint64_t at = 0, n; at < len; at += n) {
+                n = MFI_MIN(len - at, sizeof piece);
+                MFI_TRY(read_piece(catalog, plan, b, dense, i, k, at, (size_t)n, piece, err));
+                mfi_checksum_add(sum, piece, (size_t)n);
+            }
+        }
     }
     return MF_OK;
 }
@@ -170,17 +178,15 @@ mf_status mfi_identity_make(mfi_identity *id, const mfi_catalog *catalog, const 
     if (!sum)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a checksum");
     *id = (mfi_identity){0};
-    snprintf(id->text, sizeof id->text, "%s %s %s %s/%s %u-%04x", backend->name,
-             mfi_isa_name(plan->isa), mfi_plan_activations(plan), mfi_plan_cache_type(plan, 0),
-             mfi_plan_cache_type(plan, 1), NUMERICS_VERSION,
+    /* With misses computed by the CPU bits depend on what was cached: nobody else is to have them.
+     */
+    snprintf(id->text, sizeof id->text, "%s%s %s %s %s/%s %u-%04x", backend->name,
+             plan->helper ? "+cpu" : "", mfi_isa_name(plan->isa), mfi_plan_activations(plan),
+             mfi_plan_cache_type(plan, 0), mfi_plan_cache_type(plan, 1), NUMERICS_VERSION,
              (unsigned)(mfi_checksum_of(COMPILER, sizeof COMPILER) & 0xffff));
     add_tensors(sum, catalog);
     id->model[0] = mfi_checksum_value(sum);
-    if (dense)
-        mfi_checksum_add(sum, dense, (size_t)plan->program.dense_bytes);
-    mf_status status = add_in_place(sum, catalog, plan, err);
-    if (status == MF_OK && backend->device && backend->device->move)
-        status = add_moved(sum, plan, backend, err);
+    mf_status status = add_weights(sum, catalog, plan, backend, dense, err);
     if (status == MF_OK)
         status = add_samples(sum, catalog, err);
     id->model[1] = mfi_checksum_value(sum);

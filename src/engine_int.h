@@ -27,6 +27,9 @@ mf_status mfi_engine_mapped_open(mfi_engine_mapped **mapped, const mfi_plan *pla
 /* Tells the backend, which is prepared, where each plane of the weights in place lies. */
 mf_status mfi_engine_mapped_place(const mfi_engine_mapped *mapped, const mfi_plan *plan,
                                   const mfi_catalog *catalog, mfi_backend *backend, mf_error *err);
+/* Where a plane of a weight in place lies: all of it in one piece. */
+mfi_extent mfi_mapped_extent(const mfi_plan *plan, const mfi_catalog *catalog, uint32_t weight,
+                             uint32_t plane);
 /* The plan's ranges by address; as long as they are open. */
 const mfi_mapped_range *mfi_engine_mapped_ranges(const mfi_engine_mapped *mapped);
 void mfi_engine_mapped_close(mfi_engine_mapped **mapped);

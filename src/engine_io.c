@@ -23,7 +23,7 @@
 #define PROBE_READS            16
 #define HUGE_PAGE              ((uint64_t)2 << 20)
 #define PROBE_NS_MIN           ((uint64_t)4000000)
-#define PROBE_LOAD_SHARE       100 /* each way takes at most this part of the load's time */
+#define PROBE_LOAD_SHARE       100 /* each way reads this part of the load, or PROBE_READS pieces */
 #define RING_DEPTH             16
 /* A direct read takes a fifth of the processor's time; that is worth a little bandwidth. */
 #define DIRECT_WORTH 0.9
@@ -104,33 +104,33 @@ static double cached_part(probe *p)
     return missing < total ? 1.0 - (double)missing / (double)total : 0.0;
 }
 
-/* Asks for a random piece with request i, which is free. */
-static void ask_piece(probe *p, mfi_io *io, mfi_io_req *reqs, uint32_t i)
+/* Asks for a random piece with request i, which is free; returns its bytes. */
+static uint64_t ask_piece(probe *p, mfi_io *io, mfi_io_req *reqs, uint32_t i)
 {
     mfi_extent x = random_piece(p);
     char *dst = p->memory + i * (PROBE_READ_BYTES + 4096) + x.offset % 4096;
     mfi_io_req *req = &reqs[i];
     *req = (mfi_io_req){.file = x.file, .offset = x.offset, .len = x.len, .dst = dst};
     io->submit(io, &req, 1);
+    return x.len;
 }
 
-/* Bytes a second of reads of that kind, PROBE_READS under way all the time. 0 if reading failed:
- * the load will say why. */
+/* Bytes a second of reads of that kind, PROBE_READS under way until as many were asked for as a way
+ * may take. 0 if reading failed: the load will say why. */
 static double measure_rate(probe *p, mfi_io *io)
 {
     mfi_io_req reqs[PROBE_READS], *req;
-    uint64_t begin_ns = mfi_clock_ns(), limit_ns = PROBE_NS_MIN, bytes = 0, ns = 0;
+    const uint64_t most = p->ask->load_bytes / PROBE_LOAD_SHARE;
+    uint64_t begin_ns = mfi_clock_ns(), asked = 0, bytes = 0, ns = 0;
     bool failed = false;
     for (uint32_t i = 0; i < PROBE_READS; i++)
-        ask_piece(p, io, reqs, i);
+        asked += ask_piece(p, io, reqs, i);
     while ((req = io->wait(io)) != NULL) {
         failed |= req->status != MF_OK;
         bytes += req->len;
         ns = mfi_clock_ns() - begin_ns;
-        double load_ns = (double)p->ask->load_bytes / (double)bytes * (double)ns;
-        limit_ns = MFI_MAX(PROBE_NS_MIN, (uint64_t)(load_ns / PROBE_LOAD_SHARE));
-        if (ns < limit_ns && !failed)
-            ask_piece(p, io, reqs, (uint32_t)(req - reqs));
+        if (!failed && (asked < most || ns < PROBE_NS_MIN))
+            asked += ask_piece(p, io, reqs, (uint32_t)(req - reqs));
     }
     return failed ? 0 : (double)bytes * 1e9 / (double)ns;
 }

@@ -46,20 +46,27 @@ static const mf_weight_buf *buf_of(const mfi_engine_mapped *m, const mfi_plan *p
     return NULL;
 }
 
+mfi_extent mfi_mapped_extent(const mfi_plan *plan, const mfi_catalog *catalog, uint32_t weight,
+                             uint32_t plane)
+{
+    const mfi_program_weight *w = &plan->program.weights[weight];
+    uint32_t row = 0;
+    if (w->map != MFI_MAP_NONE)
+        mfi_map_source(&plan->program.shape, w->map, 0, &row);
+    return mfi_tensor_extent(mfi_catalog_tensor(catalog, w->tensor), plane, row, w->rows);
+}
+
 static mf_status place(const mfi_engine_mapped *m, const mfi_plan *plan, const mfi_catalog *catalog,
                        uint32_t weight, mfi_backend *backend, mf_error *err)
 {
     const mfi_program_weight *w = &plan->program.weights[weight];
     const mfi_tensor *t = mfi_catalog_tensor(catalog, w->tensor);
     const char *name = mfi_catalog_name(catalog, w->tensor);
-    uint32_t row = 0;
-    if (w->map != MFI_MAP_NONE)
-        mfi_map_source(&plan->program.shape, w->map, 0, &row);
     for (uint32_t k = 0; k < mfi_quant_n_planes(t->type); k++) {
         const mf_weight_buf *buf = buf_of(m, plan, t, k);
         uint64_t at, len;
         MFI_TRY(mf_weight_buf_offset(buf, name, k, &at, &len, err));
-        mfi_extent x = mfi_tensor_extent(t, k, row, w->rows);
+        mfi_extent x = mfi_mapped_extent(plan, catalog, weight, k);
         backend->device->binding->place(backend, weight, k, mf_weight_buf_handle(buf),
                                         at + (x.offset - t->offset[k]));
     }

@@ -163,7 +163,7 @@ static mf_expert_tier tier_of(const mfi_engine_watch *w, uint32_t layer, uint32_
         return MF_EXPERT_ABSENT;
     if (device == MFI_PLACE_READY)
         return MF_EXPERT_DEVICE;
-    if (host == MFI_PLACE_READY)
+    if (host == MFI_PLACE_READY || w->plan->in_place.experts)
         return MF_EXPERT_HOST;
     return device == MFI_PLACE_LOADING || host == MFI_PLACE_LOADING ? MF_EXPERT_LOADING
                                                                     : MF_EXPERT_DRIVE;

@@ -6,9 +6,11 @@
  * `calls`: matrices of one type (TYPE:16 for activations of 16 bits) in a pool of huge pages, in
  * random order, each cut into the threads' ranges as the backend does it, all threads starting
  * together: by loads alone, by loads behind fetches as far ahead as the kernels' (to the
- * second-level cache, a panel of 16 rows), by the kernels, and by the kernels on one matrix that
- * stays in the caches. Of every call the slowest thread's time counts, and quartiles of calls are
- * printed: a call takes some ten microseconds, so that what preempts it spoils only a few.
+ * second-level cache, a panel of 16 rows), by loads in the kernels' own order behind such fetches
+ * (256 columns of 16 rows, row after row, then the next 256), by the kernels, and by the kernels on
+ * one matrix that stays in the caches. Of every call the slowest thread's time counts, and
+ * quartiles of calls are printed: a call takes some ten microseconds, so that what preempts it
+ * spoils only a few.
  *
  * `tokens`: one token after another by the kernels, and by kernels that only read: the same rows of
  * the same weights, op after op, with the same threads and barriers, and loads and nothing else
@@ -40,6 +42,9 @@
 
 #define SWEEP_BYTES ((size_t)256 << 20)
 #define ROUNDS_MAX  64
+#define PANEL_ROWS  16
+#define PANEL_COLS  256
+#define SHORT_COLS  768 /* up to here the kernels fetch two panels ahead */
 
 const mfi_kernels *__real_mfi_kernels_get(mfi_isa isa);
 const mfi_kernels *__wrap_mfi_kernels_get(mfi_isa isa);
@@ -98,6 +103,51 @@ __attribute__((target("avx512f"))) static uint64_t read_avx512(const char *p, si
     return (uint64_t)_mm512_reduce_or_epi64(sum[0]);
 }
 #endif
+
+/* The rows' first, second ... `step` bytes, 16 rows at a time; meanwhile the 16 that begin `ahead`
+ * bytes further are fetched. */
+static inline __attribute__((always_inline)) uint64_t panels(const char *p, size_t n_rows,
+                                                             size_t row_bytes, size_t step,
+                                                             size_t ahead)
+{
+    uint64_t sum[8] = {0}, word[8];
+    const char *fetched = p + ahead, *upto = fetched;
+    for (size_t i = 0; i + PANEL_ROWS <= n_rows; i += PANEL_ROWS)
+        for (size_t c = 0; c < row_bytes; c += step)
+            for (size_t r = 0; r < PANEL_ROWS; r++) {
+                const char *from = p + (i + r) * row_bytes + c;
+                for (upto += step; fetched < upto; fetched += 64)
+                    __builtin_prefetch(fetched, 0, 2);
+                for (size_t k = 0; k < step; k += sizeof word) {
+                    memcpy(word, from + MFI_MIN(k, step - sizeof word), sizeof word);
+                    for (int j = 0; j < 8; j++)
+                        sum[j] ^= word[j];
+                }
+            }
+    for (int j = 1; j < 8; j++)
+        sum[0] ^= sum[j];
+    return sum[0];
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static uint64_t panels_avx512(const char *p, size_t n_rows,
+                                                                 size_t row_bytes, size_t step,
+                                                                 size_t ahead)
+{
+    return panels(p, n_rows, row_bytes, step, ahead);
+}
+#endif
+
+static uint64_t read_panels(const char *p, size_t n_rows, size_t row_bytes, uint32_t cols)
+{
+    const size_t step = row_bytes * PANEL_COLS / cols;
+    const size_t ahead = PANEL_ROWS * row_bytes * (cols <= SHORT_COLS ? 2 : 1);
+#if defined(__x86_64__)
+    if (wide)
+        return panels_avx512(p, n_rows, row_bytes, step, ahead);
+#endif
+    return panels(p, n_rows, row_bytes, step, ahead);
+}
 
 static uint64_t read_plain(const char *p, size_t n, size_t ahead)
 {
@@ -172,9 +222,7 @@ static void sweep_part(void *ctx, uint32_t worker, uint32_t n_workers)
 
 #define THREADS_MAX 64
 #define CALLS       200 /* of one way of reading, before the next has its turn */
-#define PANEL_ROWS  16
-
-typedef enum way { LOADS, FETCHED, KERNELS, CACHED, N_WAYS } way;
+typedef enum way { LOADS, FETCHED, PANELS, KERNELS, CACHED, N_WAYS } way;
 
 typedef struct calls {
     mfi_qtype type;
@@ -206,15 +254,20 @@ static mfi_mat matrix(const calls *c, uint64_t index)
     return w;
 }
 
-/* The ranges of all planes, by loads, or by loads with fetches a panel ahead. */
-static void load_range(const calls *c, const mfi_mat *w, uint32_t row0, uint32_t row1, bool fetch)
+/* The ranges of all planes, by loads, by loads with fetches a panel ahead, or the first plane by
+ * panels (of MLX's types and MXFP4's the others are an eighth of it). */
+static void load_range(const calls *c, const mfi_mat *w, uint32_t row0, uint32_t row1, way how)
 {
     for (uint32_t p = 0; p < mfi_quant_n_planes(c->type); p++) {
         const size_t bytes = mfi_quant_row_bytes(c->type, p, c->cols);
         const uint32_t per = mfi_quant_rows_per_row(c->type, p);
         const char *from = (const char *)w->planes[p] + row0 / per * bytes;
         const size_t n = (row1 + per - 1) / per * bytes - row0 / per * bytes;
-        volatile uint64_t sum = read_bytes(from, n, fetch ? PANEL_ROWS / per * bytes : 0);
+        volatile uint64_t sum;
+        if (how == PANELS && p == 0)
+            sum = read_panels(from, row1 - row0, bytes, c->cols);
+        else
+            sum = read_bytes(from, n, how == LOADS ? 0 : PANEL_ROWS / per * bytes);
         (void)sum;
     }
 }
@@ -228,8 +281,8 @@ static void call(const calls *c, way how, uint64_t index, uint64_t then, uint32_
     w.next_row = row0;
     if (row0 == row1)
         return;
-    if (how == LOADS || how == FETCHED)
-        load_range(c, &w, row0, row1, how == FETCHED);
+    if (how == LOADS || how == FETCHED || how == PANELS)
+        load_range(c, &w, row0, row1, how);
     else
         c->k->matmul_q8(&w, &c->x, 1, c->y, c->rows, row0, row1);
 }
@@ -363,6 +416,7 @@ static int run_calls(char **argv)
            c.rows, c.cols, c.n_threads, c.n_rounds * CALLS);
     put_calls(&c, "loads_gb_s", LOADS);
     put_calls(&c, "fetched_gb_s", FETCHED);
+    put_calls(&c, "panels_gb_s", PANELS);
     put_calls(&c, "kernels_gb_s", KERNELS);
     put_calls(&c, "cached_gb_s", CACHED);
     printf("}\n");

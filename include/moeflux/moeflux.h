@@ -257,7 +257,7 @@ MF_API size_t mf_engine_evaluations(const mf_engine *engine, mf_evaluation *list
 typedef enum mf_expert_tier {
     MF_EXPERT_DRIVE = 0,   /* on the drive only */
     MF_EXPERT_LOADING = 1, /* being read */
-    MF_EXPERT_HOST = 2,    /* in a slot of the host's memory */
+    MF_EXPERT_HOST = 2,    /* in the host's memory: in a slot, or pinned where its file is mapped */
     MF_EXPERT_DEVICE = 3,  /* in a slot of the device's */
     MF_EXPERT_ABSENT = 255 /* the layer has no routed experts */
 } mf_expert_tier;

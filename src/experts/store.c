@@ -646,6 +646,11 @@ void mfi_store_count_hits(mfi_store *store, uint64_t n)
     store->stats.hits += n;
 }
 
+void mfi_store_count_stall(mfi_store *store, uint64_t ns)
+{
+    store->stats.stall_ns += ns;
+}
+
 void mfi_store_stats_get(const mfi_store *store, mfi_store_stats *stats)
 {
     *stats = store->stats;

@@ -138,8 +138,10 @@ void mfi_store_release(mfi_store *store, mfi_expert_ref *refs, uint32_t n);
 typedef struct mfi_store_stats {
     uint64_t hits, misses; /* of references taken; a miss starts a load */
     uint64_t evictions;    /* experts that gave their slot up, ready or not */
-    uint64_t failures;     /* loads that failed; misses - evictions - failures = experts in slots */
-    uint64_t bytes_read;   /* asked of the reader */
+    uint64_t failures;   /* loads that failed; misses + adopted - evictions - failures = experts in
+                            slots */
+    uint64_t bytes_read; /* asked of the reader */
+    uint64_t adopted;    /* experts that a tier above brought back */
     uint64_t stall_ns;
     uint64_t reading_ns;        /* with reads under way, as far as completions were seen */
     uint64_t stale_completions; /* dropped: their slot had moved on */
@@ -158,6 +160,8 @@ void mfi_store_on_move(mfi_store *store, mfi_moved_fn moved, void *user);
 
 /* Hits that never came here: a device that has every expert looks them up itself. */
 void mfi_store_count_hits(mfi_store *store, uint64_t n);
+/* Time that its users waited for experts in a store below. */
+void mfi_store_count_stall(mfi_store *store, uint64_t ns);
 void mfi_store_stats_get(const mfi_store *store, mfi_store_stats *stats);
 void mfi_store_stats_reset(mfi_store *store);
 

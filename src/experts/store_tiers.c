@@ -55,6 +55,7 @@ bool mfi_store_adopt(mfi_store *store, uint32_t layer, uint32_t expert, mfi_expe
     slot->touched = true;
     slot->n_pins = 1;
     store->n_refs++;
+    store->stats.adopted++;
     store->config.policy->filled(store->policy, s, key);
     *ref = (mfi_expert_ref){s, slot->generation, (uint16_t)layer, (uint16_t)expert, false};
     *data = (char *)store->config.slots + (uint64_t)s * store->config.slot_stride;

@@ -39,24 +39,22 @@ bool mfi_forward_looks(const mfi_forward *f, const mfi_step *step)
 #define LATE        32    /* layers that `missing` looks back over */
 #define MISSING_MAX 0.35f /* up to which a cautious device looks up */
 
-/* As many layers as meet everything on average; docs/cuda.md has the sum. */
-static void adapt_to(mfi_forward *f, bool met)
+/* How many layers the next span has after one of n_met that had everything and, if `missed`, one
+ * that hadn't. A cautious device: as many as meet everything on average (docs/cuda.md has the sum).
+ * Others: twice as many after a span that met all its experts, half as many after another, since
+ * what is behind a miss in its span is launched for nothing (docs/metal.md). */
+static void adapt(mfi_forward *f, uint32_t n_met, bool missed)
 {
     uint32_t most = 2 * (f->p->shape.n_layers + 1);
-    if (!f->lookup->cautious)
+    if (!f->lookup->cautious) {
+        f->span = missed ? MFI_MAX(f->span / 2, 1) : MFI_MIN(2 * f->span, most);
         return;
-    f->missing += ((met ? 0 : 1) - f->missing) / LATE;
+    }
+    for (uint32_t i = 0; i < n_met; i++)
+        f->missing -= f->missing / LATE;
+    if (missed)
+        f->missing += (1 - f->missing) / LATE;
     f->span = f->missing > MISSING_MAX ? 1 : (uint32_t)MFI_MIN(1 / f->missing, (float)most);
-}
-
-/* Twice as many layers after a span that met all its experts, half as many after another. What is
- * behind a miss in its span is launched for nothing: docs/metal.md has the sum. */
-static void adapt(mfi_forward *f, bool met)
-{
-    uint32_t most = 2 * (f->p->shape.n_layers + 1);
-    if (f->lookup->cautious)
-        return;
-    f->span = met ? MFI_MIN(2 * f->span, most) : MFI_MAX(f->span / 2, 1);
 }
 
 /* Where a span from op `at` on ends: behind the span'th router, where the host looks itself, or at
@@ -104,17 +102,16 @@ static mf_status run_one(mfi_forward *f, uint32_t *at, mfi_step *step, bool with
 {
     const mfi_program *p = f->p;
     uint32_t end = span_end(f, *at), stopped, layer = 0, i = *at;
-    bool met = false; /* a router: what stands behind the last layer's is no layer */
+    uint32_t n_routers = 0; /* what stands behind the last layer's is no layer */
     MFI_TRY(run_looking(f, i, end, step, with_head, &stopped, err));
     for (; i < end; i++) {
         if (p->ops[i].code != MFI_OP_ROUTE)
             continue;
         layer = p->ops[i].layer;
-        met = true;
+        n_routers++;
         if (i + 1 == end || layer == stopped)
             break;
         MFI_TRY(count_layer(f, layer, step, err));
-        adapt_to(f, true);
     }
     *at = end;
     if (i < end) {
@@ -122,14 +119,13 @@ static mf_status run_one(mfi_forward *f, uint32_t *at, mfi_step *step, bool with
         mfi_forward_choices(f, layer, step,
                             layer == stopped ? f->lookup->chosen(f->backend, layer)
                                              : f->backend->view(f->backend, MFI_BUF_IDS));
-        adapt(f, f->cached);
-        adapt_to(f, f->cached);
+        adapt(f, n_routers - !f->cached, !f->cached);
         MFI_TRY(mfi_forward_experts(f, i + 1, experts, step, err));
         *at = experts + 1;
     } else {
-        adapt(f, true);
+        adapt(f, n_routers, false);
     }
-    return met ? mfi_forward_ticked(f, layer, err) : MF_OK;
+    return n_routers > 0 ? mfi_forward_ticked(f, layer, err) : MF_OK;
 }
 
 mf_status mfi_forward_look(mfi_forward *f, mfi_step *step, bool with_head, mf_error *err)

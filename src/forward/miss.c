@@ -5,6 +5,7 @@
  *
  * So nothing would ever get to the device. Of each layer and step one of those experts is copied as
  * well, for later: nobody waits for it. */
+#include "base/clock.h"
 #include "forward/forward_int.h"
 
 void mfi_forward_miss_on(mfi_forward *f, mfi_backend *cpu, mfi_store *below)
@@ -31,6 +32,25 @@ static void *row_of(mfi_backend *cpu, uint32_t buf, uint32_t width, uint32_t row
     return at + (size_t)row * width * sizeof(float);
 }
 
+/* Computes those that are listed, on the CPU. */
+static mf_status compute_listed(mfi_forward *f, uint32_t op, mfi_step *step, mf_error *err)
+{
+    uint64_t begin_ns = mfi_clock_ns();
+    mf_status status = f->helper->run(f->helper, op, 1, step, err);
+    uint64_t ns = mfi_clock_ns() - begin_ns;
+    f->arith_ns += ns;
+    f->experts_ns += ns;
+    return status;
+}
+
+static mf_status wait_below(mfi_forward *f, mfi_expert_ref *refs, uint32_t n, mf_error *err)
+{
+    uint64_t begin_ns = mfi_clock_ns();
+    mf_status status = mfi_store_wait(f->below, refs, n, err);
+    mfi_store_count_stall(f->store, mfi_clock_ns() - begin_ns);
+    return status;
+}
+
 /* Computes held experts as they arrive. */
 static mf_status compute_held(mfi_forward *f, uint32_t op, mfi_step *step, mfi_expert_ref *refs,
                               uint32_t n, mf_error *err)
@@ -52,8 +72,7 @@ static mf_status compute_held(mfi_forward *f, uint32_t op, mfi_step *step, mfi_e
         }
         step->work = f->work;
         step->n_work = n_ready;
-        status = n_ready ? f->helper->run(f->helper, op, 1, step, err)
-                         : mfi_store_wait(f->below, refs, n, err);
+        status = n_ready ? compute_listed(f, op, step, err) : wait_below(f, refs, n, err);
         if (status != MF_OK)
             break;
         mfi_store_release(f->below, refs, n_ready);

@@ -111,13 +111,14 @@ static mf_status measure(mfi_plan *plan, const mfi_model *model, const mfi_machi
     return MF_OK;
 }
 
-/* Scratch may take an eighth of what the rest leaves of the device. */
+/* Scratch may take an eighth of what the rest, and a token's experts, leave of the device. */
 static mf_status choose_chunk(mfi_plan *plan, const mfi_model *model, const mfi_machine *m,
                               const mfi_plan_options *o, uint32_t n_logit_rows, mf_error *err)
 {
     uint64_t base;
     MFI_TRY(measure(plan, model, m, o, &base, err));
-    uint64_t room = plan->vram_budget_bytes > base ? (plan->vram_budget_bytes - base) / 8 : 0;
+    uint64_t least = base + model->shape.top_k * plan->slot_stride;
+    uint64_t room = plan->vram_budget_bytes > least ? (plan->vram_budget_bytes - least) / 8 : 0;
     const mfi_plan_bound bound = {CHUNK_AUTO_MAX, base + room, measure,
                                   "scratch kept to an eighth of what is free on the device"};
     MFI_TRY(mfi_plan_longest_chunk(plan, model, m, o, &bound, n_logit_rows, err));
@@ -140,8 +141,7 @@ static mf_status choose_in_place(mfi_plan *plan, const mfi_model *model, const m
     MFI_TRY(measure(plan, model, m, o, &base, err));
     for (uint32_t i = 0; i < plan->program.n_weights; i++)
         largest = MFI_MAX(largest, mfi_program_weight_span(&plan->program.weights[i]));
-    /* The chunk may take an eighth of what this leaves. */
-    uint64_t least = model->shape.top_k * stride / 7 * 8 + 8;
+    uint64_t least = model->shape.top_k * stride;
     for (which.least_bytes = largest; base + least > plan->vram_budget_bytes;
          which.least_bytes /= 2) {
         plan->in_place = which;
@@ -203,7 +203,7 @@ static void choose_host_slots(mfi_plan *plan, const mfi_machine *m, const mfi_pl
     plan->least_bytes = plan->floor_bytes;
     /* With a slot for each there is nothing to save. */
     bool short_of = !all && plan->n_host_slots < total && !plan->helper;
-    plan->exclusive = o->tiers ? !all && strcmp(o->tiers, "exclusive") == 0 : short_of;
+    plan->exclusive = o->tiers ? strcmp(o->tiers, "exclusive") == 0 : short_of;
     uint64_t either = (uint64_t)plan->n_host_slots + (plan->exclusive ? plan->n_slots : 0);
     snprintf(plan->tier_reason, MFI_PLAN_REASON_BYTES,
              all ? "pinned: %u experts that the device copies from; enough to load them all"
@@ -263,6 +263,9 @@ static mf_status check_tiers(const mfi_plan *plan, const mfi_plan_options *o, mf
     if (all && o->miss_cpu)
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "every expert is on the device: there are no misses for the CPU");
+    if (all && exclusive)
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "every expert is on the device: tiers can't be exclusive");
     if (o->miss_cpu && (mapped || exclusive))
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "the CPU computes misses in slots that it shares: not in the files' "

@@ -128,10 +128,13 @@ static void put_device(const mfi_plan *plan, mfi_buf *out)
     put_u64(out, "vram_floor_bytes", plan->vram_floor_bytes);
     put_u64(out, "vram_total_bytes", total_vram(plan));
     put_u64(out, "host_slots", plan->n_host_slots);
-    put_str(out, "host_tier", plan->in_place.experts ? "mapped" : "slots");
-    put_str(out, "tier_reason", plan->tier_reason);
     put_u64(out, "mapped_bytes", plan->mapped_bytes);
     put_u64(out, "weights_in_place", plan->n_in_place);
+    if (!plan->tier_reason[0]) /* a device that computes in the host's memory: nothing is below it
+                                */
+        return;
+    put_str(out, "host_tier", plan->in_place.experts ? "mapped" : "slots");
+    put_str(out, "tier_reason", plan->tier_reason);
     put_str(out, "miss", plan->helper ? "cpu" : "copy");
     mfi_buf_fmt(out, ",\"exclusive\":%s", plan->exclusive ? "true" : "false");
 }

@@ -150,13 +150,14 @@ mf_status mfi_plan_for_unified(mfi_plan *plan, const mfi_model *model, const mfi
     MFI_TRY(mfi_plan_in_place(plan, model, o->device, &everything, err));
     measure(plan, model, o->device, &b);
     find_floors(plan, machine, &b);
-    /* Scratch may take an eighth of what the rest leaves. */
-    const mfi_plan_bound bound = {CHUNK_AUTO_MAX, b.fixed + room(plan, machine, &b, 0) / 8,
+    /* Scratch may take an eighth of what the rest, and a token's experts, leave. */
+    uint64_t least = model->shape.top_k * plan->slot_stride, left = room(plan, machine, &b, 0);
+    const mfi_plan_bound bound = {CHUNK_AUTO_MAX, b.fixed + (left > least ? left - least : 0) / 8,
                                   measure_new, "scratch kept to an eighth of what is free"};
     MFI_TRY(mfi_plan_longest_chunk(plan, model, machine, o, &bound, n_logit_rows, err));
     plan->program.ctx = plan->ctx;
     measure(plan, model, o->device, &b);
-    uint64_t least = model->shape.top_k * plan->slot_stride, left = room(plan, machine, &b, 0);
+    left = room(plan, machine, &b, 0);
     mfi_plan_choose_checkpoints(plan, o, left > least ? left - least : 0);
     choose_slots(plan, machine, o, &b);
     fill_items(plan, machine, &b);

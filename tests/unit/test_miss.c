@@ -82,8 +82,48 @@ static void same_logits(void **state)
     free(whole);
 }
 
+static mf_status take_facts(void *user, const mfi_run_facts *facts, mf_error *err)
+{
+    (void)err;
+    *(mfi_run_facts *)user = *facts;
+    return MF_OK;
+}
+
+/* A first token finds nothing on the device: all experts are the CPU's, whose time is arithmetic,
+ * and waiting for the drive is a stall. */
+static void time_is_counted(void **state)
+{
+    (void)state;
+    mf_error err;
+    mft_tiny spec;
+    mfi_run_facts facts;
+    mfi_store_stats stats;
+    mft_tiny_default(&spec);
+    spec.n_experts = 16;
+    mft_rig_options o;
+    mft_rig_default(&o, mft_tiny_write(&spec));
+    o.miss_cpu = true;
+    o.chunk = 1;
+    o.n_slots = 2;
+    o.n_host_slots = MFI_MAX_MISS_HELD + 4;
+    mft_rig *r = mft_rig_open(&o);
+    uint32_t n_vocab = mft_rig_shape(r)->n_vocab;
+    float *logits = malloc(n_vocab * sizeof *logits);
+    make_ids(n_vocab);
+    mfi_forward_on_run(mft_rig_forward(r), take_facts, &facts);
+    mft_ok(mft_rig_eval(r, ids, 1, logits, &err), &err);
+    mfi_store_stats_get(mft_rig_store(r), &stats);
+    assert_true(mfi_forward_n_on_cpu(mft_rig_forward(r)) > 0);
+    assert_true(facts.experts_ns > 0 && stats.stall_ns > 0);
+    assert_true(facts.arith_ns >= facts.experts_ns);
+    assert_true(facts.arith_ns + stats.stall_ns <= facts.wall_ns);
+    free(logits);
+    mft_rig_close(r);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_logits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_logits),
+                                       cmocka_unit_test(time_is_counted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,19 +16,24 @@ typedef struct planned {
     mfi_plan_options options;
 } planned;
 
-static void open_model(planned *p)
+static void open_tiny(planned *p, const mft_tiny *spec)
 {
     mf_error err;
+    *p = (planned){
+        .device = {.name = "a device", .total_bytes = 80 * MFI_GIB, .free_bytes = 79 * MFI_GIB}};
+    mft_ok(mfi_format_open(&p->catalog, mft_tiny_write(spec), &err), &err);
+    mft_ok(mfi_model_open(&p->model, p->catalog, &err), &err);
+    mfi_machine_read(&p->machine);
+    p->options = (mfi_plan_options){.memory_bytes = MFI_GIB, .ctx = 64, .device = &p->device};
+}
+
+static void open_model(planned *p)
+{
     mft_tiny spec;
     mft_tiny_default(&spec);
     spec.tied = false;
     spec.n_experts = 32;
-    *p = (planned){
-        .device = {.name = "a device", .total_bytes = 80 * MFI_GIB, .free_bytes = 79 * MFI_GIB}};
-    mft_ok(mfi_format_open(&p->catalog, mft_tiny_write(&spec), &err), &err);
-    mft_ok(mfi_model_open(&p->model, p->catalog, &err), &err);
-    mfi_machine_read(&p->machine);
-    p->options = (mfi_plan_options){.memory_bytes = MFI_GIB, .ctx = 64, .device = &p->device};
+    open_tiny(p, &spec);
 }
 
 static void close_model(planned *p)
@@ -119,6 +124,38 @@ static void host_floor(void **state)
     mfi_plan_free(&plan);
     mft_ok(make(&p, &plan, &err), &err);
     mfi_plan_free(&plan);
+    close_model(&p);
+}
+
+/* A token's experts are large beside the least chunk: what the floor has for them is not taken by a
+ * longer one. */
+static void vram_floor(void **state)
+{
+    (void)state;
+    mf_error err;
+    mft_tiny spec;
+    planned p;
+    mfi_plan plan;
+    mft_tiny_default(&spec);
+    spec.hidden = spec.width = 192;
+    spec.n_experts = spec.top_k = 8;
+    spec.tied = false;
+    open_tiny(&p, &spec);
+    p.options.ctx = 256;
+    p.device.page_bytes = 4096;
+    for (uint32_t i = 0; i < 3; i++) {
+        p.device.weight_align = i > 0; /* 0: all weights lie on the device */
+        p.device.unified = i == 2;
+        p.options.vram_bytes = MFI_MIB;
+        assert_int_equal(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err),
+                         MF_ERR_BUDGET);
+        assert_non_null(strstr(err.message, "--vram"));
+        p.options.vram_bytes = plan.vram_floor_bytes;
+        mfi_plan_free(&plan);
+        mft_ok(mfi_plan_make(&plan, p.model, &p.machine, &p.options, &err), &err);
+        assert_true(plan.fits && sum(plan.vram) <= p.options.vram_bytes);
+        mfi_plan_free(&plan);
+    }
     close_model(&p);
 }
 
@@ -288,7 +325,8 @@ static void refused_tiers(void **state)
                  {"mapped", NULL, true, false, "not in the files' mapping"},
                  {NULL, "exclusive", true, false, "nor where tiers are exclusive"},
                  {"mapped", "exclusive", false, false, "not exclusive where"},
-                 {"mapped", NULL, false, true, "no tier of the host's to choose"}};
+                 {"mapped", NULL, false, true, "no tier of the host's to choose"},
+                 {NULL, "exclusive", false, true, "tiers can't be exclusive"}};
     mf_error err;
     planned p;
     mfi_plan plan;
@@ -315,8 +353,8 @@ static void refused_tiers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_fit),     cmocka_unit_test(budgets),      cmocka_unit_test(host_floor),
-        cmocka_unit_test(checkpoints), cmocka_unit_test(refused),      cmocka_unit_test(in_place),
-        cmocka_unit_test(tiers),       cmocka_unit_test(refused_tiers)};
+        cmocka_unit_test(all_fit),     cmocka_unit_test(budgets), cmocka_unit_test(host_floor),
+        cmocka_unit_test(checkpoints), cmocka_unit_test(refused), cmocka_unit_test(in_place),
+        cmocka_unit_test(vram_floor),  cmocka_unit_test(tiers),   cmocka_unit_test(refused_tiers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

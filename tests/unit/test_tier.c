@@ -220,6 +220,9 @@ static void sizes_of(bool exclusive)
         assert_true(below.hits + below.misses <= above.misses);
         assert_true(moved.bytes == moved.n_copies * BYTES);
         assert_true(below.bytes_read == below.misses * BYTES);
+        uint64_t in_slots = below.misses + below.adopted - below.evictions;
+        assert_true(in_slots >= below.n_ready && in_slots <= n_host); /* some are on their way */
+        assert_int_equal(below.adopted, moved.n_fetches);
         assert_true(moved.fetched_bytes == moved.n_fetches * BYTES);
         assert_true(exclusive || moved.n_fetches == 0);
         close_tiers(t);

@@ -144,6 +144,7 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
 {
     mfi_cuda *c = (mfi_cuda *)b;
     MFI_ASSERT(!c->p && c->mem[MFI_MEM_DENSE] && c->mem[MFI_MEM_SCRATCH]);
+    MFI_TRY(mfi_cuda_use(c, err));
     MFI_TRY(check_limits(p, err));
     c->p = p;
     c->mats = calloc(p->n_weights, sizeof *c->mats);
@@ -183,7 +184,10 @@ static mf_status prepare(mfi_backend *b, const mfi_program *p, mf_error *err)
     MFI_TRY(device_array((void **)&c->split, mfi_program_input_columns(p) / 32 + 1,
                          MFI_CUDA_SPLIT_BYTES, err));
     MFI_TRY(mfi_cuda_lookup_open(c, err));
-    return alloc_partial(c, err);
+    MFI_TRY(alloc_partial(c, err));
+    /* What was cleared and copied went to another stream than kernels do, which wait for none. */
+    MFI_CUDA_TRY(cudaDeviceSynchronize());
+    return MF_OK;
 }
 
 /* ---- running ---- */
@@ -245,6 +249,7 @@ mf_status mfi_cuda_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_ste
     mfi_cuda *c = (mfi_cuda *)b;
     const mfi_program *p = c->p;
     MFI_ASSERT(first + n <= p->n_ops && step->n_tok > 0 && step->n_tok <= p->chunk);
+    MFI_TRY(mfi_cuda_use(c, err));
     c->generation = generation_of(c, step->seqs[0].mem);
     c->n_blocks = blocks_of(c, step);
     c->n_runs++;
@@ -265,6 +270,7 @@ mf_status mfi_cuda_run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_ste
 static void close_backend(mfi_backend *b)
 {
     mfi_cuda *c = (mfi_cuda *)b;
+    (void)mfi_cuda_use(c, NULL);
     (void)cudaDeviceSynchronize();
     mfi_cuda_graphs_drop(c);
     mfi_cuda_lookup_close(c);

@@ -88,6 +88,14 @@ typedef struct mfi_cuda {
 
 mf_status mfi_cuda_fail(mf_error *err, cudaError_t error, const char *what);
 
+/* Makes the backend's device the thread's: kernels, symbols and allocations go to that, and a
+ * thread may have engines on several, or have taken one over. */
+static inline mf_status mfi_cuda_use(const mfi_cuda *c, mf_error *err)
+{
+    MFI_CUDA_TRY(cudaSetDevice(c->device));
+    return MF_OK;
+}
+
 static inline float *mfi_cuda_row(const mfi_cuda *c, uint32_t buf)
 {
     return (float *)(c->mem[MFI_MEM_SCRATCH] + c->p->bufs[buf].offset);

@@ -141,6 +141,7 @@ static mf_status run(mfi_backend *b, uint32_t first, uint32_t n, const mfi_step 
     mfi_cuda *c = (mfi_cuda *)b;
     uint32_t last = first + n - 1, i = find_router(c, first, last);
     MFI_ASSERT(step->n_tok <= MFI_MAX_LOOKUP_TOK && !c->settled && c->n_looks == 0);
+    MFI_TRY(mfi_cuda_use(c, err));
     c->look_tok = step->n_tok;
     if (i == last) /* none looks up */
         return b->run(b, first, n, step, err);
@@ -227,8 +228,9 @@ mf_status mfi_cuda_bind_experts(mfi_backend *b, const uint64_t *slots, mf_error 
 {
     mfi_cuda *c = (mfi_cuda *)b;
     MFI_ASSERT(!c->settled && c->slots);
+    MFI_CUDA_TRY(cudaMemcpyAsync(c->slots, slots, n_places(c) * sizeof *slots,
+                                 cudaMemcpyHostToDevice, c->stream));
     MFI_CUDA_TRY(cudaStreamSynchronize(c->stream));
-    MFI_CUDA_TRY(cudaMemcpy(c->slots, slots, n_places(c) * sizeof *slots, cudaMemcpyHostToDevice));
     mfi_cuda_graphs_drop(c);
     c->settled = true;
     return MF_OK;

@@ -43,6 +43,7 @@ mf_status mfi_cuda_alloc(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void
 {
     mfi_cuda *c = (mfi_cuda *)b;
     MFI_ASSERT(!c->mem[kind]);
+    MFI_TRY(mfi_cuda_use(c, err));
     bytes = MFI_MAX(bytes, 1);
     *host = NULL;
     cudaError_t e =
@@ -50,9 +51,10 @@ mf_status mfi_cuda_alloc(mfi_backend *b, mfi_mem_kind kind, uint64_t bytes, void
     if (e != cudaSuccess) {
         c->mem[kind] = NULL;
         (void)cudaGetLastError();
-        return mfi_fail(err, MF_ERR_NO_MEMORY, "CUDA device %d: no room for %" PRIu64 " MiB of %s",
-                        c->device, bytes / MFI_MIB,
-                        kind == MFI_MEM_TIER ? "pinned memory" : "device memory");
+        return mfi_fail(err, e == cudaErrorMemoryAllocation ? MF_ERR_NO_MEMORY : MF_ERR_DEVICE,
+                        "CUDA device %d: no %" PRIu64 " MiB of %s: %s", c->device, bytes / MFI_MIB,
+                        kind == MFI_MEM_TIER ? "pinned memory" : "device memory",
+                        cudaGetErrorString(e));
     }
     c->mem_bytes[kind] = bytes;
     if (kind == MFI_MEM_TIER)
@@ -79,6 +81,7 @@ static void *address(mfi_backend *b, mfi_mem_kind kind)
 static mf_status state_clear(mfi_backend *b, void *mem, uint64_t bytes, mf_error *err)
 {
     mfi_cuda *c = (mfi_cuda *)b;
+    MFI_TRY(mfi_cuda_use(c, err));
     MFI_CUDA_TRY(cudaMemsetAsync(mem, 0, bytes, c->stream));
     return MF_OK;
 }
@@ -86,13 +89,21 @@ static mf_status state_clear(mfi_backend *b, void *mem, uint64_t bytes, mf_error
 static mf_status state_alloc(mfi_backend *b, uint64_t bytes, void **mem, mf_error *err)
 {
     *mem = NULL;
-    if (cudaMalloc(mem, MFI_MAX(bytes, 1)) != cudaSuccess) {
+    MFI_TRY(mfi_cuda_use((mfi_cuda *)b, err));
+    cudaError_t e = cudaMalloc(mem, MFI_MAX(bytes, 1));
+    if (e != cudaSuccess) {
+        *mem = NULL;
         (void)cudaGetLastError();
-        return mfi_fail(err, MF_ERR_NO_MEMORY,
-                        "CUDA device %d: no room for %" PRIu64 " MiB of a sequence's state",
-                        ((mfi_cuda *)b)->device, bytes / MFI_MIB);
+        return mfi_fail(err, e == cudaErrorMemoryAllocation ? MF_ERR_NO_MEMORY : MF_ERR_DEVICE,
+                        "CUDA device %d: no %" PRIu64 " MiB for a sequence's state: %s",
+                        ((mfi_cuda *)b)->device, bytes / MFI_MIB, cudaGetErrorString(e));
     }
-    return state_clear(b, *mem, bytes, err);
+    mf_status status = state_clear(b, *mem, bytes, err);
+    if (status != MF_OK) {
+        (void)cudaFree(*mem);
+        *mem = NULL;
+    }
+    return status;
 }
 
 static void state_free(mfi_backend *b, void *mem)
@@ -205,6 +216,7 @@ typedef struct mapped {
 static mf_status bind(void *b, const void *address, uint64_t len, void **handle, mf_error *err)
 {
     void *device;
+    MFI_TRY(mfi_cuda_use(b, err));
     mapped *m = calloc(1, sizeof *m);
     if (!m)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a range of weights");
