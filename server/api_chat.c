@@ -207,30 +207,13 @@ static bool take_tools(srv_fields *f, srv_chat *chat)
     return !f->refused;
 }
 
+/* Its schema lies a level deeper, or where llama.cpp has it. */
 static bool take_format(srv_fields *f, srv_job *job)
 {
     const mfi_json *format = srv_field(f, "response_format", MFI_JSON_OBJECT);
-    const char *kind = mfi_json_str(mfi_json_get(format, "type"), NULL);
-    const mfi_json *schema = mfi_json_get(mfi_json_get(format, "json_schema"), "schema");
-    mfi_json *any = NULL;
-    bool ok = true, strict = true; /* as if it were, always */
-    if (!srv_member_bool(f, mfi_json_get(format, "json_schema"), "strict", "response_format",
-                         &strict))
-        return false;
-    if (!format || f->refused || (kind && strcmp(kind, "text") == 0))
-        return !f->refused;
-    if (!kind || (strcmp(kind, "json_object") != 0 && strcmp(kind, "json_schema") != 0))
-        return srv_refuse(f, "response_format",
-                          "response_format: its type is none of text, json_object, json_schema");
-    if (!schema) /* llama.cpp's place for it */
-        schema = mfi_json_get(format, "schema");
-    if (!schema && strcmp(kind, "json_schema") == 0)
-        return srv_refuse(f, "response_format", "response_format: json_schema has no schema");
-    if (!schema && mfi_json_parse("{\"type\":\"object\"}", 17, "schema", &any, NULL) == MF_OK)
-        schema = any;
-    ok = srv_take_schema(f, job, schema, "response_format");
-    mfi_json_free(&any);
-    return ok;
+    const mfi_json *in = mfi_json_get(format, "json_schema");
+    return srv_take_format(f, job, format, mfi_json_has(in, "schema") ? in : format,
+                           "response_format");
 }
 
 static bool take_logprobs(srv_fields *f, srv_job *job)

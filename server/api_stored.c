@@ -8,6 +8,7 @@
 
 #define PAGE_ITEMS     20 /* of input_items, if nothing is said */
 #define PAGE_ITEMS_MAX 100
+#define PAGE_BYTES     MFI_MIB /* behind which no further item begins: more is asked for */
 
 /* ---- items as they are kept ---- */
 
@@ -165,7 +166,8 @@ static void put_page(const mfi_json *items, const page_query *q, mfi_buf *out)
             from = i + 1;
     }
     mfi_buf_str(out, "{\"object\":\"list\",\"data\":[");
-    for (size_t i = from; i < n && count < (size_t)q->limit; i++, count++) {
+    for (size_t i = from; i < n && count < (size_t)q->limit && out->len < PAGE_BYTES;
+         i++, count++) {
         const mfi_json *item = item_at(items, i, q->ascending);
         mfi_buf_str(out, count ? "," : "");
         mfi_json_put(out, item);

@@ -133,7 +133,9 @@ static bool put_message(srv_fields *f, srv_chat *chat, const mfi_json *message)
         const char *reasoning =
             mfi_json_has(message, "reasoning_content") ? "reasoning_content" : "reasoning";
         put_optional(chat, message, reasoning, "reasoning_content");
-        if (mfi_json_len(calls))
+        if (mfi_json_typeof(calls) != MFI_JSON_NULL && mfi_json_typeof(calls) != MFI_JSON_ARRAY)
+            ok = srv_refuse(f, "messages", "messages: tool_calls are no array");
+        else if (mfi_json_len(calls))
             ok = put_calls(f, chat, calls);
         srv_chat_message_end(chat);
     }

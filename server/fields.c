@@ -218,6 +218,33 @@ bool srv_take_schema(srv_fields *f, srv_job *job, const mfi_json *schema, const 
     return true;
 }
 
+bool srv_take_format(srv_fields *f, srv_job *job, const mfi_json *format, const mfi_json *in,
+                     const char *param)
+{
+    static const char object[] = "{\"type\":\"object\"}";
+    const char *kind = mfi_json_str(mfi_json_get(format, "type"), NULL);
+    const mfi_json *schema = mfi_json_get(in, "schema");
+    mfi_json *any = NULL;
+    bool strict = true; /* as if it were, always */
+    if (f->refused || mfi_json_typeof(format) == MFI_JSON_NULL)
+        return !f->refused;
+    if (!kind ||
+        (strcmp(kind, "text") && strcmp(kind, "json_object") && strcmp(kind, "json_schema")))
+        return srv_refuse(f, param, "%s: its type is none of text, json_object and json_schema",
+                          param);
+    if (!srv_member_bool(f, in, "strict", param, &strict))
+        return false;
+    if (strcmp(kind, "text") == 0)
+        return true;
+    if (!schema && strcmp(kind, "json_schema") == 0)
+        return srv_refuse(f, param, "%s: json_schema has no schema", param);
+    if (!schema && mfi_json_parse(object, sizeof object - 1, "schema", &any, NULL) == MF_OK)
+        schema = any;
+    bool ok = srv_take_schema(f, job, schema, param);
+    mfi_json_free(&any);
+    return ok;
+}
+
 bool srv_take_grammar(srv_fields *f, srv_job *job)
 {
     size_t len;

@@ -33,6 +33,9 @@ bool srv_take_stop(srv_fields *f, srv_job *job, const char *name);
 /* A JSON schema or a grammar into job->grammar. */
 bool srv_take_schema(srv_fields *f, srv_job *job, const mfi_json *schema, const char *param);
 bool srv_take_grammar(srv_fields *f, srv_job *job);
+/* What an answer is to be: text, an object or, under the "schema" of `in`, JSON. */
+bool srv_take_format(srv_fields *f, srv_job *job, const mfi_json *format, const mfi_json *in,
+                     const char *param);
 
 /* Encodes text for the job as one more prompt, or refuses. */
 bool srv_add_prompt_text(srv_fields *f, srv_server *server, srv_job *job, const char *text,

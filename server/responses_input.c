@@ -237,26 +237,8 @@ static bool take_tools(srv_fields *f, srv_chat *chat)
 
 static bool take_format(srv_fields *f, srv_job *job)
 {
-    const mfi_json *text = srv_field(f, "text", MFI_JSON_OBJECT);
-    const mfi_json *format = mfi_json_get(text, "format");
-    const mfi_json *schema = mfi_json_get(format, "schema");
-    const char *type = string(format, "type");
-    mfi_json *any = NULL;
-    bool strict = true; /* as if it were, always */
-    if (!srv_member_bool(f, format, "strict", "text", &strict))
-        return false;
-    if (f->refused || !type || strcmp(type, "text") == 0)
-        return !f->refused;
-    bool object = strcmp(type, "json_object") == 0;
-    if (!object && (strcmp(type, "json_schema") != 0 || !schema))
-        return srv_refuse(f, "text",
-                          "text: its format is none of text, json_object and json_schema "
-                          "with a schema");
-    if (object && mfi_json_parse("{\"type\":\"object\"}", 17, "schema", &any, NULL) == MF_OK)
-        schema = any;
-    bool ok = srv_take_schema(f, job, schema, "text");
-    mfi_json_free(&any);
-    return ok;
+    const mfi_json *format = mfi_json_get(srv_field(f, "text", MFI_JSON_OBJECT), "format");
+    return srv_take_format(f, job, format, format, "text");
 }
 
 /* include names what an answer is to have besides; what isn't here is ignored. */

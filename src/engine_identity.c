@@ -14,6 +14,9 @@
 /* Changes whenever the same model, options and machine give other bits than before. */
 #define NUMERICS_VERSION 1u
 
+/* The same for what devices alone compute. */
+#define DEVICE_NUMERICS_VERSION 2u
+
 /* What compiled this: another one's expf may round otherwise. */
 #ifdef __VERSION__
 #define COMPILER __VERSION__
@@ -108,6 +111,7 @@ static void add_device(mfi_checksum *sum, const mfi_plan *plan)
     if (!plan->device[0])
         return;
     mfi_checksum_add(sum, plan->device, strlen(plan->device));
+    add_u64(sum, DEVICE_NUMERICS_VERSION);
     if (uname(&os) == 0)
         mfi_checksum_add(sum, os.release, strlen(os.release));
 }

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
-#include "base/json.h"
 #include "metal/fake/metal_rig.h"
 
 #ifndef MF_METAL_MODULE
@@ -27,6 +25,29 @@ mft_metal_state *mft_metal_device(void)
     reset(); /* what a test that failed has left is forgotten */
     return get();
 }
+
+mft_metal_state *mft_metal_find(void)
+{
+    void *so = MF_METAL_MODULE[0] ? dlopen(MF_METAL_MODULE, RTLD_NOW | RTLD_LOCAL) : NULL;
+    mft_metal_state *(*get)(void) = NULL;
+    if (so)
+        *(void **)&get = dlsym(so, MFT_METAL_STATE);
+    return get ? get() : NULL;
+}
+
+static void prepare(void)
+{
+    (void)mft_metal_device();
+}
+
+static void closed(void)
+{
+    const mft_metal_state *d = mft_metal_find();
+    assert_string_equal(d->fault, "");
+    assert_int_equal(d->n_objects, 0);
+}
+
+const mft_device_case mft_metal_case = {"metal", MFT_LATENT, prepare, closed};
 
 mf_engine_options mft_metal_options(const char *path)
 {
@@ -71,46 +92,21 @@ mf_status mft_metal_eval(const mf_engine_options *options, uint32_t n_ids, mft_m
                          mf_error *err)
 {
     mf_engine *engine = NULL;
-    void *so = dlopen(MF_METAL_MODULE, RTLD_NOW | RTLD_LOCAL);
-    mft_metal_state *(*get)(void) = NULL;
-    if (so) /* CPU runs go through here, too */
-        *(void **)&get = dlsym(so, MFT_METAL_STATE);
+    const mft_metal_state *d = mft_metal_find(); /* CPU runs go through here, too */
     *run = (mft_metal_run){0};
     mf_status status = mf_engine_open(&engine, options, err);
     if (status == MF_OK)
         status = evaluate(engine, n_ids, run, err);
     mf_engine_close(&engine);
-    if (get) {
-        assert_string_equal(get()->fault, "");
-        assert_int_equal(get()->n_objects, 0);
-        assert_int_equal(get()->buffer_bytes, 0);
-        assert_int_equal(get()->wired_bytes, 0);
+    if (d) {
+        assert_string_equal(d->fault, "");
+        assert_int_equal(d->n_objects, 0);
+        assert_int_equal(d->buffer_bytes, 0);
+        assert_int_equal(d->wired_bytes, 0);
     }
     if (status != MF_OK) {
         free(run->logits);
         run->logits = NULL;
     }
     return status;
-}
-
-static bool append(void *user, const char *text, size_t len)
-{
-    mfi_buf_append(user, text, len);
-    return true;
-}
-
-uint64_t mft_metal_plan_number(const mf_engine_options *options, const char *key)
-{
-    mf_error err;
-    mfi_buf text = {0};
-    mfi_json *root = NULL;
-    int64_t n = -1;
-    mf_status status = mf_plan_write(options, true, append, &text, &err);
-    if (!text.len) /* what doesn't fit is written, too */
-        mft_ok(status, &err);
-    mft_ok(mfi_json_parse(text.data, text.len, "the plan", &root, &err), &err);
-    assert_true(mfi_json_i64(mfi_json_get(root, key), &n));
-    mfi_json_free(&root);
-    mfi_buf_free(&text);
-    return (uint64_t)n;
 }

@@ -66,6 +66,10 @@ class Clients(Asked):
     def test_litellm_errors(self):
         with self.assertRaises(litellm.BadRequestError):
             self.ask(temperature="hot")
+        long = [{"role": "user", "content": "sea " * 3000}]
+        for more in ({}, {"model": "anthropic/any", "api_base": self.url, "max_tokens": 8}):
+            with self.assertRaises(litellm.ContextWindowExceededError):
+                self.ask(messages=long, **more)
 
     # ---- llm ----
 

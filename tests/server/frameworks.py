@@ -1,7 +1,8 @@
-"""Libraries that programs are built with, against the server: instructor, langchain-openai, pydantic-ai and lm-eval (with
-transformers), each as its documentation has it. Each needs its packages, so this is an opt-in stage of .ci/run (`.ci/run clients`).
+"""Libraries that programs are built with, against the server: instructor, langchain-openai, pydantic-ai, openai-agents,
+claude-agent-sdk (whose wheel has Claude Code in it) and lm-eval (with transformers), each as its documentation has it. Each
+needs its packages, so this is an opt-in stage of .ci/run (`.ci/run clients`).
 
-  frameworks.py [-v] [Instructor | LangChain | PydanticAi | LmEval]
+  frameworks.py [-v] [Instructor | LangChain | PydanticAi | OpenAIAgents | ClaudeAgent | LmEval]
 """
 import asyncio
 import json
@@ -113,6 +114,13 @@ class PydanticAi(Framework):
             self.assertEqual(agent.run_sync(QUESTION).output, self.answer)
             self.assertEqual(asyncio.run(stream(agent)), self.answer)
 
+    def test_anthropic(self):
+        from pydantic_ai import Agent
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+        model = AnthropicModel("any", provider=AnthropicProvider(base_url=self.url[:-len("/v1")], api_key="none"))
+        self.assertEqual(Agent(model).run_sync(QUESTION).output, self.answer)
+
     def test_output(self):
         import pydantic
         from pydantic_ai import Agent, NativeOutput, ToolOutput
@@ -123,6 +131,111 @@ class PydanticAi(Framework):
         for model in self.models():
             for way in (ToolOutput, NativeOutput):
                 self.assertIn(Agent(model, output_type=way(Word)).run_sync(QUESTION).output.kind, KINDS)
+
+
+class OpenAIAgents(Framework):
+    def models(self):
+        from agents import OpenAIChatCompletionsModel, OpenAIResponsesModel
+        from openai import AsyncOpenAI
+        client = AsyncOpenAI(base_url=self.url, api_key="none", max_retries=0)
+        return [kind(model="any", openai_client=client) for kind in (OpenAIResponsesModel, OpenAIChatCompletionsModel)]
+
+    def each(self, ask, n=2):
+        """In one loop, which the client's connections belong to."""
+        async def run():
+            for model in self.models()[:n]:
+                await ask(model)
+        asyncio.run(run())
+
+    def setUp(self):
+        import agents
+        agents.set_tracing_disabled(True)
+
+    def test_answers(self):
+        from agents import Agent, Runner
+
+        async def ask(model):
+            agent = Agent(name="a", model=model)
+            self.assertEqual((await Runner.run(agent, QUESTION)).final_output, self.answer)
+            streamed = Runner.run_streamed(agent, QUESTION)
+            text = [e.data.delta async for e in streamed.stream_events()
+                    if e.type == "raw_response_event" and e.data.type == "response.output_text.delta"]
+            self.assertEqual(("".join(text), streamed.final_output), (self.answer, self.answer))
+        self.each(ask)
+
+    def test_goes_on(self):
+        """From an answer that the server has kept, as from one sent again."""
+        from agents import Agent, Runner
+
+        async def ask(model):
+            agent = Agent(name="a", model=model)
+            first = await Runner.run(agent, QUESTION)
+            short = await Runner.run(agent, "And a ship?", previous_response_id=first.last_response_id)
+            whole = await Runner.run(agent, first.to_input_list() + [{"role": "user", "content": "And a ship?"}])
+            self.assertEqual(short.final_output, whole.final_output)
+            self.assertEqual(short.raw_responses[0].usage.input_tokens, whole.raw_responses[0].usage.input_tokens)
+        self.each(ask, n=1)
+
+    def test_tools(self):
+        import pydantic
+        from agents import Agent, ModelSettings, Runner, function_tool
+        said = []
+
+        @function_tool
+        def look_up(word: Literal["lamp", "sea"]) -> str:
+            """Looks up."""
+            said.append(word)
+            return "A light."
+
+        class Word(pydantic.BaseModel):
+            kind: Literal["noun", "verb"]
+
+        async def ask(model):
+            said.clear()
+            settings = ModelSettings(tool_choice="required", max_tokens=64)
+            self.assertTrue((await Runner.run(Agent(name="a", model=model, tools=[look_up], model_settings=settings),
+                                              QUESTION)).final_output)
+            self.assertIn(said[0], ("lamp", "sea"))
+            self.assertIn((await Runner.run(Agent(name="a", model=model, output_type=Word), QUESTION)).final_output.kind, KINDS)
+        self.each(ask)
+
+
+class ClaudeAgent(Framework):
+    def ask(self, **more):
+        """What came: texts of whole messages, events of the stream, and the result, which is raised where it is an error."""
+        from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ResultMessage, query
+        url = self.url[:-len("/v1")]
+
+        async def run(folder):
+            texts, events, result = [], [], None
+            env = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "none", "HOME": folder, "DISABLE_AUTOUPDATER": "1",
+                   "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+            options = ClaudeAgentOptions(env=env, cwd=folder, max_turns=1, setting_sources=[], **more)
+            async for message in query(prompt=QUESTION, options=options):
+                if isinstance(message, AssistantMessage):
+                    texts += [block.text for block in message.content]
+                elif isinstance(message, ResultMessage):
+                    result = message
+                elif type(message).__name__ == "StreamEvent":
+                    events.append(message.event)
+            return texts, events, result
+
+        with tempfile.TemporaryDirectory() as folder:
+            return asyncio.run(run(folder))
+
+    def test_answers(self):
+        for partial in (False, True):
+            texts, events, result = self.ask(system_prompt="Be brief.", tools=[], include_partial_messages=partial)
+            self.assertEqual((result.subtype, result.is_error, result.result), ("success", False, "".join(texts)))
+            self.assertTrue(texts[0])
+            self.assertGreater(result.usage["output_tokens"], 1)
+            said = "".join(e["delta"].get("text", "") for e in events if e["type"] == "content_block_delta")
+            self.assertEqual(said, "".join(texts) if partial else "")
+
+    def test_too_long(self):
+        """Its own system prompt is longer than this model's context: it knows, and says so."""
+        with self.assertRaisesRegex(Exception, r"Prompt is too long.*limit 1023"):
+            self.ask(system_prompt={"type": "preset", "preset": "claude_code"})
 
 
 TASK = """task: moeflux_words

@@ -126,11 +126,51 @@ class Sdk(Case):
                 pass
             self.assertEqual(stream.get_final_response().output[0].arguments, call.arguments)
 
+    def test_responses_stored(self):
+        """Every request about stored answers, and what comes held against the package's types."""
+        first = self.openai.responses.create(model=MODEL, input="What is a lighthouse?", temperature=0, metadata={"a": "b"})
+        second = self.openai.responses.create(model=MODEL, input="And a ship?", previous_response_id=first.id,
+                                              max_output_tokens=8)
+        count = self.openai.responses.input_tokens.count(model=MODEL, input="And a ship?", previous_response_id=first.id)
+        self.assertEqual(count.input_tokens, second.usage.input_tokens)
+        self.assertEqual(self.openai.responses.retrieve(first.id).output_text, self.answer)
+        items = list(self.openai.responses.input_items.list(second.id, order="asc", limit=2))
+        self.assertEqual([i.role for i in items], ["user", "assistant", "user"])
+        self.valid(openai.types.responses.Response, json.loads(self.server.get("/v1/responses/" + first.id)))
+        self.valid(openai.types.responses.ResponseItemList,
+                   json.loads(self.server.get("/v1/responses/%s/input_items" % second.id)))
+        with self.assertRaises(openai.BadRequestError):
+            self.openai.responses.cancel(first.id)
+        self.openai.responses.delete(first.id)
+        for gone in (self.openai.responses.retrieve, self.openai.responses.delete, self.openai.responses.cancel):
+            with self.assertRaises(openai.NotFoundError):
+                gone(first.id)
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.openai.responses.create(model=MODEL, input="x", previous_response_id=first.id)
+        self.assertEqual((caught.exception.code, caught.exception.param), ("previous_response_not_found", "previous_response_id"))
+
+    def test_too_long(self):
+        """What both packages, and who looks into their errors, know a context by that is too small."""
+        long = [{"role": "user", "content": "sea " * 3000}]
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.chat(messages=long)
+        self.assertEqual(caught.exception.code, "context_length_exceeded")
+        with self.assertRaises(anthropic.BadRequestError) as caught:
+            self.message(messages=long)
+        self.assertIn("prompt is too long", caught.exception.message)
+        self.assertTrue(caught.exception.request_id)
+        self.assertGreater(self.anthropic.messages.count_tokens(model=MODEL, messages=long).input_tokens, 3000)
+        with self.assertRaises(anthropic.NotFoundError) as caught:
+            self.anthropic.models.retrieve("other")
+        self.assertEqual(caught.exception.body["error"]["type"], "not_found_error")
+
     def valid(self, kind, value):
         """The packages take nearly anything; asked to, they hold it against their types."""
         pydantic.TypeAdapter(kind).validate_python(value)
 
     def test_types(self):
+        self.valid(anthropic.types.ModelInfo, json.loads(self.server.get("/v1/models"))["data"][0])
+        self.valid(openai.types.Model, json.loads(self.server.get("/v1/models"))["data"][0])
         ask = {"messages": MESSAGES, "max_tokens": 40}
         for more in ({}, {"logprobs": True, "top_logprobs": 2}, {"tools": [TOOL], "tool_choice": "required"}, {"n": 2}):
             self.valid(openai.types.chat.ChatCompletion, self.server.post("/v1/chat/completions", dict(ask, **more)))

@@ -120,7 +120,12 @@ class Stored(Case):
         for i, id in enumerate(ids):
             self.get(id, 200 if i >= 2 else 404)
         grown = self.ask(input=big(7), previous_response_id=ids[-1], max_output_tokens=1)["id"]
-        self.assertEqual(len(self.get(grown + "/input_items")["data"]), 5)
+        kinds, page = [], {"has_more": True, "last_id": ""}
+        while page["has_more"]: # a page ends where it is long enough
+            page = self.get("%s/input_items?order=asc&after=%s" % (grown, page["last_id"]))
+            self.assertLessEqual(sum(len(json.dumps(i)) > 1 << 20 for i in page["data"]), 1)
+            kinds += [i["type"] for i in page["data"]]
+        self.assertEqual(kinds, ["message", "custom_tool_call", "message"] + ["message", "custom_tool_call"])
         self.get(ids[-2], 200)
         self.get(ids[-3], 404)
 
@@ -130,7 +135,8 @@ class Stored(Case):
                             ({"previous_response_id": "r" * 100}, "previous_response_id"), ({"metadata": {"a": 1}}, "metadata"),
                             ({"metadata": {"a": "b" * 513}}, "metadata"), ({"metadata": {"a" * 65: "b"}}, "metadata"),
                             ({"metadata": {str(i): "" for i in range(17)}}, "metadata"),
-                            ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input")):
+                            ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
+                            ({"text": {"format": "json_object"}}, "text"), ({"text": {"format": {"name": "a"}}}, "text")):
             self.assertEqual(self.ask(400, **dict({"input": "x"}, **more))["error"]["param"], param)
         most = {"%02d" % i + "k" * 62: "ü" * 512 for i in range(16)}
         self.assertEqual(self.ask(input="x", metadata=most)["metadata"], most)
@@ -159,6 +165,9 @@ class Stored(Case):
             error = self.server.post("/v1/" + path, body, 400)["error"]
             self.assertEqual((error["code"], error["type"]), ("context_length_exceeded", "exceed_context_size_error"))
             self.assertTrue(error["message"].startswith("This model's maximum context length is 1024 tokens"), error)
+        calls = [{"role": "assistant", "content": "", "tool_calls": {"id": "x"}}]
+        error = self.server.post("/v1/chat/completions", {"messages": ASK + calls}, 400)["error"]
+        self.assertEqual(error["param"], "messages")
         error = self.server.post("/v1/chat/completions", {"messages": ASK, "n": 0}, 400)["error"]
         self.assertEqual((error["code"], error["param"]), ("invalid_value", "n"))
         self.assertEqual(json.loads(self.server.get("/v1/models/x", 404))["error"]["code"], "model_not_found")

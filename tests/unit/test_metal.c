@@ -272,9 +272,8 @@ static void budgets(void **state)
     char what[128];
     assert_int_equal(want.stats.n_slots, want.stats.n_experts_total);
     assert_int_equal(want.stats.expert_evictions, 0);
-    uint64_t slot = mft_metal_plan_number(&o, "slot_bytes");
-    uint64_t fixed =
-        mft_metal_plan_number(&o, "vram_total_bytes") - slot * mft_metal_plan_number(&o, "slots");
+    uint64_t slot = mft_plan_number(&o, "slot_bytes");
+    uint64_t fixed = mft_plan_number(&o, "vram_total_bytes") - slot * mft_plan_number(&o, "slots");
     static const uint32_t slots[] = {4, 5, 9, 31, 63}, chunks[] = {1, 7, 16, 40};
     for (size_t i = 0; i < 5; i++)
         for (size_t c = 0; c < 4; c++) {
@@ -282,8 +281,8 @@ static void budgets(void **state)
             if (c != i % 4 && c != 2)
                 continue;
             less.chunk = chunks[c];
-            fixed = mft_metal_plan_number(&less, "vram_total_bytes") -
-                    slot * mft_metal_plan_number(&less, "slots");
+            fixed =
+                mft_plan_number(&less, "vram_total_bytes") - slot * mft_plan_number(&less, "slots");
             less.vram_bytes = fixed + slots[i] * slot;
             d->looks = 1 + (unsigned)(i + c) % 4;
             d->backward = i % 2;
@@ -330,9 +329,9 @@ static void plan_counts_all(void **state)
         o.ctx = cases[i].ctx;
         o.chunk = cases[i].chunk;
         if (cases[i].some)
-            o.vram_bytes = mft_metal_plan_number(&o, "vram_total_bytes") -
-                           10 * mft_metal_plan_number(&o, "slot_bytes");
-        uint64_t planned = mft_metal_plan_number(&o, "vram_total_bytes") - ((uint64_t)32 << 20);
+            o.vram_bytes =
+                mft_plan_number(&o, "vram_total_bytes") - 10 * mft_plan_number(&o, "slot_bytes");
+        uint64_t planned = mft_plan_number(&o, "vram_total_bytes") - ((uint64_t)32 << 20);
         mft_ok(mf_engine_open(&engine, &o, &err), &err);
         mft_ok(mf_session_open(&session, engine, &err), &err);
         int32_t id = 7; /* what comes with the first token is there */
@@ -486,9 +485,9 @@ static void command_buffers_lost(void **state)
     mft_metal_state *d = mft_metal_device();
     mf_error err;
     mf_engine_options o = mft_metal_options(model());
-    uint64_t slot = mft_metal_plan_number(&o, "slot_bytes");
-    o.vram_bytes = mft_metal_plan_number(&o, "vram_total_bytes") -
-                   slot * (mft_metal_plan_number(&o, "slots") - 6);
+    uint64_t slot = mft_plan_number(&o, "slot_bytes");
+    o.vram_bytes =
+        mft_plan_number(&o, "vram_total_bytes") - slot * (mft_plan_number(&o, "slots") - 6);
     int32_t ids[N_IDS] = {0};
     bool ended = false;
     for (int n = 1; !ended; n = n * 3 / 2 + 1) {

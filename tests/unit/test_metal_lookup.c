@@ -3,7 +3,7 @@
  * where the host stops at every router (an engine that times its ops does), and failures in the
  * middle of a span. */
 #include "fake/support.h"
-#include "fake/tiny_model.h"
+#include "fake/model_files.h"
 #include "metal/fake/metal_rig.h"
 
 #include <stdio.h>
@@ -13,97 +13,47 @@
 #include "experts/replay.h"
 #include "session/session.h"
 
-#define N_VOCAB 64
-#define N_TOTAL 96 /* experts */
-
-/* Six layers, attention every second, so that state that is changed twice shows. */
-static const char *model(void)
-{
-    static char path[512];
-    mft_tiny spec;
-    if (path[0])
-        return path;
-    mft_tiny_default(&spec);
-    spec.n_layers = 6;
-    spec.interval = 2;
-    spec.n_experts = 16;
-    spec.top_k = 2;
-    spec.n_vocab = N_VOCAB;
-    snprintf(path, sizeof path, "%s", mft_tiny_write(&spec));
-    return path;
-}
+enum { N_TOTAL = 96 /* experts */ };
 
 static mf_engine_options options(uint32_t n_slots)
 {
-    mf_engine_options o = mft_metal_options(model());
-    o.policy = "lru";
-    o.vram_bytes = mft_metal_plan_number(&o, "vram_total_bytes") -
-                   (N_TOTAL - n_slots) * mft_metal_plan_number(&o, "slot_bytes");
-    return o;
+    return mft_timeline_options(MFT_RECURRENT, n_slots);
 }
 
-typedef struct world {
-    mf_engine *engine;
-    mf_session *session;
-} world;
-
-static void open_world(world *w, const mf_engine_options *o)
-{
-    mf_error err;
-    *w = (world){0};
-    mft_ok(mf_engine_open(&w->engine, o, &err), &err);
-    mft_ok(mf_session_open(&w->session, w->engine, &err), &err);
-}
-
-static mf_stats stats_of(const world *w)
-{
-    mf_stats stats = {.struct_size = sizeof stats};
-    mf_engine_stats(w->engine, &stats);
-    return stats;
-}
-
-static void close_world(world *w, const mft_metal_state *d)
-{
-    mf_session_close(&w->session);
-    mf_engine_close(&w->engine);
-    assert_string_equal(d->fault, "");
-    assert_int_equal(d->n_objects, 0);
-}
-
-static mf_status put(world *w, const int32_t *ids, size_t n, float *logits, mf_error *err)
+static mf_status put(mft_world *w, const int32_t *ids, size_t n, float *logits, mf_error *err)
 {
     mf_status status = mf_session_eval(w->session, ids, n, NULL, err);
     if (status == MF_OK && logits)
-        memcpy(logits, mf_session_logits(w->session), N_VOCAB * sizeof *logits);
+        memcpy(logits, mf_session_logits(w->session), MFT_VOCAB * sizeof *logits);
     return status;
 }
 
-/* A prompt and tokens by themselves, from the beginning; logits [n][N_VOCAB] of the latter. */
-static void decode(world *w, uint32_t n_prompt, uint32_t n, float *logits)
+/* A prompt and tokens by themselves, from the beginning; logits [n][MFT_VOCAB] of the latter. */
+static void decode(mft_world *w, uint32_t n_prompt, uint32_t n, float *logits)
 {
     mf_error err;
     int32_t ids[32];
     mf_session_reset(w->session);
     for (uint32_t i = 0; i < n_prompt; i++)
-        ids[i] = (int32_t)((i * 29 + 3) % N_VOCAB);
+        ids[i] = (int32_t)((i * 29 + 3) % MFT_VOCAB);
     if (n_prompt)
         mft_ok(put(w, ids, n_prompt, NULL, &err), &err);
     for (uint32_t i = 0; i < n; i++) {
-        int32_t id = (int32_t)((i * 23 + 11) % N_VOCAB);
-        mft_ok(put(w, &id, 1, logits + (size_t)i * N_VOCAB, &err), &err);
+        int32_t id = (int32_t)((i * 23 + 11) % MFT_VOCAB);
+        mft_ok(put(w, &id, 1, logits + (size_t)i * MFT_VOCAB, &err), &err);
     }
 }
 
 /* Until nothing is missing. */
-static void warm(world *w, uint32_t n, float *logits)
+static void warm(mft_world *w, uint32_t n, float *logits)
 {
     uint64_t misses;
     int tries = 0;
     do {
-        misses = stats_of(w).expert_misses;
+        misses = mft_world_stats(w).expert_misses;
         decode(w, 0, n, logits);
         assert_true(++tries < 10);
-    } while (stats_of(w).expert_misses > misses);
+    } while (mft_world_stats(w).expert_misses > misses);
 }
 
 /* ---- what a token takes ---- */
@@ -117,22 +67,22 @@ static void full_hit(void **state)
     (void)state;
     mft_metal_state *d = mft_metal_device();
     static const uint32_t n_slots[] = {N_TOTAL, 70};
-    float logits[2][N_WARM * N_VOCAB];
+    float logits[2][N_WARM * MFT_VOCAB];
     for (int i = 0; i < 2; i++) {
-        world w;
+        mft_world w;
         mf_engine_options o = options(n_slots[i]);
-        open_world(&w, &o);
+        mft_world_open(&w, &o);
         warm(&w, N_WARM, logits[i]);
-        assert_int_equal(stats_of(&w).n_slots, n_slots[i]);
+        assert_int_equal(mft_world_stats(&w).n_slots, n_slots[i]);
         uint64_t sent = d->n_sent, waits = d->n_waits;
-        mf_stats before = stats_of(&w);
+        mf_stats before = mft_world_stats(&w);
         decode(&w, 0, N_WARM, logits[i]);
-        mf_stats after = stats_of(&w);
+        mf_stats after = mft_world_stats(&w);
         assert_int_equal(d->n_sent - sent, 2 * N_WARM);
         assert_int_equal(d->n_waits - waits, N_WARM);
         assert_int_equal(after.expert_misses, before.expert_misses);
         assert_int_equal(after.expert_hits - before.expert_hits, N_WARM * 6 * 2);
-        close_world(&w, d);
+        mft_world_close(&w);
     }
     assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
 }
@@ -145,16 +95,16 @@ static void one_miss(void **state)
     (void)state;
     mft_metal_state *d = mft_metal_device();
     mf_engine_options o = options(70);
-    float logits[N_WARM * N_VOCAB];
+    float logits[N_WARM * MFT_VOCAB];
     int n_found = 0;
-    world w;
-    open_world(&w, &o);
-    for (int32_t id = 0; id < N_VOCAB && n_found < 3; id++) {
+    mft_world w;
+    mft_world_open(&w, &o);
+    for (int32_t id = 0; id < MFT_VOCAB && n_found < 3; id++) {
         mf_error err;
         warm(&w, N_WARM, logits);
-        uint64_t sent = d->n_sent, waits = d->n_waits, misses = stats_of(&w).expert_misses;
+        uint64_t sent = d->n_sent, waits = d->n_waits, misses = mft_world_stats(&w).expert_misses;
         mft_ok(put(&w, &id, 1, NULL, &err), &err);
-        misses = stats_of(&w).expert_misses - misses;
+        misses = mft_world_stats(&w).expert_misses - misses;
         sent = d->n_sent - sent;
         waits = d->n_waits - waits;
         if (misses == 0)
@@ -166,7 +116,7 @@ static void one_miss(void **state)
         assert_in_range(sent, 2 + 4, 2 + 5);
     }
     assert_int_equal(n_found, 3);
-    close_world(&w, d);
+    mft_world_close(&w);
 }
 
 /* Where something is missing in every layer, the host stops at every router as if nothing was
@@ -175,13 +125,13 @@ static void all_missing(void **state)
 {
     (void)state;
     mft_metal_state *d = mft_metal_device();
-    float logits[12 * N_VOCAB];
+    float logits[12 * MFT_VOCAB];
     uint64_t sent[2], waits[2];
     for (int timed = 0; timed < 2; timed++) {
         mf_error err;
-        world w;
+        mft_world w;
         mf_engine_options o = options(2);
-        open_world(&w, &o);
+        mft_world_open(&w, &o);
         if (timed)
             mft_ok(mf_engine_time_ops(w.engine, true, &err), &err);
         sent[timed] = d->n_sent;
@@ -189,7 +139,7 @@ static void all_missing(void **state)
         decode(&w, 0, 12, logits);
         sent[timed] = d->n_sent - sent[timed];
         waits[timed] = d->n_waits - waits[timed];
-        close_world(&w, d);
+        mft_world_close(&w);
     }
     /* A stop a router, the head's wait, and up to one for each expert whose slot is read over. */
     assert_true(waits[0] <= 12 * (6 + 1 + 6 * 2));
@@ -205,20 +155,27 @@ static void any_slots(void **state)
     (void)state;
     mft_metal_state *d = mft_metal_device();
     enum { N_PROMPT = 20, N = 6 };
-    float want[N * N_VOCAB], got[N * N_VOCAB];
+    float want[N * MFT_VOCAB], got[N * MFT_VOCAB];
     static const uint32_t n_slots[] = {N_TOTAL, 2, 3, 6, 13, 27, 44, 61, 82, 95};
     for (size_t i = 0; i < MFI_ARRAY_LEN(n_slots); i++) {
-        world w;
+        mft_world w;
         mf_engine_options o = options(n_slots[i]);
         d->looks = 1 + i % 4;
         d->backward = i % 3 == 1;
-        open_world(&w, &o);
-        assert_int_equal(stats_of(&w).n_slots, n_slots[i]);
+        mft_world_open(&w, &o);
+        assert_int_equal(mft_world_stats(&w).n_slots, n_slots[i]);
         decode(&w, N_PROMPT, N, i ? got : want);
-        close_world(&w, d);
+        mft_world_close(&w);
         if (i && memcmp(want, got, sizeof want) != 0)
             fail_msg("logits differ with %u slots", n_slots[i]);
     }
+}
+
+static void two_answers(mft_world *w)
+{
+    float logits[8 * MFT_VOCAB];
+    decode(w, 18, 8, logits);
+    decode(w, 3, 8, logits);
 }
 
 /* Trace, hits, misses and evictions are those of an engine that stops at every router, and the
@@ -226,44 +183,22 @@ static void any_slots(void **state)
 static void same_books(void **state)
 {
     (void)state;
-    mft_metal_state *d = mft_metal_device();
     static const char *const policies[] = {"lru", "odds"};
     static const uint32_t n_slots[] = {60, 30};
-    float logits[8 * N_VOCAB];
     for (size_t i = 0; i < MFI_ARRAY_LEN(policies); i++) {
-        char *text[2];
-        size_t len[2];
-        mf_stats stats[2];
-        for (int timed = 0; timed < 2; timed++) {
-            mf_error err;
-            world w;
-            mf_engine_options o = options(n_slots[i]);
-            o.policy = policies[i];
-            o.trace_path = mft_path(mft_tmpdir(), "trace");
-            open_world(&w, &o);
-            if (timed)
-                mft_ok(mf_engine_time_ops(w.engine, true, &err), &err);
-            decode(&w, 18, 8, logits);
-            decode(&w, 3, 8, logits);
-            stats[timed] = stats_of(&w);
-            close_world(&w, d);
-            text[timed] = (char *)mft_read(o.trace_path, &len[timed]);
-        }
-        assert_int_equal(len[0], len[1]);
-        assert_memory_equal(text[0], text[1], len[0]);
-        assert_int_equal(stats[0].expert_hits, stats[1].expert_hits);
-        assert_int_equal(stats[0].expert_misses, stats[1].expert_misses);
-        assert_int_equal(stats[0].expert_evictions, stats[1].expert_evictions);
         mf_error err;
         mfi_replay replay;
+        mft_books books;
         uint64_t hits = 0;
-        mft_ok(mfi_replay_parse(&replay, text[0], len[0], "trace", &err), &err);
+        mf_engine_options o = options(n_slots[i]);
+        o.policy = policies[i];
+        mft_same_books(&o, two_answers, &books);
+        mft_ok(mfi_replay_parse(&replay, books.trace, books.len, "trace", &err), &err);
         mft_ok(mfi_replay_run(&replay, mfi_policy_named(policies[i]), n_slots[i], &hits, &err),
                &err);
         mfi_replay_close(&replay);
-        assert_int_equal(stats[0].expert_hits, hits);
-        free(text[0]);
-        free(text[1]);
+        assert_int_equal(books.stats.expert_hits, hits);
+        free(books.trace);
     }
 }
 
@@ -284,10 +219,9 @@ static bool tick(void *user, uint32_t n_layers)
 static void layers_in_order(void **state)
 {
     (void)state;
-    mft_metal_state *d = mft_metal_device();
     mf_engine_options o = options(60);
-    world w;
-    open_world(&w, &o);
+    mft_world w;
+    mft_world_open(&w, &o);
     mfi_forward *forward = mfi_engine_session_host(w.engine)->forward;
     for (int32_t id = 1; id < 12; id++) { /* at first everything is missing, later a part is */
         mf_error err;
@@ -296,7 +230,7 @@ static void layers_in_order(void **state)
         mft_ok(put(&w, &id, 1, NULL, &err), &err);
         assert_int_equal(seen.last, 6);
     }
-    close_world(&w, d);
+    mft_world_close(&w);
 }
 
 /* ---- what can go wrong ---- */
@@ -333,13 +267,13 @@ static void lost(void **state)
     (void)state;
     mft_metal_state *d = mft_metal_device();
     mf_engine_options o = options(60);
-    float logits[N_WARM * N_VOCAB];
+    float logits[N_WARM * MFT_VOCAB];
     bool ended = false;
     for (int n = 1; !ended; n += 1 + n / 3) {
         mf_error err;
-        world w;
+        mft_world w;
         mf_status status = MF_OK;
-        open_world(&w, &o);
+        mft_world_open(&w, &o);
         decode(&w, 0, N_WARM, logits); /* spans are long by now, and something will be missing */
         d->lose = n;
         for (int32_t id = 1; id < 9 && status == MF_OK; id++)
@@ -353,7 +287,7 @@ static void lost(void **state)
             int32_t id = 1;
             assert_int_not_equal(put(&w, &id, 1, NULL, &err), MF_OK);
         }
-        close_world(&w, d);
+        mft_world_close(&w);
     }
 }
 
@@ -366,13 +300,13 @@ static void broken(void **state)
     static const char *const kernels[] = {"mfi_combine",  "mfi_group", "mfi_rmsnorm",
                                           "mfi_mm_f32_1", "mfi_route", "mfi_mm_f32_8"};
     mf_engine_options o = options(70);
-    float want[N_WARM * N_VOCAB], got[N_WARM * N_VOCAB];
+    float want[N_WARM * MFT_VOCAB], got[N_WARM * MFT_VOCAB];
     for (size_t k = 0; k < MFI_ARRAY_LEN(kernels); k++) {
         mf_error err;
-        world w;
+        mft_world w;
         int32_t ids[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
         int n_failed = 0;
-        open_world(&w, &o);
+        mft_world_open(&w, &o);
         d->broken_kernel = kernels[k];
         for (int i = 0; i < 4; i++) {
             mf_session_reset(w.session);
@@ -390,7 +324,7 @@ static void broken(void **state)
         if (k)
             assert_memory_equal(want, got, sizeof want);
         assert_true(n_failed >= 3); /* the first pass misses everything, and groups nothing */
-        close_world(&w, d);
+        mft_world_close(&w);
     }
 }
 
@@ -403,5 +337,6 @@ int main(void)
         cmocka_unit_test(broken),        cmocka_unit_test(layers_in_order),
         cmocka_unit_test(streaming_off),
     };
+    mft_timelines_on(&mft_metal_case);
     return mft_run(tests);
 }

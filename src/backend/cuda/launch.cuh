@@ -75,7 +75,7 @@ static inline bool can_begin_early(void)
 
 /* As kernel<<<grid, threads, room, s>>>, early where the device can. */
 template <class... P, class... A>
-static cudaError_t start_early(void (*kernel)(P...), dim3 grid, unsigned threads, size_t room,
+static cudaError_t start_early(void (*kernel)(P...), dim3 grid, dim3 threads, size_t room,
                                cudaStream_t s, A... args)
 {
     cudaLaunchAttribute early = {};
@@ -83,7 +83,7 @@ static cudaError_t start_early(void (*kernel)(P...), dim3 grid, unsigned threads
     early.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
-    config.blockDim = dim3(threads);
+    config.blockDim = threads;
     config.dynamicSmemBytes = room;
     config.stream = s;
     config.attrs = &early;

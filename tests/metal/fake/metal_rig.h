@@ -3,11 +3,16 @@
 #define MFT_METAL_RIG_H
 
 #include "metal/fake/fake_metal.h"
-#include "moeflux/moeflux.h"
+#include "fake/timelines.h"
 
 /* The device of the module that engines open, as after a reset; skips the test where the build has
  * none, or a real one. */
 mft_metal_state *mft_metal_device(void);
+
+/* The same as it is, or NULL. */
+mft_metal_state *mft_metal_find(void);
+/* It, for timelines.h: finds no fault, and nothing is left of an engine that was closed. */
+extern const mft_device_case mft_metal_case;
 
 /* What an evaluation gave. */
 typedef struct mft_metal_run {
@@ -22,7 +27,5 @@ mf_engine_options mft_metal_options(const char *path);
  * is left of it. */
 mf_status mft_metal_eval(const mf_engine_options *options, uint32_t n_ids, mft_metal_run *run,
                          mf_error *err);
-/* A number of the plan with these options. */
-uint64_t mft_metal_plan_number(const mf_engine_options *options, const char *key);
 
 #endif
