@@ -300,10 +300,12 @@ static void tiers(void **state)
     mfi_plan_free(&plan);
     p.device.weight_align = 16;
     p.device.page_bytes = 4096;
-    p.options.memory_bytes = MFI_GIB; /* how much the mapping needs depends on the program's size */
-    mft_ok(make(&p, &plan, &err), &err);
-    p.options.memory_bytes = plan.floor_bytes - 1;
-    mfi_plan_free(&plan);
+    for (low = MFI_MIB, high = MFI_GIB; high - low > 4096;) { /* the least it needs */
+        p.options.memory_bytes = low + (high - low) / 2;
+        *(make(&p, &plan, &err) == MF_OK ? &high : &low) = p.options.memory_bytes;
+        mfi_plan_free(&plan);
+    }
+    p.options.memory_bytes = low;
     assert_int_equal(make(&p, &plan, &err), MF_ERR_BUDGET);
     assert_non_null(strstr(err.message, "--memory"));
     p.options.memory_bytes = plan.floor_bytes;
