@@ -105,26 +105,6 @@ cudaError_t mfi_cuda_latent_tail(const float *q, uint32_t ldq, uint32_t head_dim
 
 /* ---- attending ---- */
 
-/* Joins a block's (m, l, o) to what is there; every version of a sum goes through here. */
-static __device__ __forceinline__ void merge(float m, float *max, float *old, float *fresh)
-{
-    float top = fmaxf(*max, m);
-    *old = *max == -CUDART_INF_F ? 0 : expf(*max - top);
-    *fresh = m == -CUDART_INF_F ? 0 : expf(m - top);
-    *max = top;
-}
-
-static __device__ void finish(const mfi_cuda_attn &a, uint32_t t, uint32_t h, uint32_t c, float sum,
-                              float v)
-{
-    v = v / sum;
-    if (a.gated) {
-        float g = a.q[(size_t)t * a.ldq + (size_t)h * a.q_stride + a.dim + c];
-        v *= 1 / (1 + expf(-g));
-    }
-    a.out[(size_t)t * a.ldo + (size_t)h * a.dim_v + c] = v;
-}
-
 static __device__ __forceinline__ void split_queries(const mfi_cuda_attn &a, const queries &q,
                                                      const att_room &room, uint32_t n_rows)
 {

@@ -134,8 +134,7 @@ struct att_next {
 /* What all pieces of a walk have in common. */
 struct att_walk {
     att_room room;
-    uint32_t kv_head, end, last_block, per_block; /* positions end before `end`; */
-    uint32_t skipped;                             /* that one is put where it belongs by others */
+    uint32_t kv_head, end, last_block, per_block; /* positions end before `end` */
     bool wide;
     att_next copied, split;
 };
@@ -172,17 +171,6 @@ static __device__ __forceinline__ void att_copy4(void *to, const void *from, boo
                  : "memory");
 }
 
-/* Where four columns of a row of the first block lie as they are, if all its pieces have slots. */
-static __device__ __forceinline__ float4 *att_raw_at(const att_room &r, bool keys, uint32_t row,
-                                                     uint32_t col)
-{
-    uint32_t piece = col / ATT_COLS + (keys ? 0 : r.n_seg);
-    uint32_t i = keys ? row % 8 / 2 : row % 8 / 4 * 2 + row % 2;
-    uint32_t half = keys ? row % 2 : row / 2 % 2;
-    return (float4 *)(r.raw + piece * ATT_RAW) + i * ATT_THREADS + row / 8 * 32 + half * 16 +
-           col % ATT_COLS / 4;
-}
-
 /* Starts to copy the next piece, zeros where there is nothing. */
 static __device__ __forceinline__ void att_copy(const mfi_cuda_attn &a, att_walk &w)
 {
@@ -196,8 +184,6 @@ static __device__ __forceinline__ void att_copy(const mfi_cuda_attn &a, att_walk
         {
             uint32_t pos = w.copied.block * BLOCK + att_row(keys, i);
             bool there = pos < w.end && col < width;
-            if (pos == w.skipped && col < width)
-                continue;
             const float *from = there ? position(a, pos) + first + col : a.kv;
             if (w.wide)
                 att_copy16(to + i * ATT_THREADS * 16, from, there);
@@ -211,27 +197,28 @@ static __device__ __forceinline__ void att_copy(const mfi_cuda_attn &a, att_walk
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-static __device__ __forceinline__ void att_split_keys(const float4 *raw, char *parts)
+/* The thread's four rows of a piece: of keys, */
+static __device__ __forceinline__ void att_split_keys(const float4 v[4], char *parts)
 {
     uint4 *to = (uint4 *)parts;
     float *inv = (float *)(parts + ATT_PART);
     ATT_EACH(i, 4)
     {
-        float4 v = raw[i * ATT_THREADS];
         uint32_t row = att_row(true, i);
-        float inverse, scale = att_scale(att_row_max(att_most(v)), &inverse);
-        to[att_at(row, 16, threadIdx.x % 16)] = att_unit(v, scale);
+        float inverse, scale = att_scale(att_row_max(att_most(v[i])), &inverse);
+        to[att_at(row, 16, threadIdx.x % 16)] = att_unit(v[i], scale);
         if (threadIdx.x % 16 == 0)
             inv[row] = inverse;
     }
 }
 
-static __device__ __forceinline__ void att_split_values(const float4 *raw, char *parts)
+/* and of values. */
+static __device__ __forceinline__ void att_split_values(const float4 rows[4], char *parts)
 {
     float *inv = (float *)(parts + ATT_PART);
     ATT_EACH(i, 2)
     {
-        float4 v = raw[2 * i * ATT_THREADS], w = raw[(2 * i + 1) * ATT_THREADS];
+        float4 v = rows[2 * i], w = rows[2 * i + 1];
         uint32_t row = att_row(false, 2 * i);
         float iv, iw, sv = att_scale(att_row_max(att_most(v)), &iv);
         float sw = att_scale(att_row_max(att_most(w)), &iw);
@@ -261,10 +248,12 @@ static __device__ __forceinline__ void att_step(const mfi_cuda_attn &a, att_walk
         const float4 *raw =
             (const float4 *)(w.room.raw + w.split.n % w.room.slots * ATT_RAW) + threadIdx.x;
         char *parts = w.room.parts + w.split.n % 2 * (ATT_PART + ATT_INV);
+        float4 v[4];
+        ATT_EACH(i, 4) v[i] = raw[i * ATT_THREADS];
         if (w.split.piece < w.room.n_seg)
-            att_split_keys(raw, parts);
+            att_split_keys(v, parts);
         else
-            att_split_values(raw, parts);
+            att_split_values(v, parts);
         att_advance(&w.split, w.per_block);
     }
     att_copy(a, w);
@@ -339,12 +328,14 @@ static __device__ __forceinline__ float att_quad_max(float v)
     return fmaxf(v, __shfl_xor_sync(0xffffffff, v, 2));
 }
 
-/* Scores become exponentials below the block's maximum. */
+/* Scores become exponentials below the block's maximum; of the thread's two queries the first R are
+ * looked at. */
+template <int R = 2>
 static __device__ __forceinline__ void att_softmax(const mfi_cuda_attn &a, uint32_t block,
                                                    att_pair &q, float s[8][4])
 {
     uint32_t t = threadIdx.x % 4;
-    ATT_EACH(r, 2)
+    ATT_EACH(r, R)
     {
         float m = -CUDART_INF_F, sum = 0;
         ATT_EACH(n, 8) ATT_EACH(i, 2)
@@ -370,6 +361,7 @@ static __device__ __forceinline__ void att_softmax(const mfi_cuda_attn &a, uint3
 }
 
 /* Exponentials times the scales of a piece's values, split; what its sums come times, into inv. */
+template <int R = 2>
 static __device__ __forceinline__ void att_weights(const float p[8][4], const char *parts,
                                                    uint32_t hi[4][4], uint32_t lo[4][4],
                                                    float inv[2])
@@ -381,15 +373,17 @@ static __device__ __forceinline__ void att_weights(const float p[8][4], const ch
     ATT_EACH(n, 8)
     {
         v[n] = *(const float2 *)(scales + n * 8 + 2 * t);
-        ATT_EACH(r, 2)
+        ATT_EACH(r, R)
         most[r] = fmaxf(most[r], fmaxf(p[n][2 * r] * v[n].x, p[n][2 * r + 1] * v[n].y));
     }
-    ATT_EACH(r, 2) f[r] = att_scale(att_quad_max(most[r]), &inv[r]);
+    ATT_EACH(r, R) f[r] = att_scale(att_quad_max(most[r]), &inv[r]);
     ATT_EACH(k, 4) ATT_EACH(i, 4)
     {
         int n = 2 * k + i / 2, r = i % 2;
-        att_split(p[n][2 * r] * v[n].x * f[r], p[n][2 * r + 1] * v[n].y * f[r], &hi[k][i],
-                  &lo[k][i]);
+        hi[k][i] = lo[k][i] = 0;
+        if (r < R)
+            att_split(p[n][2 * r] * v[n].x * f[r], p[n][2 * r + 1] * v[n].y * f[r], &hi[k][i],
+                      &lo[k][i]);
     }
 }
 
@@ -454,14 +448,12 @@ static __device__ __forceinline__ void att_block(const mfi_cuda_attn &a, att_wal
 /* Begins a walk over blocks: up to all slots' pieces on their way. */
 static __device__ __forceinline__ void att_start(const mfi_cuda_attn &a, att_walk &w,
                                                  const att_room &room, uint32_t kv_head,
-                                                 uint32_t block, uint32_t last_block, uint32_t end,
-                                                 uint32_t skipped = UINT32_MAX)
+                                                 uint32_t block, uint32_t last_block, uint32_t end)
 {
     uint32_t any = (uint32_t)(uintptr_t)a.kv / 4 | a.row | a.v_offset | a.k_stride | a.v_stride;
     w.room = room;
     w.kv_head = kv_head;
     w.end = end;
-    w.skipped = skipped;
     w.last_block = last_block;
     w.per_block = room.n_seg + (a.dim_v + ATT_COLS - 1) / ATT_COLS;
     w.wide = ((any | a.dim | a.dim_v) & 3) == 0;

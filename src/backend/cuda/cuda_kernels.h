@@ -46,10 +46,10 @@ typedef struct mfi_cuda_item {
     uint32_t first, n;   /* n 0: nothing to do */
 } mfi_cuda_item;
 
-#define MFI_CUDA_MM_MATS    4
+#define MFI_CUDA_MM_MATS     4
 #define MFI_CUDA_SPLIT_BYTES 196 /* of 32 columns in three parts of bf16, and their sum */
-#define MFI_CUDA_TILE_SMALL 8   /* tokens of a tile of the kernels for few tokens */
-#define MFI_CUDA_TILE       128 /* and of those for many */
+#define MFI_CUDA_TILE_SMALL  8   /* tokens of a tile of the kernels for few tokens */
+#define MFI_CUDA_TILE        128 /* and of those for many */
 
 enum { MFI_CUDA_GLU_NONE, MFI_CUDA_GLU_SILU, MFI_CUDA_GLU_CLAMPED };
 
@@ -214,7 +214,7 @@ cudaError_t mfi_cuda_attn_run(const mfi_cuda_attn *a, cudaStream_t s);
 /* Joins what blocks of positions have left in partial. */
 cudaError_t mfi_cuda_attn_merge(const mfi_cuda_attn *a, cudaStream_t s);
 /* A single token's attn_prep and attn_run, of what attn_one_fits takes. */
-bool mfi_cuda_attn_one_fits(const mfi_cuda_attn *a);
+bool mfi_cuda_attn_one_fits(const mfi_cuda_attn *a, const mfi_cuda_prep *p);
 cudaError_t mfi_cuda_attn_one(const mfi_cuda_attn *a, const mfi_cuda_prep *p, cudaStream_t s);
 
 typedef struct mfi_cuda_gdn {

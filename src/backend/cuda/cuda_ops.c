@@ -239,10 +239,10 @@ bool mfi_cuda_attn_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, cudaE
 {
     job j = {c, &op[1], step, &c->p->shape, 1, &step->seqs[0]};
     mfi_cuda_attn a = attn_of(&j);
-    if (!mfi_cuda_attn_one_fits(&a))
-        return false;
     j.op = op;
     mfi_cuda_prep p = prep_of(&j);
+    if (!mfi_cuda_attn_one_fits(&a, &p))
+        return false;
     *e = mfi_cuda_attn_one(&a, &p, c->stream);
     return true;
 }

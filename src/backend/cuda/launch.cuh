@@ -73,22 +73,39 @@ static inline bool can_begin_early(void)
            major >= 9;
 }
 
-/* As kernel<<<grid, threads, room, s>>>, early where the device can. */
+/* As kernel<<<grid, threads, room, s>>>, early where the device can, and in clusters of `cluster`
+ * blocks of threads if those are more than one (sm_90). */
 template <class... P, class... A>
-static cudaError_t start_early(void (*kernel)(P...), dim3 grid, dim3 threads, size_t room,
-                               cudaStream_t s, A... args)
+static cudaError_t start_early_in(dim3 cluster, void (*kernel)(P...), dim3 grid, dim3 threads,
+                                  size_t room, cudaStream_t s, A... args)
 {
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute attrs[2] = {};
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = threads;
     config.dynamicSmemBytes = room;
     config.stream = s;
-    config.attrs = &early;
-    config.numAttrs = can_begin_early() ? 1 : 0;
+    config.attrs = attrs;
+    if (can_begin_early()) {
+        cudaLaunchAttribute *early = &attrs[config.numAttrs++];
+        early->id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        early->val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster.x * cluster.y * cluster.z > 1) {
+        cudaLaunchAttribute *side = &attrs[config.numAttrs++];
+        side->id = cudaLaunchAttributeClusterDimension;
+        side->val.clusterDim.x = cluster.x;
+        side->val.clusterDim.y = cluster.y;
+        side->val.clusterDim.z = cluster.z;
+    }
     return cudaLaunchKernelEx(&config, kernel, P(args)...);
+}
+
+template <class... P, class... A>
+static cudaError_t start_early(void (*kernel)(P...), dim3 grid, dim3 threads, size_t room,
+                               cudaStream_t s, A... args)
+{
+    return start_early_in(dim3(1), kernel, grid, threads, room, s, args...);
 }
 
 #endif
