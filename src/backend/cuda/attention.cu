@@ -135,13 +135,14 @@ static __global__ void __launch_bounds__(ATT_THREADS)
 
 static __global__ void __launch_bounds__(MERGE_THREADS) attend_merge(mfi_cuda_attn a)
 {
+    uint32_t h = blockIdx.x, t = blockIdx.y, last = *a.pos + t;
     begin_wait();
     begin_next();
-    uint32_t h = blockIdx.x, t = blockIdx.y, last = *a.pos + t;
     uint32_t n = last / BLOCK + 1 - first_block(a, last);
     const float *from = a.partial + ((size_t)t * a.n_head + h) * a.n_blocks_max * (a.dim_v + 2);
     for (uint32_t c = threadIdx.x; c < a.dim_v; c += MERGE_THREADS) {
         float max = a.sinks ? a.sinks[h] : -CUDART_INF_F, sum = a.sinks ? 1 : 0, out = 0;
+#pragma unroll 8
         for (uint32_t b = 0; b < n; b++) {
             const float *part = from + (size_t)b * (a.dim_v + 2);
             float old, fresh;

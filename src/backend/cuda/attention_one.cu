@@ -13,6 +13,7 @@
 #define ONE_ROWS    16
 #define ONE_PIECE   (ATT_PART + ATT_INV)
 #define ONE_VALUES  4 /* warps that weight values */
+#define ONE_HELD    4 /* blocks' sums that a thread has at a time */
 #define ONE_CLUSTER 8 /* blocks of threads that every device with clusters has side by side */
 
 /* Shared memory. Sums take the place of keys. */
@@ -55,7 +56,7 @@ template <int S>
 static __device__ __forceinline__ void one_older(const mfi_cuda_attn &a, const one_room &room,
                                                  uint32_t kv_head, uint32_t block, uint32_t end)
 {
-    const int N = 2 * S < 4 ? 2 * S : 4; /* pieces on their way at a time */
+    const int N = 2; /* pieces on their way at a time */
     ATT_EACH(base, 2 * S / N)
     {
         float4 v[N][4];
@@ -308,7 +309,7 @@ static __device__ __forceinline__ void one_values(const mfi_cuda_attn &a, const 
                                                   uint32_t block, uint32_t last,
                                                   const one_target &to)
 {
-    const int TILES = 8 * S / ONE_VALUES, N = TILES < 4 ? TILES : 4; /* of 8 columns */
+    const int TILES = 8 * S / ONE_VALUES, N = TILES < 2 ? TILES : 2; /* of 8 columns */
     uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     uint32_t seg = warp * S / ONE_VALUES, first = warp * TILES % 8;
     const char *parts = room.parts + (S + seg) * ONE_PIECE;
@@ -333,9 +334,9 @@ static __device__ __forceinline__ void one_values(const mfi_cuda_attn &a, const 
     {
         att_values<N>(parts, first + round * N, hi, lo, inv, out);
         ATT_EACH(n, N)
-            ATT_EACH(r, R) if (pair.there[r]) *
-            (float2 *)(to.sums + (size_t)(g + 8 * r) * to.ld_sums + seg * ATT_COLS +
-                       (first + round * N + n) * 8 + 2 * t) =
+        ATT_EACH(r, R)
+            if (pair.there[r]) * (float2 *)(to.sums + (size_t)(g + 8 * r) * to.ld_sums +
+                                            seg * ATT_COLS + (first + round * N + n) * 8 + 2 * t) =
             make_float2(out[n][2 * r], out[n][2 * r + 1]);
     }
 }
@@ -401,24 +402,27 @@ static __device__ __forceinline__ void one_join(const mfi_cuda_attn &a, const on
 #pragma unroll 1
     for (uint32_t i = rank * per + threadIdx.x; i < end; i += ONE_THREADS) {
         uint32_t row = i / (S * 16), col = i % (S * 16) * 4, h = kv_head * a.group + row;
-        float4 v[ONE_CLUSTER];
-        float2 stat[ONE_CLUSTER];
-        ATT_EACH(b, ONE_CLUSTER)
-        if (b < n) {
-            v[b] = cluster_float4(cluster_at(room.sums + row * S * ATT_COLS + col, b));
-            stat[b] = cluster_float2(cluster_at(room.stat + row * 2, b));
-        }
         float max = a.sinks ? a.sinks[h] : -CUDART_INF_F, sum = a.sinks ? 1 : 0;
         float out[4] = {0, 0, 0, 0};
-        ATT_EACH(b, ONE_CLUSTER)
-        if (b < n) {
-            float old, fresh;
-            merge(stat[b].x, &max, &old, &fresh);
-            sum = fmaf(stat[b].y, fresh, sum * old);
-            out[0] = fmaf(v[b].x, fresh, out[0] * old);
-            out[1] = fmaf(v[b].y, fresh, out[1] * old);
-            out[2] = fmaf(v[b].z, fresh, out[2] * old);
-            out[3] = fmaf(v[b].w, fresh, out[3] * old);
+#pragma unroll 1
+        for (uint32_t base = 0; base < n; base += ONE_HELD) {
+            float4 v[ONE_HELD];
+            float2 stat[ONE_HELD];
+            ATT_EACH(b, ONE_HELD)
+            if (base + b < n) {
+                v[b] = cluster_float4(cluster_at(room.sums + row * S * ATT_COLS + col, base + b));
+                stat[b] = cluster_float2(cluster_at(room.stat + row * 2, base + b));
+            }
+            ATT_EACH(b, ONE_HELD)
+            if (base + b < n) {
+                float old, fresh;
+                merge(stat[b].x, &max, &old, &fresh);
+                sum = fmaf(stat[b].y, fresh, sum * old);
+                out[0] = fmaf(v[b].x, fresh, out[0] * old);
+                out[1] = fmaf(v[b].y, fresh, out[1] * old);
+                out[2] = fmaf(v[b].z, fresh, out[2] * old);
+                out[3] = fmaf(v[b].w, fresh, out[3] * old);
+            }
         }
         ATT_EACH(k, 4) finish(a, 0, h, col + k, sum, out[k]);
     }
@@ -427,7 +431,7 @@ static __device__ __forceinline__ void one_join(const mfi_cuda_attn &a, const on
 /* ---- the kernel ---- */
 
 template <int R, int S>
-static __global__ void __launch_bounds__(ONE_THREADS)
+static __global__ void __launch_bounds__(320)
     attend_one(const __grid_constant__ mfi_cuda_attn a, const __grid_constant__ mfi_cuda_prep prep,
                bool joined)
 {
@@ -439,7 +443,6 @@ static __global__ void __launch_bounds__(ONE_THREADS)
     one_room room = one_room_of(shared, R, S);
     bool newest = block == last / BLOCK;
     uint32_t n_blocks = last / BLOCK + 1 - from;
-    one_turner<S> turner = one_turner_of<S>(prep, warp == ATT_WARPS);
     if (warp < ATT_WARPS)
         one_older<S>(a, room, kv_head, block, last);
     one_target to = {room.sums, room.stat, S * ATT_COLS, 2};
@@ -455,6 +458,7 @@ static __global__ void __launch_bounds__(ONE_THREADS)
     for (uint32_t i = threadIdx.x; i < 8 * R * S; i += ONE_THREADS)
         room.q_inv[i] = 0;
     __syncthreads();
+    one_turner<S> turner = one_turner_of<S>(prep, warp == ATT_WARPS);
     begin_wait();
     begin_next();
     one_take<S>(prep, turner, room, kv_head, a.group, last, newest);
