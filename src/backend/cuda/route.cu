@@ -112,14 +112,19 @@ cudaError_t mfi_cuda_tell_files(cudaStream_t s)
 
 /* An expert's slot. Where it has none, kernels behind are stopped; what is already under way finds
  * memory of a slot's size. */
-static __device__ __forceinline__ const uint8_t *find(const mfi_cuda_route &r, uint32_t expert)
+static __device__ __forceinline__ const uint8_t *found(const mfi_cuda_route &r, uint64_t in)
 {
-    const uint8_t *slot = (const uint8_t *)r.slots[expert];
+    const uint8_t *slot = (const uint8_t *)in;
     if (slot || !r.chosen)
         return slot;
     *(volatile unsigned *)&stop_word = 1;
     __threadfence();
     return r.anywhere;
+}
+
+static __device__ __forceinline__ const uint8_t *find(const mfi_cuda_route &r, uint32_t expert)
+{
+    return found(r, r.slots[expert]);
 }
 
 cudaError_t mfi_cuda_go_on(cudaStream_t s)
@@ -130,16 +135,15 @@ cudaError_t mfi_cuda_go_on(cudaStream_t s)
 }
 
 /* What EXPERTS works on for a single token: a pair a rank, in order. */
-static __device__ void list_items(const mfi_cuda_route &r, const uint16_t *ids)
+static __device__ __forceinline__ void list_item(const mfi_cuda_route &r, uint32_t k,
+                                                 uint32_t expert, const uint8_t *slot)
 {
-    for (uint32_t k = threadIdx.x; k < r.top_k; k += 32) {
-        mfi_cuda_item item = {find(r, ids[k]), k, 1};
-        r.items[k] = item;
-        r.x_row[k] = 0;
-        r.pair_of[k] = k;
-        if (r.chosen)
-            r.chosen[k] = ids[k];
-    }
+    mfi_cuda_item item = {slot, k, 1};
+    r.items[k] = item;
+    r.x_row[k] = 0;
+    r.pair_of[k] = k;
+    if (r.chosen)
+        r.chosen[k] = (uint16_t)expert;
 }
 
 /* A router that may stop what is behind it has that begin when it has ended. */
@@ -151,8 +155,6 @@ static __device__ __forceinline__ void begin_next_of(const mfi_cuda_route &r)
 
 /* ---- choosing ---- */
 
-#define LANE_EXPERTS 8 /* that a lane keeps in registers */
-
 /* Bits whose order as integers is that of numbers; none is 0. */
 static __device__ __forceinline__ uint32_t ordered(float v)
 {
@@ -160,30 +162,89 @@ static __device__ __forceinline__ uint32_t ordered(float v)
     return b & 0x80000000 ? ~b : b | 0x80000000;
 }
 
-/* The top_k best of n values, none of them NaN, as take_best has them. */
-static __device__ void take_all(const float *value, uint32_t n, uint32_t top_k, uint16_t *ids)
+/* choose_for where a lane has up to L experts, and one of the chosen, in registers: lane, lane + 32
+ * and so on. The same bits; what it has to fetch is on its way from the start. */
+template <int L> static __device__ void choose_held(const mfi_cuda_route &r, uint32_t t)
 {
-    uint32_t key[LANE_EXPERTS], lane = threadIdx.x % 32;
+    const float *logits = r.logits + (size_t)t * r.ld;
+    const bool listed = r.slots && r.items;
+    uint32_t lane = threadIdx.x, key[L], id = 0;
+    uint64_t slot[L], in = 0;
+    float score[L], add[L], max = -CUDART_INF_F, sum = 0, mine = 0;
 #pragma unroll
-    for (int i = 0; i < LANE_EXPERTS; i++)
-        key[i] = lane + 32 * i < n ? ordered(value[lane + 32 * i]) : 0;
-    for (uint32_t k = 0; k < top_k; k++) {
+    for (int i = 0; i < L; i++) {
+        uint32_t e = lane + 32 * i;
+        score[i] = e < r.n ? __ldcg(logits + e) : -CUDART_INF_F;
+        add[i] = e < r.n && r.correction ? r.correction[e] : 0;
+        slot[i] = e < r.n && listed ? r.slots[e] : 0;
+    }
+    if (r.score == SIGMOID) {
+#pragma unroll
+        for (int i = 0; i < L; i++)
+            score[i] = 1 / (1 + expf(-score[i]));
+    } else if (r.score == SOFTMAX) { /* softmax() */
+#pragma unroll
+        for (int i = 0; i < L; i++)
+            max = fmaxf(max, score[i]);
+        max = warp_max(max);
+#pragma unroll
+        for (int i = 0; i < L; i++) {
+            score[i] = expf(score[i] - max);
+            sum += lane + 32 * i < r.n ? score[i] : 0;
+        }
+        sum = warp_sum(sum);
+#pragma unroll
+        for (int i = 0; i < L; i++)
+            score[i] /= sum;
+    }
+#pragma unroll
+    for (int i = 0; i < L; i++) {
+        float v = r.correction ? score[i] + add[i] : score[i];
+        key[i] = lane + 32 * i < r.n ? ordered(isnan(v) ? -CUDART_INF_F : v) : 0;
+    }
+    sum = r.score == SIGMOID ? 1e-20f : 0;
+    for (uint32_t k = 0; k < r.top_k; k++) {
         uint32_t most = 0, at = UINT32_MAX;
+        uint64_t its_slot = 0;
+        float its_score = 0;
 #pragma unroll
-        for (int i = 0; i < LANE_EXPERTS; i++)
-            most = max(most, key[i]);
+        for (int i = 0; i < L; i++)
+            most = umax(most, key[i]);
         most = __reduce_max_sync(0xffffffff, most);
 #pragma unroll
-        for (int i = LANE_EXPERTS - 1; i >= 0; i--)
+        for (int i = L - 1; i >= 0; i--)
             at = key[i] == most ? lane + 32 * i : at;
         at = __reduce_min_sync(0xffffffff, at);
 #pragma unroll
-        for (int i = 0; i < LANE_EXPERTS; i++)
-            key[i] = lane + 32 * i == at ? 0 : key[i];
-        if (lane == 0)
-            ids[k] = (uint16_t)at;
+        for (int i = 0; i < L; i++)
+            if (lane + 32 * i == at) {
+                key[i] = 0;
+                its_score = score[i];
+                its_slot = slot[i];
+            }
+        its_score = __shfl_sync(0xffffffff, its_score, at % 32);
+        its_slot = __shfl_sync(0xffffffff, its_slot, at % 32);
+        sum += its_score;
+        if (lane == k) {
+            id = at;
+            mine = its_score;
+            in = its_slot;
+        }
     }
-    __syncwarp();
+    if (r.score == SOFTMAX_CHOSEN) {
+        max = warp_max(lane < r.top_k ? mine : -CUDART_INF_F);
+        mine = expf(mine - max);
+        mine /= warp_sum(lane < r.top_k ? mine : 0);
+        sum = 0;
+        for (uint32_t k = 0; k < r.top_k; k++)
+            sum += __shfl_sync(0xffffffff, mine, k);
+    }
+    if (lane >= r.top_k)
+        return;
+    r.ids[(size_t)t * r.top_k + lane] = (uint16_t)id;
+    r.weights[(size_t)t * r.ldw + lane] = (r.normalize ? mine / sum : mine) * r.scale;
+    if (listed)
+        list_item(r, lane, id, found(r, in));
 }
 
 /* A warp's choice for token t; `room` has two floats an expert. */
@@ -194,6 +255,13 @@ static __device__ void choose_for(const mfi_cuda_route &r, uint32_t t, float *ro
     float *score = room, *value = room + r.n;
     const float *logits = r.logits + (size_t)t * r.ld;
     uint32_t lane = threadIdx.x;
+    if (r.n_groups <= 1 && r.n <= 256 && r.top_k <= 32) {
+        if (r.n <= 128)
+            choose_held<4>(r, t);
+        else
+            choose_held<8>(r, t);
+        return;
+    }
     for (uint32_t i = lane; i < r.n; i += 32)
         score[i] = r.score == SIGMOID ? 1 / (1 + expf(-__ldcg(logits + i))) : __ldcg(logits + i);
     __syncwarp();
@@ -206,16 +274,12 @@ static __device__ void choose_for(const mfi_cuda_route &r, uint32_t t, float *ro
     __syncwarp();
     if (r.n_groups > 1)
         keep_groups(r, value, groups);
-    if (r.n_groups <= 1 && r.n <= 32 * LANE_EXPERTS) {
-        take_all(value, r.n, r.top_k, ids);
-    } else {
-        for (uint32_t k = 0; k < r.top_k; k++) {
-            uint32_t best = take_best(value, r.n);
-            if (lane == 0)
-                ids[k] = (uint16_t)best;
-        }
-        __syncwarp();
+    for (uint32_t k = 0; k < r.top_k; k++) {
+        uint32_t best = take_best(value, r.n);
+        if (lane == 0)
+            ids[k] = (uint16_t)best;
     }
+    __syncwarp();
     for (uint32_t k = lane; k < r.top_k; k += 32)
         chosen[k] = score[ids[k]];
     __syncwarp();
@@ -228,8 +292,8 @@ static __device__ void choose_for(const mfi_cuda_route &r, uint32_t t, float *ro
         r.ids[(size_t)t * r.top_k + k] = ids[k];
         r.weights[(size_t)t * r.ldw + k] = (r.normalize ? chosen[k] / sum : chosen[k]) * r.scale;
     }
-    if (r.slots && r.items)
-        list_items(r, ids);
+    for (uint32_t k = lane; r.slots && r.items && k < r.top_k; k += 32)
+        list_item(r, k, ids[k], find(r, ids[k]));
 }
 
 static __global__ void __launch_bounds__(32) choose(mfi_cuda_route r)
