@@ -110,12 +110,13 @@ MFI_DEV void staged_norm(const mfi_cuda_mm &mm, uint32_t n_quads, float *room, s
     }
 }
 
-/* A round's x: fetched, normed if it is to be, and split. */
+/* A round's x: fetched if it isn't `there`, normed if it is to be, and split. */
 template <class C>
 MFI_DEV void staged_take(const mfi_cuda_mm &mm, const float *from, uint32_t n_quads, float *room,
-                         staged_x *x, const code_x &to)
+                         staged_x *x, bool there, const code_x &to)
 {
-    staged_load(from, n_quads, x->v);
+    if (!there)
+        staged_load(from, n_quads, x->v);
     if (mm.norm)
         staged_norm(mm, n_quads, room, x);
 #pragma unroll
@@ -187,6 +188,10 @@ __global__ void __launch_bounds__(CODE_THREADS, 3)
     code_x x = {(uint4 *)(shared + r.x), (float *)(shared + r.sums), 1};
     float *part = (float *)(shared + r.segs), sum[NM];
     staged_x held;
+    /* All experts have the same x, which is asked for before what it is multiplied with. */
+    bool there = mm.items && mm.x_row && !mm.n_x;
+    if (there)
+        staged_load(mm.x + at.x_col, min(n_seg, r.round) * CODE_SEG / 4, held.v);
     staged_fetch<C, NM>(mm, at, 0, r.round, r.pitch, shared);
     if (mm.norm)
         staged_load(mm.norm, cols / 4, held.norm);
@@ -194,7 +199,7 @@ __global__ void __launch_bounds__(CODE_THREADS, 3)
         begin_wait();
         begin_next();
     }
-    const float *row = mm_x_row(mm, at, 0);
+    const float *row = there ? mm.x + at.x_col : mm_x_row(mm, at, 0);
     for (uint32_t tile = blockIdx.x, base = 0;;) {
         uint32_t n = min(n_seg - base, r.round), to = base + n, after = tile;
         if (to == n_seg) {
@@ -211,7 +216,8 @@ __global__ void __launch_bounds__(CODE_THREADS, 3)
         mine = mine && at.row0 + threadIdx.x < at.row_end;
         float old = mm.res && mine && end ? *code_res(mm, at, threadIdx.x, 0) : 0;
         if (n < n_seg || tile == blockIdx.x)
-            staged_take<C>(mm, row + base * CODE_SEG, n * CODE_SEG / 4, norm_room, &held, x);
+            staged_take<C>(mm, row + base * CODE_SEG, n * CODE_SEG / 4, norm_room, &held, there, x);
+        there = false;
         if (more)
             stage_wait<1>();
         else
