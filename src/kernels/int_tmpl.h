@@ -337,6 +337,9 @@ static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y
     panel_fn *unpack = panel_unpacker(w->type);
     panel_fn *dot_rows = NULL;
     int_fn *tiles = tiles_of(form, x->lo), *one = tiles;
+#ifdef PANEL_WHOLE_ROWS
+    whole_fn *whole_rows = n_tok == 1 ? PANEL_WHOLE_ROWS(w->type, w->cols, x->lo) : NULL;
+#endif
 #ifdef PANEL_DOT_ROWS
     dot_rows = n_tok == 1 ? PANEL_DOT_ROWS(w->type, w->cols, x->lo) : NULL;
     if (dot_rows)
@@ -350,6 +353,18 @@ static void int_rows(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y
         const ahead next = rows_ahead(w, row, row1);
         s.n_rows = MFI_MIN(row1 - row, PANEL_ROWS);
         s.y = y + row;
+#ifdef PANEL_WHOLE_ROWS
+        if (whole_rows && s.n_rows == PANEL_ROWS) {
+            panel_plane at[3];
+            for (uint32_t p = 0; p < walk.n_planes; p++)
+                at[p] = (panel_plane){walk.base[p] + row * walk.row_bytes[p], walk.row_bytes[p]};
+            const panel_part part = {w->type, w->cols / MFI_Q8_BLOCK, 0, w->cols,
+                                     next.p[0] ? next.p[0] : at[0].p};
+            fetch_ahead(&next, 1, 0, 1);
+            whole_rows(&part, at, x, s.y);
+            continue;
+        }
+#endif
         for (uint32_t c = 0, step = 0; c < w->cols; c += PANEL_STEP, step++) {
             panel_plane at[3];
             s.step_blocks = MFI_MIN(w->cols - c, PANEL_STEP) / MFI_Q8_BLOCK;

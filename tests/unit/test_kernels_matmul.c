@@ -33,7 +33,7 @@ static uint32_t random_cols(mfi_rng *rng, mfi_qtype type)
     if (type.kind == MFI_Q_GGML)
         mfi_ggml_block(type.bits, &n_elements, &n_bytes);
     if (type.kind == MFI_Q_GGML || type.kind == MFI_Q_MXFP4)
-        return n_elements * mft_between(rng, 1, n_elements > 64 ? 4 : 11);
+        return n_elements * mft_between(rng, 1, n_elements > 64 ? 4 : 27);
     if (type.kind == MFI_Q_FP8 && mft_below(rng, 2))
         return 32 * mft_between(rng, 1, 11);
     return cols[mft_below(rng, MFI_ARRAY_LEN(cols))];

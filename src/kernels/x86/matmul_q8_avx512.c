@@ -105,6 +105,7 @@ PANEL_INLINE void panel_store(float *p, uint32_t n, panel_f v)
 #include "kernels/x86/rows_avx512.h"
 
 #define PANEL_DOT_ROWS(type, cols, lo) rows_of(type, cols, (lo) != NULL)
+#define PANEL_WHOLE_ROWS(type, cols, lo) whole_of(type, cols, (lo) != NULL)
 #include "kernels/int_tmpl.h"
 
 void mfi_avx512_matmul_q8(const mfi_mat *w, const mfi_q8 *x, uint32_t n_tok, float *y, size_t ldy,

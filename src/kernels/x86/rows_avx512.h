@@ -181,40 +181,61 @@ static void rows_q4_k_whole(const panel_part *part, const panel_plane at[3], con
 typedef __m512i lane_row_fn(const uint8_t *p, const __m512i x[4], const __m512i start[2],
                             __m512i sum[2]);
 
-PANEL_INLINE void dot_lane_rows(panel_plane at, lane_row_fn *row_sums, const __m512i x[4],
-                                const int8_t offset, const uint32_t row_bytes, panel_i dot[8],
-                                const uint8_t *fetch, __m512i heads[2])
+/* What sums begin with where codes are `offset` too large. */
+PANEL_INLINE void lane_starts(const __m512i x[4], const int8_t offset, __m512i start[2])
 {
-    __m512i low[4], high[4], start[2];
     MFI_UNROLL(2)
     for (int i = 0; i < 2; i++) {
         start[i] = _mm512_setzero_si512();
         if (offset)
             start[i] = less(less(start[i], offset, x[2 * i]), offset, x[2 * i + 1]);
     }
+}
+
+/* Sums of two rows, and their heads: of each lane's sub-block of the first four and of the others,
+ * of one row and of the next. */
+PANEL_INLINE __m512i lane_pair(const uint8_t *p, size_t stride, lane_row_fn *row_sums,
+                               const __m512i x[4], const __m512i start[2], __m512i heads[2])
+{
+    __m512i a[2], b[2];
+    heads[0] = row_sums(p, x, start, a);
+    heads[1] = row_sums(p + stride, x, start, b);
+    return pair_sums(pair_sums(a[0], a[1]), pair_sums(b[0], b[1]));
+}
+
+/* By sub-block and row, from two rows each. */
+PANEL_INLINE void part_lane_pairs(const __m512i two[8], panel_i dot[8])
+{
+    __m512i low[4], high[4];
     MFI_UNROLL(4)
     for (uint32_t i = 0; i < 4; i++) {
-        __m512i two[2];
-        MFI_UNROLL(2)
-        for (uint32_t j = 0; j < 2; j++) {
-            const uint8_t *p = at.p + (4 * i + 2 * j) * at.stride;
-            __m512i a[2], b[2];
-            fetch_part(fetch, 2 * i + j, 2 * row_bytes);
-            const __m512i head = row_sums(p, x, start, a);
-            const __m512i then = row_sums(p + at.stride, x, start, b);
-            if (heads) {
-                __m512i *to = heads + i / 2;
-                *to = _mm512_mask_mov_epi64(*to, (__mmask8)(1 << (4 * i + 2 * j) % 8), head);
-                *to = _mm512_mask_mov_epi64(*to, (__mmask8)(2 << (4 * i + 2 * j) % 8), then);
-            }
-            two[j] = pair_sums(pair_sums(a[0], a[1]), pair_sums(b[0], b[1]));
-        }
-        const __m512 t0 = _mm512_castsi512_ps(two[0]), t1 = _mm512_castsi512_ps(two[1]);
+        const __m512 t0 = _mm512_castsi512_ps(two[2 * i]);
+        const __m512 t1 = _mm512_castsi512_ps(two[2 * i + 1]);
         low[i] = _mm512_castps_si512(_mm512_shuffle_ps(t0, t1, 0x88));
         high[i] = _mm512_castps_si512(_mm512_shuffle_ps(t0, t1, 0xdd));
     }
     by_lane(low, dot);
     by_lane(high, dot + 4);
+}
+
+PANEL_INLINE void dot_lane_rows(panel_plane at, lane_row_fn *row_sums, const __m512i x[4],
+                                const int8_t offset, const uint32_t row_bytes, panel_i dot[8],
+                                const uint8_t *fetch, __m512i heads[2])
+{
+    __m512i two[8], start[2];
+    lane_starts(x, offset, start);
+    MFI_UNROLL(8)
+    for (uint32_t i = 0; i < 8; i++) {
+        __m512i head[2];
+        fetch_part(fetch, i, 2 * row_bytes);
+        two[i] = lane_pair(at.p + 2 * i * at.stride, at.stride, row_sums, x, start, head);
+        if (heads) {
+            __m512i *to = heads + i / 4;
+            *to = _mm512_mask_mov_epi64(*to, (__mmask8)(1 << 2 * i % 8), head[0]);
+            *to = _mm512_mask_mov_epi64(*to, (__mmask8)(2 << 2 * i % 8), head[1]);
+        }
+    }
+    part_lane_pairs(two, dot);
 }
 
 /* The products of low and high nibbles of sub-blocks of 16 bytes, looked up if there is a table;
@@ -598,6 +619,145 @@ static void rows_q6_k(const panel_part *part, const panel_plane at[3], const int
     else
         dot_q6_k_rows(at[0], x, lo, false, out->dot, part->fetch);
     q6_k_scales(at[0].p, at[0].stride, out);
+}
+
+/* ---- whole rows of 4 bits ---- */
+
+/* What a token is for 256 columns, and what sums begin with. */
+typedef struct lane_in {
+    __m512i x[4], start[2];
+} lane_in;
+
+/* Sums of whole rows: [step][two rows]; heads[step][row] are the first eight bytes of what row_sums
+ * returns. Memory sees longer stretches than when steps come one after another. */
+typedef struct whole_sums {
+    __m512i two[WHOLE_STEPS][PANEL_ROWS / 2];
+    uint64_t heads[WHOLE_STEPS][PANEL_ROWS] __attribute__((aligned(64)));
+} whole_sums;
+
+PANEL_INLINE void sum_whole_rows(panel_plane at, lane_row_fn *row_sums, const lane_in in[],
+                                 const uint32_t n_steps, const uint32_t step_bytes,
+                                 const bool heads, const uint8_t *fetch, whole_sums *sums)
+{
+    const uint8_t *p = at.p;
+    for (uint32_t r = 0; r < PANEL_ROWS; r += 2, p += 2 * at.stride) {
+        MFI_UNROLL(3)
+        for (uint32_t c = 0; c < n_steps; c++) {
+            __m512i head[2];
+            fetch_part(fetch, c, 2 * step_bytes);
+            sums->two[c][r / 2] = lane_pair(p + c * step_bytes, at.stride, row_sums, in[c].x,
+                                            in[c].start, head);
+            if (heads) {
+                __m128i *to = (__m128i *)&sums->heads[c][r];
+                _mm_storel_epi64(to, _mm512_castsi512_si128(head[0]));
+                _mm_storel_epi64((__m128i *)&sums->heads[c][r + 1], _mm512_castsi512_si128(head[1]));
+            }
+        }
+        fetch += 2 * n_steps * step_bytes;
+    }
+}
+
+/* acc + what eight blocks add, as int_one of int_tmpl.h has it. */
+PANEL_INLINE panel_f add_blocks(panel_f acc, const panel_i dot[8], const panel_f scale[8],
+                                const panel_f *min, const float *d, const float *s)
+{
+    MFI_UNROLL(8)
+    for (uint32_t b = 0; b < 8; b++) {
+        acc = panel_fma(__builtin_convertvector(dot[b], panel_f), scale[b] * d[b], acc);
+        if (min)
+            acc = panel_fma(min[b], (panel_f){0} + s[b], acc);
+    }
+    return acc;
+}
+
+PANEL_INLINE void whole_mlx4(const panel_part *part, const panel_plane at[3], const mfi_q8 *x,
+                             const uint32_t n_steps, float *y)
+{
+    lane_in in[WHOLE_STEPS];
+    whole_sums sums;
+    panel_u words[2][4];
+    panel_part p = *part;
+    panel_f acc = {0};
+    MFI_UNROLL(3)
+    for (uint32_t c = 0; c < n_steps; c++) {
+        even_odd(x->q + c * PANEL_STEP, in[c].x);
+        lane_starts(in[c].x, 0, in[c].start);
+    }
+    sum_whole_rows(at[0], mlx4_row, in, n_steps, 128, false, part->fetch, &sums);
+    p.n_blocks = 8;
+    for (uint32_t c = 0; c < n_steps; c++) {
+        const uint32_t b = 8 * c, skip = c * (PANEL_STEP / p.type.group) * 2;
+        const panel_plane scales = {at[1].p + skip, at[1].stride};
+        const panel_plane mins = {at[2].p + skip, at[2].stride};
+        panel_i dot[8];
+        panel_f scale[8], min[8];
+        part_lane_pairs(sums.two[c], dot);
+        p.c = c * PANEL_STEP;
+        mlx_floats(&p, scales, words[0], scale);
+        mlx_floats(&p, mins, words[1], min);
+        acc = add_blocks(acc, dot, scale, min, x->d + b, x->s + b);
+    }
+    panel_store(y, PANEL_ROWS, acc);
+}
+
+PANEL_INLINE void whole_mxfp4(const panel_part *part, const panel_plane at[3], const mfi_q8 *x,
+                              const uint32_t n_steps, float *y)
+{
+    lane_in in[WHOLE_STEPS];
+    whole_sums sums;
+    panel_f acc = {0};
+    MFI_UNROLL(3)
+    for (uint32_t c = 0; c < n_steps; c++) {
+        halves_of(x->q + c * PANEL_STEP, in[c].x);
+        lane_starts(in[c].x, 12, in[c].start);
+    }
+    sum_whole_rows(at[0], mxfp4_row, in, n_steps, 136, true, part->fetch, &sums);
+    for (uint32_t c = 0; c < n_steps; c++) {
+        __m512i exponents[2];
+        panel_i dot[8];
+        panel_f scale[8];
+        part_lane_pairs(sums.two[c], dot);
+        exponents[0] = _mm512_load_si512(sums.heads[c]);
+        exponents[1] = _mm512_load_si512(sums.heads[c] + 8);
+        MFI_UNROLL(8)
+        for (uint32_t b = 0; b < 8; b++)
+            scale[b] = half_power(byte_of_rows(exponents, b));
+        acc = add_blocks(acc, dot, scale, NULL, x->d + 8 * c, NULL);
+    }
+    panel_store(y, PANEL_ROWS, acc);
+}
+
+/* Rows that are whole steps, as many as a panel has: the token's products. */
+typedef void whole_fn(const panel_part *part, const panel_plane at[3], const mfi_q8 *x, float *y);
+
+/* The number of steps, and the usual group size, known to the compiler. */
+#define WHOLE_OF(name, steps, group_cols)                                                          \
+    static void name##_##steps(const panel_part *part, const panel_plane at[3], const mfi_q8 *x,   \
+                               float *y)                                                           \
+    {                                                                                              \
+        panel_part p = *part;                                                                      \
+        if (group_cols)                                                                            \
+            p.type = (mfi_qtype){MFI_Q_MLX, 4, MFI_Q_BF16, group_cols};                            \
+        name(&p, at, x, steps, y);                                                                 \
+    }
+WHOLE_OF(whole_mlx4, 1, 64)
+WHOLE_OF(whole_mlx4, 2, 64)
+WHOLE_OF(whole_mlx4, 3, 64)
+WHOLE_OF(whole_mxfp4, 1, 0)
+WHOLE_OF(whole_mxfp4, 2, 0)
+WHOLE_OF(whole_mxfp4, 3, 0)
+
+static whole_fn *whole_of(mfi_qtype type, uint32_t cols, bool fine)
+{
+    static whole_fn *const mlx4[] = {NULL, whole_mlx4_1, whole_mlx4_2, whole_mlx4_3};
+    static whole_fn *const mxfp4[] = {NULL, whole_mxfp4_1, whole_mxfp4_2, whole_mxfp4_3};
+    if (fine || cols > SHORT_COLS || cols % PANEL_STEP)
+        return NULL;
+    if (type.kind == MFI_Q_GGML && type.bits == 39)
+        return mxfp4[cols / PANEL_STEP];
+    if (type.kind == MFI_Q_MLX && type.bits == 4 && type.scale == MFI_Q_BF16 && type.group == 64)
+        return mlx4[cols / PANEL_STEP];
+    return NULL;
 }
 
 static panel_fn *rows_of(mfi_qtype type, uint32_t cols, bool fine)
