@@ -369,7 +369,9 @@ static bool type_named(const char *name, mfi_qtype *type)
     } types[] = {{"q4_k", {.kind = MFI_Q_GGML, .bits = 12}},
                  {"q8_0", {.kind = MFI_Q_GGML, .bits = 8}},
                  {"mxfp4", {.kind = MFI_Q_GGML, .bits = 39}},
-                 {"mlx4", {MFI_Q_MLX, 4, MFI_Q_BF16, 64}}};
+                 {"mxfp4_planes", {.kind = MFI_Q_MXFP4, .bits = 4}},
+                 {"mlx4", {MFI_Q_MLX, 4, MFI_Q_BF16, 64}},
+                 {"mlx4_32", {MFI_Q_MLX, 4, MFI_Q_BF16, 32}}};
     for (size_t i = 0; i < MFI_ARRAY_LEN(types); i++)
         if (strcspn(name, ":") == strlen(types[i].name) &&
             strncmp(name, types[i].name, strlen(types[i].name)) == 0) {

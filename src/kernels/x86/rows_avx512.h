@@ -359,19 +359,26 @@ PANEL_INLINE panel_u byte_of_rows(const __m512i rows[2], uint32_t b)
     return (panel_u)_mm512_maskz_permutex2var_epi8(0x1111111111111111, rows[0], at, rows[1]);
 }
 
-static void rows_mxfp4_planes(const panel_part *part, const panel_plane at[3], const int8_t *x,
-                              const int8_t *lo, panel *out)
+/* The exponents of eight blocks of each row, which are a plane of their own. */
+PANEL_INLINE void plane_exponents(const uint8_t *p, size_t stride, __m512i exponents[2])
 {
-    __m512i in[4], exponents[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    (void)lo;
-    even_odd(x, in);
-    dot_lane_rows(at[0], mxfp4_planes_row, in, 12, 128, out->dot, part->fetch, NULL);
+    exponents[0] = exponents[1] = _mm512_setzero_si512();
     MFI_UNROLL(16)
     for (uint32_t r = 0; r < 16; r++) {
         long long eight;
-        memcpy(&eight, at[1].p + r * at[1].stride, sizeof eight);
+        memcpy(&eight, p + r * stride, sizeof eight);
         exponents[r / 8] = _mm512_mask_set1_epi64(exponents[r / 8], (__mmask8)(1 << r % 8), eight);
     }
+}
+
+static void rows_mxfp4_planes(const panel_part *part, const panel_plane at[3], const int8_t *x,
+                              const int8_t *lo, panel *out)
+{
+    __m512i in[4], exponents[2];
+    (void)lo;
+    even_odd(x, in);
+    dot_lane_rows(at[0], mxfp4_planes_row, in, 12, 128, out->dot, part->fetch, NULL);
+    plane_exponents(at[1].p, at[1].stride, exponents);
     MFI_UNROLL(8)
     for (uint32_t b = 0; b < 8; b++)
         out->scale[b] = e8m0(byte_of_rows(exponents, b));
@@ -644,16 +651,18 @@ PANEL_INLINE void sum_whole_rows(panel_plane at, lane_row_fn *row_sums, const la
         MFI_UNROLL(3)
         for (uint32_t c = 0; c < n_steps; c++) {
             __m512i head[2];
-            fetch_part(fetch, c, 2 * step_bytes);
-            sums->two[c][r / 2] = lane_pair(p + c * step_bytes, at.stride, row_sums, in[c].x,
-                                            in[c].start, head);
+            fetch_part(fetch, 0, 2 * step_bytes);
+            const __m512i two = lane_pair(p + c * step_bytes, at.stride, row_sums, in[c].x,
+                                          in[c].start, head);
+            sums->two[c][r / 2] = two;
+            fetch += 2 * step_bytes;
+            __asm__("" : "+r"(fetch) : "v"(two)); /* else they are all fetched at once */
             if (heads) {
                 __m128i *to = (__m128i *)&sums->heads[c][r];
                 _mm_storel_epi64(to, _mm512_castsi512_si128(head[0]));
                 _mm_storel_epi64((__m128i *)&sums->heads[c][r + 1], _mm512_castsi512_si128(head[1]));
             }
         }
-        fetch += 2 * n_steps * step_bytes;
     }
 }
 
@@ -670,8 +679,8 @@ PANEL_INLINE panel_f add_blocks(panel_f acc, const panel_i dot[8], const panel_f
     return acc;
 }
 
-PANEL_INLINE void whole_mlx4(const panel_part *part, const panel_plane at[3], const mfi_q8 *x,
-                             const uint32_t n_steps, float *y)
+PANEL_INLINE void mlx4_whole(const panel_part *part, const mfi_qtype type, const panel_plane at[3],
+                             const mfi_q8 *x, const uint32_t n_steps, float *y)
 {
     lane_in in[WHOLE_STEPS];
     whole_sums sums;
@@ -684,9 +693,11 @@ PANEL_INLINE void whole_mlx4(const panel_part *part, const panel_plane at[3], co
         lane_starts(in[c].x, 0, in[c].start);
     }
     sum_whole_rows(at[0], mlx4_row, in, n_steps, 128, false, part->fetch, &sums);
+    p.type = type;
     p.n_blocks = 8;
     for (uint32_t c = 0; c < n_steps; c++) {
-        const uint32_t b = 8 * c, skip = c * (PANEL_STEP / p.type.group) * 2;
+        const uint32_t b = 8 * c, size = type.scale == MFI_Q_F32 ? 4 : 2;
+        const uint32_t skip = c * PANEL_STEP / type.group * size;
         const panel_plane scales = {at[1].p + skip, at[1].stride};
         const panel_plane mins = {at[2].p + skip, at[2].stride};
         panel_i dot[8];
@@ -700,64 +711,81 @@ PANEL_INLINE void whole_mlx4(const panel_part *part, const panel_plane at[3], co
     panel_store(y, PANEL_ROWS, acc);
 }
 
-PANEL_INLINE void whole_mxfp4(const panel_part *part, const panel_plane at[3], const mfi_q8 *x,
-                              const uint32_t n_steps, float *y)
+/* planes: exponents are a plane, and columns in MLX's order. */
+PANEL_INLINE void mxfp4_whole(const panel_part *part, const panel_plane at[3], const mfi_q8 *x,
+                              const uint32_t n_steps, const bool planes, float *y)
 {
     lane_in in[WHOLE_STEPS];
     whole_sums sums;
     panel_f acc = {0};
     MFI_UNROLL(3)
     for (uint32_t c = 0; c < n_steps; c++) {
-        halves_of(x->q + c * PANEL_STEP, in[c].x);
+        if (planes)
+            even_odd(x->q + c * PANEL_STEP, in[c].x);
+        else
+            halves_of(x->q + c * PANEL_STEP, in[c].x);
         lane_starts(in[c].x, 12, in[c].start);
     }
-    sum_whole_rows(at[0], mxfp4_row, in, n_steps, 136, true, part->fetch, &sums);
+    if (planes)
+        sum_whole_rows(at[0], mxfp4_planes_row, in, n_steps, 128, false, part->fetch, &sums);
+    else
+        sum_whole_rows(at[0], mxfp4_row, in, n_steps, 136, true, part->fetch, &sums);
     for (uint32_t c = 0; c < n_steps; c++) {
         __m512i exponents[2];
         panel_i dot[8];
         panel_f scale[8];
         part_lane_pairs(sums.two[c], dot);
-        exponents[0] = _mm512_load_si512(sums.heads[c]);
-        exponents[1] = _mm512_load_si512(sums.heads[c] + 8);
+        if (planes) {
+            plane_exponents(at[1].p + 8 * c, at[1].stride, exponents);
+        } else {
+            exponents[0] = _mm512_load_si512(sums.heads[c]);
+            exponents[1] = _mm512_load_si512(sums.heads[c] + 8);
+        }
         MFI_UNROLL(8)
-        for (uint32_t b = 0; b < 8; b++)
-            scale[b] = half_power(byte_of_rows(exponents, b));
+        for (uint32_t b = 0; b < 8; b++) {
+            const panel_u e = byte_of_rows(exponents, b);
+            scale[b] = planes ? e8m0(e) : half_power(e);
+        }
         acc = add_blocks(acc, dot, scale, NULL, x->d + 8 * c, NULL);
     }
     panel_store(y, PANEL_ROWS, acc);
 }
 
-/* Rows that are whole steps, as many as a panel has: the token's products. */
+/* Rows of whole steps, as many as a panel has: the token's products. */
 typedef void whole_fn(const panel_part *part, const panel_plane at[3], const mfi_q8 *x, float *y);
 
-/* The number of steps, and the usual group size, known to the compiler. */
-#define WHOLE_OF(name, steps, group_cols)                                                          \
+/* The number of steps known to the compiler, and so the types of most MLX models. */
+#define WHOLE_OF(name, steps, body)                                                                \
     static void name##_##steps(const panel_part *part, const panel_plane at[3], const mfi_q8 *x,   \
                                float *y)                                                           \
     {                                                                                              \
-        panel_part p = *part;                                                                      \
-        if (group_cols)                                                                            \
-            p.type = (mfi_qtype){MFI_Q_MLX, 4, MFI_Q_BF16, group_cols};                            \
-        name(&p, at, x, steps, y);                                                                 \
+        const uint32_t n = steps;                                                                  \
+        body;                                                                                      \
     }
-WHOLE_OF(whole_mlx4, 1, 64)
-WHOLE_OF(whole_mlx4, 2, 64)
-WHOLE_OF(whole_mlx4, 3, 64)
-WHOLE_OF(whole_mxfp4, 1, 0)
-WHOLE_OF(whole_mxfp4, 2, 0)
-WHOLE_OF(whole_mxfp4, 3, 0)
+#define WHOLES_OF(name, body) WHOLE_OF(name, 2, body) WHOLE_OF(name, 3, body)
+#define MLX4_BF16(cols) ((mfi_qtype){MFI_Q_MLX, 4, MFI_Q_BF16, cols})
+WHOLES_OF(whole_mlx4, mlx4_whole(part, part->type, at, x, n, y))
+WHOLES_OF(whole_mlx4_32, mlx4_whole(part, MLX4_BF16(32), at, x, n, y))
+WHOLES_OF(whole_mlx4_64, mlx4_whole(part, MLX4_BF16(64), at, x, n, y))
+WHOLES_OF(whole_mxfp4, mxfp4_whole(part, at, x, n, false, y))
+WHOLES_OF(whole_mxfp4_planes, mxfp4_whole(part, at, x, n, true, y))
 
 static whole_fn *whole_of(mfi_qtype type, uint32_t cols, bool fine)
 {
-    static whole_fn *const mlx4[] = {NULL, whole_mlx4_1, whole_mlx4_2, whole_mlx4_3};
-    static whole_fn *const mxfp4[] = {NULL, whole_mxfp4_1, whole_mxfp4_2, whole_mxfp4_3};
-    if (fine || cols > SHORT_COLS || cols % PANEL_STEP)
+    const bool three = cols == SHORT_COLS;
+    if (fine || cols > SHORT_COLS || cols % PANEL_STEP || cols == PANEL_STEP)
         return NULL;
     if (type.kind == MFI_Q_GGML && type.bits == 39)
-        return mxfp4[cols / PANEL_STEP];
-    if (type.kind == MFI_Q_MLX && type.bits == 4 && type.scale == MFI_Q_BF16 && type.group == 64)
-        return mlx4[cols / PANEL_STEP];
-    return NULL;
+        return three ? whole_mxfp4_3 : whole_mxfp4_2;
+    if (type.kind == MFI_Q_MXFP4)
+        return three ? whole_mxfp4_planes_3 : whole_mxfp4_planes_2;
+    if (type.kind != MFI_Q_MLX || type.bits != 4)
+        return NULL;
+    if (type.scale == MFI_Q_BF16 && type.group == 64)
+        return three ? whole_mlx4_64_3 : whole_mlx4_64_2;
+    if (type.scale == MFI_Q_BF16 && type.group == 32)
+        return three ? whole_mlx4_32_3 : whole_mlx4_32_2;
+    return three ? whole_mlx4_3 : whole_mlx4_2;
 }
 
 static panel_fn *rows_of(mfi_qtype type, uint32_t cols, bool fine)
