@@ -16,7 +16,7 @@ earlier (a pair of the whole model takes about 130 s, most of it loading). The p
 package xllamacpp has it (tools/llama_compare.py says how to install it), with its repacking of weights unless
 --no-repack, load time left out. Both get random token ids of the same number, and both decode from the
 first position on: prompt and decoding are requests of their own. Without --peer only moeflux runs. MLX
-folders have no peer: their prompts are compared with those of Q4_K, taken in the same run if both are
+folders have no peer; --before is another build of moeflux that takes turns with this one. Their prompts are compared with those of Q4_K, taken in the same run if both are
 among --cases.
 """
 import argparse
@@ -125,8 +125,8 @@ def model_of(args, case, n_layers):
 
 # ---- engines ----
 
-def run_moeflux(args, path):
-    rows = benchlib.run_json([args.bin, "bench", "-m", path, "-p", str(args.prompt), "-n",
+def run_moeflux(args, path, program):
+    rows = benchlib.run_json([program, "bench", "-m", path, "-p", str(args.prompt), "-n",
                               str(args.gen), "-r", "1", "-t", str(args.threads), "-o", "json",
                               "--no-progress"])
     run = {"ceiling_gb_s": rows[0]["ceiling_gb_s"], "isa": rows[0]["isa"],
@@ -193,9 +193,11 @@ def check_room(case, n_layers):
 def take_pair(args, path, result, i):
     busy = benchlib.settle(args.wait)
     peer = args.peer and result["case"] != "mlx4"
-    for engine in ("moeflux", "llama_cpp") if i % 2 == 0 else ("llama_cpp", "moeflux"):
+    for engine in ("moeflux", "before", "llama_cpp")[::1 if i % 2 == 0 else -1]:
         if engine == "moeflux":
-            result["moeflux"].append({**run_moeflux(args, path), "busy_before": busy})
+            result["moeflux"].append({**run_moeflux(args, path, args.bin), "busy_before": busy})
+        elif engine == "before" and args.before:
+            result["before"].append(run_moeflux(args, path, args.before))
         elif peer:
             result["llama_cpp"].append(run_peer(args, path))
 
@@ -205,7 +207,7 @@ def measure(args, case):
     n_layers = int(n_layers or args.layers)
     check_room(case, n_layers)
     path = model_of(args, case, n_layers)
-    result = {"case": case, "layers": n_layers, "bytes": bytes_of(path), "moeflux": [], "llama_cpp": []}
+    result = {"case": case, "layers": n_layers, "bytes": bytes_of(path), "moeflux": [], "before": [], "llama_cpp": []}
     start, longest = time.monotonic(), 0.0
     for i in range(args.runs):
         begin = time.monotonic()
@@ -218,6 +220,10 @@ def measure(args, case):
         if key not in result["moeflux"][0]:
             continue
         result[key] = benchlib.summary([r[key] for r in result["moeflux"]])
+        if result["before"]:
+            pairs = [a[key] / b[key] for a, b in zip(result["moeflux"], result["before"])]
+            result["before_" + key] = benchlib.summary([r[key] for r in result["before"]])
+            result[key + "_over_before"] = benchlib.summary(pairs)
         if result["llama_cpp"] and key in result["llama_cpp"][0]:
             pairs = [a[key] / b[key] for a, b in zip(result["moeflux"], result["llama_cpp"])]
             result["llama_cpp_" + key] = benchlib.summary([r[key] for r in result["llama_cpp"]])
@@ -234,6 +240,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     benchlib.add_arguments(ap, "cpu.json")
     ap.add_argument("--peer", help="a Python that has xllamacpp")
+    ap.add_argument("--before", help="another build of moeflux, in turns with --bin")
     ap.add_argument("--dir", default="/tmp/bench", help="where models are made")
     ap.add_argument("--cases", default=",".join(CASES))
     ap.add_argument("--layers", type=int, default=N_LAYERS)

@@ -371,6 +371,7 @@ static bool type_named(const char *name, mfi_qtype *type)
                  {"mxfp4", {.kind = MFI_Q_GGML, .bits = 39}},
                  {"mxfp4_planes", {.kind = MFI_Q_MXFP4, .bits = 4}},
                  {"mlx4", {MFI_Q_MLX, 4, MFI_Q_BF16, 64}},
+                 {"mlx4_f16", {MFI_Q_MLX, 4, MFI_Q_F16, 64}},
                  {"mlx4_32", {MFI_Q_MLX, 4, MFI_Q_BF16, 32}}};
     for (size_t i = 0; i < MFI_ARRAY_LEN(types); i++)
         if (strcspn(name, ":") == strlen(types[i].name) &&

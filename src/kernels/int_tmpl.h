@@ -15,6 +15,8 @@
  * defines
  *   PANEL_DOT_ROWS(type, cols, lo)   what unpacks and multiplies for one token, or NULL; dot
  * products are those of codes less the type's offset
+ *   PANEL_WHOLE_ROWS(type, cols, lo) what does all of a panel's columns for one token, a whole_fn
+ *                                    of the including file's, or NULL
  *
  * Every shape of tile does the same to each output, in the order told in int_form.h. */
 #ifndef MFI_KERNELS_INT_TMPL_H

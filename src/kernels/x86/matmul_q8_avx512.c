@@ -103,6 +103,7 @@ PANEL_INLINE void panel_store(float *p, uint32_t n, panel_f v)
 #include "kernels/panel_tmpl.h"
 
 #include "kernels/x86/rows_avx512.h"
+#include "kernels/x86/whole_avx512.h"
 
 #define PANEL_DOT_ROWS(type, cols, lo) rows_of(type, cols, (lo) != NULL)
 #define PANEL_WHOLE_ROWS(type, cols, lo) whole_of(type, cols, (lo) != NULL)
