@@ -2,7 +2,8 @@
  * walked whole, one after another, so that memory sees longer stretches than where 256 columns of
  * all rows come before the next, and what the sums are multiplied by stays in registers: storing 64
  * bytes takes a core as long as two of the products. MLX's 4 bits and MXFP4; the same numbers in
- * the same order as by steps (int_tmpl.h), so the same bits. Included by matmul_q8_avx512.c alone. */
+ * the same order as by steps (int_tmpl.h), so the same bits. Included by one file only, that of the
+ * integer products with AVX-512. */
 #ifndef MFI_KERNELS_X86_WHOLE_AVX512_H
 #define MFI_KERNELS_X86_WHOLE_AVX512_H
 
