@@ -15,6 +15,7 @@ typedef struct srv_responses {
     char previous[48]; /* id of the answer that it goes on from, "": none */
     mfi_buf input;     /* items, if they are to be stored: those of earlier turns, too */
     size_t n_input;    /* of this request */
+    size_t n_references, reference_bytes; /* followed so far, and how long what they named is */
 } srv_responses;
 
 /* An srv_logprob_fn. */

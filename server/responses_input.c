@@ -96,10 +96,6 @@ static bool put_item(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *ite
         mfi_buf_str(&t->calls, t->calls.len ? "," : "");
         srv_put_call(&t->calls, id ? id : "", name, mfi_json_get(item, "arguments"));
         t->open = true;
-    } else if (strcmp(type, "item_reference") == 0) {
-        return srv_refuse(f, "input",
-                          "input: an item_reference can't be followed; send the item, or "
-                          "previous_response_id");
     }
     return true;
 }
@@ -136,7 +132,46 @@ static bool take_history(srv_fields *f, srv_server *server, srv_chat *chat, srv_
     return ok;
 }
 
-static bool take_items(srv_fields *f, srv_job *job, srv_chat *chat, srv_responses *r, turn *t)
+/* {"type":"item_reference","id":...}; clients may leave out the type. */
+static bool is_reference(const mfi_json *item)
+{
+    const char *type = string(item, "type");
+    return type ? strcmp(type, "item_reference") == 0
+                : string(item, "id") && !string(item, "role") &&
+                      mfi_json_typeof(mfi_json_get(item, "content")) == MFI_JSON_NULL;
+}
+
+/* The item that a reference names, of any stored answer; NULL: refused. Bounded, as a request may
+ * name a long one often. */
+static mfi_json *follow(srv_fields *f, srv_server *server, srv_responses *r, const mfi_json *item)
+{
+    const char *id = string(item, "id");
+    mfi_buf text = {0};
+    mfi_json *found = NULL;
+    if (!id || !*id) {
+        srv_refuse(f, "input", "input: an item_reference has no id");
+    } else if (++r->n_references > MFI_MAX_ITEM_REFERENCES) {
+        srv_refuse(f, "input", "input: more than %d items are referred to",
+                   MFI_MAX_ITEM_REFERENCES);
+    } else if (!srv_store_item(&server->store, id, &text)) {
+        f->refused = true;
+        srv_reply_error(f->x, 404, "invalid_request_error", "input",
+                        "Item with id '%.64s' not found. Items are kept with their answers, unless "
+                        "`store` is false, as long as there is room.",
+                        id);
+    } else if ((r->reference_bytes += text.len) > server->options->max_body_bytes ||
+               srv_too_many_values(&text)) {
+        srv_refuse(f, "input", "input: the items that are referred to are too long together");
+    } else if (text.failed || mfi_json_parse(text.data, text.len, "item", &found, NULL) != MF_OK) {
+        found = NULL;
+        srv_refuse(f, "input", "out of memory");
+    }
+    mfi_buf_free(&text);
+    return found;
+}
+
+static bool take_items(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat,
+                       srv_responses *r, turn *t)
 {
     const mfi_json *input = mfi_json_get(f->body, "input");
     size_t len;
@@ -152,8 +187,13 @@ static bool take_items(srv_fields *f, srv_job *job, srv_chat *chat, srv_response
     if (mfi_json_typeof(input) != MFI_JSON_ARRAY || (!mfi_json_len(input) && !*r->previous))
         return srv_refuse(f, "input", "input: neither a text nor a list of items");
     for (size_t i = 0; ok && i < mfi_json_len(input); i++) {
-        ok = put_item(f, chat, t, mfi_json_at(input, i));
-        srv_responses_keep_item(r, job->id, mfi_json_at(input, i));
+        const mfi_json *item = mfi_json_at(input, i);
+        mfi_json *found = NULL;
+        if (is_reference(item))
+            item = found = follow(f, server, r, item);
+        ok = item && put_item(f, chat, t, item);
+        srv_responses_keep_item(r, job->id, item);
+        mfi_json_free(&found);
     }
     return ok;
 }
@@ -167,8 +207,8 @@ static bool take_input(srv_fields *f, srv_server *server, srv_job *job, srv_chat
         srv_chat_message(chat, "system", instructions, strlen(instructions));
         srv_chat_message_end(chat);
     }
-    bool ok =
-        !f->refused && take_history(f, server, chat, r, &t) && take_items(f, job, chat, r, &t);
+    bool ok = !f->refused && take_history(f, server, chat, r, &t) &&
+              take_items(f, server, job, chat, r, &t);
     close_turn(chat, &t);
     return ok;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/defs.h"
+#include "base/json.h"
 #include "base/limits.h"
 
 struct srv_stored {
@@ -126,6 +127,56 @@ bool srv_store_history(srv_store *store, const char *id, mfi_buf *out)
     }
     pthread_mutex_unlock(&store->lock);
     return s != NULL;
+}
+
+/* Where the object ends that begins at `at`: behind its brace. */
+static const char *object_end(const char *at, const char *end)
+{
+    size_t depth = 0;
+    bool in_string = false;
+    for (; at < end; at++) {
+        if (in_string && *at == '\\')
+            at++;
+        else if (*at == '"')
+            in_string = !in_string;
+        else if (!in_string && *at == '{')
+            depth++;
+        else if (!in_string && *at == '}' && --depth == 0)
+            return at + 1;
+    }
+    return end;
+}
+
+/* The item among items with commas between them that begins so. An object within an item may begin
+ * so, too, which is why they are gone through. */
+static bool find_item(const char *items, size_t len, const mfi_buf *begin, mfi_buf *out)
+{
+    const char *end = items + len;
+    if (!len || !memmem(items, len, begin->data, begin->len))
+        return false;
+    for (const char *at = items, *next; at < end; at = next + (next < end)) {
+        next = object_end(at, end);
+        if ((size_t)(next - at) > begin->len && memcmp(at, begin->data, begin->len) == 0) {
+            mfi_buf_append(out, at, (size_t)(next - at));
+            return true;
+        }
+    }
+    return false;
+}
+
+bool srv_store_item(srv_store *store, const char *id, mfi_buf *out)
+{
+    mfi_buf begin = {0};
+    bool found = false;
+    mfi_buf_str(&begin, "{\"id\":"); /* as every stored item begins */
+    mfi_json_put_str(&begin, id, strlen(id));
+    pthread_mutex_lock(&store->lock);
+    for (const srv_stored *s = store->newest; s && !found && !begin.failed; s = s->older)
+        found = find_item(s->text + s->output_at, s->output_len, &begin, out) ||
+                find_item(s->text + s->response_len, s->input_len, &begin, out);
+    pthread_mutex_unlock(&store->lock);
+    mfi_buf_free(&begin);
+    return found;
 }
 
 bool srv_store_drop(srv_store *store, const char *id)

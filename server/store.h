@@ -31,6 +31,9 @@ bool srv_store_add(srv_store *store, const srv_answer *answer);
 bool srv_store_response(srv_store *store, const char *id, mfi_buf *out);
 bool srv_store_input(srv_store *store, const char *id, mfi_buf *out);
 bool srv_store_history(srv_store *store, const char *id, mfi_buf *out);
+/* The item with this id of any answer's input or output, as JSON; each is looked for in the newest
+ * answer that has it. */
+bool srv_store_item(srv_store *store, const char *id, mfi_buf *out);
 bool srv_store_drop(srv_store *store, const char *id);
 
 #endif

@@ -98,6 +98,7 @@
 #define MFI_MAX_SERVED_QUEUE      4096
 #define MFI_MAX_SERVED_SAID_BYTES 4096 /* of a request's member that its answer repeats */
 #define MFI_MAX_STORED_RESPONSES  1024 /* answers of /v1/responses that are kept */
+#define MFI_MAX_ITEM_REFERENCES   128  /* of a request */
 #define MFI_MAX_STORED_BYTES      ((uint64_t)32 << 20) /* of all of them */
 #define MFI_MAX_METADATA          16 /* members of a request's metadata */
 #define MFI_MAX_METADATA_BYTES    512 /* of a value, in characters; of a name, an eighth of it */

@@ -126,6 +126,18 @@ class Sdk(Case):
                 pass
             self.assertEqual(stream.get_final_response().output[0].arguments, call.arguments)
 
+    def test_responses_reference(self):
+        first = self.openai.responses.create(model=MODEL, input="What is a lighthouse?", temperature=0)
+        ask = {"role": "user", "content": "And a ship?"}
+        named = self.openai.responses.create(model=MODEL, max_output_tokens=8, temperature=0, input=[
+            {"role": "user", "content": "What is a lighthouse?"}, {"type": "item_reference", "id": first.output[0].id}, ask])
+        chained = self.openai.responses.create(model=MODEL, max_output_tokens=8, temperature=0, input=[ask],
+                                               previous_response_id=first.id)
+        self.assertEqual((named.output_text, named.usage.input_tokens), (chained.output_text, chained.usage.input_tokens))
+        with self.assertRaises(openai.NotFoundError) as caught:
+            self.openai.responses.create(model=MODEL, input=[{"type": "item_reference", "id": "msg_unknown"}])
+        self.assertEqual(caught.exception.param, "input")
+
     def test_responses_stored(self):
         """Every request about stored answers, and what comes held against the package's types."""
         first = self.openai.responses.create(model=MODEL, input="What is a lighthouse?", temperature=0, metadata={"a": "b"})

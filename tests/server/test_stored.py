@@ -57,6 +57,38 @@ class Stored(Case):
             id = short["id"]
         self.assertEqual(len(self.get(id + "/input_items")["data"]), 5)
 
+    def test_item_reference(self):
+        """Items are named instead of sent: of outputs, of inputs, with ids of the client's own, and named again."""
+        first = self.ask(input=[{"role": "user", "content": FIRST}, {"type": "custom", "in": {"id": "deep"}}])
+        asked = self.get(first["id"] + "/input_items?order=asc")["data"][0]
+        said, more = first["output"][0], {"role": "user", "content": SECOND, "id": "my \"own\""}
+        whole = self.ask(input=ASK + [said, more])
+        names = [{"type": "item_reference", "id": asked["id"]}, {"id": said["id"]}]
+        short = self.ask(input=names + [more])
+        self.assertEqual(short["output"][0]["content"], whole["output"][0]["content"])
+        self.assertEqual(short["usage"]["input_tokens"], whole["usage"]["input_tokens"])
+        kept = self.get(short["id"] + "/input_items?order=asc")["data"]
+        self.assertEqual(kept[:2], [asked, said])
+        self.delete(first["id"]) # what named them has them
+        names.append({"type": "item_reference", "id": more["id"]})
+        for again in (self.ask(input=names), self.ask(input=names[1:], previous_response_id=self.ask(input=FIRST)["id"])):
+            self.assertEqual(len(self.get(again["id"] + "/input_items")["data"]), 3 if again["previous_response_id"] is None else 4)
+        count = self.server.post("/v1/responses/input_tokens", {"input": names})["input_tokens"]
+        self.assertEqual(count, whole["usage"]["input_tokens"])
+        for unknown in ("msg_1", "deep", "x" * 5000, first["id"]):
+            error = self.ask(404, input=[{"type": "item_reference", "id": unknown}])["error"]
+            self.assertEqual((error["type"], error["param"], error["code"]), ("invalid_request_error", "input", None))
+            self.assertIn("Item with id '%s' not found" % unknown[:64], error["message"])
+        lost = self.ask(input=FIRST, store=False)["output"][0]["id"]
+        self.ask(404, input=[{"type": "item_reference", "id": lost}])
+
+    def test_item_reference_bounds(self):
+        self.assertIn("128", self.ask(400, input=[{"id": self.ask(input=FIRST)["output"][0]["id"]}] * 129)["error"]["message"])
+        big = {"id": "big", "type": "custom_tool_call", "input": "x" * (5 << 20)}
+        self.ask(input=ASK + [big])
+        self.ask(input=ASK + [{"id": "big"}], max_output_tokens=1)
+        self.assertIn("too long together", self.ask(400, input=ASK + [{"id": "big"}] * 2)["error"]["message"])
+
     def test_call_and_back(self):
         """A call's result alone goes on from the call."""
         tool = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
@@ -135,7 +167,7 @@ class Stored(Case):
                             ({"previous_response_id": "r" * 100}, "previous_response_id"), ({"metadata": {"a": 1}}, "metadata"),
                             ({"metadata": {"a": "b" * 513}}, "metadata"), ({"metadata": {"a" * 65: "b"}}, "metadata"),
                             ({"metadata": {str(i): "" for i in range(17)}}, "metadata"),
-                            ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
+                            ({"input": [{"type": "item_reference"}]}, "input"),
                             ({"text": {"format": "json_object"}}, "text"), ({"text": {"format": {"name": "a"}}}, "text")):
             self.assertEqual(self.ask(400, **dict({"input": "x"}, **more))["error"]["param"], param)
         most = {"%02d" % i + "k" * 62: "ü" * 512 for i in range(16)}
