@@ -1,5 +1,5 @@
-/* Stored answers: what is found, what goes when there are too many or they are too long, and that
- * an answer's history is its input and its output. */
+/* Stored answers: what is found, what goes when there are too many or they are too long, that
+ * an answer's history is its input and its output, and its items are found. */
 #include "fake/support.h"
 
 #include <stdio.h>
@@ -61,6 +61,53 @@ static void texts(void **state)
     srv_store_free(&store);
 }
 
+static bool put(srv_store *store, const char *id, const char *output, const char *input)
+{
+    mfi_buf response = {0}, in = {0};
+    mfi_buf_fmt(&response, "{\"output\":[%s]}", output);
+    mfi_buf_str(&in, input);
+    const srv_answer answer = {id, &response, strlen("{\"output\":["), strlen(output), &in};
+    bool ok = srv_store_add(store, &answer);
+    mfi_buf_free(&response);
+    mfi_buf_free(&in);
+    return ok;
+}
+
+static void is_item(srv_store *store, const char *id, const char *text)
+{
+    mfi_buf out = {0};
+    assert_true(srv_store_item(store, id, &out) == (text != NULL));
+    assert_string_equal(text ? text : "", out.data ? out.data : "");
+    mfi_buf_free(&out);
+}
+
+/* Items are found by their own ids, whatever stands within them; the newest answer's first. */
+static void items(void **state)
+{
+    static const char deep[] = "{\"id\":\"a\",\"in\":{\"id\":\"deep\",\"t\":\"}{\\\"\"}}";
+    static const char own[] = "{\"id\":\"my \\\"own\\\"\",\"n\":2}";
+    (void)state;
+    srv_store store;
+    srv_store_init(&store);
+    char input[256];
+    snprintf(input, sizeof input, "%s,{\"n\":0,\"id\":\"late\"},%s", deep, own);
+    assert_true(put(&store, "resp_1", "{\"id\":\"m\",\"n\":1},{\"id\":\"m2\",\"n\":1}", input));
+    assert_true(put(&store, "resp_2", "", "")); /* one without items */
+    assert_true(put(&store, "resp_3", "{\"id\":\"m\",\"n\":3}", "{\"id\":\"cut"));
+    is_item(&store, "m", "{\"id\":\"m\",\"n\":3}");
+    is_item(&store, "m2", "{\"id\":\"m2\",\"n\":1}");
+    is_item(&store, "a", deep);
+    is_item(&store, "my \"own\"", own);
+    static const char *const none[] = {"deep", "late", "my ", "", "cut", "own", "m\",\"n\":3"};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        is_item(&store, none[i], NULL);
+    assert_true(srv_store_drop(&store, "resp_3"));
+    is_item(&store, "m", "{\"id\":\"m\",\"n\":1}");
+    assert_true(srv_store_drop(&store, "resp_1"));
+    is_item(&store, "m", NULL);
+    srv_store_free(&store);
+}
+
 static void count(void **state)
 {
     (void)state;
@@ -94,7 +141,7 @@ static void bytes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(count),
-                                       cmocka_unit_test(bytes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(items),
+                                       cmocka_unit_test(count), cmocka_unit_test(bytes)};
     return mft_run(tests);
 }
