@@ -141,7 +141,7 @@ static void end(srv_job *job)
     srv_openai_end(job, &out);
 }
 
-static const srv_protocol protocol = {delta, choice_end, end, srv_openai_stream_error};
+static const srv_protocol protocol = {delta, choice_end, end, srv_openai_stream_error, NULL};
 
 /* ---- requests ---- */
 

@@ -224,7 +224,7 @@ static void stream_error(srv_job *job, const char *message)
     srv_stream_end(job->x);
 }
 
-static const srv_protocol protocol = {delta, choice_end, end, stream_error};
+static const srv_protocol protocol = {delta, choice_end, end, stream_error, NULL};
 
 /* ---- requests ---- */
 

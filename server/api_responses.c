@@ -89,18 +89,26 @@ static void put_usage(const srv_job *job, mfi_buf *out)
                 prompt, srv_cached_tokens(job), answer, srv_reasoning_tokens(job), prompt + answer);
 }
 
-/* *output_at: where the items of the output begin. */
-static void put_response(const srv_job *job, const char *status, const char *error, mfi_buf *out,
-                         size_t *output_at)
+/* As it can be stored: with where status and output stand in `out`. */
+static srv_answer put_response(const srv_job *job, const char *status, const char *error,
+                               mfi_buf *out)
 {
     const srv_server *server = job->server;
     const srv_responses *r = job->protocol_data;
-    bool cut = strcmp(status, "incomplete") == 0, begun = strcmp(status, "in_progress") == 0;
-    mfi_buf_fmt(out, "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\"",
-                job->id, (long long)job->created_s, status);
+    bool cut = strcmp(status, "incomplete") == 0;
+    bool ended = strcmp(status, "in_progress") != 0 && strcmp(status, "queued") != 0;
+    mfi_buf_fmt(out, "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":\"",
+                job->id, (long long)job->created_s);
+    srv_answer answer = {.id = job->id,
+                         .response = out,
+                         .input = &r->input,
+                         .output_len = r->items.len,
+                         .status_at = out->len,
+                         .status_len = strlen(status)};
+    mfi_buf_fmt(out, "%s\"", status);
     if (strcmp(status, "completed") == 0)
         mfi_buf_fmt(out, ",\"completed_at\":%lld", (long long)time(NULL));
-    mfi_buf_fmt(out, ",\"background\":false,\"error\":%s%s%s",
+    mfi_buf_fmt(out, ",\"background\":%s,\"error\":%s%s%s", job->background ? "true" : "false",
                 error ? "{\"code\":\"server_error\",\"message\":" : "null", error ? error : "",
                 error ? "}" : "");
     mfi_buf_fmt(out, ",\"incomplete_details\":%s,\"max_output_tokens\":",
@@ -112,7 +120,7 @@ static void put_response(const srv_job *job, const char *status, const char *err
     mfi_buf_str(out, ",\"model\":");
     mfi_json_put_str(out, server->model, strlen(server->model));
     mfi_buf_str(out, ",\"output\":[");
-    *output_at = out->len;
+    answer.output_at = out->len;
     mfi_buf_append(out, srv_text_of(&r->items), r->items.len);
     mfi_buf_str(out, "],\"previous_response_id\":");
     mfi_buf_fmt(out, *r->previous ? "\"%s\"" : "null", r->previous);
@@ -124,14 +132,15 @@ static void put_response(const srv_job *job, const char *status, const char *err
     mfi_buf_str(out, ",\"top_p\":");
     mfi_json_put_f64(out, (double)job->sampling.top_p);
     mfi_buf_str(out, ",");
-    if (begun)
+    if (!ended) {
         mfi_buf_str(out, "\"usage\":null}");
-    else {
+    } else {
         put_usage(job, out);
         mfi_buf_str(out, ",");
         srv_put_timings(job, out);
         mfi_buf_str(out, "}");
     }
+    return answer;
 }
 
 /* A whole answer; who gets it may ask for it at once. */
@@ -139,11 +148,28 @@ static void put_end(const srv_job *job, const char *status, const char *error, m
 {
     const srv_responses *r = job->protocol_data;
     srv_server *server = job->server;
-    size_t at = 0;
-    put_response(job, status, error, out, &at);
-    const srv_answer answer = {job->id, out, at, r->items.len, &r->input};
-    if (r->store)
+    const srv_answer answer = put_response(job, status, error, out);
+    if (r->store && !job->background)
         srv_store_add(&server->store, &answer);
+}
+
+/* The end of an answer in the background. What became of it can be asked for, whatever it was. */
+static void keep_end(srv_job *job, const char *status, const char *error)
+{
+    srv_responses *r = job->protocol_data;
+    srv_store *store = &((srv_server *)job->server)->store;
+    mfi_buf out = {0};
+    srv_answer answer = put_response(job, status, error, &out);
+    bool kept = srv_store_finish(store, &answer);
+    if (!kept) {
+        mfi_buf_free(&out);
+        mfi_buf_free(&r->items);
+        answer = put_response(job, "failed", "\"the answer is too long to be stored\"", &out);
+        kept = srv_store_finish(store, &answer);
+    }
+    if (!kept)
+        srv_store_status(store, job->id, "failed", true);
+    mfi_buf_free(&out);
 }
 
 /* ---- streams ---- */
@@ -164,9 +190,8 @@ static void event_end(srv_job *job, const char *name, mfi_buf *out)
 static void send_response(srv_job *job, const char *name, const char *status, const char *error)
 {
     mfi_buf out = {0}, response = {0};
-    size_t at;
     if (strcmp(status, "in_progress") == 0)
-        put_response(job, status, error, &response, &at);
+        put_response(job, status, error, &response);
     else
         put_end(job, status, error, &response);
     event_begin(job, name, &out);
@@ -376,6 +401,10 @@ static void end(srv_job *job)
             mfi_buf_str(&r->items, n ? "," : "");
             put_item(job, c, CALL, n++, 0, &c->calls[i], false, &r->items);
         }
+        if (job->background) {
+            keep_end(job, status, NULL);
+            return;
+        }
         put_end(job, status, NULL, &out);
         srv_reply_buf(job->x, 200, SRV_JSON, &out);
     }
@@ -385,13 +414,23 @@ static void stream_error(srv_job *job, const char *message)
 {
     mfi_buf text = {0};
     mfi_json_put_str(&text, message, strlen(message));
-    send_created(job, &job->choices[0]);
-    send_response(job, "response.failed", "failed", text.data ? text.data : "null");
+    if (job->background) {
+        keep_end(job, "failed", text.data ? text.data : "null");
+    } else {
+        send_created(job, &job->choices[0]);
+        send_response(job, "response.failed", "failed", text.data ? text.data : "null");
+        srv_stream_end(job->x);
+    }
     mfi_buf_free(&text);
-    srv_stream_end(job->x);
 }
 
-static const srv_protocol protocol = {delta, choice_end, end, stream_error};
+static void begun(srv_job *job)
+{
+    if (job->background)
+        srv_store_status(&((srv_server *)job->server)->store, job->id, "in_progress", false);
+}
+
+static const srv_protocol protocol = {delta, choice_end, end, stream_error, begun};
 
 static void free_data(void *data)
 {
@@ -428,10 +467,56 @@ static srv_job *read_job(srv_server *server, srv_exchange *x, const mfi_json *bo
     return NULL;
 }
 
+/* Stores the answer that is to come; on failure the request is answered. */
+static bool begin_stored(srv_server *server, srv_job *job, srv_exchange *own, mfi_buf *out)
+{
+    const srv_answer answer = put_response(job, "queued", NULL, out);
+    if (!own || out->failed) {
+        srv_reply_error(job->x, 500, NULL, NULL, "out of memory");
+        return false;
+    }
+    switch (srv_store_begin(&server->store, &answer, own)) {
+    case SRV_BEGUN:
+        return true;
+    case SRV_BEGUN_TOO_LONG:
+        srv_reply_error(job->x, 400, NULL, "background",
+                        "background: the conversation is too long to be stored meanwhile");
+        return false;
+    default:
+        srv_reply_error(job->x, 503, NULL, NULL,
+                        "the answers in the background take all there is for them");
+        return false;
+    }
+}
+
+/* The job goes on with an exchange of its own, and who asked is answered at once. */
+static void submit_background(srv_server *server, srv_job *job)
+{
+    srv_exchange *x = job->x; /* the desk holds it, too */
+    mfi_buf out = {0};
+    if (!srv_prepare(server, job))
+        return;
+    srv_exchange *own = srv_exchange_new(x->wake, x->came_ns);
+    if (begin_stored(server, job, own, &out)) {
+        srv_request_move_charge(&x->request, &own->request, job->prompts.len + job->held_bytes);
+        x->submitted = true; /* that lets go of its place once it is over */
+        job->x = own;
+        srv_exchange_release(x);
+        srv_worker_add(server, job);
+        srv_reply_buf(x, 200, SRV_JSON, &out);
+        return;
+    }
+    srv_exchange_release(own);
+    srv_job_free(job);
+    mfi_buf_free(&out);
+}
+
 void srv_responses_route(srv_server *server, srv_exchange *x, const mfi_json *body)
 {
     srv_job *job = read_job(server, x, body, false);
-    if (job)
+    if (job && job->background)
+        submit_background(server, job);
+    else if (job)
         srv_submit(server, job);
 }
 

@@ -209,7 +209,7 @@ static void show(srv_server *server, srv_exchange *x, const char *id)
 {
     mfi_buf out = {0}, stream = {0};
     if (query_value(x, "stream", &stream) && strcmp(srv_text_of(&stream), "false") != 0)
-        srv_reply_error(x, 400, NULL, "stream", "an answer that is over can't be streamed again");
+        srv_reply_error(x, 400, NULL, "stream", "stored answers aren't streamed");
     else if (!srv_store_response(&server->store, id, &out))
         not_found(x, id);
     else
@@ -230,15 +230,21 @@ static void drop(srv_server *server, srv_exchange *x, const char *id)
     srv_reply_buf(x, 200, SRV_JSON, &out);
 }
 
-/* An answer can be found here only once it is over. */
+/* Only what is made in the background can be found here before it is over. What is over stays as it
+ * is, so that cancelling twice does no harm. */
 static void cancel(srv_server *server, srv_exchange *x, const char *id)
 {
     mfi_buf out = {0};
-    if (srv_store_response(&server->store, id, &out))
-        srv_reply_error(x, 400, NULL, NULL, "Cannot cancel a synchronous response.");
-    else
+    bool background;
+    if (!srv_store_cancel(&server->store, id, &background)) {
         not_found(x, id);
-    mfi_buf_free(&out);
+    } else if (!background) {
+        srv_reply_error(x, 400, NULL, NULL, "Cannot cancel a synchronous response.");
+    } else if (!srv_store_response(&server->store, id, &out)) { /* it had to go meanwhile */
+        not_found(x, id);
+    } else {
+        srv_reply_buf(x, 200, SRV_JSON, &out);
+    }
 }
 
 void srv_stored_route(srv_server *server, srv_exchange *x, const char *rest)

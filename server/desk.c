@@ -37,7 +37,8 @@ bool srv_desk_init(srv_server *server)
     srv_desk *d = &server->desk;
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->wake, NULL);
-    d->cap = server->options->parallel + server->options->queue;
+    d->each = server->options->parallel + server->options->queue;
+    d->cap = 2 * d->each;
     d->ring = calloc(d->cap, sizeof *d->ring);
     return d->ring != NULL;
 }
@@ -103,8 +104,9 @@ static void answer_now(srv_server *server, srv_exchange *x, const route *r)
     }
 }
 
-/* Counts the request in, or refuses it. */
-static bool admit(srv_server *server, srv_exchange *x)
+/* Counts the request in, or refuses it. Looks at stored answers are counted apart: what fills the
+ * queue may be just what somebody asks after, or wants to cancel. */
+static bool admit(srv_server *server, srv_exchange *x, _Atomic uint32_t *n)
 {
     srv_desk *d = &server->desk;
     if (atomic_load(&server->stopping)) {
@@ -115,9 +117,9 @@ static bool admit(srv_server *server, srv_exchange *x)
         srv_reply_error(x, 503, NULL, NULL, "Loading model");
         return false;
     }
-    if (atomic_fetch_add(&server->n_requests, 1) < d->cap)
+    if (atomic_fetch_add(n, 1) < d->each)
         return true;
-    atomic_fetch_sub(&server->n_requests, 1);
+    atomic_fetch_sub(n, 1);
     srv_metrics_count(&server->metrics, &server->metrics.refused_full);
     srv_reply_error(x, 429, NULL, NULL, "as many requests as are taken wait already");
     return false;
@@ -134,7 +136,7 @@ void srv_desk_handle(void *user, srv_exchange *x)
         srv_exchange_release(x);
         return;
     }
-    if (!admit(server, x)) {
+    if (!admit(server, x, asks ? &server->n_requests : &server->n_lookups)) {
         srv_exchange_release(x);
         return;
     }
@@ -193,7 +195,9 @@ static void work(srv_server *server, srv_exchange *x)
     else
         read_body(server, x, r);
     srv_request_drop_body(&x->request, x->kept); /* nobody else looks at it */
-    if (!x->submitted)
+    if (!r)
+        atomic_fetch_sub(&server->n_lookups, 1);
+    else if (!x->submitted)
         srv_server_let_go(server);
 }
 

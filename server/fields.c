@@ -336,7 +336,7 @@ bool srv_add_prompt_ids(srv_fields *f, srv_server *server, srv_job *job, const m
     return ok;
 }
 
-void srv_submit(srv_server *server, srv_job *job)
+bool srv_prepare(srv_server *server, srv_job *job)
 {
     if (atomic_load(&server->stopping)) {
         srv_reply_error(job->x, 503, NULL, NULL, "the server is stopping");
@@ -346,12 +346,19 @@ void srv_submit(srv_server *server, srv_job *job)
     } else if (!srv_job_make_choices(job)) {
         srv_reply_error(job->x, 500, NULL, NULL, "out of memory");
     } else {
-        if (job->stream)
-            srv_stream_begin(job->x);
-        job->x->submitted = true;
-        job->x->kept = job->prompts.len + job->held_bytes;
-        srv_worker_add(server, job);
-        return;
+        return true;
     }
     srv_job_free(job);
+    return false;
+}
+
+void srv_submit(srv_server *server, srv_job *job)
+{
+    if (!srv_prepare(server, job))
+        return;
+    if (job->stream)
+        srv_stream_begin(job->x);
+    job->x->submitted = true;
+    job->x->kept = job->prompts.len + job->held_bytes;
+    srv_worker_add(server, job);
 }

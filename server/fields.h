@@ -50,5 +50,7 @@ bool srv_refuse_context(srv_fields *f, const srv_server *server, size_t n_tokens
 
 /* Hands the job to the engine; on failure it is freed and the request answered. */
 void srv_submit(srv_server *server, srv_job *job);
+/* The same but for handing it over. False: it was freed. */
+bool srv_prepare(srv_server *server, srv_job *job);
 
 #endif

@@ -23,7 +23,9 @@ typedef struct srv_protocol {
     void (*delta)(srv_job *job, srv_choice *choice);      /* streams: more has come */
     void (*choice_end)(srv_job *job, srv_choice *choice); /* streams: it has ended */
     void (*end)(srv_job *job);                            /* all have; answers or ends the stream */
-    void (*stream_error)(srv_job *job, const char *message); /* in the middle of a stream */
+    /* in the middle of a stream, or in the background */
+    void (*stream_error)(srv_job *job, const char *message);
+    void (*begun)(srv_job *job); /* it has left the queue; NULL: nobody needs to know */
 } srv_protocol;
 
 typedef struct srv_call {
@@ -84,6 +86,7 @@ struct srv_job {
     int64_t created_s;
     /* what is wanted */
     bool stream, include_usage, timings_per_token;
+    bool background;   /* nobody waits: its exchange has no connection, and the store the answer */
     mfi_buf prompts;   /* int32_t, one prompt behind the other */
     size_t *prompt_at; /* [n_prompts + 1] */
     size_t n_prompts, n_each;

@@ -41,6 +41,15 @@ void srv_request_drop_body(srv_request *request, uint64_t kept)
     request->charged = kept;
 }
 
+void srv_request_move_charge(srv_request *from, srv_request *to, uint64_t bytes)
+{
+    if (!from->room)
+        return;
+    to->room = from->room;
+    from->charged -= bytes;
+    to->charged += bytes;
+}
+
 void srv_request_free(srv_request *request)
 {
     srv_request_drop_body(request, 0);

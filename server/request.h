@@ -45,6 +45,8 @@ void srv_request_free(srv_request *request);
 bool srv_request_charge(srv_request *request, uint64_t bytes);
 /* Releases the body, and what the request has of the room but `kept` bytes. */
 void srv_request_drop_body(srv_request *request, uint64_t kept);
+/* What one has of the room becomes the other's. */
+void srv_request_move_charge(srv_request *from, srv_request *to, uint64_t bytes);
 
 typedef enum srv_parse_state {
     SRV_PARSE_HEAD, /* wants more; nothing has come yet if !begun */

@@ -111,8 +111,15 @@ static bool take_history(srv_fields *f, srv_server *server, srv_chat *chat, srv_
     if (!id)
         return !f->refused;
     mfi_buf_str(&text, "[");
-    if (strlen(id) >= sizeof r->previous || !srv_store_history(&server->store, id, &text)) {
+    srv_found found = strlen(id) < sizeof r->previous ? srv_store_history(&server->store, id, &text)
+                                                      : SRV_NOT_FOUND;
+    if (found != SRV_FOUND) {
         mfi_buf_free(&text);
+        if (found == SRV_FOUND_PENDING)
+            return srv_refuse(f, "previous_response_id",
+                              "Previous response with id '%.64s' is still being made: it can be "
+                              "gone on from once its status is neither queued nor in_progress.",
+                              id);
         f->x->error_code = "previous_response_not_found";
         return srv_refuse(f, "previous_response_id", "Previous response with id '%.64s' not found.",
                           id);
@@ -318,14 +325,20 @@ bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_cha
             return srv_refuse(f, stored[i],
                               "%s: none are stored; previous_response_id goes on from an answer",
                               stored[i]);
-    if (srv_field_bool(f, "background", &background) && background)
-        return srv_refuse(f, "background",
-                          "background: answers are made only while they are "
-                          "waited for; ask with stream instead");
     r->store = true;
     srv_field_bool(f, "store", &r->store);
-    r->store = r->store && !job->count_only;
     srv_field_bool(f, "stream", &job->stream);
+    srv_field_bool(f, "background", &background);
+    job->background = background && !job->count_only;
+    if (job->background && !r->store)
+        return srv_refuse(f, "background",
+                          "background: an answer that is made in the background has to be stored; "
+                          "leave out store, or set it to true");
+    if (job->background && job->stream)
+        return srv_refuse(f, "background",
+                          "background: answers in the background aren't streamed; ask for the "
+                          "answer with its id until it is over, or leave out one of both");
+    r->store = r->store && !job->count_only;
     srv_field_i64(f, "max_output_tokens", 1, INT64_MAX, &job->max_tokens);
     srv_chat_one_call(f, job, NULL);
     srv_field_str(f, "instructions", NULL);

@@ -162,6 +162,7 @@ static void on_draining(void *user)
 {
     srv_server *server = user;
     atomic_store(&server->stopping, true);
+    srv_store_close(&server->store); /* nobody could ask for what is made in the background */
     srv_notify(server->options->notify_socket, "STOPPING=1");
 }
 

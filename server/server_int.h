@@ -44,6 +44,7 @@ typedef struct srv_desk {
     pthread_cond_t wake;
     srv_exchange **ring; /* [cap] */
     size_t cap, at, n;
+    size_t each; /* half of it: for requests, for looking at stored answers */
     bool stop;
 } srv_desk;
 
@@ -61,6 +62,7 @@ typedef struct srv_server {
     char page_headers[768];
     _Atomic bool ready, stopping, loop_over, failed;
     _Atomic uint32_t n_requests; /* that wait or run */
+    _Atomic uint32_t n_lookups;  /* of stored answers, that wait */
     srv_worker worker;
     srv_keeper keeper;
     srv_desk desk;

@@ -1,7 +1,7 @@
 /* Stored answers; see store.h. A list from the oldest to the newest, each in one block with a table
  * of its items, so that who looks for an item doesn't go through megabytes with the store locked.
- * The engine's thread adds, the desk's looks up and drops. Never touches a drive: the server's end
- * is theirs. */
+ * The engine's thread adds, the desk's looks up, drops and cancels; it also begins those in the
+ * background, and the loop's closes. Never touches a drive: the server's end is theirs. */
 #include "store.h"
 
 #include <stdlib.h>
@@ -23,8 +23,12 @@ struct srv_stored {
     srv_stored *older, *newer;
     char id[48];
     size_t response_len, output_at, output_len, input_len, n_items;
-    char *text;   /* [response_len + input_len], behind the items */
-    item items[]; /* [n_items]: the output's first */
+    bool background;
+    srv_exchange *x;              /* held while it is pending; NULL: it is over */
+    const char *status;           /* instead of what the text says; NULL: that */
+    size_t status_at, status_len; /* of what the text says */
+    char *text;                   /* [response_len + input_len], behind the items */
+    item items[];                 /* [n_items]: the output's first */
 };
 
 static uint32_t hash_of(const char *bytes, size_t len)
@@ -92,9 +96,23 @@ static uint64_t bytes_of(const srv_stored *s)
     return sizeof *s + s->n_items * sizeof *s->items + s->response_len + s->input_len;
 }
 
+/* It isn't pending any more. The store is locked. */
+static void settle(srv_store *store, srv_stored *s, bool unwanted)
+{
+    if (!s->x)
+        return;
+    if (unwanted)
+        atomic_store(&s->x->gone, true);
+    srv_exchange_release(s->x);
+    s->x = NULL;
+    store->n_pending--;
+    store->pending_bytes -= bytes_of(s);
+}
+
 /* The store is locked. */
 static void take_out(srv_store *store, srv_stored *s)
 {
+    settle(store, s, true);
     if (s->older)
         s->older->newer = s->newer;
     else
@@ -133,6 +151,8 @@ static srv_stored *copy_answer(const srv_answer *a)
                           .output_at = a->output_at,
                           .output_len = a->output_len,
                           .input_len = input->len,
+                          .status_at = a->status_at,
+                          .status_len = a->status_len,
                           .n_items = items.len / sizeof *s->items};
         s->text = (char *)(s->items + s->n_items);
         memcpy(s->id, a->id, id_len + 1);
@@ -146,27 +166,6 @@ static srv_stored *copy_answer(const srv_answer *a)
     return s;
 }
 
-bool srv_store_add(srv_store *store, const srv_answer *a)
-{
-    srv_stored *s = copy_answer(a);
-    if (!s)
-        return false;
-    pthread_mutex_lock(&store->lock);
-    while (store->oldest && (store->n == MFI_MAX_STORED_RESPONSES ||
-                             store->bytes + bytes_of(s) > MFI_MAX_STORED_BYTES))
-        take_out(store, store->oldest);
-    s->older = store->newest;
-    if (s->older)
-        s->older->newer = s;
-    else
-        store->oldest = s;
-    store->newest = s;
-    store->n++;
-    store->bytes += bytes_of(s);
-    pthread_mutex_unlock(&store->lock);
-    return true;
-}
-
 /* What is asked for is most often new. The store is locked. */
 static srv_stored *find(const srv_store *store, const char *id)
 {
@@ -176,12 +175,55 @@ static srv_stored *find(const srv_store *store, const char *id)
     return s;
 }
 
+/* Makes room, where there can be some, and puts it in. The store is locked. */
+static bool put_in(srv_store *store, srv_stored *s)
+{
+    if (store->pending_bytes + bytes_of(s) > MFI_MAX_STORED_BYTES)
+        return false;
+    for (srv_stored *old = store->oldest, *newer; old; old = newer) {
+        newer = old->newer;
+        if (store->n < MFI_MAX_STORED_RESPONSES &&
+            store->bytes + bytes_of(s) <= MFI_MAX_STORED_BYTES)
+            break;
+        if (!old->x)
+            take_out(store, old);
+    }
+    s->older = store->newest;
+    if (s->older)
+        s->older->newer = s;
+    else
+        store->oldest = s;
+    store->newest = s;
+    store->n++;
+    store->bytes += bytes_of(s);
+    return true;
+}
+
+bool srv_store_add(srv_store *store, const srv_answer *a)
+{
+    srv_stored *s = copy_answer(a);
+    if (!s)
+        return false;
+    pthread_mutex_lock(&store->lock);
+    bool ok = put_in(store, s);
+    pthread_mutex_unlock(&store->lock);
+    if (!ok)
+        free(s);
+    return ok;
+}
+
 bool srv_store_response(srv_store *store, const char *id, mfi_buf *out)
 {
     pthread_mutex_lock(&store->lock);
     const srv_stored *s = find(store, id);
-    if (s)
+    if (s && s->status) {
+        size_t behind = s->status_at + s->status_len;
+        mfi_buf_append(out, s->text, s->status_at);
+        mfi_buf_str(out, s->status);
+        mfi_buf_append(out, s->text + behind, s->response_len - behind);
+    } else if (s) {
         mfi_buf_append(out, s->text, s->response_len);
+    }
     pthread_mutex_unlock(&store->lock);
     return s != NULL;
 }
@@ -196,17 +238,18 @@ bool srv_store_input(srv_store *store, const char *id, mfi_buf *out)
     return s != NULL;
 }
 
-bool srv_store_history(srv_store *store, const char *id, mfi_buf *out)
+srv_found srv_store_history(srv_store *store, const char *id, mfi_buf *out)
 {
     pthread_mutex_lock(&store->lock);
     const srv_stored *s = find(store, id);
-    if (s) {
+    srv_found found = !s ? SRV_NOT_FOUND : s->x ? SRV_FOUND_PENDING : SRV_FOUND;
+    if (found == SRV_FOUND) {
         mfi_buf_append(out, s->text + s->response_len, s->input_len);
         mfi_buf_str(out, s->input_len && s->output_len ? "," : "");
         mfi_buf_append(out, s->text + s->output_at, s->output_len);
     }
     pthread_mutex_unlock(&store->lock);
-    return s != NULL;
+    return found;
 }
 
 /* The item whose id is this string with its quotes, NULL: the answer has none. */
@@ -245,4 +288,92 @@ bool srv_store_drop(srv_store *store, const char *id)
         take_out(store, s);
     pthread_mutex_unlock(&store->lock);
     return s != NULL;
+}
+
+/* ---- answers in the background ---- */
+
+srv_begun srv_store_begin(srv_store *store, const srv_answer *a, srv_exchange *x)
+{
+    srv_stored *s = copy_answer(a);
+    bool too_long = a->response->len + a->input->len > MFI_MAX_STORED_BYTES / 2 ||
+                    (s && bytes_of(s) > MFI_MAX_STORED_BYTES / 2);
+    if (!s || too_long) {
+        free(s);
+        return too_long ? SRV_BEGUN_TOO_LONG : SRV_BEGUN_FULL;
+    }
+    pthread_mutex_lock(&store->lock);
+    bool ok = !store->closed && store->n_pending < MFI_MAX_STORED_RESPONSES / 2 &&
+              store->pending_bytes + bytes_of(s) <= MFI_MAX_STORED_BYTES / 2 && put_in(store, s);
+    if (ok) {
+        srv_exchange_hold(x);
+        s->x = x;
+        s->background = true;
+        store->n_pending++;
+        store->pending_bytes += bytes_of(s);
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (!ok)
+        free(s);
+    return ok ? SRV_BEGUN : SRV_BEGUN_FULL;
+}
+
+void srv_store_status(srv_store *store, const char *id, const char *status, bool over)
+{
+    pthread_mutex_lock(&store->lock);
+    srv_stored *s = find(store, id);
+    if (s && s->x) {
+        s->status = status;
+        if (over)
+            settle(store, s, false);
+    }
+    pthread_mutex_unlock(&store->lock);
+}
+
+bool srv_store_finish(srv_store *store, const srv_answer *a)
+{
+    srv_stored *s = copy_answer(a);
+    if (!s)
+        return false;
+    pthread_mutex_lock(&store->lock);
+    srv_stored *pending = find(store, a->id);
+    bool wanted = pending && pending->x, ok = true;
+    if (wanted) {
+        /* what it takes itself is free for it */
+        ok = store->pending_bytes - bytes_of(pending) + bytes_of(s) <= MFI_MAX_STORED_BYTES;
+        if (ok) {
+            settle(store, pending, false);
+            take_out(store, pending);
+            s->background = true;
+            put_in(store, s);
+        }
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (!wanted || !ok)
+        free(s);
+    return ok;
+}
+
+bool srv_store_cancel(srv_store *store, const char *id, bool *background)
+{
+    pthread_mutex_lock(&store->lock);
+    srv_stored *s = find(store, id);
+    *background = s && s->background;
+    if (s && s->x) {
+        s->status = "cancelled";
+        settle(store, s, true);
+    }
+    pthread_mutex_unlock(&store->lock);
+    return s != NULL;
+}
+
+void srv_store_close(srv_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    store->closed = true;
+    for (srv_stored *s = store->oldest; s; s = s->newer)
+        if (s->x) {
+            s->status = "cancelled";
+            settle(store, s, true);
+        }
+    pthread_mutex_unlock(&store->lock);
 }

@@ -113,7 +113,7 @@ static void job_failed(srv_job *job, mf_status status, const char *message)
         http = 503;
     bool too_long = status == MF_ERR_CONTEXT;
     job->x->error_code = too_long ? "context_length_exceeded" : NULL;
-    if (job->stream)
+    if (job->stream || job->background)
         job->protocol->stream_error(job, message);
     else
         srv_reply_error(job->x, http, too_long ? "exceed_context_size_error" : NULL, NULL, "%s",
@@ -207,6 +207,8 @@ static mf_status begin(srv_server *server, srv_choice *c, mf_error *err)
         c->job->started_ns = c->started_ns;
         c->job->stats_before.struct_size = sizeof c->job->stats_before;
         mf_engine_stats(server->engine, &c->job->stats_before);
+        if (c->job->protocol->begun)
+            c->job->protocol->begun(c->job);
     }
     c->begun = true;
     server->worker.unkept[c->slot] = !c->job->echo;

@@ -1,9 +1,14 @@
-"""What /v1/responses keeps, and errors as the protocols' own clients look at them.
+"""What /v1/responses keeps and makes in the background, and errors as the protocols' own clients look at them.
 
-  test_stored.py [-v] [Stored]
+  test_stored.py [-v] [Stored|Background|Broken]
 """
+import concurrent.futures
 import http.client
 import json
+import os
+import shutil
+import tempfile
+import time
 
 import serving
 from serving import Case, Server
@@ -162,7 +167,7 @@ class Stored(Case):
         self.get(ids[-3], 404)
 
     def test_refused(self):
-        for more, param in (({"background": True}, "background"), ({"store": "yes"}, "store"), ({"input": []}, "input"),
+        for more, param in (({"background": "yes"}, "background"), ({"store": "yes"}, "store"), ({"input": []}, "input"),
                             ({"previous_response_id": 5}, "previous_response_id"), ({"conversation": "c"}, "conversation"),
                             ({"previous_response_id": "r" * 100}, "previous_response_id"), ({"metadata": {"a": 1}}, "metadata"),
                             ({"metadata": {"a": "b" * 513}}, "metadata"), ({"metadata": {"a" * 65: "b"}}, "metadata"),
@@ -265,6 +270,188 @@ class Stored(Case):
             usage = events[-2]["usage"]
             self.assertGreater(usage["output_tokens_details"]["thinking_tokens"], 0)
             self.assertLess(usage["output_tokens_details"]["thinking_tokens"], usage["output_tokens"])
+
+
+
+class Background(Case):
+    """Answers that nobody waits for: asked for with their id, cancelled, dropped, and ended with the server."""
+    ENDLESS = {"input": FIRST, "background": True, "grammar": 'root ::= "a"*', "max_output_tokens": 100000}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--parallel", "1", "--queue", "3", "--temp", "0", "-c", "4096").wait_ready()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def ask(self, status=200, **more):
+        return self.server.post("/v1/responses", more, status)
+
+    def get(self, id, status=200):
+        return json.loads(self.server.get("/v1/responses/" + id, status))
+
+    def status(self, id):
+        return self.get(id)["status"]
+
+    def cancel(self, id, status=200):
+        return self.server.post("/v1/responses/%s/cancel" % id, "", status)
+
+    def over(self, id):
+        self.server.until(lambda: self.status(id) not in ("queued", "in_progress"))
+        return self.get(id)
+
+    def rest(self):
+        """Nobody is answered, and no room for requests is taken."""
+        self.server.until(lambda: self.server.metric("num_requests_running") + self.server.metric("num_requests_waiting") == 0)
+        self.server.until(lambda: self.server.metric("http_body_bytes") == 0)
+
+    def test_made(self):
+        """It becomes what would have been answered at once, and is gone on from like that."""
+        said = {"input": FIRST, "metadata": {"a": "b"}, "include": ["message.output_text.logprobs"], "top_logprobs": 2}
+        now = self.ask(**said)
+        first = self.ask(background=True, **said)
+        self.assertEqual((first["status"], first["background"], first["output"], first["usage"], first["metadata"]),
+                         ("queued", True, [], None, {"a": "b"}))
+        got = self.over(first["id"])
+        self.assertEqual((got["status"], got["background"], got["id"], got["created_at"]),
+                         ("completed", True, first["id"], first["created_at"]))
+        self.assertEqual(got["output"][0]["content"], now["output"][0]["content"])
+        self.assertEqual(got["usage"]["output_tokens"], now["usage"]["output_tokens"])
+        self.assertGreaterEqual(got["completed_at"], got["created_at"])
+        self.assertEqual(self.cancel(first["id"]), got) # it is over, and stays so
+        self.get(first["id"] + "?stream=true", 400)
+        self.assertEqual(len(self.get(first["id"] + "/input_items")["data"]), 1)
+        next, after = (self.ask(input=SECOND, previous_response_id=id, max_output_tokens=4) for id in (got["id"], now["id"]))
+        self.assertEqual(next["output"][0]["content"], after["output"][0]["content"])
+        short = self.over(self.ask(input=FIRST, background=True, max_output_tokens=2)["id"])
+        self.assertEqual((short["status"], short["incomplete_details"]), ("incomplete", {"reason": "max_output_tokens"}))
+        self.assertEqual(self.server.request("DELETE", "/v1/responses/" + got["id"])[0], 200)
+        self.get(got["id"], 404)
+        self.rest()
+
+    def test_calls(self):
+        tool = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
+        got = self.over(self.ask(input=FIRST, background=True, tools=[tool], tool_choice="required")["id"])
+        self.assertEqual([(i["type"], i["name"], i["arguments"]) for i in got["output"]], [("function_call", "f", "{}")])
+
+    def test_cancel(self):
+        """One that runs and one that waits; nothing is made of either any more, and its input can still be named."""
+        running, waiting = self.ask(**self.ENDLESS), self.ask(**self.ENDLESS)
+        self.server.until(lambda: self.status(running["id"]) == "in_progress")
+        self.assertEqual(self.status(waiting["id"]), "queued")
+        for id in (running["id"], waiting["id"]):
+            error = self.ask(400, input="x", previous_response_id=id)["error"]
+            self.assertEqual(error["param"], "previous_response_id")
+            self.assertIn("still being made", error["message"])
+        item = self.get(running["id"] + "/input_items")["data"][0]["id"]
+        for made in (waiting, running):
+            cancelled = self.cancel(made["id"])
+            self.assertEqual(cancelled, dict(made, status="cancelled"))
+            self.assertEqual((self.cancel(made["id"]), self.get(made["id"])), (cancelled, cancelled))
+        self.rest()
+        self.assertEqual(self.get(running["id"]), cancelled)
+        whole, named = self.ask(input=FIRST), self.ask(input=[{"type": "item_reference", "id": item}])
+        self.assertEqual(whole["output"][0]["content"], named["output"][0]["content"])
+        self.assertIn("synchronous", self.cancel(whole["id"], 400)["error"]["message"])
+        self.cancel("resp_none", 404)
+
+    def test_drop(self):
+        """What is dropped while it is made is made no further."""
+        id = self.ask(**self.ENDLESS)["id"]
+        self.server.until(lambda: self.status(id) == "in_progress")
+        self.assertEqual(self.server.request("DELETE", "/v1/responses/" + id)[0], 200)
+        self.get(id, 404)
+        self.rest()
+        self.get(id, 404)
+
+    def test_full(self):
+        """Those that wait are requests like others; who asks after them, or cancels, is heard nevertheless."""
+        ids = [self.ask(**self.ENDLESS)["id"] for _ in range(4)]
+        status, headers, _ = self.server.request("POST", "/v1/responses", self.ENDLESS)
+        self.assertEqual((status, headers["retry-after"]), (429, "1"))
+        status, headers, data = self.server.request("POST", "/v1/messages", {
+            "max_tokens": 4, "messages": [{"role": "user", "content": FIRST}]})
+        self.assertEqual((status, headers["retry-after"], json.loads(data)["error"]["type"]), (429, "1", "rate_limit_error"))
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            self.assertEqual(set(pool.map(self.status, ids * 4)), {"queued", "in_progress"})
+        for id in ids:
+            self.cancel(id)
+        self.rest()
+        self.assertEqual(self.over(self.ask(input=FIRST, background=True)["id"])["status"], "completed")
+
+    def test_refused(self):
+        for more, words in (({"store": False}, "has to be stored"), ({"stream": True}, "aren't streamed")):
+            error = self.ask(400, input=FIRST, background=True, **more)["error"]
+            self.assertEqual(error["param"], "background")
+            self.assertIn(words, error["message"])
+        # an answer alone has half of what there is, with all that was said before it
+        big = [{"role": "user", "content": "x"}, {"type": "custom_tool_call", "input": "x" * (7 << 20)}]
+        id = None
+        for _ in range(2):
+            id = self.ask(input=big, previous_response_id=id, max_output_tokens=1)["id"]
+        error = self.ask(400, input=big, previous_response_id=id, background=True)["error"]
+        self.assertEqual(error["param"], "background")
+        self.assertIn("too long", error["message"])
+        self.assertEqual(self.over(self.ask(input=big, background=True, max_output_tokens=1)["id"])["status"], "incomplete")
+        self.rest()
+
+    def test_end(self):
+        """The server's end waits for none of them."""
+        server = Server("--parallel", "1", "--temp", "0", "--drain-timeout", "600").wait_ready()
+        for _ in range(3):
+            server.post("/v1/responses", self.ENDLESS)
+        began = time.monotonic()
+        server.stop()
+        self.assertLess(time.monotonic() - began, serving.TIMEOUT_S / 2)
+
+
+class Broken(Case):
+    """The model's file is cut short while it is read: each protocol says so in the middle of its answer."""
+
+    def test_read_fails(self):
+        folder = tempfile.mkdtemp()
+        try:
+            model = os.path.join(folder, "cut")
+            shutil.copytree(serving.MODEL, model)
+            args = serving.tight_budget("--parallel", "4", "--temp", "1")
+            with Server(*args, model=model) as server:
+                self.read_fails(server, os.path.join(model, "model.safetensors"))
+        finally:
+            shutil.rmtree(folder)
+
+    def read_fails(self, server, path):
+        free = {"stream": True, "grammar": 'root ::= [a-z ]{2000}'}
+        asked = {"/v1/responses": dict(free, input=FIRST), "/v1/chat/completions": dict(free, messages=ASK),
+                 "/v1/messages": dict(free, messages=ASK, max_tokens=100000)}
+        made = server.post("/v1/responses", {"input": FIRST, "background": True, "grammar": free["grammar"]})
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            answers = {at: pool.submit(server.request, "POST", at, body) for at, body in asked.items()}
+            server.until(lambda: server.metric("num_requests_running") == 4 and server.metric("generation_tokens_total") > 40)
+            os.truncate(path, 1 << 20)
+            answers = {at: answer.result() for at, answer in answers.items()}
+        blocks = {}
+        for at, (status, headers, data) in answers.items():
+            self.assertEqual((status, headers["content-type"]), (200, "text/event-stream"))
+            lines = data.decode().strip().split("\n")
+            self.assertTrue(lines[-1].startswith("data: "), lines[-1])
+            self.assertIn("model.safetensors", lines[-1])
+            blocks[at] = (lines[-2], json.loads(lines[-1][6:]) if lines[-1] != "data: [DONE]" else None)
+        name, event = blocks["/v1/responses"]
+        response = event["response"]
+        self.assertEqual((name, event["type"], response["status"], response["error"]["code"]),
+                         ("event: response.failed", "response.failed", "failed", "server_error"))
+        self.assertEqual(json.loads(server.get("/v1/responses/" + response["id"])), response)
+        name, event = blocks["/v1/messages"]
+        self.assertEqual((name, event["type"], event["error"]["type"]), ("event: error", "error", "api_error"))
+        self.assertEqual(blocks["/v1/chat/completions"][1]["error"]["type"], "server_error")
+        failed = json.loads(server.get("/v1/responses/" + made["id"]))
+        self.assertEqual((failed["status"], failed["error"]["code"], failed["output"]), ("failed", "server_error", []))
+        self.assertIn("model.safetensors", failed["error"]["message"])
+        # before a stream began it is a status
+        self.assertEqual(server.post("/v1/messages", {"messages": ASK, "max_tokens": 4}, 500)["error"]["type"],
+                         "api_error")
+        self.assertEqual(server.metric("num_requests_running"), 0)
 
 
 if __name__ == "__main__":
