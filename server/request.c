@@ -275,7 +275,7 @@ static int on_headers_complete(llhttp_t *http)
         return fail(p, 400, "the Host header is missing");
     if (http->method == HTTP_CONNECT)
         return fail(p, 405, "this is no proxy");
-    if (check_body_headers(p) || take_target(p))
+    if (take_target(p) || check_body_headers(p)) /* an error's form goes by the path */
         return -1;
     r->keep_alive = llhttp_should_keep_alive(http);
     http->upgrade = 0; /* no other protocol is spoken; the request itself is answered */

@@ -161,6 +161,31 @@ class Sdk(Case):
             self.openai.responses.create(model=MODEL, input="x", previous_response_id=first.id)
         self.assertEqual((caught.exception.code, caught.exception.param), ("previous_response_not_found", "previous_response_id"))
 
+    def test_responses_background(self):
+        first = self.openai.responses.create(model=MODEL, input="What is a lighthouse?", temperature=0, background=True)
+        self.assertEqual((first.status, first.background, first.output), ("queued", True, []))
+        self.valid(openai.types.responses.Response, json.loads(first.to_json()))
+        while first.status in ("queued", "in_progress"):
+            first = self.openai.responses.retrieve(first.id)
+        self.assertEqual((first.status, first.output_text), ("completed", self.answer))
+        self.valid(openai.types.responses.Response, json.loads(self.server.get("/v1/responses/" + first.id)))
+        self.assertEqual(self.openai.responses.cancel(first.id).status, "completed")
+        endless = {"model": MODEL, "input": "x", "background": True, "extra_body": {"grammar": 'root ::= [a-z ]{2000}'}}
+        ids = [self.openai.responses.create(**endless).id for _ in range(2)]
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.openai.responses.create(model=MODEL, input="x", previous_response_id=ids[0])
+        self.assertEqual(caught.exception.param, "previous_response_id")
+        cancelled = self.openai.responses.cancel(ids[0])
+        self.assertEqual((cancelled.id, cancelled.status), (ids[0], "cancelled"))
+        self.assertEqual(self.openai.responses.retrieve(ids[0]).status, "cancelled")
+        self.openai.responses.delete(ids[1])
+        with self.assertRaises(openai.NotFoundError):
+            self.openai.responses.retrieve(ids[1])
+        for more in ({"store": False}, {"stream": True}):
+            with self.assertRaises(openai.BadRequestError) as caught:
+                self.openai.responses.create(model=MODEL, input="x", background=True, **more)
+            self.assertEqual(caught.exception.param, "background")
+
     def test_too_long(self):
         """What both packages, and who looks into their errors, know a context by that is too small."""
         long = [{"role": "user", "content": "sea " * 3000}]

@@ -27,6 +27,15 @@ def post(headers, body):
     return b"POST /v1/models HTTP/1.1\r\n" + HOST + headers + b"\r\n" + body
 
 
+def assert_overloaded(case, answer):
+    """Anthropic's 503 is 529."""
+    head, _, data = answer.partition(b"\r\n\r\n")
+    case.assertTrue(head.startswith(b"HTTP/1.1 529 Overloaded\r\n"), head)
+    case.assertIn(b"\r\nRetry-After: 1", head)
+    error = json.loads(data)
+    case.assertEqual((error["type"], error["error"]["type"]), ("error", "overloaded_error"))
+
+
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 # name, bytes, status. All are refused, and nothing after them on the connection is answered.
@@ -251,9 +260,9 @@ class Requests(Case):
 
     def test_room(self):
         """All bodies together have so much room; what is over is refused, and it comes back."""
-        def begin(n):
+        def begin(n, path=b"models"):
             s = self.server.socket()
-            s.sendall(b"POST /v1/models HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % n + b"a" * (n - 1))
+            s.sendall(b"POST /v1/" + path + b" HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % n + b"a" * (n - 1))
             return s
         full = 1 << 20
         with Server("--max-body", "1M", "--request-timeout", "60") as server:
@@ -266,6 +275,8 @@ class Requests(Case):
                 self.assertTrue(answers[-1].startswith(b"HTTP/1.1 503 "))
                 self.assertIn(b"\r\nRetry-After: 1\r\n", answers[-1])
                 self.assertIn(b"unavailable_error", answers[-1])
+                with begin(1000, b"messages") as s:
+                    assert_overloaded(self, s.recv(4096))
                 chunked = server.raw(post(CHUNKED, b"400\r\n" + b"a" * 0x400))
                 self.assertTrue(chunked.startswith(b"HTTP/1.1 503 "), chunked)
                 self.assertEqual(server.get("/health"), b'{"status":"ok"}')
@@ -447,8 +458,8 @@ class Life(Case):
             status, headers, data = server.request("POST", "/v1/chat/completions", QUESTION)
             self.assertEqual((status, headers["retry-after"]), (429, "1"))
             self.assertEqual(json.loads(data)["error"]["type"], "rate_limit_error")
-            status, _, data = server.request("POST", "/v1/messages", QUESTION)
-            self.assertEqual((status, json.loads(data)["error"]["type"]), (429, "rate_limit_error"))
+            status, headers, data = server.request("POST", "/v1/messages", QUESTION)
+            self.assertEqual((status, headers["retry-after"], json.loads(data)["error"]["type"]), (429, "1", "rate_limit_error"))
             self.assertEqual(server.metric("request_refused_total"), 2)
             running.close() # the next one's turn
             self.assertTrue(waiting.recv(100).startswith(b"HTTP/1.1 200 "))
@@ -492,6 +503,35 @@ class Life(Case):
         self.assertIn(b'"finish_reason":"length"', data)
         s.close()
         server.stop(sig=0)
+
+    def test_drain_refuses(self):
+        """A request that comes to its end meanwhile is told so, in its protocol's form."""
+        server = Server("--drain-timeout", "600", "-c", "4096").wait_ready()
+        running = self.stream(server)
+        body = json.dumps(dict(QUESTION, max_tokens=4)).encode()
+        halves, held = [server.socket(), server.socket()], server.metric("http_body_bytes")
+        for s, path in zip(halves, (b"messages", b"chat/completions")):
+            s.sendall(b"POST /v1/" + path + b" HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body[:-1])
+        server.until(lambda: server.metric("http_body_bytes") == held + 2 * (len(body) - 1))
+        server.process.send_signal(signal.SIGTERM)
+        server.until(lambda: not self.accepts(server))
+        for s in halves:
+            s.sendall(body[-1:])
+        assert_overloaded(self, halves[0].recv(4096))
+        head, _, data = halves[1].recv(4096).partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 1\r\n" in head, head)
+        self.assertEqual(json.loads(data)["error"]["type"], "unavailable_error")
+        for s in (running, *halves):
+            s.close()
+        server.stop(sig=0)
+
+    @staticmethod
+    def accepts(server):
+        try:
+            server.socket().close()
+        except ConnectionRefusedError:
+            return False
+        return True
 
     def test_drain_is_over(self):
         """What takes longer than the grace is cut off."""
