@@ -111,6 +111,9 @@ static srv_answer put_response(const srv_job *job, const char *status, const cha
     mfi_buf_fmt(out, ",\"background\":%s,\"error\":%s%s%s", job->background ? "true" : "false",
                 error ? "{\"code\":\"server_error\",\"message\":" : "null", error ? error : "",
                 error ? "}" : "");
+    mfi_buf_fmt(out,
+                *r->conversation ? ",\"conversation\":{\"id\":\"%s\"}" : ",\"conversation\":null",
+                r->conversation);
     mfi_buf_fmt(out, ",\"incomplete_details\":%s,\"max_output_tokens\":",
                 cut ? "{\"reason\":\"max_output_tokens\"}" : "null");
     if (job->max_tokens >= 0)
@@ -377,6 +380,24 @@ static void choice_end(srv_job *job, srv_choice *c)
     close_item(job, c);
 }
 
+/* What was asked and answered is the conversation's, unless that was dropped meanwhile. */
+static void extend_conversation(const srv_job *job)
+{
+    const srv_responses *r = job->protocol_data;
+    srv_server *server = job->server;
+    mfi_buf items = {0};
+    bool fits;
+    if (!*r->conversation)
+        return;
+    size_t from = r->new_at + (r->input.len > r->new_at && r->input.data[r->new_at] == ',');
+    mfi_buf_append(&items, srv_text_of(&r->input) + from, r->input.len - from);
+    mfi_buf_str(&items, items.len && r->items.len ? "," : "");
+    mfi_buf_append(&items, srv_text_of(&r->items), r->items.len);
+    items.failed |= r->input.failed || r->items.failed;
+    srv_conversation_append(&server->conversations, r->conversation, &items, &fits);
+    mfi_buf_free(&items);
+}
+
 static void end(srv_job *job)
 {
     srv_responses *r = job->protocol_data;
@@ -385,6 +406,7 @@ static void end(srv_job *job)
     const char *status = cut ? "incomplete" : "completed";
     mfi_buf out = {0};
     if (job->stream) {
+        extend_conversation(job);
         send_response(job, cut ? "response.incomplete" : "response.completed", status, NULL);
         srv_stream_end(job->x);
     } else {
@@ -401,6 +423,7 @@ static void end(srv_job *job)
             mfi_buf_str(&r->items, n ? "," : "");
             put_item(job, c, CALL, n++, 0, &c->calls[i], false, &r->items);
         }
+        extend_conversation(job);
         if (job->background) {
             keep_end(job, status, NULL);
             return;

@@ -56,7 +56,7 @@ static void begin_item(srv_responses *r, const char *response_id, const mfi_json
 void srv_responses_keep_text(srv_responses *r, const char *response_id, const char *text,
                              size_t len)
 {
-    if (!r->store)
+    if (!r->keep)
         return;
     begin_item(r, response_id, NULL, "message");
     mfi_buf_str(&r->input, ",\"role\":\"user\",\"content\":");
@@ -68,7 +68,7 @@ void srv_responses_keep_item(srv_responses *r, const char *response_id, const mf
 {
     static const char *const said[] = {"id", "type", "status"};
     const char *type = string(item, "type"), *role = string(item, "role");
-    if (!r->store || mfi_json_typeof(item) != MFI_JSON_OBJECT)
+    if (!r->keep || mfi_json_typeof(item) != MFI_JSON_OBJECT)
         return;
     type = type ? type : "message";
     begin_item(r, response_id, item, type);
@@ -122,6 +122,7 @@ static bool take_page(srv_exchange *x, page_query *q)
     mfi_buf limit = {0}, order = {0};
     const char *wrong = NULL;
     q->limit = PAGE_ITEMS;
+    q->ascending = false;
     if (query_value(x, "limit", &limit)) {
         char *end;
         q->limit = strtol(srv_text_of(&limit), &end, 10);
@@ -181,19 +182,19 @@ static void put_page(const mfi_json *items, const page_query *q, mfi_buf *out)
     mfi_buf_str(out, "}");
 }
 
-static void show_input(srv_server *server, srv_exchange *x, const char *id)
+void srv_show_items(srv_exchange *x, const mfi_buf *joined, bool all)
 {
     mfi_buf text = {0}, out = {0};
     mfi_json *items = NULL;
-    page_query q = {.limit = 0};
-    mfi_buf_str(&text, "[");
-    if (!srv_store_input(&server->store, id, &text)) {
-        not_found(x, id);
-    } else if (take_page(x, &q)) {
+    page_query q = {.limit = PAGE_ITEMS_MAX, .ascending = true};
+    if (all || take_page(x, &q)) {
+        mfi_buf_str(&text, "[");
+        mfi_buf_append(&text, srv_text_of(joined), joined->len);
         mfi_buf_str(&text, "]");
         if (srv_too_many_values(&text))
             srv_reply_error(x, 400, NULL, NULL, "the conversation has too many parts to be shown");
-        else if (text.failed || mfi_json_parse(text.data, text.len, "input", &items, NULL) != MF_OK)
+        else if (text.failed || joined->failed ||
+                 mfi_json_parse(text.data, text.len, "items", &items, NULL) != MF_OK)
             srv_reply_error(x, 500, NULL, NULL, "out of memory");
         else
             put_page(items, &q, &out);
@@ -203,6 +204,16 @@ static void show_input(srv_server *server, srv_exchange *x, const char *id)
     mfi_json_free(&items);
     mfi_buf_free(&q.after);
     mfi_buf_free(&text);
+}
+
+static void show_input(srv_server *server, srv_exchange *x, const char *id)
+{
+    mfi_buf items = {0};
+    if (srv_store_input(&server->store, id, &items))
+        srv_show_items(x, &items, false);
+    else
+        not_found(x, id);
+    mfi_buf_free(&items);
 }
 
 static void show(srv_server *server, srv_exchange *x, const char *id)

@@ -17,6 +17,7 @@ static const route routes[] = {
     {"/v1/completions", srv_completions, NULL},
     {"/v1/responses", srv_responses_route, NULL},
     {"/v1/responses/input_tokens", srv_responses_count, NULL},
+    {"/v1/conversations", srv_conversations_create, NULL},
     {"/v1/messages", srv_messages, NULL},
     {"/v1/messages/count_tokens", srv_count_tokens, NULL},
     {"/v1/tokenize", srv_tokenize, NULL},
@@ -81,11 +82,22 @@ static const route *find(const char *path)
     return NULL;
 }
 
-/* What is said of stored answers is read and made by the desk. */
-static const char *below_responses(const srv_exchange *x)
+/* What is said of stored answers and conversations is read and made by the desk. */
+static const char *below(const srv_exchange *x, const char *folder)
 {
     const char *path = plain(x->request.path.data);
-    return strncmp(path, "/responses/", 11) == 0 && path[11] ? path + 11 : NULL;
+    size_t n = strlen(folder);
+    return strncmp(path, folder, n) == 0 && path[n] ? path + n : NULL;
+}
+
+static const char *below_responses(const srv_exchange *x)
+{
+    return below(x, "/responses/");
+}
+
+static const char *below_conversations(const srv_exchange *x)
+{
+    return below(x, "/conversations/");
 }
 
 /* Everything that has no body to read. */
@@ -131,7 +143,7 @@ void srv_desk_handle(void *user, srv_exchange *x)
     srv_desk *d = &server->desk;
     const route *r = find(x->request.path.data);
     bool asks = r && r->post && strcmp(x->request.method, "POST") == 0;
-    if (!asks && (r || !below_responses(x))) {
+    if (!asks && (r || (!below_responses(x) && !below_conversations(x)))) {
         answer_now(server, x, r);
         srv_exchange_release(x);
         return;
@@ -170,7 +182,7 @@ bool srv_too_many_values(const mfi_buf *text)
     return n > MFI_MAX_REQUEST_VALUES;
 }
 
-static void read_body(srv_server *server, srv_exchange *x, const route *r)
+mfi_json *srv_parse_body(srv_exchange *x)
 {
     mfi_json *body = NULL;
     mf_error err = {0};
@@ -180,9 +192,18 @@ static void read_body(srv_server *server, srv_exchange *x, const route *r)
                         MFI_MAX_REQUEST_VALUES);
     else if (mfi_json_parse(text->data ? text->data : "", text->len, "body", &body, &err) != MF_OK)
         srv_reply_error(x, 400, NULL, NULL, "the body is no JSON: %s", err.message);
-    else if (mfi_json_typeof(body) != MFI_JSON_OBJECT)
+    else if (mfi_json_typeof(body) == MFI_JSON_OBJECT)
+        return body;
+    else
         srv_reply_error(x, 400, NULL, NULL, "the body is no JSON object");
-    else if (!atomic_load(&x->gone))
+    mfi_json_free(&body);
+    return NULL;
+}
+
+static void read_body(srv_server *server, srv_exchange *x, const route *r)
+{
+    mfi_json *body = srv_parse_body(x);
+    if (body && !atomic_load(&x->gone))
         r->post(server, x, body);
     mfi_json_free(&body);
 }
@@ -190,8 +211,10 @@ static void read_body(srv_server *server, srv_exchange *x, const route *r)
 static void work(srv_server *server, srv_exchange *x)
 {
     const route *r = find(x->request.path.data);
-    if (!r)
+    if (!r && below_responses(x))
         srv_stored_route(server, x, below_responses(x));
+    else if (!r)
+        srv_conversation_route(server, x, below_conversations(x));
     else
         read_body(server, x, r);
     srv_request_drop_body(&x->request, x->kept); /* nobody else looks at it */

@@ -100,38 +100,73 @@ static bool put_item(srv_fields *f, srv_chat *chat, turn *t, const mfi_json *ite
     return true;
 }
 
-/* Items of the answer that this one goes on from, which stand before the request's. Its
- * instructions don't count any more. */
-static bool take_history(srv_fields *f, srv_server *server, srv_chat *chat, srv_responses *r,
-                         turn *t)
+/* The conversation that the answer is to be part of. */
+static bool take_conversation(srv_fields *f, srv_server *server, srv_responses *r, mfi_buf *text)
 {
-    const char *id = srv_field_str(f, "previous_response_id", NULL);
-    mfi_buf text = {0};
-    mfi_json *items = NULL;
+    const mfi_json *v = mfi_json_get(f->body, "conversation");
+    const char *id =
+        mfi_json_typeof(v) == MFI_JSON_OBJECT ? string(v, "id") : mfi_json_str(v, NULL);
     if (!id)
-        return !f->refused;
-    mfi_buf_str(&text, "[");
-    srv_found found = strlen(id) < sizeof r->previous ? srv_store_history(&server->store, id, &text)
+        return srv_refuse(f, "conversation", "conversation: neither an id nor an object with one");
+    if (mfi_json_typeof(mfi_json_get(f->body, "previous_response_id")) != MFI_JSON_NULL)
+        return srv_refuse(f, "conversation",
+                          "conversation: previous_response_id has no place beside it");
+    if (strlen(id) >= sizeof r->conversation ||
+        !srv_conversation_items(&server->conversations, id, text)) {
+        f->refused = true;
+        srv_reply_error(f->x, 404, "invalid_request_error", "conversation",
+                        "Conversation with id '%.64s' not found.", id);
+        return false;
+    }
+    memcpy(r->conversation, id, strlen(id) + 1);
+    r->keep = !r->count_only;
+    return true;
+}
+
+/* The answer that this one goes on from. Its instructions don't count any more. */
+static bool take_previous(srv_fields *f, srv_server *server, srv_responses *r, const char *id,
+                          mfi_buf *text)
+{
+    srv_found found = strlen(id) < sizeof r->previous ? srv_store_history(&server->store, id, text)
                                                       : SRV_NOT_FOUND;
+    if (found == SRV_FOUND_PENDING)
+        return srv_refuse(f, "previous_response_id",
+                          "Previous response with id '%.64s' is still being made: it can be gone "
+                          "on from once its status is neither queued nor in_progress.",
+                          id);
     if (found != SRV_FOUND) {
-        mfi_buf_free(&text);
-        if (found == SRV_FOUND_PENDING)
-            return srv_refuse(f, "previous_response_id",
-                              "Previous response with id '%.64s' is still being made: it can be "
-                              "gone on from once its status is neither queued nor in_progress.",
-                              id);
         f->x->error_code = "previous_response_not_found";
         return srv_refuse(f, "previous_response_id", "Previous response with id '%.64s' not found.",
                           id);
     }
     memcpy(r->previous, id, strlen(id) + 1);
-    if (r->store)
+    return true;
+}
+
+/* Items that stand before the request's. */
+static bool take_history(srv_fields *f, srv_server *server, srv_chat *chat, srv_responses *r,
+                         turn *t)
+{
+    const char *id = srv_field_str(f, "previous_response_id", NULL);
+    bool in = mfi_json_typeof(mfi_json_get(f->body, "conversation")) != MFI_JSON_NULL;
+    const char *param = in ? "conversation" : "previous_response_id";
+    mfi_buf text = {0};
+    mfi_json *items = NULL;
+    if (f->refused || (!id && !in))
+        return !f->refused;
+    mfi_buf_str(&text, "[");
+    if (in ? !take_conversation(f, server, r, &text) : !take_previous(f, server, r, id, &text)) {
+        mfi_buf_free(&text);
+        return false;
+    }
+    if (r->keep)
         mfi_buf_append(&r->input, text.data + 1, text.len - 1);
+    r->new_at = r->input.len;
     mfi_buf_str(&text, "]");
     bool ok = !srv_too_many_values(&text) &&
               mfi_json_parse(srv_text_of(&text), text.len, "history", &items, NULL) == MF_OK;
     if (!ok)
-        srv_refuse(f, "previous_response_id", "the conversation has grown too long to go on with");
+        srv_refuse(f, param, "the conversation has grown too long to go on with");
     mfi_buf_free(&text);
     for (size_t i = 0; ok && i < mfi_json_len(items); i++)
         ok = put_item(f, chat, t, mfi_json_at(items, i));
@@ -177,13 +212,39 @@ static mfi_json *follow(srv_fields *f, srv_server *server, srv_responses *r, con
     return found;
 }
 
+static bool take_list(srv_fields *f, srv_server *server, const char *response_id,
+                      const mfi_json *list, srv_chat *chat, srv_responses *r, turn *t)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < mfi_json_len(list); i++) {
+        const mfi_json *item = mfi_json_at(list, i);
+        mfi_json *found = NULL;
+        if (is_reference(item))
+            item = found = follow(f, server, r, item);
+        ok = item && put_item(f, chat, t, item);
+        srv_responses_keep_item(r, response_id, item);
+        mfi_json_free(&found);
+    }
+    return ok;
+}
+
+bool srv_responses_read_items(srv_fields *f, srv_server *server, const char *id,
+                              const mfi_json *list, srv_responses *r)
+{
+    srv_chat chat = {0};
+    turn t = {.open = false};
+    bool ok = take_list(f, server, id, list, &chat, r, &t);
+    close_turn(&chat, &t);
+    srv_chat_free(&chat);
+    return ok;
+}
+
 static bool take_items(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat,
                        srv_responses *r, turn *t)
 {
     const mfi_json *input = mfi_json_get(f->body, "input");
     size_t len;
     const char *text = mfi_json_str(input, &len);
-    bool ok = true;
     if (text) {
         close_turn(chat, t);
         srv_chat_message(chat, "user", text, len);
@@ -191,18 +252,10 @@ static bool take_items(srv_fields *f, srv_server *server, srv_job *job, srv_chat
         srv_responses_keep_text(r, job->id, text, len);
         return true;
     }
-    if (mfi_json_typeof(input) != MFI_JSON_ARRAY || (!mfi_json_len(input) && !*r->previous))
+    if (mfi_json_typeof(input) != MFI_JSON_ARRAY ||
+        (!mfi_json_len(input) && !*r->previous && !*r->conversation))
         return srv_refuse(f, "input", "input: neither a text nor a list of items");
-    for (size_t i = 0; ok && i < mfi_json_len(input); i++) {
-        const mfi_json *item = mfi_json_at(input, i);
-        mfi_json *found = NULL;
-        if (is_reference(item))
-            item = found = follow(f, server, r, item);
-        ok = item && put_item(f, chat, t, item);
-        srv_responses_keep_item(r, job->id, item);
-        mfi_json_free(&found);
-    }
-    return ok;
+    return take_list(f, server, job->id, input, chat, r, t);
 }
 
 static bool take_input(srv_fields *f, srv_server *server, srv_job *job, srv_chat *chat,
@@ -221,7 +274,7 @@ static bool take_input(srv_fields *f, srv_server *server, srv_job *job, srv_chat
 }
 
 /* At most 16 names with short strings, which the answer repeats whole. */
-static bool take_metadata(srv_fields *f)
+bool srv_responses_metadata(srv_fields *f)
 {
     const mfi_json *object = srv_field(f, "metadata", MFI_JSON_OBJECT);
     bool ok = mfi_json_len(object) <= MFI_MAX_METADATA;
@@ -318,13 +371,9 @@ bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_cha
                         srv_responses *r)
 {
     const mfi_json *effort = mfi_json_get(srv_field(f, "reasoning", MFI_JSON_OBJECT), "effort");
-    static const char *const stored[] = {"conversation", "prompt"};
     bool background = false;
-    for (size_t i = 0; i < MFI_ARRAY_LEN(stored); i++)
-        if (mfi_json_typeof(mfi_json_get(f->body, stored[i])) != MFI_JSON_NULL)
-            return srv_refuse(f, stored[i],
-                              "%s: none are stored; previous_response_id goes on from an answer",
-                              stored[i]);
+    if (mfi_json_typeof(mfi_json_get(f->body, "prompt")) != MFI_JSON_NULL)
+        return srv_refuse(f, "prompt", "prompt: none are stored");
     r->store = true;
     srv_field_bool(f, "store", &r->store);
     srv_field_bool(f, "stream", &job->stream);
@@ -338,14 +387,15 @@ bool srv_responses_read(srv_fields *f, srv_server *server, srv_job *job, srv_cha
         return srv_refuse(f, "background",
                           "background: answers in the background aren't streamed; ask for the "
                           "answer with its id until it is over, or leave out one of both");
-    r->store = r->store && !job->count_only;
+    r->count_only = job->count_only;
+    r->store = r->keep = r->store && !job->count_only;
     srv_field_i64(f, "max_output_tokens", 1, INT64_MAX, &job->max_tokens);
     srv_chat_one_call(f, job, NULL);
     srv_field_str(f, "instructions", NULL);
     srv_field_str(f, "user", NULL);
     srv_field_str(f, "prompt_cache_key", NULL);
     srv_field_str(f, "safety_identifier", NULL);
-    if (!take_metadata(f))
+    if (!srv_responses_metadata(f))
         return false;
     if (mfi_json_typeof(effort) != MFI_JSON_NULL && !mfi_json_str(effort, NULL))
         return srv_refuse(f, "reasoning", "reasoning: its effort is not a string");

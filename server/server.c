@@ -232,6 +232,7 @@ mf_status srv_run(const srv_options *options, mf_error *err)
     srv_metrics_init(&server->metrics);
     srv_curves_init(&server->curves);
     srv_store_init(&server->store);
+    srv_conversations_init(&server->conversations);
     bool status_ready = srv_status_init(&server->status, options->parallel);
     bool worker = srv_worker_init(server), desk = srv_desk_init(server);
     bool keeper = srv_keeper_init(server);
@@ -243,6 +244,7 @@ mf_status srv_run(const srv_options *options, mf_error *err)
     srv_worker_free(server);
     srv_curves_free(&server->curves);
     srv_store_free(&server->store);
+    srv_conversations_free(&server->conversations);
     srv_status_free(&server->status);
     srv_metrics_free(&server->metrics);
     if (status == MF_OK) /* what it was to write beside may have failed */

@@ -2,6 +2,7 @@
 #ifndef SRV_SERVER_INT_H
 #define SRV_SERVER_INT_H
 
+#include "conversations.h"
 #include "job.h"
 #include "loop.h"
 #include "metrics.h"
@@ -70,6 +71,7 @@ typedef struct srv_server {
     srv_status status;
     srv_curves curves;
     srv_store store;
+    srv_conversations conversations;
     srv_loop loop;
 } srv_server;
 
@@ -131,6 +133,8 @@ void srv_desk_handle(void *user, srv_exchange *x);
 bool srv_desk_open_path(const char *path);
 void *srv_desk_run(void *server);
 void srv_desk_stop(srv_server *server);
+/* The body as an object; NULL: there is none, and the exchange is answered. */
+mfi_json *srv_parse_body(srv_exchange *x);
 /* Whether JSON text may hold more than MFI_MAX_REQUEST_VALUES. */
 bool srv_too_many_values(const mfi_buf *text);
 
@@ -146,6 +150,9 @@ void srv_responses_route(srv_server *server, srv_exchange *x, const mfi_json *bo
 void srv_responses_count(srv_server *server, srv_exchange *x, const mfi_json *body);
 /* What lies below /v1/responses/; rest: of the path. On the desk's thread. */
 void srv_stored_route(srv_server *server, srv_exchange *x, const char *rest);
+void srv_conversations_create(srv_server *server, srv_exchange *x, const mfi_json *body);
+/* The same below /v1/conversations/. */
+void srv_conversation_route(srv_server *server, srv_exchange *x, const char *rest);
 void srv_tokenize(srv_server *server, srv_exchange *x, const mfi_json *body);
 void srv_detokenize(srv_server *server, srv_exchange *x, const mfi_json *body);
 void srv_apply_template(srv_server *server, srv_exchange *x, const mfi_json *body);

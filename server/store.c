@@ -280,6 +280,24 @@ bool srv_store_item(srv_store *store, const char *id, mfi_buf *out)
     return it != NULL;
 }
 
+bool srv_items_find(const char *items, size_t items_len, const char *id, size_t *at, size_t *len)
+{
+    const char *end = items + items_len;
+    mfi_buf begin = {0};
+    bool found = false;
+    mfi_buf_str(&begin, ITEM_BEGIN);
+    mfi_json_put_str(&begin, id, strlen(id));
+    for (const char *p = items, *next; p < end && !found && !begin.failed;
+         p = next + (next < end)) {
+        next = object_end(p, end);
+        *at = (size_t)(p - items);
+        *len = (size_t)(next - p);
+        found = *len > begin.len && memcmp(p, begin.data, begin.len) == 0;
+    }
+    mfi_buf_free(&begin);
+    return found;
+}
+
 bool srv_store_drop(srv_store *store, const char *id)
 {
     pthread_mutex_lock(&store->lock);

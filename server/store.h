@@ -42,6 +42,10 @@ srv_found srv_store_history(srv_store *store, const char *id, mfi_buf *out);
 bool srv_store_item(srv_store *store, const char *id, mfi_buf *out);
 bool srv_store_drop(srv_store *store, const char *id);
 
+/* Where the item with this id lies among items with commas between them, each of which begins with
+ * its id. */
+bool srv_items_find(const char *items, size_t items_len, const char *id, size_t *at, size_t *len);
+
 /* ---- answers in the background ---- */
 
 typedef enum srv_begun {

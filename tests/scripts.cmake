@@ -47,7 +47,7 @@ endif()
 # The server, over its sockets.
 if(Python3_FOUND AND MF_HAVE_SERVER AND TARGET moeflux_cli)
   foreach(item "http Requests" "http Life" "api OpenAI" "api Others" "api Company"
-          "tools Tools" "page Page" "top Top" "options Options" "disk Full" "agents Agents" "stored Stored" "stored Background" "stored Broken")
+          "tools Tools" "page Page" "top Top" "options Options" "disk Full" "agents Agents" "stored Stored" "stored Background" "stored Conversations" "stored Broken")
     string(REPLACE " " ";" item ${item})
     list(GET item 0 file)
     list(GET item 1 part)

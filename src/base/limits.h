@@ -100,8 +100,10 @@
 #define MFI_MAX_STORED_RESPONSES  1024 /* answers of /v1/responses that are kept */
 #define MFI_MAX_ITEM_REFERENCES   128  /* of a request */
 #define MFI_MAX_STORED_BYTES      ((uint64_t)32 << 20) /* of all of them */
-#define MFI_MAX_METADATA          16 /* members of a request's metadata */
-#define MFI_MAX_METADATA_BYTES    512 /* of a value, in characters; of a name, an eighth of it */
+#define MFI_MAX_TALKS             1024                 /* of /v1/conversations that are kept */
+#define MFI_MAX_TALK_BYTES        ((uint64_t)32 << 20) /* of all of them */
+#define MFI_MAX_METADATA          16                   /* members of a request's metadata */
+#define MFI_MAX_METADATA_BYTES    512  /* of a value, in characters; of a name, an eighth of it */
 #define MFI_MAX_SERVED_CHOICES    16   /* n of one request, and prompts of one */
 #define MFI_MAX_SERVED_TOOLS      1024 /* of a request, and names that a tool_choice allows */
 

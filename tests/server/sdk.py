@@ -7,6 +7,7 @@ import json
 
 import anthropic
 import openai
+import openai.types.conversations
 import openai.types.responses
 import pydantic
 
@@ -185,6 +186,30 @@ class Sdk(Case):
             with self.assertRaises(openai.BadRequestError) as caught:
                 self.openai.responses.create(model=MODEL, input="x", background=True, **more)
             self.assertEqual(caught.exception.param, "background")
+
+    def test_conversations(self):
+        talks = self.openai.conversations
+        made = talks.create(items=[{"role": "user", "content": "What is a lighthouse?"}], metadata={"a": "b"})
+        self.assertEqual((made.metadata, talks.retrieve(made.id)), ({"a": "b"}, made))
+        first = self.openai.responses.create(model=MODEL, input=[], conversation=made.id, temperature=0)
+        self.assertEqual((first.output_text, first.conversation.id), (self.answer, made.id))
+        with self.openai.responses.stream(model=MODEL, input="And a ship?", conversation=made.id) as stream:
+            self.assertEqual(stream.get_final_response().conversation.id, made.id)
+        items = list(talks.items.list(made.id, order="asc", limit=2))
+        self.assertEqual([i.role for i in items], ["user", "assistant"] * 2)
+        added = talks.items.create(made.id, items=[{"role": "user", "content": "x", "type": "message"}])
+        self.assertEqual(talks.items.retrieve(added.data[0].id, conversation_id=made.id), added.data[0])
+        for path in ("", "/items", "/items/" + items[1].id):
+            kind = {"": openai.types.conversations.Conversation, "/items": openai.types.conversations.ConversationItemList}
+            self.valid(kind.get(path, openai.types.conversations.ConversationItem),
+                       json.loads(self.server.get("/v1/conversations/" + made.id + path)))
+        self.assertEqual(talks.items.delete(added.data[0].id, conversation_id=made.id).id, made.id)
+        self.assertEqual(talks.update(made.id, metadata={"c": "d"}).metadata, {"c": "d"})
+        self.assertTrue(talks.delete(made.id).deleted)
+        with self.assertRaises(openai.NotFoundError):
+            talks.retrieve(made.id)
+        with self.assertRaises(openai.NotFoundError):
+            self.openai.responses.create(model=MODEL, input="x", conversation=made.id)
 
     def test_too_long(self):
         """What both packages, and who looks into their errors, know a context by that is too small."""

@@ -397,7 +397,7 @@ class Others(Api):
                 {"type": "function_call_output", "call_id": call["call_id"], "output": "A light."}]
         self.assertEqual(self.response(input=back, max_output_tokens=2)["object"], "response")
         for wrong, param in (({"previous_response_id": "x"}, "previous_response_id"), ({"input": 5}, "input"),
-                             ({"input": [{"role": "x", "content": ""}]}, "input"), ({"background": True}, "background"),
+                             ({"input": [{"role": "x", "content": ""}]}, "input"), ({"background": 1}, "background"),
                              ({"text": {"format": {"type": "x"}}}, "text"), ({"tool_choice": 5}, "tool_choice")):
             self.refused("/v1/responses", dict({"input": QUESTION}, **wrong), param)
 

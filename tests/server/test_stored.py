@@ -1,6 +1,6 @@
 """What /v1/responses keeps and makes in the background, and errors as the protocols' own clients look at them.
 
-  test_stored.py [-v] [Stored|Background|Broken]
+  test_stored.py [-v] [Stored|Background|Conversations|Broken]
 """
 import concurrent.futures
 import http.client
@@ -168,7 +168,7 @@ class Stored(Case):
 
     def test_refused(self):
         for more, param in (({"background": "yes"}, "background"), ({"store": "yes"}, "store"), ({"input": []}, "input"),
-                            ({"previous_response_id": 5}, "previous_response_id"), ({"conversation": "c"}, "conversation"),
+                            ({"previous_response_id": 5}, "previous_response_id"), ({"conversation": 5}, "conversation"),
                             ({"previous_response_id": "r" * 100}, "previous_response_id"), ({"metadata": {"a": 1}}, "metadata"),
                             ({"metadata": {"a": "b" * 513}}, "metadata"), ({"metadata": {"a" * 65: "b"}}, "metadata"),
                             ({"metadata": {str(i): "" for i in range(17)}}, "metadata"),
@@ -404,6 +404,114 @@ class Background(Case):
         began = time.monotonic()
         server.stop()
         self.assertLess(time.monotonic() - began, serving.TIMEOUT_S / 2)
+
+
+class Conversations(Case):
+    """What is said in turns, kept under one id: made, gone on with, changed and dropped."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--parallel", "2", "--temp", "0").wait_ready()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def call(self, method, path, body=None, status=200):
+        got, _, data = self.server.request(method, "/v1/conversations" + path, body)
+        self.assertEqual(got, status, data)
+        return json.loads(data)
+
+    def ask(self, status=200, **more):
+        return self.server.post("/v1/responses", dict({"max_output_tokens": 8}, **more), status)
+
+    def items(self, id):
+        return self.call("GET", "/%s/items?order=asc&limit=100" % id)["data"]
+
+    def test_turns(self):
+        """Answered as the whole is when it is sent at once: at once, as a stream, in the background, stored or not."""
+        made = self.call("POST", "", {"items": [{"role": "user", "content": FIRST}], "metadata": {"a": "b"}})
+        self.assertEqual((made["object"], made["metadata"], self.call("GET", "/" + made["id"])), ("conversation", {"a": "b"}, made))
+        whole, id = list(ASK), made["id"]
+        for i, how in enumerate(({}, {"store": False}, {"stream": True}, {"background": True})):
+            asked = [{"role": "user", "content": "%s %d" % (SECOND, i)}] if i else []
+            whole += asked
+            once = self.ask(input=whole, store=False)
+            body = {"input": asked, "conversation": id if i % 2 else {"id": id}, "max_output_tokens": 8}
+            count = self.server.post("/v1/responses/input_tokens", body)["input_tokens"]
+            if "stream" in how:
+                got = self.server.events("/v1/responses", body)[-1][1]["response"]
+            else:
+                got = self.ask(**dict(body, **how))
+            if "background" in how:
+                self.assertEqual(len(self.items(id)), len(whole) - 1)
+                path = "/v1/responses/" + got["id"]
+                self.server.until(lambda: json.loads(self.server.get(path))["status"] not in ("queued", "in_progress"))
+                got = json.loads(self.server.get(path))
+            self.assertEqual(got["conversation"], {"id": id})
+            self.assertIsNone(once["conversation"])
+            self.assertEqual(got["output"][0]["content"], once["output"][0]["content"])
+            self.assertEqual((got["usage"]["input_tokens"], count), (once["usage"]["input_tokens"],) * 2)
+            whole += once["output"]
+            items = self.items(id)
+            self.assertEqual([x["role"] for x in items], [x["role"] for x in whole])
+            self.assertEqual(items[-1], got["output"][0])
+        self.assertEqual(len({x["id"] for x in items}), 8)
+
+    def test_items(self):
+        id = self.call("POST", "", {})["id"]
+        self.assertEqual(self.call("GET", "/%s/items" % id), {"object": "list", "data": [], "has_more": False, "first_id": "",
+                                                              "last_id": ""})
+        added = self.call("POST", "/%s/items" % id, {"items": [{"role": "user", "content": "a%d" % i} for i in range(20)]})
+        self.assertEqual((len(added["data"]), added["has_more"]), (20, False))
+        self.call("POST", "/%s/items" % id, {"items": [{"id": "my/own", "role": "assistant", "content": "x"},
+                                                      {"id": "own", "type": "custom", "in": {"id": "deep"}}]})
+        page = self.call("GET", "/%s/items" % id)
+        self.assertEqual((len(page["data"]), page["has_more"], page["data"][0]["id"]), (20, True, "own"))
+        rest = self.call("GET", "/%s/items?after=%s" % (id, page["last_id"]))
+        self.assertEqual([i["content"][0]["text"] for i in rest["data"]], ["a1", "a0"])
+        item = added["data"][3]
+        self.assertEqual(self.call("GET", "/%s/items/%s" % (id, item["id"])), item)
+        self.assertEqual(self.call("DELETE", "/%s/items/%s" % (id, item["id"]))["object"], "conversation")
+        for unknown in (item["id"], "deep", "x" * 3000):
+            self.call("GET", "/%s/items/%s" % (id, unknown), status=404)
+            self.call("DELETE", "/%s/items/%s" % (id, unknown), status=404)
+        self.assertEqual(len(self.items(id)), 21)
+
+    def test_change_and_drop(self):
+        id = self.call("POST", "", {"metadata": {"a": "b"}})["id"]
+        self.assertEqual(self.call("POST", "/" + id, {"metadata": {"c": "d"}})["metadata"], {"c": "d"})
+        self.assertEqual(self.call("GET", "/" + id)["metadata"], {"c": "d"})
+        # an answer that is cancelled adds nothing, and one whose conversation is gone is an answer
+        endless = {"input": FIRST, "conversation": id, "grammar": 'root ::= [a-z ]{2000}'}
+        made = self.ask(background=True, **dict(endless, max_output_tokens=900))
+        self.server.post("/v1/responses/%s/cancel" % made["id"], "")
+        self.server.until(lambda: self.server.metric("num_requests_running") == 0)
+        self.assertEqual(self.items(id), [])
+        made = self.ask(background=True, **endless)
+        self.assertEqual(self.call("DELETE", "/" + id), {"id": id, "object": "conversation.deleted", "deleted": True})
+        path = "/v1/responses/" + made["id"]
+        self.server.until(lambda: json.loads(self.server.get(path))["status"] == "incomplete")
+        for method, below, body in (("GET", "", None), ("POST", "", {"metadata": {}}), ("DELETE", "", None), ("GET", "/items", None),
+                                    ("POST", "/items", {"items": ASK}), ("GET", "/items/x", None), ("DELETE", "/items/x", None)):
+            error = self.call(method, "/" + id + below, body, 404)["error"]
+            self.assertIn("Conversation with id '%s' not found" % id, error["message"])
+        self.assertEqual(self.ask(404, input=FIRST, conversation=id)["error"]["param"], "conversation")
+
+    def test_refused(self):
+        id = self.call("POST", "", {})["id"]
+        for body, param in (({"items": 5}, "items"), ({"items": ASK * 21}, "items"), ({"items": [{"role": "x"}]}, "input"),
+                            ({"metadata": {"a": 1}}, "metadata")):
+            for path in ("", "/" + id) if param == "metadata" else ("", "/%s/items" % id):
+                self.assertEqual(self.call("POST", path, body, 400)["error"]["param"], param)
+        self.call("POST", "/%s/items" % id, "[]", 400)
+        for method, path, status in (("GET", "", 405), ("PUT", "/" + id, 405), ("PUT", "/%s/items" % id, 405), ("GET", "/a/b", 404),
+                                     ("POST", "/%s/items/x" % id, 405), ("GET", "/%s/items/" % id, 404),
+                                     ("GET", "/%s/items/x/y" % id, 404)):
+            self.call(method, path, status=status)
+        for more in ({"conversation": {}}, {"conversation": id, "previous_response_id": "resp_1"}):
+            self.assertEqual(self.ask(400, input=FIRST, **more)["error"]["param"], "conversation")
+        self.assertEqual(self.ask(404, input=FIRST, conversation="c" * 100)["error"]["param"], "conversation")
 
 
 class Broken(Case):
