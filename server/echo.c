@@ -11,49 +11,16 @@ typedef struct rows {
     size_t from; /* prompt tokens evaluated before */
 } rows;
 
-static float log_sum(const float *logits, size_t n)
-{
-    float most = -INFINITY;
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        most = logits[i] > most ? logits[i] : most;
-    for (size_t i = 0; i < n; i++)
-        sum += exp((double)(logits[i] - most));
-    return most + (float)log(sum);
-}
-
-/* The best, in order; the lower id on ties. */
-static size_t best_of(const float *logits, size_t n, float all, uint32_t n_top,
-                      mf_token_logprob *top)
-{
-    size_t n_best = 0;
-    for (size_t i = 0; i < n; i++) {
-        float v = logits[i] - all;
-        size_t at = n_best;
-        if (n_best == n_top && (!n_top || !(v > top[n_best - 1].logprob)))
-            continue;
-        while (at > 0 && v > top[at - 1].logprob)
-            at--;
-        n_best += n_best < n_top;
-        for (size_t k = n_best - 1; k > at; k--)
-            top[k] = top[k - 1];
-        top[at] = (mf_token_logprob){(int32_t)i, v};
-    }
-    return n_best;
-}
-
 /* The row after token i of the prompt speaks of the next one. */
 static bool on_logits(void *user, size_t index, const float *logits, size_t n_vocab)
 {
     rows *r = user;
     srv_choice *c = r->choice;
-    mf_token_logprob top[MF_TOP_LOGPROBS];
+    mf_token_logprob chosen, top[MF_TOP_LOGPROBS];
     size_t next = r->from + index + 1;
     if (!c->job->logprobs || next >= c->n_ids)
         return true;
-    float all = log_sum(logits, n_vocab);
-    const mf_token_logprob chosen = {c->ids[next], logits[c->ids[next]] - all};
-    size_t n = best_of(logits, n_vocab, all, c->job->n_top, top);
+    size_t n = mf_logprobs(logits, (uint32_t)n_vocab, c->ids[next], &chosen, top, c->job->n_top);
     c->job->on_logprob(c, chosen, top, n);
     return !c->out_of_memory;
 }

@@ -60,8 +60,7 @@ MF_API const char *mf_status_text(mf_status status);
 
 /* Called at most a few times a second from the calling thread during long steps (loading weights,
  * prompts, conversion). `what` names the step; done <= total, in `unit` ("bytes", "tokens").
- * Returning false cancels the operation: it ends with MF_ERR_CANCELLED and leaves nothing behind.
- */
+ * Returning false cancels the operation: MF_ERR_CANCELLED, and nothing is left behind. */
 typedef bool (*mf_progress_fn)(void *user, const char *what, const char *unit, uint64_t done,
                                uint64_t total);
 
@@ -265,8 +264,7 @@ typedef enum mf_expert_tier {
 /* Where every expert is and how much it was used of late; both [n_layers * n_experts] of
  * mf_model_info, a layer's beside each other. use: the part of the layer's recent tokens that chose
  * it, 0 to 1, where a token counts half as much as one 64 tokens later; all 0 where a device has
- * every expert and chooses by itself. MF_ERR_STATE if the engine isn't watched, MF_ERR_NO_MEMORY.
- */
+ * all experts and chooses by itself. MF_ERR_STATE if the engine isn't watched, MF_ERR_NO_MEMORY. */
 MF_API mf_status mf_engine_experts(const mf_engine *engine, uint8_t *tiers, float *use,
                                    mf_error *err);
 
@@ -309,8 +307,7 @@ MF_API mf_status mf_replay_hits(const mf_replay *replay, const char *policy, uin
 
 /* Writes what a model's files hold: metadata, tensors with type, shape, bytes, file and offset,
  * bytes by role where the family is known, and which family was recognised and why, or why none. As
- * text for people or, with `json`, as one JSON object. Any model whose files can be read will do.
- */
+ * text for people or, with `json`, as one JSON object; of any model whose files can be read. */
 MF_API mf_status mf_inspect_write(const char *path, bool json, mf_write_fn write, void *user,
                                   mf_error *err);
 
@@ -324,8 +321,7 @@ typedef struct mf_tensor_info {
 
 /* Decodes a tensor of the model at `path` and hands its elements to `write` as little-endian
  * float32, row by row, in pieces of at most 256 KiB, decoded by n_threads (0: one a processor).
- * *info, which may be NULL, says what it is. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for
- * integers. */
+ * *info (or NULL) says what it is. MF_ERR_TENSOR_MISSING; MF_ERR_UNSUPPORTED for integers. */
 MF_API mf_status mf_tensor_read_f32(const char *path, const char *name, uint32_t n_threads,
                                     mf_write_fn write, void *user, mf_tensor_info *info,
                                     mf_error *err);
@@ -527,8 +523,7 @@ typedef struct mf_sampling {
 /* 0.8, top-k 40, top-p 0.95, min-p 0.05, no penalties over 64 tokens, seed 0, no bias. */
 MF_API void mf_sampling_default(mf_sampling *sampling);
 
-/* The defaults with what the model's generation_config.json says laid over them (do_sample false
- * means temperature 0). */
+/* The defaults, and over them what generation_config.json says (do_sample false: temperature 0). */
 MF_API void mf_engine_sampling(const mf_engine *engine, mf_sampling *sampling);
 
 /* ---- sessions ------------------------------------------------------------------------------- */
@@ -551,8 +546,7 @@ MF_API const int32_t *mf_session_tokens(const mf_session *session);
  * token, nor windows further than a chunk or so: then the last checkpoint before the difference is
  * what is kept (they are taken before prompts and chunks of prompts, and after the last), or
  * nothing. The last token counts as kept only if its logits are at hand. A failed session is mended
- * in the same way. MF_ERR_CONTEXT if n_tokens exceed the context; the timeline is then as before.
- */
+ * in the same way. MF_ERR_CONTEXT if n_tokens exceed the context, and the timeline stays. */
 MF_API mf_status mf_session_sync(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  size_t *n_kept, mf_error *err);
 
@@ -603,8 +597,7 @@ typedef struct mf_eval_outputs {
 } mf_eval_outputs;
 
 /* Appends tokens to the timeline and evaluates them. `outputs` may be NULL. MF_ERR_CONTEXT if they
- * don't fit, before anything is evaluated. After any other failure the session must be synced or
- * reset. */
+ * don't fit, before anything is evaluated. After any other failure: sync or reset the session. */
 MF_API mf_status mf_session_eval(mf_session *session, const int32_t *tokens, size_t n_tokens,
                                  const mf_eval_outputs *outputs, mf_error *err);
 
@@ -626,6 +619,13 @@ typedef struct mf_token_logprob {
 } mf_token_logprob;
 
 #define MF_TOP_LOGPROBS 20 /* at most */
+
+/* What a row of logits says of the next token: fills *chosen with token id, of 0..n_vocab - 1, and
+ * top with the n_top most likely, best first, the lower id on ties; returns how many those are. A
+ * logit that is NaN counts as minus infinity and is never among them; where none is above minus
+ * infinity, all log-probabilities are minus infinity. Allocates nothing. */
+MF_API size_t mf_logprobs(const float *logits, uint32_t n_vocab, int32_t id,
+                          mf_token_logprob *chosen, mf_token_logprob *top, size_t n_top);
 
 typedef struct mf_generate_options {
     size_t struct_size;

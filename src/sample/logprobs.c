@@ -1,12 +1,14 @@
-/* Log-probabilities; see logprobs.h. Called by generating, on its thread; has no state.
+/* Log-probabilities; see moeflux.h. Called by generating, and by whoever evaluates a prompt for
+ * them, on their threads; has no state.
  * log softmax(x)_i = x_i - max(x) - log(sum_k exp(x_k - max(x))), summed up in double of terms in
  * float, which keeps the logarithm of the sum to 2e-7: less than what a float's logarithm is
  * rounded by. A vocabulary of 150,000 is gone through for each token, so the loops are written for
  * the compiler to make vectors of. */
-#include "sample/logprobs.h"
-
 #include <math.h>
 #include <string.h>
+
+#include "base/defs.h"
+#include "moeflux/moeflux.h"
 
 #define LANES 16
 #define BLOCK 128u
@@ -102,15 +104,34 @@ static double sum_of(const float *v, uint32_t n, float best)
     return sum[0] + sum[1] + sum[2] + sum[3];
 }
 
-size_t mfi_logprobs(const float *logits, uint32_t n, int32_t id, mf_token_logprob *chosen,
-                    mf_token_logprob *top, size_t n_top)
+/* Where the best is infinite there are no differences to sum up: tokens at plus infinity share all
+ * of it, and where nothing is above minus infinity nothing can come. */
+static double infinite_rest(const float *v, uint32_t n, float best)
 {
-    float best = max_of(logits, n);
-    size_t found = best_of(logits, n, top, n_top);
-    double rest = (double)best + log(sum_of(logits, n, best));
+    uint32_t sharing = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sharing += v[i] == best;
+    return best > 0 ? log(sharing) : INFINITY;
+}
+
+static float logprob_of(float logit, float best, double rest)
+{
+    if (isnan(logit))
+        return -INFINITY;
+    if (isinf(best))
+        return logit == best ? (float)-rest : -INFINITY;
+    return (float)((double)logit - rest);
+}
+
+size_t mf_logprobs(const float *logits, uint32_t n_vocab, int32_t id, mf_token_logprob *chosen,
+                   mf_token_logprob *top, size_t n_top)
+{
+    float best = max_of(logits, n_vocab);
+    size_t found = best_of(logits, n_vocab, top, n_top);
+    double rest = isinf(best) ? infinite_rest(logits, n_vocab, best)
+                              : (double)best + log(sum_of(logits, n_vocab, best));
     for (size_t i = 0; i < found; i++)
-        top[i].logprob = (float)((double)top[i].logprob - rest);
-    float own = logits[id];
-    *chosen = (mf_token_logprob){id, isnan(own) ? -INFINITY : (float)((double)own - rest)};
+        top[i].logprob = logprob_of(top[i].logprob, best, rest);
+    *chosen = (mf_token_logprob){id, logprob_of(logits[id], best, rest)};
     return found;
 }

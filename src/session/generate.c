@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "grammar/matcher.h"
-#include "sample/logprobs.h"
 #include "sample/sampler.h"
 #include "session/generation.h"
 #include "text/output.h"
@@ -116,8 +115,8 @@ static mf_status choose(mf_generation *g, int32_t *id, mf_error *err)
 static void tell_logprobs(const mf_generation *g, int32_t id)
 {
     mf_token_logprob chosen, top[MF_TOP_LOGPROBS];
-    size_t n = mfi_logprobs(mf_session_logits(g->session), g->host->plan->program.shape.n_vocab, id,
-                            &chosen, top, g->o.n_top_logprobs);
+    size_t n = mf_logprobs(mf_session_logits(g->session), g->host->plan->program.shape.n_vocab, id,
+                           &chosen, top, g->o.n_top_logprobs);
     g->o.on_logprobs(g->o.user, chosen, top, n);
 }
 

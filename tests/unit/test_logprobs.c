@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/defs.h"
 #include "base/rng.h"
-#include "sample/logprobs.h"
+#include "moeflux/moeflux.h"
 
 #define N_MAX 3000
 
@@ -71,7 +72,7 @@ static void random_logits(void **state)
         mf_token_logprob chosen, top[MF_TOP_LOGPROBS];
         size_t n_top = mfi_rng_below(&rng, MF_TOP_LOGPROBS + 1);
         int32_t id = (int32_t)mfi_rng_below(&rng, n);
-        size_t found = mfi_logprobs(v, n, id, &chosen, top, n_top);
+        size_t found = mf_logprobs(v, n, id, &chosen, top, n_top);
         long double rest = rest_of(v, n);
         bool ok = chosen.id == id &&
                   near(chosen.logprob, isnan(v[id]) ? -INFINITY : (long double)v[id] - rest);
@@ -98,15 +99,44 @@ static void many_alike(void **state)
     assert_true(v != NULL);
     for (uint32_t i = 0; i < n; i++)
         v[i] = -3.25f;
-    assert_true(mfi_logprobs(v, n, 77, &chosen, top, 3) == 3);
+    assert_true(mf_logprobs(v, n, 77, &chosen, top, 3) == 3);
     assert_true(near(chosen.logprob, -logl(n)) && top[0].id == 0 && top[1].id == 1 &&
                 top[2].id == 2);
     v[n - 1] = 0; /* and 249,999 that are together as likely as nothing beside it, or as much */
     for (uint32_t i = 0; i + 1 < n; i++)
         v[i] = -logf((float)(n - 1));
-    assert_true(mfi_logprobs(v, n, (int32_t)n - 1, &chosen, top, 1) == 1);
+    assert_true(mf_logprobs(v, n, (int32_t)n - 1, &chosen, top, 1) == 1);
     assert_true(near(chosen.logprob, -logl(2)) && top[0].id == (int32_t)n - 1);
     free(v);
+}
+
+/* Logits without a finite one among them: nothing is NaN, and what shares everything shares it. */
+static void infinite(void **state)
+{
+    (void)state;
+    float v[300];
+    mf_token_logprob chosen, top[3];
+    for (uint32_t n = 1; n <= MFI_ARRAY_LEN(v); n = n * 3 + 1) {
+        for (uint32_t i = 0; i < n; i++)
+            v[i] = -INFINITY;
+        size_t found = mf_logprobs(v, n, (int32_t)n - 1, &chosen, top, 3);
+        assert_true(found == MFI_MIN(n, 3u) && chosen.logprob == -INFINITY);
+        for (size_t i = 0; i < found; i++)
+            assert_true(top[i].id == (int32_t)i && top[i].logprob == -INFINITY);
+        v[n / 2] = INFINITY;
+        assert_true(mf_logprobs(v, n, (int32_t)(n / 2), &chosen, top, 3) == MFI_MIN(n, 3u));
+        assert_true(chosen.logprob == 0 && top[0].id == (int32_t)(n / 2) && top[0].logprob == 0);
+        for (uint32_t i = 0; i < n; i++)
+            v[i] = NAN;
+        assert_true(mf_logprobs(v, n, 0, &chosen, top, 3) == 0 && chosen.logprob == -INFINITY);
+    }
+    for (uint32_t i = 0; i < MFI_ARRAY_LEN(v); i++)
+        v[i] = NAN;
+    v[7] = v[270] = INFINITY; /* in two blocks */
+    v[9] = 2;
+    assert_true(mf_logprobs(v, 300, 9, &chosen, top, 3) == 3 && chosen.logprob == -INFINITY);
+    assert_true(top[0].id == 7 && near(top[0].logprob, -logl(2)) && top[1].id == 270 &&
+                near(top[1].logprob, -logl(2)) && top[2].id == 9 && top[2].logprob == -INFINITY);
 }
 
 int main(void)
@@ -114,6 +144,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_logits),
         cmocka_unit_test(many_alike),
+        cmocka_unit_test(infinite),
     };
     return mft_run(tests);
 }
