@@ -69,6 +69,8 @@ endif()
 
 add_test(NAME tree_packages
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/tree/packages.sh ${PROJECT_SOURCE_DIR}/tools/packages.sh)
+add_test(NAME tree_fuzz
+         COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/tree/fuzz.sh ${PROJECT_SOURCE_DIR}/tools/fuzz.sh)
 
 # The Objective-C sources as another compiler sees them.
 find_program(MF_CLANG NAMES clang)

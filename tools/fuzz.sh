@@ -1,8 +1,9 @@
 #!/bin/sh
 # Runs every fuzz target of a build for some seconds each, starting from the seeds kept in the project.
 # Usage: fuzz.sh BUILD SECONDS [JOBS [SEED [RUNS]]]; JOBS targets at a time (1), SEED of libFuzzer (0:
-# another each time), at most RUNS inputs each (-1: what time allows; with a seed, the same ones on every
-# machine that is quick enough). Logs, and inputs that fail, are left in BUILD.
+# another each time), RUNS inputs each (-1: as many as time allows). With a seed they are the same ones on
+# every machine that is quick enough; where SECONDS end a target before its RUNS, that is a failure, since
+# it didn't try what it should have. Logs, and inputs that fail, are left in BUILD.
 set -eu
 
 run_one() {
@@ -21,7 +22,11 @@ run_one() {
         echo "FAILED $name: status $status (log and input in $build)"
         return 1
     fi
-    echo "ok     $name: $runs runs"
+    if [ "$most" -ge 0 ] && [ "${runs:-0}" -lt "$most" ]; then
+        echo "SHORT  $name: $seconds s were over after ${runs:-no} of $most runs"
+        return 1
+    fi
+    echo "ok     $name: ${runs:-an unknown number of} runs"
 }
 
 if [ "$1" = --one ]; then
