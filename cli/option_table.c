@@ -511,12 +511,12 @@ const cli_option cli_options[] = {
      ENGINE & ~IMATRIX,
      .env = true,
      AT(miss),
-     .choices = "copy|cpu",
+     .choices = "auto|copy|cpu",
      .arg = "HOW",
      .help = "an expert that such a device lacks: copy: it waits for it; cpu: of up to 4 tokens at "
              "a time the CPU computes it where it lies (the answer's last digits then depend on "
              "what is cached)",
-     .fallback = "copy"},
+     .fallback = "auto: copy"},
     {{"--tiers"},
      CLI_CHOICE,
      ENGINE & ~IMATRIX,

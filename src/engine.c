@@ -95,11 +95,12 @@ static mf_status open_device(mf_engine *e, const mf_engine_options *o, mf_error 
     MFI_TRY(mfi_engine_device(o->device, &e->backend, &e->facts, err));
     if (o->vram_bytes && !e->backend)
         return mfi_fail(err, MF_ERR_ARGUMENT, "memory of a device is set, and none is used");
-    if (is(o->miss, "cpu") && (!e->backend || e->facts.unified))
+    bool tiered = e->backend && !e->facts.unified;
+    if (asked(o->miss) && !tiered)
         return mfi_fail(err, MF_ERR_ARGUMENT,
-                        "misses are computed by the CPU for devices with memory of their own, and "
-                        "none computes");
-    if ((asked(o->host_tier) || asked(o->tiers)) && (!e->backend || e->facts.unified))
+                        "misses are copied, or computed by the CPU, for devices with memory of "
+                        "their own, and none computes");
+    if ((asked(o->host_tier) || asked(o->tiers)) && !tiered)
         return mfi_fail(err, MF_ERR_ARGUMENT,
                         "tiers of experts are for devices with memory of their own, and none "
                         "computes");
@@ -136,7 +137,7 @@ static mf_status check_choices(const mf_engine_options *o, mf_error *err)
         return mfi_fail(err, MF_ERR_ARGUMENT, "tiers can be auto, inclusive or exclusive, not '%s'",
                         o->tiers);
     if (!known_choice(o->miss, "copy", "cpu"))
-        return mfi_fail(err, MF_ERR_ARGUMENT, "a miss can be copy or cpu, not '%s'", o->miss);
+        return mfi_fail(err, MF_ERR_ARGUMENT, "a miss can be auto, copy or cpu, not '%s'", o->miss);
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     return MF_OK;

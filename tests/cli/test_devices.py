@@ -45,9 +45,10 @@ class Devices(Case):
     def test_tiers_refused(self):
         for option, value in (("--host-tier", "mapped"), ("--host-tier", "slots"), ("--tiers", "exclusive")):
             self.one_line(self.cli(*PLAN, option, value, code=2), "tiers of experts are for devices with memory of their own")
-        self.one_line(self.cli(*PLAN, "--miss", "cpu", code=2), "misses are computed by the CPU for devices")
-        self.assertIn(b"'drop' is not one of copy|cpu", self.cli(*PLAN, "--miss", "drop", code=2).stderr)
-        self.cli(*PLAN, "--miss", "copy", "--tiers", "auto", "--host-tier", "auto", "--memory", "64M")
+        for value in ("copy", "cpu"):
+            self.one_line(self.cli(*PLAN, "--miss", value, code=2), "misses are copied, or computed by the CPU, for devices")
+        self.assertIn(b"'drop' is not one of auto|copy|cpu", self.cli(*PLAN, "--miss", "drop", code=2).stderr)
+        self.cli(*PLAN, "--miss", "auto", "--tiers", "auto", "--host-tier", "auto", "--memory", "64M")
 
     def test_without_a_device(self):
         listed = self.listed()
