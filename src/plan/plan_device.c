@@ -218,6 +218,9 @@ static void choose_host_slots(mfi_plan *plan, const mfi_machine *m, const mfi_pl
                  "CPU computes what the device lacks",
                  plan->n_host_slots, MFI_MAX_MISS_TOK);
     size_t len = strlen(plan->tier_reason);
+    if (all && o->tiers)
+        len += (size_t)snprintf(plan->tier_reason + len, MFI_PLAN_REASON_BYTES - len,
+                                "; inclusive changes nothing: every expert is on the device");
     if (o->mapping_refused)
         snprintf(plan->tier_reason + len, MFI_PLAN_REASON_BYTES - len,
                  "; nothing in the files' mapping, which the driver refuses: %s",

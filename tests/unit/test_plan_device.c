@@ -263,7 +263,14 @@ static void tiers(void **state)
     uint64_t stride = plan.slot_stride, whole = sum(plan.vram);
     uint32_t total = plan.n_experts_total;
     assert_false(plan.exclusive);
+    assert_null(strstr(plan.tier_reason, "inclusive"));
     mfi_plan_free(&plan);
+    p.options.tiers = "inclusive"; /* holds, and does nothing: said, not refused */
+    mft_ok(make(&p, &plan, &err), &err);
+    assert_false(plan.exclusive);
+    assert_non_null(strstr(plan.tier_reason, "inclusive changes nothing"));
+    mfi_plan_free(&plan);
+    p.options.tiers = NULL;
     p.options.vram_bytes = whole - total / 2 * stride;
     mft_ok(make(&p, &plan, &err), &err);
     assert_false(plan.exclusive); /* there is a slot for each */
@@ -287,6 +294,7 @@ static void tiers(void **state)
     p.options.tiers = "inclusive";
     mft_ok(make(&p, &plan, &err), &err);
     assert_false(plan.exclusive);
+    assert_null(strstr(plan.tier_reason, "inclusive"));
     mfi_plan_free(&plan);
     p.options.tiers = NULL;
     p.options.miss_cpu = true;
