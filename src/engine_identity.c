@@ -153,7 +153,16 @@ static void add_shape(mfi_checksum *sum, const mfi_program *p)
                           s->glu,
                           s->glu_alpha,
                           s->glu_limit,
-                          s->window};
+                          s->window,
+                          s->latent_q,
+                          s->latent_kv,
+                          s->nope_dim,
+                          s->v_dim,
+                          s->gdn_k_heads,
+                          s->gdn_v_heads,
+                          s->gdn_k_dim,
+                          s->gdn_v_dim,
+                          s->conv_kernel};
     mfi_checksum_add(sum, all, sizeof all);
     for (uint32_t i = 0; i < s->n_layers; i++)
         add_u64(sum, p->state[i].window);

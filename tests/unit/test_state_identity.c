@@ -1,7 +1,7 @@
 /* Whose states a snapshot's identity takes for its own: weights that a device has copied and
  * weights that it uses in the files' mapping are the same model, whatever the budgets left where;
- * another weight isn't, nor is an engine whose CPU computes what the device lacks. The device is
- * memory of the test's. */
+ * another weight isn't, nor is an engine whose CPU computes what the device lacks, nor one that
+ * takes the same tensors for other heads. The device is memory of the test's. */
 #include "fake/support.h"
 #include "fake/tiny_model.h"
 
@@ -117,8 +117,35 @@ static void wherever_weights_lie(void **state)
     mfi_catalog_close(&catalog);
 }
 
+/* The same tensors, which another configuration cuts into other heads. */
+static void heads_of_another_cut(void **state)
+{
+    (void)state;
+    mf_error err;
+    mft_tiny spec;
+    planned cut[2];
+    mfi_plan_device device = {
+        .name = "a device", .total_bytes = 80 * MFI_GIB, .free_bytes = 79 * MFI_GIB};
+    mfi_plan_options o = {.memory_bytes = MFI_GIB, .ctx = 64, .chunk = 8, .device = &device};
+    mft_tiny_default(&spec);
+    for (uint32_t i = 0; i < 2; i++) {
+        mfi_catalog *catalog;
+        mfi_model *model;
+        spec.k_heads = i ? 4 : 2;
+        spec.k_dim = 12 / spec.k_heads;
+        mft_ok(mfi_format_open(&catalog, mft_tiny_write(&spec), &err), &err);
+        mft_ok(mfi_model_open(&model, catalog, &err), &err);
+        cut[i] = identify(catalog, model, &o, false);
+        mfi_model_close(&model);
+        mfi_catalog_close(&catalog);
+    }
+    assert_true(same_model(&cut[0], &cut[1]));
+    assert_int_not_equal(cut[0].id.numerics, cut[1].id.numerics);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(wherever_weights_lie)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(wherever_weights_lie),
+                                       cmocka_unit_test(heads_of_another_cut)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
