@@ -140,6 +140,10 @@ static mf_status check_choices(const mf_engine_options *o, mf_error *err)
         return mfi_fail(err, MF_ERR_ARGUMENT, "a miss can be auto, copy or cpu, not '%s'", o->miss);
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
+    if (is(o->hints, "on") && is(o->streaming, "off"))
+        return mfi_fail(err, MF_ERR_ARGUMENT,
+                        "without streaming all experts are read at open: there is nothing to "
+                        "hint at");
     return MF_OK;
 }
 

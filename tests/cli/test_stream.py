@@ -69,6 +69,8 @@ class Stream(Case):
                 self.assertGreater(sum(x["hints_useful"] + x["hints_late"] for x in lines), 20)
         self.assertEqual(answers, answers[:1] * 3)
         self.cli("run", "-m", MODEL, "-p", "x", "--hints", "maybe", code=2)
+        self.one_line(self.cli("run", "-m", MODEL, "-p", "x", "--hints", "on", "--streaming", "off", code=2),
+                      "there is nothing to hint at")
 
     def test_streaming_off(self):
         """All experts are read before the first token, by a budget that holds them, and none later."""
