@@ -127,15 +127,47 @@ static void take_limits(const cli_args *args, srv_options *o)
         o->max_body_bytes = args->max_body;
 }
 
-static int take_options(const cli_args *args, cli_env_fn env, keys *k, srv_options *o)
+/* What no request could ever say would let nobody in, without a word. */
+static int check_names(const cli_args *args)
 {
-    int code = inherited(env, &o->n_inherited);
-    if (code)
-        return code;
+    for (size_t i = 0; i < args->allow_host.n; i++) {
+        const char *name = args->allow_host.at[i];
+        size_t n = strcspn(name, ":/@ \t");
+        if (n == 0 || name[n] || name[n - 1] == '.')
+            return cli_usage_error("--allow-host: '%s' is not a name alone, without port or scheme",
+                                   name);
+    }
+    for (size_t i = 0; i < args->cors_origin.n; i++) {
+        const char *origin = args->cors_origin.at[i], *host = strstr(origin, "://");
+        host = host && host > origin ? host + 3 : "";
+        bool whole = *host && !host[strcspn(host, "/?#@ \t")];
+        if (!whole && strcmp(origin, "*") != 0 && strcmp(origin, "null") != 0)
+            return cli_usage_error("--cors-origin: '%s' is no origin; they are like "
+                                   "https://example.org, without a path or a slash behind",
+                                   origin);
+    }
+    return 0;
+}
+
+static int check_options(const cli_args *args)
+{
     if (args->kv_disk && !args->kv_dir)
         return cli_usage_error("--kv-disk says how large --kv-dir may be, which is missing");
     if (args->max_body > MFI_MAX_HTTP_BODY_BYTES)
         return cli_usage_error("--max-body: at most 64M");
+    if (args->unix_path && CLI_GIVEN(args, port) && !args->host)
+        return cli_usage_error("--port is a network's, and with --unix there is none but with "
+                               "--host");
+    return check_names(args);
+}
+
+static int take_options(const cli_args *args, cli_env_fn env, keys *k, srv_options *o)
+{
+    int code = inherited(env, &o->n_inherited);
+    if (!code)
+        code = check_options(args);
+    if (code)
+        return code;
     o->port = CLI_GIVEN(args, port) ? (unsigned)args->port : o->port;
     o->unix_path = args->unix_path;
     /* A server with a socket file is on no network unless that is asked for. */

@@ -45,6 +45,19 @@ class Options(Case):
                 if back: # a request's own word counts
                     self.assertEqual(self.text(server, **back), plain)
 
+    def test_refused(self):
+        """What could let nobody in, or does nothing."""
+        for args, why in ((("--allow-host", "box.lan:8080"), "is not a name alone"), (("--allow-host", "http://box"), "is not a name alone"),
+                          (("--allow-host", "box.lan."), "is not a name alone"),
+                          (("--cors-origin", "app.example"), "is no origin"), (("--cors-origin", "https://app.example/"), "is no origin"),
+                          (("--cors-origin", "https://"), "is no origin"), (("--cors-origin", "://a"), "is no origin"),
+                          (("--unix", "/nowhere/s", "--port", "1"), "--port is a network's"), (("--kv-disk", "1M"), "--kv-dir")):
+            p = subprocess.run([BIN, "serve", "-m", MODEL, *args], capture_output=True, timeout=serving.TIMEOUT_S)
+            self.assertEqual(p.returncode, 2, (args, p.stderr))
+            self.assertIn(why, p.stderr.decode())
+        with Server("--allow-host", "box", "--cors-origin", "null", "--cors-origin", "*", "--cors-origin", "vscode-webview://a"):
+            pass
+
     def test_now(self):
         path = template("none")
         with open(path, "w", encoding="utf-8") as f:
