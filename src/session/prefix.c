@@ -123,6 +123,13 @@ static bool make_room(mfi_prefix_cache *c, uint64_t bytes)
     return true;
 }
 
+/* Whether a failure says something about the file, and not about drive, device or memory. */
+static bool is_no_good(mf_status status)
+{
+    return status == MF_ERR_FORMAT || status == MF_ERR_STATE || status == MF_ERR_UNSUPPORTED ||
+           status == MF_ERR_FILE_TRUNCATED || status == MF_ERR_FILE_MISSING;
+}
+
 static mf_status take_file(void *ctx, const char *name, mf_error *err)
 {
     mfi_prefix_cache *c = ctx;
@@ -136,10 +143,11 @@ static mf_status take_file(void *ctx, const char *name, mf_error *err)
     char *path = mfi_path_join(c->dir, name);
     if (!path)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "%s: out of memory", c->dir);
-    mf_status status = MF_OK;
-    if (*rest || mfi_snapshot_open(&file, &head, path, &ignored) != MF_OK) {
-        if (!*rest || strncmp(rest, ".tmp-", 5) == 0)
+    mf_status status = *rest ? MF_OK : mfi_snapshot_open(&file, &head, path, &ignored);
+    if (*rest || status != MF_OK) {
+        if (*rest ? strncmp(rest, ".tmp-", 5) == 0 : is_no_good(status))
             mfi_file_remove(path); /* half of one, or no snapshot */
+        status = MF_OK;
     } else {
         entry e = {.number = number,
                    .identity = head.identity,
@@ -152,8 +160,9 @@ static mf_status take_file(void *ctx, const char *name, mf_error *err)
         c->last_used = MFI_MAX(c->last_used, e.used_ns);
         set_value(c, &e);
         status = add_entry(c, &e, err);
-        c->next_number = MFI_MAX(c->next_number, number + 1);
     }
+    if (!*rest) /* of one that couldn't be read as well: it isn't to be replaced */
+        c->next_number = MFI_MAX(c->next_number, number + 1);
     free(path);
     return status;
 }
@@ -283,13 +292,6 @@ static mf_status look_on_disk(mf_session *s, const int32_t *tokens, size_t n_tok
             *best = (source){.n = n, .entry = i};
     }
     return MF_OK;
-}
-
-/* Whether a failure says something about the file, and not about drive, device or memory. */
-static bool is_no_good(mf_status status)
-{
-    return status == MF_ERR_FORMAT || status == MF_ERR_STATE || status == MF_ERR_UNSUPPORTED ||
-           status == MF_ERR_FILE_TRUNCATED || status == MF_ERR_FILE_MISSING;
 }
 
 /* Reads a file into the session. One that is no good goes away. */

@@ -17,6 +17,7 @@
 #include "base/rng.h"
 #include "fake/tiny_latent.h"
 #include "fake/tiny_model.h"
+#include "session/prefix.h"
 
 enum { CTX = 96, CHUNK = 8, N = 40 };
 
@@ -308,6 +309,36 @@ static void damaged(void **state)
     }
 }
 
+/* A file that can't be opened now says nothing bad of itself: it stays, and so does its name. */
+static void unreadable(void **state)
+{
+    (void)state;
+    bench b;
+    mf_error err = {0};
+    mfi_prefix_cache *cache = NULL;
+    struct rlimit before, small;
+    uint64_t bytes;
+    const char *dir = fresh_dir();
+    open_bench(&b, attention, dir, 0);
+    evaluate(b.session, b.ids, N);
+    keep(&b);
+    close_bench(&b);
+    int next = dup(0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    small = before;
+    small.rlim_cur = (rlim_t)next + 2; /* the lock and the folder */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &small), 0);
+    mf_status status = mfi_prefix_open(&cache, dir, MFI_GIB, &err);
+    mfi_prefix_close(&cache);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    mft_ok(status, &err);
+    assert_int_equal(count(dir, &bytes), 1);
+    open_bench(&b, attention, dir, 0);
+    assert_int_equal(restore(&b, b.ids, N), N);
+    close_bench(&b);
+}
+
 /* One engine at a time; other models' files are left alone, and so are other files. */
 static void shared(void **state)
 {
@@ -498,7 +529,7 @@ int main(void)
         cmocka_unit_test(killed),   cmocka_unit_test(in_memory),     cmocka_unit_test(files),
         cmocka_unit_test(by_value), cmocka_unit_test(within_budget), cmocka_unit_test(damaged),
         cmocka_unit_test(shared),   cmocka_unit_test(full),          cmocka_unit_test(in_pieces),
-        cmocka_unit_test(no_name),
+        cmocka_unit_test(no_name),  cmocka_unit_test(unreadable),
     };
     return mft_run(tests);
 }
