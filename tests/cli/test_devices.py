@@ -7,6 +7,8 @@ device that isn't there.
 """
 import json
 import os
+import shutil
+import subprocess
 import unittest
 
 import test_cli
@@ -49,6 +51,20 @@ class Devices(Case):
             self.one_line(self.cli(*PLAN, "--miss", value, code=2), "misses are copied, or computed by the CPU, for devices")
         self.assertIn(b"'drop' is not one of auto|copy|cpu", self.cli(*PLAN, "--miss", "drop", code=2).stderr)
         self.cli(*PLAN, "--miss", "auto", "--tiers", "auto", "--host-tier", "auto", "--memory", "64M")
+
+    def test_broken_module(self):
+        """One that is there and can't be loaded says why; one that isn't there is nothing special."""
+        if "no CUDA: libmoeflux-cuda.so can't be opened;" not in self.listed().get("why_no_more", ""):
+            self.skipTest("there is a module")
+        with open(self.path("libmoeflux-cuda.so"), "wb") as f:
+            f.write(b"no module")
+        folder = os.path.dirname(f.name)
+        listed = json.loads(self.cli("devices", "--json", env={"LD_LIBRARY_PATH": folder}).stdout)
+        self.assertIn("no CUDA: libmoeflux-cuda.so can't be opened: ", listed["why_no_more"])
+        shutil.copy(test_cli.BIN, folder)
+        beside = subprocess.run([os.path.join(folder, os.path.basename(test_cli.BIN)), "devices", "--json"], capture_output=True)
+        if beside.returncode == 0: # else the program needs a library beside itself
+            self.assertIn("can't be opened: %s: " % f.name, json.loads(beside.stdout)["why_no_more"])
 
     def test_without_a_device(self):
         listed = self.listed()
