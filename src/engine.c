@@ -141,9 +141,7 @@ static mf_status check_choices(const mf_engine_options *o, mf_error *err)
     if (!known_choice(o->hints, "on", "off"))
         return mfi_fail(err, MF_ERR_ARGUMENT, "hints can be auto, on or off, not '%s'", o->hints);
     if (is(o->hints, "on") && is(o->streaming, "off"))
-        return mfi_fail(err, MF_ERR_ARGUMENT,
-                        "without streaming all experts are read at open: there is nothing to "
-                        "hint at");
+        return mfi_fail(err, MF_ERR_ARGUMENT, "without streaming there is nothing to hint at");
     return MF_OK;
 }
 
@@ -524,10 +522,13 @@ mf_status mf_engine_open(mf_engine **engine, const mf_engine_options *options, m
 
 mf_status mf_engine_flush(mf_engine *e, mf_error *err)
 {
-    mf_status status = e->trace ? mfi_trace_flush(e->trace, err) : MF_OK;
-    if (status == MF_OK && e->stats)
-        status = mfi_stats_log_status(e->stats, err);
-    return status;
+    mf_error one = {0}, two = {0};
+    mf_status trace = e->trace ? mfi_trace_flush(e->trace, &one) : MF_OK;
+    mf_status stats = e->stats ? mfi_stats_log_status(e->stats, &two) : MF_OK;
+    if (trace == MF_OK && stats == MF_OK)
+        return MF_OK;
+    return mfi_fail(err, trace != MF_OK ? trace : stats, "%s%s%s", one.message,
+                    trace != MF_OK && stats != MF_OK ? "; " : "", two.message);
 }
 
 void mf_engine_close(mf_engine **engine)

@@ -183,6 +183,9 @@ class Stream(Case):
         self.assertIn("/dev/full: the statistics are incomplete: No space left", err)
         _, err = self.answer("-n", "6", "--trace", "/dev/full", code=4)
         self.assertIn("/dev/full: the trace is incomplete: No space left", err)
+        _, err = self.answer("-n", "6", "--trace", "/dev/full", "--stats", "/dev/full", code=4)
+        for what in ("trace is", "statistics are"): # both are told
+            self.assertIn("/dev/full: the %s incomplete: No space left" % what, err)
         p = self.cli("run", "-m", MODEL, "-p", "x", "--stats", self.path("none/x"), code=3)
         self.assertIn("can't write statistics here", p.stderr.decode())
 
