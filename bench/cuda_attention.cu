@@ -57,6 +57,7 @@ static __device__ float noise(uint32_t i)
 
 static __global__ void fill(float *x, size_t n, uint32_t seed, float scale)
 {
+    begin_wait();
     for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n;
          i += (size_t)gridDim.x * blockDim.x)
         x[i] = scale * noise((uint32_t)i + seed);
