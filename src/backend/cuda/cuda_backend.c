@@ -277,6 +277,8 @@ static void close_backend(mfi_backend *b)
     mfi_cuda_leave();
     mfi_cuda_queue_close(&c->copies);
     mfi_cuda_queue_close(&c->fetches);
+    if (c->small)
+        (void)cudaStreamDestroy(c->small);
     if (c->submitted)
         (void)cudaEventDestroy(c->submitted);
     if (c->lists)
@@ -356,6 +358,7 @@ static mf_status open_device(mfi_cuda *c, mf_error *err)
     MFI_CUDA_TRY(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     MFI_TRY(mfi_cuda_queue_open(&c->copies, err));
     MFI_TRY(mfi_cuda_queue_open(&c->fetches, err));
+    MFI_CUDA_TRY(cudaStreamCreateWithFlags(&c->small, cudaStreamNonBlocking));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->submitted, cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaEventCreateWithFlags(&c->lists, cudaEventDisableTiming));
     MFI_CUDA_TRY(cudaDeviceSynchronize()); /* nobody's word stops kernels from now on */

@@ -19,10 +19,27 @@ uint32_t mfi_cuda_n_items(const mfi_cuda *c, uint32_t n_tok)
     return MFI_MIN(pairs, s->n_experts) + pairs / tile;
 }
 
+/* The lists of a few pairs, by value. */
+static mf_status put_few(mfi_cuda *c, const mfi_step *step, uint32_t *n_items, mf_error *err)
+{
+    mfi_cuda_lists l = {.n_items = step->n_work, .n_pairs = c->p->shape.top_k};
+    for (uint32_t i = 0; i < l.n_items; i++)
+        l.item[i] = (mfi_cuda_item){step->work[i].data, step->work[i].first, step->work[i].n};
+    for (uint32_t i = 0; i < l.n_pairs; i++) {
+        l.x_row[i] = step->pairs[i].token;
+        l.pair_of[i] = step->pair_of[i];
+    }
+    MFI_CUDA_TRY(mfi_cuda_put_lists(&l, c->items, c->x_row, c->pair_of, c->stream));
+    *n_items = l.n_items;
+    return MF_OK;
+}
+
 mf_status mfi_cuda_take_work(mfi_cuda *c, const mfi_step *step, uint32_t *n_items, mf_error *err)
 {
     uint32_t tile = mfi_cuda_small_tiles(c, step->n_tok) ? MFI_CUDA_TILE_SMALL : MFI_CUDA_TILE;
     uint32_t n_pairs = step->n_tok * c->p->shape.top_k, n = 0;
+    if (step->n_tok == 1 && n_pairs <= MFI_CUDA_LIST_MAX) /* experts are distinct: a pair each */
+        return put_few(c, step, n_items, err);
     MFI_CUDA_TRY(cudaEventSynchronize(c->lists)); /* the last ones may be under way */
     for (uint32_t i = 0; i < step->n_work; i++)
         for (uint32_t at = 0; at < step->work[i].n; at += tile) {

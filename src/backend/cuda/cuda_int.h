@@ -18,6 +18,8 @@ typedef struct mfi_cuda_graph {
     uint64_t generation; /* of the sequence's memory that it was recorded for */
 } mfi_cuda_graph;
 
+typedef struct mfi_cuda_mapped mfi_cuda_mapped; /* a range of a file's mapping */
+
 /* Copies on a stream of their own, counted by events. */
 typedef struct mfi_cuda_queue {
     cudaStream_t stream;
@@ -75,8 +77,10 @@ typedef struct mfi_cuda {
     mfi_cuda_queue copies, fetches;
     cudaEvent_t submitted;
     cudaEvent_t lists; /* host_items and host_rows have been copied */
-    uint64_t n_runs, n_runs_seen;
-    bool fetch_ahead; /* one was started since the last copy */
+    cudaStream_t small; /* copies of a few bytes */
+    mfi_cuda_mapped *ranges; /* that the device reads */
+    /* what each of the two streams of copies waits for already: runs, and fetches */
+    uint64_t n_runs, n_runs_recorded, n_runs_seen[2], n_fetches_seen[2];
 } mfi_cuda;
 
 #define MFI_CUDA_TRY(call)                                                                         \
@@ -127,8 +131,10 @@ mf_status mfi_cuda_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, mf_er
 mf_status mfi_cuda_op_failed(mf_error *err, cudaError_t e, const mfi_op *op);
 mfi_cuda_route mfi_cuda_route_of(const mfi_cuda *c, const mfi_op *op, uint32_t n);
 mfi_cuda_combine mfi_cuda_combine_of(const mfi_cuda *c, const mfi_op *op, uint32_t n);
-/* MATMUL of a single token with what its first product does beside. */
-cudaError_t mfi_cuda_matmul_op(mfi_cuda *c, const mfi_op *op, const mfi_cuda_mm *with);
+/* MATMUL of a single token with what its first product does beside, and the BIAS behind it or NULL.
+ */
+cudaError_t mfi_cuda_matmul_op(mfi_cuda *c, const mfi_op *op, const mfi_cuda_mm *with,
+                               const mfi_op *bias);
 /* ATTN_PREP and the ATTN behind it, of a single token, if they go together. */
 bool mfi_cuda_attn_op(mfi_cuda *c, const mfi_op *op, const mfi_step *step, cudaError_t *e);
 mfi_cuda_mat mfi_cuda_mat_of(mfi_qtype type, uint32_t rows, uint32_t cols);

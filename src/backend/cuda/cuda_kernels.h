@@ -46,6 +46,17 @@ typedef struct mfi_cuda_item {
     uint32_t first, n;   /* n 0: nothing to do */
 } mfi_cuda_item;
 
+/* Lists of so few pairs that a kernel has them as its arguments: copies from the host's memory
+ * would stand behind those of experts. */
+#define MFI_CUDA_LIST_MAX 16
+typedef struct mfi_cuda_lists {
+    mfi_cuda_item item[MFI_CUDA_LIST_MAX];
+    uint32_t pair_of[MFI_CUDA_LIST_MAX], x_row[MFI_CUDA_LIST_MAX];
+    uint32_t n_items, n_pairs;
+} mfi_cuda_lists;
+cudaError_t mfi_cuda_put_lists(const mfi_cuda_lists *l, mfi_cuda_item *items, uint32_t *x_row,
+                               uint32_t *pair_of, cudaStream_t s);
+
 #define MFI_CUDA_MM_MATS     4
 #define MFI_CUDA_SPLIT_BYTES 196 /* of 32 columns in three parts of bf16, and their sum */
 #define MFI_CUDA_TILE_SMALL  8   /* tokens of a tile of the kernels for few tokens */
@@ -244,6 +255,10 @@ cudaError_t mfi_cuda_latent_prep(const mfi_cuda_latent *l, cudaStream_t s);
 cudaError_t mfi_cuda_latent_tail(const float *q, uint32_t ldq, uint32_t head_dim, uint32_t nope,
                                  uint32_t n_rot, uint32_t latent, uint32_t n_head, uint32_t n_tok,
                                  float *y, uint32_t ldy, cudaStream_t s);
+
+/* Copies a few bytes from pinned memory where the device sees it, by threads: beside the copies of
+ * whole matrices, and whatever routers stopped. */
+cudaError_t mfi_cuda_fetch_bytes(void *dst, const void *src, uint64_t len, cudaStream_t s);
 
 /* The lists of the IQ types, from host memory. */
 cudaError_t mfi_cuda_set_tables(const uint16_t *iq2_xxs, const uint16_t *iq2_xs,

@@ -123,6 +123,26 @@ static mf_status move(mfi_backend *b, void *dst, const void *src, uint64_t bytes
 
 /* ---- copies of experts ---- */
 
+#define SMALL_COPY (64u << 10)
+
+struct mfi_cuda_mapped {
+    void *host;
+    const uint8_t *device;
+    uint64_t len;
+    mfi_cuda_mapped *next;
+};
+
+/* Where the device sees bytes of a mapping, or NULL. */
+static const uint8_t *find_mapped(const mfi_cuda *c, const void *at, uint64_t len)
+{
+    for (const mfi_cuda_mapped *m = c->ranges; m; m = m->next) {
+        uint64_t offset = (uintptr_t)at - (uintptr_t)m->host; /* large where it lies before */
+        if (offset < m->len && len <= m->len - offset)
+            return m->device + offset;
+    }
+    return NULL;
+}
+
 mf_status mfi_cuda_queue_open(mfi_cuda_queue *q, mf_error *err)
 {
     MFI_CUDA_TRY(cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking));
@@ -155,14 +175,18 @@ static mf_status ended(mfi_cuda_queue *q, uint64_t ticket, uint64_t *n_ended, mf
     return MF_OK;
 }
 
-static mf_status start(mfi_cuda_queue *q, void *dst, const void *src, uint64_t len,
-                       enum cudaMemcpyKind kind, uint64_t *ticket, mf_error *err)
+/* Waits for the oldest where there is no event left. */
+static mf_status make_room(mfi_cuda_queue *q, mf_error *err)
 {
     uint64_t n_ended;
-    if (q->n_started - q->n_ended == MFI_CUDA_EVENTS)
-        MFI_TRY(ended(q, q->n_ended + 1, &n_ended, err));
-    MFI_CUDA_TRY(cudaMemcpyAsync(dst, src, len, kind, q->stream));
-    MFI_CUDA_TRY(cudaEventRecord(q->events[q->n_started % MFI_CUDA_EVENTS], q->stream));
+    return q->n_started - q->n_ended < MFI_CUDA_EVENTS ? MF_OK
+                                                       : ended(q, q->n_ended + 1, &n_ended, err);
+}
+
+/* What was started last on a stream has the next ticket. */
+static mf_status give_ticket(mfi_cuda_queue *q, cudaStream_t s, uint64_t *ticket, mf_error *err)
+{
+    MFI_CUDA_TRY(cudaEventRecord(q->events[q->n_started % MFI_CUDA_EVENTS], s));
     *ticket = ++q->n_started;
     return MF_OK;
 }
@@ -177,21 +201,37 @@ static mf_status fetched(void *b, uint64_t ticket, uint64_t *n_ended, mf_error *
     return ended(&((mfi_cuda *)b)->fetches, ticket, n_ended, err);
 }
 
+/* A stream of copies behind all ops and fetches so far: 0 large ones, 1 small ones. */
+static mf_status stay_behind(mfi_cuda *c, cudaStream_t s, int which, mf_error *err)
+{
+    if (c->n_runs_recorded != c->n_runs) {
+        MFI_CUDA_TRY(cudaEventRecord(c->submitted, c->stream));
+        c->n_runs_recorded = c->n_runs;
+    }
+    if (c->n_runs_seen[which] != c->n_runs)
+        MFI_CUDA_TRY(cudaStreamWaitEvent(s, c->submitted, 0));
+    c->n_runs_seen[which] = c->n_runs;
+    if (c->n_fetches_seen[which] != c->fetches.n_started)
+        MFI_CUDA_TRY(cudaStreamWaitEvent(
+            s, c->fetches.events[(c->fetches.n_started - 1) % MFI_CUDA_EVENTS], 0));
+    c->n_fetches_seen[which] = c->fetches.n_started;
+    return MF_OK;
+}
+
+/* Few bytes of a mapping that the device reads itself: a copy would stop the link's for longer than
+ * they take. Tickets are in order, whichever stream a copy is on. */
 static mf_status copy(void *b, void *dst, const void *src, uint64_t len, uint64_t *ticket,
                       mf_error *err)
 {
     mfi_cuda *c = b;
-    if (c->n_runs_seen != c->n_runs) {
-        MFI_CUDA_TRY(cudaEventRecord(c->submitted, c->stream));
-        MFI_CUDA_TRY(cudaStreamWaitEvent(c->copies.stream, c->submitted, 0));
-        c->n_runs_seen = c->n_runs;
-    }
-    if (c->fetch_ahead) {
-        cudaEvent_t last = c->fetches.events[(c->fetches.n_started - 1) % MFI_CUDA_EVENTS];
-        MFI_CUDA_TRY(cudaStreamWaitEvent(c->copies.stream, last, 0));
-        c->fetch_ahead = false;
-    }
-    return start(&c->copies, dst, src, len, cudaMemcpyHostToDevice, ticket, err);
+    const uint8_t *seen = len <= SMALL_COPY ? find_mapped(c, src, len) : NULL;
+    MFI_TRY(make_room(&c->copies, err));
+    MFI_TRY(stay_behind(c, seen ? c->small : c->copies.stream, seen != NULL, err));
+    if (seen)
+        MFI_CUDA_TRY(mfi_cuda_fetch_bytes(dst, seen, len, c->small));
+    else
+        MFI_CUDA_TRY(cudaMemcpyAsync(dst, src, len, cudaMemcpyHostToDevice, c->copies.stream));
+    return give_ticket(&c->copies, seen ? c->small : c->copies.stream, ticket, err);
 }
 
 /* What it reads came by a copy that has ended, and ops don't write there. */
@@ -199,17 +239,12 @@ static mf_status fetch(void *b, void *dst, const void *src, uint64_t len, uint64
                        mf_error *err)
 {
     mfi_cuda *c = b;
-    c->fetch_ahead = true;
-    return start(&c->fetches, dst, src, len, cudaMemcpyDeviceToHost, ticket, err);
+    MFI_TRY(make_room(&c->fetches, err));
+    MFI_CUDA_TRY(cudaMemcpyAsync(dst, src, len, cudaMemcpyDeviceToHost, c->fetches.stream));
+    return give_ticket(&c->fetches, c->fetches.stream, ticket, err);
 }
 
 /* ---- weights in the mapping of their files ---- */
-
-typedef struct mapped {
-    void *host;
-    const uint8_t *device;
-    uint64_t len;
-} mapped;
 
 /* Pins the range's pages, and reads those that aren't in memory: a page at a time, so that who
  * wants it fast has them read before. Only for reading: the files' mapping is no other. */
@@ -217,10 +252,10 @@ static mf_status bind(void *b, const void *address, uint64_t len, void **handle,
 {
     void *device;
     MFI_TRY(mfi_cuda_use(b, err));
-    mapped *m = calloc(1, sizeof *m);
+    mfi_cuda_mapped *m = calloc(1, sizeof *m);
     if (!m)
         return mfi_fail(err, MF_ERR_NO_MEMORY, "no memory for a range of weights");
-    *m = (mapped){.host = (void *)(uintptr_t)address, .len = len};
+    *m = (mfi_cuda_mapped){.host = (void *)(uintptr_t)address, .len = len};
     cudaError_t e =
         cudaHostRegister(m->host, len, cudaHostRegisterReadOnly | cudaHostRegisterMapped);
     if (e == cudaSuccess) {
@@ -235,14 +270,22 @@ static mf_status bind(void *b, const void *address, uint64_t len, void **handle,
         return mfi_fail(err, MF_ERR_DEVICE, "CUDA device %d: %s", ((mfi_cuda *)b)->device,
                         cudaGetErrorString(e));
     }
+    m->next = ((mfi_cuda *)b)->ranges;
+    ((mfi_cuda *)b)->ranges = m;
     *handle = m;
     return MF_OK;
 }
 
 static void unbind(void *b, void *handle)
 {
-    mapped *m = handle;
-    (void)cudaStreamSynchronize(((mfi_cuda *)b)->copies.stream);
+    mfi_cuda_mapped *m = handle;
+    mfi_cuda *c = b;
+    mfi_cuda_mapped **link = &c->ranges;
+    (void)cudaStreamSynchronize(c->copies.stream);
+    (void)cudaStreamSynchronize(c->small);
+    while (*link != m)
+        link = &(*link)->next;
+    *link = m->next;
     (void)cudaHostUnregister(m->host);
     free(m);
 }
@@ -250,7 +293,7 @@ static void unbind(void *b, void *handle)
 static void place(mfi_backend *b, uint32_t weight, uint32_t plane, void *handle, uint64_t offset)
 {
     mfi_cuda *c = (mfi_cuda *)b;
-    const mapped *m = handle;
+    const mfi_cuda_mapped *m = handle;
     const mfi_program_weight *w = &c->p->weights[weight];
     uint64_t len = mfi_quant_plane_bytes(w->type, plane, w->rows, w->cols);
     MFI_ASSERT(w->in_place && offset <= m->len && len <= m->len - offset);

@@ -75,9 +75,21 @@ static bool same_type(mfi_cuda_type a, mfi_cuda_type b)
     return memcmp(&a, &b, sizeof a) == 0;
 }
 
+/* What BIAS adds to a product's output `dst`, as a bias of its own; `bias` may be NULL. */
+static void add_bias(const job *j, const mfi_op *bias, uint32_t dst, mfi_cuda_mm *mm, uint32_t at)
+{
+    for (uint32_t i = 0; bias && i < bias->n; i++) {
+        if (bias->dst[i] != dst)
+            continue;
+        mm->bias[at] = true;
+        mm->bias_type[at].kind = MFI_CUDA_F32;
+        mm->bias_offset[at] = (uintptr_t)vector(j, bias->w[i]); /* of no slot */
+    }
+}
+
 /* Weights of one type at a time: they share a kernel. The first one takes what `with` says beside
- * the product, and its x if it has one. */
-static cudaError_t matmul_with(const job *j, const mfi_cuda_mm *with)
+ * the product, and its x if it has one; `bias` is a BIAS behind the op, or NULL. */
+static cudaError_t matmul_with(const job *j, const mfi_cuda_mm *with, const mfi_op *bias)
 {
     const mfi_op *op = j->op;
     bool done[MFI_OP_OPERANDS] = {false};
@@ -95,6 +107,7 @@ static cudaError_t matmul_with(const job *j, const mfi_cuda_mm *with)
             const mfi_cuda_mat *m = &j->c->mats[op->w[k]];
             if (done[k] || !same_type(m->type, j->c->mats[op->w[i]].type))
                 continue;
+            add_bias(j, bias, op->dst[k], &mm, mm.n_mats);
             mm.mat[mm.n_mats] = *m;
             mm.y[mm.n_mats] = row(j, op->dst[k]);
             mm.ldy[mm.n_mats++] = width(j, op->dst[k]);
@@ -109,13 +122,14 @@ static cudaError_t matmul_with(const job *j, const mfi_cuda_mm *with)
 
 static cudaError_t matmul(const job *j)
 {
-    return matmul_with(j, &(mfi_cuda_mm){0});
+    return matmul_with(j, &(mfi_cuda_mm){0}, NULL);
 }
 
-cudaError_t mfi_cuda_matmul_op(mfi_cuda *c, const mfi_op *op, const mfi_cuda_mm *with)
+cudaError_t mfi_cuda_matmul_op(mfi_cuda *c, const mfi_op *op, const mfi_cuda_mm *with,
+                               const mfi_op *bias)
 {
     job j = {.c = c, .op = op, .s = &c->p->shape, .n = 1};
-    return matmul_with(&j, with);
+    return matmul_with(&j, with, bias);
 }
 
 static cudaError_t bias(const job *j)

@@ -135,3 +135,47 @@ cudaError_t mfi_cuda_combine_run(const mfi_cuda_combine *c, cudaStream_t s)
 {
     return start_early(combine_rows, dim3((c->hidden + 127) / 128, c->n_tok), 128, 0, s, *c);
 }
+
+/* ---- lists and small copies ---- */
+
+static __global__ void put_lists(const __grid_constant__ mfi_cuda_lists l, mfi_cuda_item *items,
+                                 uint32_t *x_row, uint32_t *pair_of)
+{
+    uint32_t i = threadIdx.x;
+    begin_wait();
+    begin_next();
+    if (i < l.n_items)
+        items[i] = l.item[i];
+    if (i < l.n_pairs) {
+        x_row[i] = l.x_row[i];
+        pair_of[i] = l.pair_of[i];
+    }
+}
+
+cudaError_t mfi_cuda_put_lists(const mfi_cuda_lists *l, mfi_cuda_item *items, uint32_t *x_row,
+                               uint32_t *pair_of, cudaStream_t s)
+{
+    return start_early(put_lists, dim3(1), 32, 0, s, *l, items, x_row, pair_of);
+}
+
+/* It is no op, and stops for no router. */
+static __global__ void fetch_bytes(uint8_t *dst, const uint8_t *src, uint64_t len)
+{
+    uint64_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    if ((((uintptr_t)dst | (uintptr_t)src) & 15) == 0) {
+        if (i < len / 16)
+            ((uint4 *)dst)[i] = ((const uint4 *)src)[i];
+        if (i < len % 16)
+            dst[len / 16 * 16 + i] = src[len / 16 * 16 + i];
+        return;
+    }
+    for (; i < len; i += gridDim.x * blockDim.x)
+        dst[i] = src[i];
+}
+
+cudaError_t mfi_cuda_fetch_bytes(void *dst, const void *src, uint64_t len, cudaStream_t s)
+{
+    fetch_bytes<<<(unsigned)(len / 16 / 256 + 1), 256, 0, s>>>((uint8_t *)dst, (const uint8_t *)src,
+                                                               len);
+    return cudaGetLastError();
+}

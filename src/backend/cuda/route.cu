@@ -398,12 +398,15 @@ static __global__ void __launch_bounds__(NORM_THREADS)
         asm volatile("prefetch.global.L2 [%0];" ::"l"(r.slots + i)); /* a line each */
     const uint8_t *row = mm.mat[0].plane[0] + blockIdx.x * mm.mat[0].row_bytes[0];
     float4 weights[HELD], norm[HELD];
+    float bias = 0;
     fetch_older(mm, row, weights, norm);
+    if (mm.bias[0] && threadIdx.x == 0)
+        bias = load_float(mm.bias_type[0].kind, (const uint8_t *)mm.bias_offset[0], blockIdx.x);
     begin_wait();
     begin_next_of(r);
     float logit = one_logit(mm, row, weights, norm, sums);
     if (threadIdx.x == 0) {
-        mm.y[0][blockIdx.x] = logit;
+        mm.y[0][blockIdx.x] = mm.bias[0] ? logit + bias : logit;
         __threadfence();
         last = atomicAdd(turn, 1) == gridDim.x - 1;
     }
